@@ -1,0 +1,101 @@
+"""Messages: what was accepted, how often it was given to a pod, how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from session_manager.domain.session import Session
+from session_manager.domain.times import Micros
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_DEATHS = 3
+
+
+class MessageStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PROCESSED = "processed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of ``message``. ``response`` is the pod's JSON object as text, ``finished_at`` is None while unfinished."""
+
+    id: str
+    session: str
+    seq: int
+    text: str
+    accepted_at: Micros
+    attempt: int
+    deaths: int
+    finished_at: Micros | None = None
+    status: MessageStatus | None = None
+    response: str | None = None
+    error: str | None = None
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """What a caller wants accepted. ``body_hash`` is compared when ``idempotency_key`` repeats."""
+
+    id: str
+    session: str
+    text: str
+    caller: str
+    idempotency_key: str | None = None
+    body_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The accept commit's answer. ``repeated``: the Idempotency-Key was known and nothing was written.
+
+    ``lowest_unfinished`` is the lowest seq of the session that has no result, this message's own included.
+    """
+
+    message: Message
+    session: Session
+    lowest_unfinished: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a turn ended: exactly one of ``response`` (JSON text) and ``error`` is set."""
+
+    status: MessageStatus
+    response: str | None = None
+    error: str | None = None
+
+    @classmethod
+    def processed(cls, response: str) -> Outcome:
+        return cls(MessageStatus.PROCESSED, response=response)
+
+    @classmethod
+    def failed(cls, error: str) -> Outcome:
+        return cls(MessageStatus.FAILED, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One numbered event of a session; ``number`` is the SSE id. ``data`` is JSON text."""
+
+    number: int
+    kind: str
+    message_id: str | None
+    data: str
+    created_at: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A message without a result, as the repair reads it."""
+
+    id: str
+    session: str
+    seq: int
+    class_name: str
+    accepted_at: Micros

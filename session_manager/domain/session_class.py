@@ -1,0 +1,46 @@
+"""A SessionClass: what the pod of a session is, like a StorageClass is what a volume is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Redelivery(StrEnum):
+    """What a pod that may have seen a message already gets before it is sent again."""
+
+    REPLACE = "replace"  # a new pod, so that half a turn's effects in memory are gone
+    IDEMPOTENT = "idempotent"  # the same pod: it recognises X-Message-Id itself
+
+
+class Protocol(StrEnum):
+    HTTP = "http"
+    ADK = "adk"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Readiness: ``path`` answers 2xx. Seconds."""
+
+    path: str = "/health"
+    startup_timeout: float = 60.0
+    interval: float = 0.05
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClass:
+    """All times in seconds. ``command`` is what the process runtime starts; ``image`` is for Kubernetes."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    image: str | None = None
+    port: int = 1111
+    protocol: Protocol = Protocol.HTTP
+    env: dict[str, str] = field(default_factory=dict)
+    probe: Probe = Probe()
+    idle_timeout: float = 120.0
+    ttl: float = 86_400.0
+    turn_timeout: float = 600.0
+    grace_period: float = 5.0
+    redelivery: Redelivery = Redelivery.REPLACE

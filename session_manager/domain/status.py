@@ -1,0 +1,63 @@
+"""The status of a session: one pure table of stored facts.
+
+=========  ======  =======  ========  =======  =======
+status     wanted  address  expired   failed   woken
+=========  ======  =======  ========  =======  =======
+awake      yes     yes      any       any      any
+waking     yes     no       any       any      any
+expired    no      any      yes       any      any
+failed     no      any      no        yes      any
+sleeping   no      any      no        no       yes
+created    no      any      no        no       no
+=========  ======  =======  ========  =======  =======
+
+``wanted`` (the id is in Redis ``awake``) and ``address`` are hot; the others are columns of ``session``.  ``COLD_SQL`` is the
+lower half of the table as predicates, so that lists filter, count and page in SQL; a test holds the two against each
+other.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from session_manager.domain.session import Hot, Session
+
+
+class Status(StrEnum):
+    CREATED = "created"
+    WAKING = "waking"
+    AWAKE = "awake"
+    SLEEPING = "sleeping"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+HOT = (Status.WAKING, Status.AWAKE)
+
+COLD_SQL: dict[Status, str] = {
+    Status.EXPIRED: "expired_at IS NOT NULL",
+    Status.FAILED: "expired_at IS NULL AND failed_at IS NOT NULL",
+    Status.SLEEPING: "expired_at IS NULL AND failed_at IS NULL AND woken_at IS NOT NULL",
+    Status.CREATED: "expired_at IS NULL AND failed_at IS NULL AND woken_at IS NULL",
+}
+
+
+def cold_status(session: Session) -> Status:
+    """The status of a session that Redis does not list as awake."""
+    if session.expired_at is not None:
+        return Status.EXPIRED
+    if session.failure is not None:
+        return Status.FAILED
+    if session.woken_at is not None:
+        return Status.SLEEPING
+    return Status.CREATED
+
+
+def status_of(session: Session, hot: Hot) -> Status:
+    """The status of a session, given what Redis knows of it."""
+    if hot.wanted:
+        return Status.AWAKE if hot.address else Status.WAKING
+    if hot.failure is not None and session.expired_at is None:
+        # The scaler has told Redis, and no front door has committed it yet.
+        return Status.FAILED
+    return cold_status(session)

@@ -1,0 +1,47 @@
+"""The port to a pod's own interface: one message in, one outcome out, deltas on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.protocol import Address
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What a pod is told: ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt."""
+
+    session: str
+    user_id: str
+    message_id: str
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReply:
+    """``response``: a JSON object as text, unchanged from the pod or ``{"reply": …}``. ``events``: (kind, JSON text)."""
+
+    response: str
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+
+DeltaListener = Callable[[str], Awaitable[None]]
+
+
+class PodClient(Protocol):
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def chat(
+        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
+    ) -> TurnReply:
+        """Deliver one message and return the pod's reply. The caller owns the time limit of the turn.
+
+        ``on_delta`` gets each streamed piece as JSON text. PodUnreachable: certainly not delivered. PodDied: perhaps
+        delivered. PodBusy: 503. PodMisdirected: 421. PodRejected: anything else that is no answer.
+        """
+        ...

@@ -1,0 +1,147 @@
+"""The port to the durable facts. One Protocol, one contract suite, an adapter per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
+from session_manager.domain.session import Failure, Session
+from session_manager.domain.status import Status
+from session_manager.domain.times import Micros
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """``ttl`` in microseconds. ``app`` is the class name and ``adk_id`` the uuid for a session made on our door."""
+
+    uuid: str
+    user_id: str
+    class_name: str
+    ttl: Micros
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionQuery:
+    """Filters of a listing; None means any. Newest first by (created_at, uuid).
+
+    ``owner`` is who asks (None: a caller that may see all), ``user_id`` the filter. ``cold`` are the statuses wanted by
+    the SQL half of the status table among sessions *not* in ``hot_ids``; ``hot_wanted`` are ids (a subset of ``hot_ids``)
+    wanted whatever their columns say. ``after`` is the key of the last row of the page before.
+    """
+
+    owner: str | None = None
+    user_id: str | None = None
+    app: str | None = None
+    adk_id: str | None = None
+    cold: frozenset[Status] = frozenset()
+    hot_ids: frozenset[str] = frozenset()
+    hot_wanted: frozenset[str] = frozenset()
+    after: tuple[int, str] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """``total`` counts all matches, not only this page. ``next_after`` is None on the last page."""
+
+    total: int
+    sessions: list[Session] = field(default_factory=list)
+    next_after: tuple[int, str] | None = None
+
+
+class Store(Protocol):
+    """Durable facts. Every method is one transaction, committed and fsynced when it returns.
+
+    Raises StoreUnavailable when the database cannot be reached or is locked for longer than its patience; then nothing
+    was written. ``owner`` restricts to sessions of that user (None: any): somebody else's session is NotFound.
+    """
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def ping(self) -> None: ...
+    async def now(self) -> Micros: ...
+
+    async def create_session(self, new: NewSession) -> Session: ...
+    async def get_session(self, uuid: str, owner: str | None = None) -> Session: ...
+    async def list_sessions(self, query: SessionQuery) -> SessionPage: ...
+    async def count_sessions(self) -> dict[Status, int]:
+        """All sessions by their cold status (the hot ones are counted as what they would be asleep)."""
+        ...
+
+    async def rename_session(self, uuid: str, name: str | None, owner: str | None = None) -> Session: ...
+    async def touch_session(self, uuid: str, owner: str | None = None) -> Session:
+        """last_activity = now, not expired any more, its failure's next try due at once."""
+        ...
+
+    async def record_wake(self, uuid: str) -> None:
+        """The pod answered: woken_at is set once, the failure is gone. Unknown or deleted: nothing."""
+        ...
+
+    async def record_failure(self, uuid: str, failure: Failure) -> None: ...
+    async def expirable(self, limit: int) -> list[Session]:
+        """Sessions past expires_at with nothing unfinished, not yet expired; the oldest first."""
+        ...
+
+    async def expire(self, uuid: str, last_activity: Micros) -> bool:
+        """Mark expired if nothing happened since ``last_activity`` was read and nothing is unfinished."""
+        ...
+
+    async def delete_session(self, uuid: str, owner: str | None = None) -> None:
+        """Set deleted_at; in the same commit every unfinished message of it ends as failed."""
+        ...
+
+    async def deleted_sessions(self, limit: int) -> list[str]:
+        """Tombstones whose teardown has not finished, oldest first."""
+        ...
+
+    async def purge_session(self, uuid: str) -> None:
+        """Remove messages and events of a deleted session and note the teardown as finished; the tombstone stays."""
+        ...
+
+    async def drop_tombstones(self, before: Micros) -> int:
+        """Remove finished tombstones deleted before then."""
+        ...
+
+    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
+        """Make a message durable with the next seq of its session; touches and revives the session.
+
+        An idempotency key already used by this caller in this session returns that message, ``repeated``, and writes
+        nothing; IdempotencyMismatch when its body_hash differs. NotFound when the session is unknown or deleted.
+        """
+        ...
+
+    async def begin_redelivery(self, message_id: str) -> Message | None:
+        """attempt + 1 where unfinished; None when it is finished or unknown."""
+        ...
+
+    async def record_death(self, message_id: str, attempt: int) -> int | None:
+        """A pod died in this attempt: deaths + 1, returned; None when the attempt is not the open one."""
+        ...
+
+    async def record(
+        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+    ) -> list[StoredEvent] | None:
+        """Record the one result, with its numbered events (kind, JSON text), and touch the session.
+
+        None when the message has a result already, is unknown, or ``attempt`` (unless None) is not the open one.
+        """
+        ...
+
+    async def get_message(self, session: str, message_id: str, owner: str | None = None) -> Message: ...
+    async def list_messages(
+        self, session: str, limit: int, after_seq: int = 0, owner: str | None = None
+    ) -> list[Message]: ...
+    async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
+    async def has_unfinished(self) -> bool: ...
+    async def unfinished(
+        self, accepted_before: Micros, limit: int, after: tuple[int, str] | None = None
+    ) -> list[Unfinished]:
+        """Unfinished messages of all sessions by (accepted_at, id), oldest first, past the key ``after``."""
+        ...
+
+    async def unfinished_of(self, session: str) -> list[Unfinished]:
+        """Unfinished messages of one session by seq."""
+        ...
