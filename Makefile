@@ -1,0 +1,82 @@
+# Everything a developer runs. Each target makes .venv by itself from the lock files; pip's own settings (PIP_*) apply.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off
+ARGS ?=
+MINUTES ?= 10
+PYTEST := $(BIN)/python -m pytest
+CODE := session_manager operator/session_operator tests
+
+.PHONY: help run test test-faults test-sim lint format bench build lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, pods as processes
+	@exec $(BIN)/session-manager dev $(ARGS)
+
+test: .venv/.dev ## Pure, contract and end-to-end tests; about two minutes (ARGS= goes to pytest)
+	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim' $(ARGS)
+
+test-faults: .venv/.dev ## Real faults under load, at the real time-outs
+	@$(PYTEST) tests/faults -m 'not sim' -s $(ARGS)
+
+test-sim: .venv/.dev ## The simulation for MINUTES=10, or HOURS=
+	@SIM_MINUTES=$(if $(HOURS),$$(($(HOURS) * 60)),$(MINUTES)) $(PYTEST) -m sim --timeout=0 -o faulthandler_timeout=0 -s $(ARGS)
+
+lint: .venv/.dev ## Style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## Format the code and mend what ruff can
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints what docs/benchmarks.md tells
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+build: .venv/.dev ## Build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
+
+lock: ## Resolve the dependencies again into requirements.lock and requirements-dev.lock
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.5'
+	@$(LOCK) --extra postgres --group build -o requirements.lock
+	@$(LOCK) --extra dev --group build -c requirements.lock -o requirements-dev.lock
+	@rm -rf .venv-lock
+
+LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --upgrade pyproject.toml
+
+clean: ## Remove .venv, build output and caches; data/ stays
+	@rm -rf .venv .venv-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo 'Python cannot make virtual environments here. On Debian or Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'Creating .venv'
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: requirements.lock pyproject.toml | .venv/.created
+	@echo 'Installing from requirements.lock (once, about half a minute)'
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock requirements.lock pyproject.toml | .venv/.created
+	@echo 'Installing from requirements-dev.lock (once, about a minute)'
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@ .venv/.run

@@ -1,0 +1,1 @@
+"""The Kubernetes operator: turns Session resources into Deployments, Services and scaling objects."""

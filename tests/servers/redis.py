@@ -1,0 +1,78 @@
+"""A real Redis, also for code that has no event loop: start, stop, kill, hold still, come back empty."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from session_manager.activity.server import LocalRedis
+
+
+class RedisServer:
+    """A context manager. Its methods block, and may be called inside an event loop and outside."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._server = LocalRedis(self._folder)
+        self._thread = ThreadPoolExecutor(1)  # the server ends with the thread that started it
+
+    def __enter__(self) -> RedisServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(signal.SIGCONT)
+        self.stop()
+        self._thread.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def pid(self) -> int:
+        assert self._server.pid is not None
+        return self._server.pid
+
+    def start(self) -> None:
+        """Start on the port and with the data of before, if there were any."""
+        self._run(self._server.start())
+
+    def stop(self) -> None:
+        self._run(self._server.stop())
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self._run(self._server.stop())
+
+    def empty(self) -> None:
+        """Forget the data of a stopped server: it comes back empty."""
+        shutil.rmtree(self._folder)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._server.signal(number)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+            client.script_flush()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._thread.submit(asyncio.run, work).result()

@@ -1,0 +1,99 @@
+"""What the repository promises about itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import session_manager
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def git(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/sessions/x.db",
+        "data/sessions/x.db-journal",
+        "data/sessions/x.db-wal",
+        "data/sessions/x.db-shm",
+        ".env",
+        ".env.local",
+    ],
+)
+def test_databases_and_secrets_stay_out_of_git_and_images(path: str) -> None:
+    assert git("check-ignore", "--no-index", path).returncode == 0
+    name = Path(path).name.replace("x.db", "*.db")
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert str(Path(path).with_name(name)) in lines
+
+
+# The brackets keep these patterns from finding themselves.
+FOREIGN = re.compile(r"/[r]oot/|/[U]sers/|/home/[a-z]+/|/[w]ork/|[p]ypi\.org|[p]ythonhosted\.org")
+
+
+def test_tracked_files_name_no_machine_and_no_registry() -> None:
+    found = []
+    for name in git("ls-files", "-z").stdout.split("\0"):
+        path = ROOT / name
+        if not name or not path.is_file():
+            continue
+        text = path.read_bytes().decode("utf-8", "replace")
+        found += [f"{name}: {match.group()}" for match in FOREIGN.finditer(text)]
+    assert found == []
+
+
+def test_version_stands_in_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert (ROOT / project["tool"]["hatch"]["version"]["path"]).samefile(session_manager.__file__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", session_manager.__version__)
+
+
+def test_every_make_target_explains_itself() -> None:
+    text = (ROOT / "Makefile").read_text()
+    [phony_line] = re.findall(r"^\.PHONY: (.*)$", text, re.M)
+    phony = set(phony_line.split())
+    documented = set(re.findall(r"^([a-z-]+):.*## \S", text, re.M))
+    targets = set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.M))
+    assert documented == targets == phony
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^\s*\S*?([a-z][a-z-]*)\S*\s", re.sub(r"\x1b\[\d+m", "", shown), re.M)) == targets
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_pin_and_hash_everything_and_name_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    entries = re.split(r"\n(?=[a-zA-Z])", text.split("\n", 2)[2])
+    assert len(entries) > 40
+    for entry in entries:
+        assert re.match(r"[a-zA-Z0-9._-]+(\[[a-z,]+\])?==\S+", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_locks_agree_with_each_other_and_with_the_project() -> None:
+    def pins(lock: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for name, version in re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / lock).read_text(), re.M):
+            found.setdefault(name, set()).add(version)
+        return found
+
+    run, dev = map(pins, LOCKS)
+    assert {name: dev.get(name) for name in run} == run
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in requirements} - {"session-manager"}
+
+    assert names(project["dependencies"] + project["optional-dependencies"]["postgres"]) <= set(run)
+    assert names([line for extra in project["optional-dependencies"].values() for line in extra]) <= set(dev)
