@@ -1,0 +1,167 @@
+"""A connection to Redis that is kept up: opened, greeted, prepared, and opened again when it broke.
+
+Nobody gets a connection before ``prepare`` is through with it.  Nothing is ever sent twice from here: a command whose
+connection broke fails, and its caller decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from session_manager.activity.resp import Connection, OnMessage, RedisError
+from session_manager.activity.target import Target
+from session_manager.domain.errors import ActivityUnavailable, StartupFailure
+
+log = logging.getLogger(__name__)
+
+Prepare = Callable[[Connection], Awaitable[None]]
+
+FIRST_PAUSE = 0.02  # seconds; doubles with each failure
+LAST_PAUSE = 1.0
+NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA) if hasattr(socket, "EAI_NODATA") else (socket.EAI_NONAME,)
+REFUSALS = {
+    "NOAUTH": "wants a password: set REDIS_PASSWORD, or REDIS_URL with one",
+    "WRONGPASS": "refuses the user name or password",
+    "NOPERM": "does not allow this user the commands AUTH, SELECT and INFO",
+    "DENIED": "is in protected mode: it needs a password, or it has to be on this machine",
+}
+
+
+class Reconnecting:
+    """``timeout``: seconds to connect, of silence, and that a caller waits for a connection. ``name`` is for logs.
+
+    ``current`` is the connection while there is one.
+    """
+
+    def __init__(
+        self, target: Target, timeout: float, prepare: Prepare, name: str, on_message: OnMessage | None = None
+    ) -> None:
+        self._target = target
+        self._timeout = timeout
+        self._prepare = prepare
+        self._name = name
+        self._on_message = on_message
+        self._keeper: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self.current: Connection | None = None
+
+    async def start(self) -> None:
+        """Connect, and stay connected. When this raises (StartupFailure, ActivityUnavailable), nothing is running."""
+        if self._keeper is None:
+            connection = await self._open()
+            self._publish(connection)
+            self._keeper = asyncio.create_task(self._keep(connection), name=self._name)
+
+    async def close(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+
+    async def connection(self) -> Connection:
+        """The connection, after up to ``timeout`` seconds; then ActivityUnavailable. At once when it is not started."""
+        if self.current is None and self._keeper is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._up.wait(), self._timeout)
+        if self.current is None:
+            raise ActivityUnavailable
+        return self.current
+
+    async def _keep(self, connection: Connection) -> None:
+        try:
+            while True:
+                await self._watch(connection)
+                self._withdraw()
+                await connection.close()
+                self._log("redis connection lost", "redis.lost")
+                connection = await self._reopen()
+                self._publish(connection)
+                self._log("redis connection is back", "redis.back")
+        finally:
+            self._withdraw()
+            await connection.close()
+
+    async def _watch(self, connection: Connection) -> None:
+        """Until it is lost. Pings, since nothing else would notice that an idle connection is dead."""
+        while not connection.lost.is_set():
+            try:
+                await asyncio.wait_for(connection.lost.wait(), self._timeout)
+            except TimeoutError:
+                connection.post(b"PING")
+
+    def _publish(self, connection: Connection) -> None:
+        self.current = connection
+        self._up.set()
+
+    def _withdraw(self) -> None:
+        self.current = None
+        self._up.clear()
+
+    def _log(self, message: str, event: str) -> None:
+        log.warning(message, extra={"event": event, "connection": self._name})
+
+    async def _reopen(self) -> Connection:
+        pause, refusal = FIRST_PAUSE, ""
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(pause * 2, LAST_PAUSE)
+            try:
+                return await self._open()
+            except ActivityUnavailable:
+                refusal = ""
+            except StartupFailure as error:
+                if error.detail != refusal:
+                    refusal = error.detail
+                    self._log(refusal, "redis.refused")
+
+    async def _open(self) -> Connection:
+        connection = await self._connect()
+        try:
+            await self._greet(connection)
+            await self._prepare(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _connect(self) -> Connection:
+        target = self._target
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self._timeout, self._on_message), target.host, target.port, ssl=target.tls
+                )
+        except ssl.SSLError as error:
+            raise StartupFailure(f"Redis at {target} does not do TLS as asked for: {error.reason}") from None
+        except socket.gaierror as error:
+            if error.errno in NO_SUCH_HOST:
+                raise StartupFailure(f"Redis at {target}: there is no such host") from None
+            raise ActivityUnavailable from None
+        except OSError:
+            raise ActivityUnavailable from None
+        return connection
+
+    async def _greet(self, connection: Connection) -> None:
+        """Log in, choose the database, and learn which Redis process this is."""
+        try:
+            for command in (*self._target.greeting(), ("INFO", "server")):
+                reply = await connection.send(command)
+        except RedisError as error:
+            told = REFUSALS.get(error.code, f"refuses {command[0]}: check user, password and database number")
+            raise StartupFailure(f"Redis at {self._target} {told}") from None
+        except ActivityUnavailable:
+            if connection.garbled:
+                raise StartupFailure(f"What answers at {self._target} is no Redis, or it wants TLS") from None
+            raise
+        found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
+        if found is None:
+            raise StartupFailure(f"What answers at {self._target} is no Redis: its INFO has no run_id")
+        connection.run_id = found.group(1).decode()

@@ -1,0 +1,165 @@
+"""One pipelined connection to Redis.
+
+Commands issued within one turn of the event loop leave together in one write, and replies come back in order, so a
+queue of futures is all the bookkeeping there is.  A caller that was cancelled keeps its place in the queue: its reply
+is dropped, nobody else's moves.  One timer watches the oldest command in flight; when Redis stays silent for too long,
+the whole connection counts as broken, since every later reply would stand behind the missing one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+
+from session_manager.domain.errors import ActivityUnavailable
+
+Arg = bytes | str | int | float
+OnMessage = Callable[[bytes, bytes], None]
+
+_INCOMPLETE = object()
+# What Redis says, by itself or from inside a script, when it cannot serve at present.
+_AWAY = re.compile(
+    r"(?:^|: -)(?:OOM|READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN|TRYAGAIN)\b"
+    r"|^ERR max number of clients"
+)
+
+
+class RedisError(Exception):
+    """Redis refused a command: a mistake of ours or of the server's configuration. ``code`` is its first word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
+
+
+class NoScript(RedisError):
+    """The script is not in the server's cache; nothing of it was run."""
+
+
+def _error(refusal: RedisError) -> Exception:
+    text = str(refusal)
+    if refusal.code == "NOSCRIPT":
+        return NoScript(text)
+    return ActivityUnavailable() if _AWAY.search(text) else refusal
+
+
+class Connection(asyncio.Protocol):
+    """``timeout``: seconds of silence until it counts as broken. ``on_message(channel, data)``: what SUBSCRIBE brings.
+
+    ``lost`` is set when it ended; ``garbled`` says that what came was no reply of Redis. ``run_id`` names the server's
+    process, once somebody asked for it.
+    """
+
+    def __init__(self, timeout: float, on_message: OnMessage | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._on_message = on_message
+        self._reader = hiredis.Reader(replyError=RedisError, notEnoughData=_INCOMPLETE)
+        self._transport: asyncio.Transport
+        self._unsent: list[bytes] = []
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._tick = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._alive = True
+        self._closed = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.garbled = False
+        self.run_id = ""
+
+    def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
+        """Queue a command for the end of this turn of the loop. ActivityUnavailable: it may have run or not."""
+        if not self._alive:
+            raise ActivityUnavailable
+        packed = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub knows tuples of one only
+        if not self._unsent:
+            self._tick = self._loop.time()
+            self._loop.call_soon(self._flush)
+        self._unsent.append(packed)
+        future = self._loop.create_future()
+        self._waiting.append((future, self._tick))
+        return future
+
+    def post(self, *args: Arg) -> None:
+        """Send a command whose outcome nobody waits for."""
+        if self._alive:
+            self.send(args).add_done_callback(lambda future: future.exception())
+
+    def _flush(self) -> None:
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        if not self._alive:
+            return
+        self._transport.write(data)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._tick + self._timeout, self._check)
+
+    def _check(self) -> None:
+        """Look at the oldest command in flight; come back when it would be too late."""
+        self._timer = None
+        if not self._waiting:
+            return
+        due = self._waiting[0][1] + self._timeout
+        if due <= self._loop.time():
+            self.fail()
+        else:
+            self._timer = self._loop.call_at(due, self._check)
+
+    def fail(self) -> None:
+        """Give up: every command in flight ends with ActivityUnavailable."""
+        if not self._alive:
+            return
+        self._alive = False
+        self.lost.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.abort()
+        for future, _ in self._waiting:
+            if not future.done():
+                future.set_exception(ActivityUnavailable())
+        self._waiting.clear()
+
+    async def close(self) -> None:
+        """Fail what is in flight and wait until the socket is closed."""
+        self.fail()
+        await self._closed.wait()
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            self._deliver()
+        except (hiredis.ProtocolError, IndexError):  # no Redis, or a reply that nobody asked for
+            self.garbled = True
+            self.fail()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.fail()
+        self._closed.set()
+
+    def _deliver(self) -> None:
+        next_reply = self._reader.gets
+        while (reply := next_reply()) is not _INCOMPLETE:
+            if self._on_message is not None and type(reply) is list and reply[0] == b"message":
+                self._on_message(reply[1], reply[2])
+                continue
+            future, _ = self._waiting.popleft()
+            if future.done():
+                continue
+            if isinstance(reply, RedisError):
+                self._refuse(future, reply)
+            else:
+                future.set_result(reply)
+
+    def _refuse(self, future: asyncio.Future[Any], refusal: RedisError) -> None:
+        future.set_exception(_error(refusal))
+        if refusal.code == "READONLY":  # it is no primary any more: ask the name again who is
+            self._loop.call_soon(self.fail)

@@ -1,0 +1,76 @@
+"""Where Redis is and how to get in, from the settings."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.settings import Settings
+
+_FORM = "REDIS_URL has to look like redis://user:password@host:port/0, or rediss:// for TLS"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``host`` and ``port`` of a server; its name never shows the password."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+    database: int = 0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Target:
+        """REDIS_URL, or else REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."""
+        if settings.redis_url is not None:
+            return cls.from_url(settings.redis_url.get_secret_value())
+        password = settings.redis_password.get_secret_value() if settings.redis_password else ""
+        return cls(settings.redis_host, settings.redis_port, password=password)
+
+    @classmethod
+    def from_url(cls, url: str) -> Target:
+        """``redis://`` or ``rediss://``, the latter with ``?ssl_ca_certs=FILE`` or ``?ssl_cert_reqs=none``."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 6379
+            database = int(parts.path.strip("/") or 0)
+        except ValueError:
+            raise StartupFailure(_FORM) from None
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+            raise StartupFailure(_FORM)
+        options = parse_qs(parts.query)
+        return cls(
+            host=parts.hostname,
+            port=port,
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=database,
+            tls=_tls(options) if parts.scheme == "rediss" else None,
+        )
+
+    def greeting(self) -> list[tuple[str | int, ...]]:
+        """The commands that open a connection."""
+        commands: list[tuple[str | int, ...]] = []
+        if self.password:
+            commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
+        if self.database:
+            commands.append(("SELECT", self.database))
+        return commands
+
+
+def _tls(options: dict[str, list[str]]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs", [None])[0])
+    except OSError as error:
+        raise StartupFailure(f"The file in REDIS_URL's ssl_ca_certs cannot be read: {error.strerror}") from None
+    if options.get("ssl_cert_reqs") == ["none"]:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
