@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol as TypingProtocol
+
+from session_manager.domain.errors import InvalidInput
 
 
 class Redelivery(StrEnum):
@@ -44,3 +47,19 @@ class SessionClass:
     turn_timeout: float = 600.0
     grace_period: float = 5.0
     redelivery: Redelivery = Redelivery.REPLACE
+
+
+class SessionClasses(TypingProtocol):
+    """Where SessionClasses are looked up: a YAML file, or the cluster."""
+
+    def get(self, name: str) -> SessionClass:
+        """InvalidInput, naming the known ones, when there is none of this name."""
+        ...
+
+
+def class_of(classes: SessionClasses, name: str) -> SessionClass:
+    """The class of an existing session. One whose class was removed keeps the default times; its pod cannot start."""
+    try:
+        return classes.get(name)
+    except InvalidInput:
+        return SessionClass(name=name)

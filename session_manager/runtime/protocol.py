@@ -66,6 +66,10 @@ class Runtime(Protocol):
         """The session expired (``files=False``) or was deleted: drop what the runtime keeps of it."""
         ...
 
+    async def gone(self, session: str) -> bool:
+        """No pod and no file of the session is left. Any front door of the same runtime may ask, owner or not."""
+        ...
+
     async def logs(self, session: str, tail: int) -> str:
         """The last ``tail`` lines that the session's pods printed, oldest first; empty when there are none."""
         ...

@@ -1,0 +1,185 @@
+"""The port to the hot facts: inbox, turn lease, awake deadlines, pod addresses, live feed.
+
+Everything here may be lost and is rebuilt from SQL and from the runtime.  Every method may run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from session_manager.domain.session import Failure, Hot
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.protocol import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The turn of a session, held under a lease.
+
+    ``fresh``: nobody was ever given this message. ``replace``: the pod may have seen it, or nobody knows.
+    """
+
+    session: str
+    message_id: str
+    token: str
+    fresh: bool
+    replace: bool
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """``position`` 1 is the next to run (or the one that runs)."""
+
+    position: int
+    awake: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """An earlier message of the session is missing in the inbox; nothing was added."""
+
+
+class NoClaim:
+    """Why ``claim`` gave nothing."""
+
+    EMPTY = "EMPTY"
+    BUSY = "BUSY"
+    ASLEEP = "ASLEEP"
+    UNSETTLED = "UNSETTLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Desire:
+    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod`` counts any generation."""
+
+    deleted: bool
+    class_name: str
+    published: str
+    retire: str
+    failed_tries: int
+    wanted: bool
+    due: bool
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wakefulness:
+    """A session in ``awake``: does a pod answer, and has its deadline passed?"""
+
+    address: bool
+    due: bool
+
+
+FenceAnswer = str  # PASSED, ASLEEP, BUSY, EARLY or UNSETTLED
+
+FeedNote = dict[str, Any]
+NoteListener = Callable[[FeedNote], None]
+
+
+class SessionGone(Exception):
+    """Redis has the mark of a deleted session. The caller turns it into NotFound."""
+
+
+class TurnActivity(Protocol):
+    """What the path of a message needs. All raise ActivityUnavailable when Redis is away, SessionGone after a delete."""
+
+    async def take(
+        self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
+    ) -> Claim | Queued | Gap:
+        """Add an accepted message and claim it if it may run at once."""
+        ...
+
+    async def claim(self, session: str, session_class: SessionClass) -> Claim | str:
+        """Claim the first message, or one of NoClaim; wakes the pod where one is needed."""
+        ...
+
+    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
+        """Add (message id, seq) from SQL, wake where needed; True when somebody holds the turn."""
+        ...
+
+    async def finish(
+        self, claim: Claim, session_class: SessionClass, note: FeedNote | None, *, pod_spoiled: bool = False
+    ) -> int:
+        """The result is in SQL: remove, release, tell the feed; how many wait. ``pod_spoiled``: its pod must go."""
+        ...
+
+    async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None: ...
+    async def remove(self, session: str, message_id: str, session_class: SessionClass) -> bool:
+        """A message ended in SQL by other means; True when it was running."""
+        ...
+
+    def holds(self, claim: Claim) -> bool:
+        """The lease cannot have run out yet, by the local clock."""
+        ...
+
+    def on_generation(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after another generation was adopted: Redis may have lost everything."""
+        ...
+
+    async def ping(self) -> None: ...
+    async def inbox(self, session: str) -> list[str]: ...
+    async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
+        """Want the pod, for ``keep_awake`` seconds at least; True when it answers already."""
+        ...
+
+    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> FenceAnswer: ...
+    async def sleep_when_idle(self, session: str) -> None: ...
+    async def delete(self, session: str) -> None: ...
+    async def expire(self, session: str) -> bool:
+        """Forget an expired session; False when it is alive again."""
+        ...
+
+    async def hot(self, session: str) -> Hot: ...
+    async def awake(self) -> dict[str, Wakefulness]:
+        """Every session that is waking or awake."""
+        ...
+
+    async def next_ready(self) -> str | None:
+        """Take one session that needs a look: its pod became ready, its start failed, or its inbox is stuck."""
+        ...
+
+    async def on_ready(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when something may be in ``ready``; calls may be lost."""
+        ...
+
+    async def tell(self, session: str, note: FeedNote) -> None:
+        """Publish to whoever watches the session; nobody may be there."""
+        ...
+
+    def watch(self, session: str) -> AbstractAsyncContextManager[asyncio.Queue[FeedNote]]:
+        """The live notes of a session, while the context is open. Notes may be lost."""
+        ...
+
+
+class ScalerActivity(Protocol):
+    """What wakes and sleeps pods."""
+
+    async def on_wake(self, listener: Callable[[str], None]) -> None: ...
+    def on_generation(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after another generation was adopted: addresses have to be published again."""
+        ...
+
+    async def beat(self) -> None:
+        """Somebody watches the pods: addresses count for the next heartbeat period."""
+        ...
+
+    @property
+    def generation(self) -> bytes: ...
+    async def awake(self) -> dict[str, Wakefulness]: ...
+    async def desire(self, session: str) -> Desire: ...
+    async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
+        """The pod answers; False when it is not wanted any more. ``old``: it was started in an earlier generation."""
+        ...
+
+    async def lost(self, session: str, uid: str) -> None:
+        """The pod is gone; a session with nothing to do is not wanted any more."""
+        ...
+
+    async def fail(self, session: str, failure: Failure, retry_in: float) -> None: ...
+    async def phase(self, session: str, words: str) -> None: ...
+    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> FenceAnswer: ...

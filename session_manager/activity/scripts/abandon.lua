@@ -1,0 +1,12 @@
+-- The turn ended without a result: the message stays first. With a pod uid that pod is replaced before the next try.
+local stop = refused()
+if stop then return stop end
+local mid, token, idle, uid = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+if redis.call('GET', turn) == mid .. ' ' .. token then
+  redis.call('DEL', turn)
+end
+if uid ~= '' then
+  retire(uid)
+  wake(idle)
+end
+return {'OK'}

@@ -1,0 +1,15 @@
+-- What SQL has unfinished goes back into the inbox: pairs of message id and seq from ARGV[5] on. Never fresh.
+local stop = refused()
+if stop then return stop end
+local idle, class = tonumber(ARGV[3]), ARGV[4]
+for i = 5, #ARGV, 2 do
+  redis.call('ZADD', inbox, 'NX', ARGV[i + 1], ARGV[i])
+end
+redis.call('HSET', hash, 'class', class)
+redis.call('PERSIST', hash)
+if address() then
+  want(idle)
+elseif not backing_off() then
+  wake(idle)
+end
+return {'OK', redis.call('EXISTS', turn)}

@@ -1,0 +1,9 @@
+-- The session was deleted in SQL: nothing of it may run, wake or start again. Repeatable.
+if generation[1] ~= ARGV[1] then return {'GENERATION'} end
+redis.call('DEL', hash, inbox, turn, wakelist)
+redis.call('ZREM', 'awake', id)
+redis.call('HSET', hash, 'deleted', '1')
+redis.call('PEXPIRE', hash, ARGV[3])
+redis.call('PUBLISH', 'wake', id)
+redis.call('PUBLISH', feed, ARGV[4])
+return {'OK'}

@@ -1,0 +1,8 @@
+-- What the scaler needs to know of one session, at one instant. A deleted one has no desire but its end.
+if generation[1] ~= ARGV[1] then return {'GENERATION'} end
+local h = redis.call('HMGET', hash, 'deleted', 'class', 'pod', 'generation', 'retire', 'fail_tries', 'sleep')
+local deadline = redis.call('ZSCORE', 'awake', id)
+return {
+  'OK', h[1] and 1 or 0, h[2] or '', h[4] == generation[1] and h[3] or '', h[5] or '', h[6] or '0',
+  deadline and 1 or 0, (deadline and (tonumber(deadline) <= now or h[7])) and 1 or 0, h[3] or '',
+}

@@ -1,0 +1,22 @@
+-- A message has its result in SQL: take it out, free the turn, and say how many wait.
+local stop = refused()
+if stop then return stop end
+local mid, token, idle, ttl, dead, note = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
+if redis.call('GET', turn) == mid .. ' ' .. token then
+  redis.call('DEL', turn)
+end
+redis.call('ZREM', inbox, mid)
+redis.call('HDEL', hash, 'fresh:' .. mid)
+local left = redis.call('ZCARD', inbox)
+if dead ~= '' then
+  retire(dead)
+  if left > 0 then wake(idle) else unwant() redis.call('PUBLISH', 'wake', id) end
+elseif redis.call('ZSCORE', 'awake', id) then
+  redis.call('ZADD', 'awake', 'GT', now + idle, id)
+end
+if left == 0 then
+  redis.call('PEXPIRE', hash, ttl)
+  if redis.call('HGET', hash, 'sleep') then redis.call('PUBLISH', 'wake', id) end
+end
+if note ~= '' then redis.call('PUBLISH', feed, note) end
+return {'OK', left}

@@ -1,0 +1,6 @@
+-- Who finds no generation, or one of another Redis process, founds the next: ARGV[1] its id, ARGV[2] run_id of this Redis,
+-- ARGV[3] milliseconds in which other replicas take their leases back.
+local found = redis.call('HMGET', 'generation', 'id', 'run_id')
+if found[1] and found[2] == ARGV[2] then return {found[1], 0} end
+redis.call('HSET', 'generation', 'id', ARGV[1], 'run_id', ARGV[2], 'until', now + ARGV[3])
+return {ARGV[1], 1}

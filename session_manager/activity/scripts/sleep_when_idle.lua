@@ -1,0 +1,8 @@
+-- Sleep as soon as the fence may pass, whatever the deadline says.
+local stop = refused()
+if stop then return stop end
+if redis.call('ZSCORE', 'awake', id) then
+  redis.call('HSET', hash, 'sleep', '1')
+  redis.call('PUBLISH', 'wake', id)
+end
+return {'OK'}

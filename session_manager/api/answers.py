@@ -1,0 +1,99 @@
+"""Records as the JSON that callers read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from session_manager.domain.message import Message, MessageStatus, StoredEvent
+from session_manager.domain.session import Hot, Session
+from session_manager.domain.status import HOT, Status, cold_status, status_of
+from session_manager.domain.times import rfc3339
+
+
+def json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def created(session: Session) -> dict[str, Any]:
+    return {
+        "uuid": session.uuid,
+        "user_id": session.user_id,
+        "status": cold_status(session),
+        "created_at": rfc3339(session.created_at),
+        "expires_at": rfc3339(session.expires_at),
+    }
+
+
+def session(record: Session, hot: Hot | None) -> dict[str, Any]:
+    """One session in full; ``hot`` is None when Redis is away."""
+    present = hot or Hot()
+    status = status_of(record, present)
+    answer = {
+        "uuid": record.uuid,
+        "user_id": record.user_id,
+        "name": record.name,
+        "app": record.app,
+        "class": record.class_name,
+        "status": status,
+        "reason": _reason(record, present, status),
+        "phase": present.phase or str(status),
+        "replicas": int(status in HOT),
+        "ready_replicas": int(status is Status.AWAKE),
+        "queue_length": present.queue_length,
+        "created_at": rfc3339(record.created_at),
+        "last_activity": rfc3339(record.last_activity),
+        "expires_at": rfc3339(record.expires_at),
+    }
+    if hot is None:
+        answer["stale"] = True
+    return answer
+
+
+def _reason(record: Session, hot: Hot, status: Status) -> str:
+    failure = hot.failure or record.failure
+    if status is Status.FAILED and failure is not None:
+        return f"{failure.reason}: {failure.remedy}"
+    if status is Status.AWAKE:
+        if hot.running:
+            return "a turn runs"
+        return f"awake until {rfc3339(hot.deadline)}" if hot.deadline else "the pod answers"
+    return {
+        Status.WAKING: "the pod is wanted and does not answer yet",
+        Status.SLEEPING: "nothing to do; wakes on the next message",
+        Status.CREATED: "never woken; wakes on the first message",
+        Status.EXPIRED: "unused for longer than its time to live; revived by the next message",
+    }.get(status, "")
+
+
+def session_row(record: Session, status: Status) -> dict[str, Any]:
+    return {
+        "uuid": record.uuid,
+        "user_id": record.user_id,
+        "name": record.name,
+        "class": record.class_name,
+        "status": status,
+        "created_at": rfc3339(record.created_at),
+        "last_activity": rfc3339(record.last_activity),
+    }
+
+
+def message(record: Message, status: MessageStatus) -> dict[str, Any]:
+    return {
+        "message_id": record.id,
+        "status": status,
+        "message": record.text,
+        "pod_response": orjson.Fragment(record.response) if record.response is not None else None,
+        "error": record.error,
+        "created_at": rfc3339(record.accepted_at),
+        "finished_at": rfc3339(record.finished_at) if record.finished_at is not None else None,
+    }
+
+
+def event_data(event: StoredEvent, about: Message | None) -> bytes:
+    """The data of a stored event. The end of a turn carries its message; the result is stored once, there."""
+    if about is None or about.status is None:
+        return event.data.encode()
+    return orjson.dumps(message(about, about.status))

@@ -1,0 +1,73 @@
+"""The front door as one ASGI application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from session_manager import __version__
+from session_manager.api import health, messages, metrics, problems, sessions
+from session_manager.api.chat import ChatRoute
+from session_manager.api.front import Front
+from session_manager.api.identity import Identity
+from session_manager.api.limits import ChatLimit, RouteLimits
+from session_manager.api.schemas import Problem
+from session_manager.api.services import Services
+
+DESCRIPTION = """One private, durable pod per conversation. It costs nothing while nobody talks and never loses a message.
+
+Errors are problem documents (RFC 9457) and always have a `detail`."""
+
+ERRORS = {
+    400: "Invalid input",
+    401: "Authentication needed",
+    403: "Not allowed",
+    404: "No such session or message",
+    409: "Contradicts the present state",
+    413: "Body too large",
+    429: "Over a limit; see Retry-After",
+    503: "Redis or the database is away; nothing was committed",
+}
+
+
+def build_app(services: Services) -> Front:
+    """Every route on ``services``, which the caller starts and closes."""
+    settings = services.settings
+    limits = RouteLimits(settings, services.link.url)
+    app = FastAPI(title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None)
+    problems.install(app)
+    counters = metrics.Metrics()
+    app.include_router(sessions.router(services, limits))
+    app.include_router(messages.router(services, limits))
+    app.include_router(health.router(services, limits))
+    app.include_router(metrics.router(services, limits, counters))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
+    identity = Identity(settings.session_api_keys, settings.trusted_proxies)
+    return Front(app, chat, identity, counters)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's own document, with our errors in place of its 422 and the two ways to send a key."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        document["security"] = [{"bearer": []}, {"key": []}, {}]
+        for path in document["paths"].values():
+            for operation in path.values():
+                _document_errors(operation["responses"])
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _document_errors(responses: dict[str, Any]) -> None:
+    responses.pop("422", None)
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status, description in ERRORS.items():
+        responses.setdefault(str(status), {"description": description, "content": content})

@@ -1,0 +1,29 @@
+"""Opaque cursors of lists: url-safe text for the key of the last row. A cursor that is none is 400."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import orjson
+
+from session_manager.domain.errors import InvalidInput
+
+
+def encode(key: tuple[int, str] | tuple[int]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(key)).decode().rstrip("=")
+
+
+def decode(cursor: str, *kinds: type) -> tuple[int | str, ...]:
+    """The key, whose parts are of ``kinds``."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        key = orjson.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        raise InvalidInput("cursor: not one that this server gave out", "cursor") from None
+    fits = isinstance(key, list) and len(key) == len(kinds)
+    if not fits or any(type(part) is not kind for part, kind in zip(key, kinds, strict=True)):
+        raise InvalidInput("cursor: not one that this server gave out", "cursor")
+    if any(isinstance(part, int) and not 0 <= part < 2**63 for part in key):
+        raise InvalidInput("cursor: not one that this server gave out", "cursor")
+    return tuple(key)

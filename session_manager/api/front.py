@@ -1,0 +1,116 @@
+"""The outermost layer: who calls, the chat route before everything else, bounded bodies, one log line per request.
+
+Plain ASGI, because the hot path passes through it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from session_manager.api import problems
+from session_manager.api.bodies import MAX_BODY, ClientGone, checked_json, read_body
+from session_manager.api.chat import ChatRoute
+from session_manager.api.identity import Identity, header_map, refuse_foreign_page
+from session_manager.api.metrics import Metrics
+from session_manager.api.paths import SESSION_PATTERN
+from session_manager.domain.errors import SessionManagerError, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+CHAT = re.compile("^/session/(" + SESSION_PATTERN.strip("^$") + ")/chat$")
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/docs", "/openapi.json"})
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Front:
+    """``app`` serves everything but the chat route."""
+
+    def __init__(self, app: App, chat: ChatRoute, identity: Identity, metrics: Metrics) -> None:
+        self._app = app
+        self._chat = chat
+        self._identity = identity
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, noting)
+        except SessionManagerError as error:
+            await _refuse(noting, error)
+        except ClientGone:
+            status = 499
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope["headers_map"] = header_map(scope["headers"])
+        path = scope["path"]
+        if self._identity.open:
+            refuse_foreign_page(headers)
+        client = scope.get("client")
+        try:
+            scope["actor"] = self._identity.actor(headers, client[0] if client else "")
+        except Unauthenticated:
+            if path not in OPEN_PATHS:
+                raise
+            scope["actor"] = self._identity.anonymous(headers, client[0] if client else "")
+        if scope["method"] == "POST":
+            chat = CHAT.match(path)
+            if chat is not None:
+                await self._chat(scope, receive, send, chat[1].lower())
+                return
+        if scope["method"] in WITH_BODY:
+            receive = await _checked(receive, headers)
+        await self._app(scope, receive, send)
+
+    def _note(self, scope: Scope, status: int, duration: float) -> None:
+        self._metrics.request(scope["method"], status, duration)
+        if log.isEnabledFor(logging.DEBUG) or status >= 500:
+            level = logging.WARNING if status >= 500 else logging.DEBUG
+            extra = {"event": "http.request", "status": status, "duration": round(duration, 4)}
+            log.log(level, "%s %s", scope["method"], scope["path"], extra=extra)
+
+
+async def _checked(receive: Receive, headers: dict[bytes, bytes]) -> Receive:
+    """Read and check the body, and give it again to whoever asks."""
+    body = await read_body(receive, headers, MAX_BODY)
+    if body:
+        checked_json(body)
+    given = False
+
+    async def again() -> MutableMapping[str, Any]:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(send: Send, error: SessionManagerError) -> None:
+    status, headers, body = problems.of(error)
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

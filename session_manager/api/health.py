@@ -1,0 +1,93 @@
+"""Health: /livez looks at nothing, /readyz at what a request needs, /health tells a person."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel
+
+from session_manager import __version__
+from session_manager.api import answers
+from session_manager.api.identity import ANONYMOUS
+from session_manager.api.limits import CurrentActor, RouteLimits
+from session_manager.api.services import Services
+from session_manager.domain.errors import Unavailable
+from session_manager.domain.times import Micros, rfc3339
+
+PATIENCE = 2.0
+Health = Literal["healthy", "unhealthy", "disabled"]
+
+
+class HealthAnswer(BaseModel):
+    status: Health
+    redis: Health
+    database: Health
+    kubernetes: Health
+    timestamp: str
+    service: str
+    version: str
+    session_storage_enabled: bool
+    session_storage_uri: str | None
+    session_storage_bucket: str | None
+
+
+def router(services: Services, limits: RouteLimits) -> APIRouter:
+    routes = APIRouter(tags=["operations"])
+
+    @routes.get("/livez")
+    async def alive() -> Response:
+        """The process answers. Looks at nothing else."""
+        return answers.json({"status": "alive"})
+
+    @routes.get("/readyz", responses={503: {"description": "Redis or the database is away."}})
+    async def ready() -> Response:
+        """Requests can be served."""
+        redis, database = await _look(services)
+        fine = redis and database and not services.stopping
+        return answers.json({"status": "ready" if fine else "not ready"}, 200 if fine else 503)
+
+    @routes.get(
+        "/health",
+        response_model=HealthAnswer,
+        responses={503: {"model": HealthAnswer}},
+        dependencies=[Depends(limits.read)],
+    )
+    async def health(actor: CurrentActor) -> Response:
+        """What is well and what is not; 503 when something is not."""
+        redis, database = await _look(services)
+        fine = redis and database
+        return answers.json(_describe(services, actor.caller == ANONYMOUS, redis, database), 200 if fine else 503)
+
+    return routes
+
+
+async def _look(services: Services) -> tuple[bool, bool]:
+    return await asyncio.gather(_answers(services.activity.ping()), _answers(services.store.ping()))
+
+
+async def _answers(ping: Any) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await ping
+    except (Unavailable, TimeoutError):
+        return False
+    return True
+
+
+def _describe(services: Services, anonymous: bool, redis: bool, database: bool) -> dict[str, Any]:
+    words = {True: "healthy", False: "unhealthy"}
+    uri = services.storage_uri
+    return {
+        "status": words[redis and database],
+        "redis": words[redis],
+        "database": words[database],
+        "kubernetes": "disabled",
+        "timestamp": rfc3339(Micros(services.wall_clock())),
+        "service": "session-manager",
+        "version": __version__,
+        "session_storage_enabled": True,
+        "session_storage_uri": uri.partition("://")[0] if anonymous else uri,
+        "session_storage_bucket": None,
+    }

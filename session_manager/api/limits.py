@@ -1,0 +1,116 @@
+"""Rate limits per caller, shared by all replicas through Redis.
+
+slowapi keeps the ordinary routes: as plain functions, so that FastAPI calls them in its thread pool and their synchronous
+Redis call never holds up the event loop.  The chat route uses the asynchronous half of the same ``limits`` library on the
+pipelined connection, with the same strings, keys and counters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from limits import RateLimitItem, parse
+from limits.aio.strategies import FixedWindowRateLimiter
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from slowapi import Limiter
+from slowapi.errors import RateLimitExceeded
+
+from session_manager.activity.limits_storage import LinkStorage
+from session_manager.activity.link import RedisLink
+from session_manager.api.identity import Actor
+from session_manager.domain.errors import ActivityUnavailable, RateLimited, StartupFailure
+from session_manager.settings import Settings
+
+OFF = "off"
+Check = Callable[[Request], None]
+
+
+def current_actor(request: Request) -> Actor:
+    """The actor that the outermost layer found; see identity."""
+    actor = request.scope["actor"]
+    assert isinstance(actor, Actor)
+    return actor
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+
+
+def parse_limit(name: str, value: str) -> RateLimitItem | None:
+    """``100/minute``, or None for ``off``. StartupFailure otherwise."""
+    if value.strip().lower() == OFF:
+        return None
+    try:
+        return parse(value)
+    except ValueError:
+        raise StartupFailure(f"{name.upper()}={value!r} is no limit; write for example 100/minute, or off") from None
+
+
+def _key_of(request: Request) -> str:
+    return current_actor(request).limit_key(request.path_params.get("session_id", ""))
+
+
+class RouteLimits:
+    """A dependency per limited group of routes. ``needs_redis``: without Redis the route answers 503, else it goes on."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
+        options = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+        self._limiter = Limiter(key_func=_key_of, storage_uri=redis_url, storage_options=options)
+        self.create = self._check("create", settings.rate_limit_create, needs_redis=True)
+        self.wake = self._check("wake", settings.rate_limit_wake, needs_redis=True)
+        self.delete = self._check("delete", settings.rate_limit_delete, needs_redis=True)
+        self.change = self._check("default", settings.rate_limit_default, needs_redis=True)
+        self.read = self._check("default", settings.rate_limit_default, needs_redis=False)
+
+    def _check(self, scope: str, value: str, *, needs_redis: bool) -> Check:
+        item = parse_limit(f"rate_limit_{scope}", value)
+        if item is None:
+            return lambda request: None
+
+        def count(request: Request) -> None:
+            """Counted by the decorator."""
+
+        count.__name__ = f"count_{scope}_{needs_redis}"
+        counted = self._limiter.shared_limit(value, scope=scope)(count)
+
+        def check(request: Request) -> None:
+            try:
+                counted(request)
+            except RateLimitExceeded:
+                raise RateLimited(retry_after=self._retry_after(item, _key_of(request), scope)) from None
+            except RedisError:
+                if needs_redis:
+                    raise ActivityUnavailable from None
+
+        return check
+
+    def _retry_after(self, item: RateLimitItem, key: str, scope: str) -> int:
+        try:
+            reset = self._limiter.limiter.get_window_stats(item, key, scope).reset_time
+        except RedisError:
+            return item.get_expiry()
+        return max(1, round(reset - time.time()))
+
+
+class ChatLimit:
+    """The limit of the chat route, on the pipelined connection."""
+
+    def __init__(self, settings: Settings, link: RedisLink) -> None:
+        self._item = parse_limit("rate_limit_chat", settings.rate_limit_chat)
+        self._storage = LinkStorage(link)
+        self._strategy = FixedWindowRateLimiter(self._storage)
+
+    async def check(self, actor: Actor, session: str) -> None:
+        """RateLimited over the limit, ActivityUnavailable without Redis."""
+        if self._item is None:
+            return
+        key = actor.limit_key(session)
+        if await self._strategy.hit(self._item, key, "chat"):
+            return
+        stats = await self._strategy.get_window_stats(self._item, key, "chat")
+        raise RateLimited(retry_after=max(1, round(stats.reset_time - time.time())))

@@ -1,0 +1,108 @@
+"""What a scraper reads, and the small JSON that a person or a script reads at the same address.
+
+``docs/metrics.md`` lists every metric; a test holds it against this file.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from session_manager.api import answers
+from session_manager.api.limits import RouteLimits
+from session_manager.api.services import Services
+from session_manager.domain.errors import ActivityUnavailable
+from session_manager.domain.status import Status
+from session_manager.domain.times import rfc3339, seconds
+
+BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One registry per front door."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "session_manager_requests",
+            "HTTP requests by method and status.",
+            ["method", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "session_manager_request_seconds", "Time to answer, seconds.", buckets=BUCKETS, registry=self.registry
+        )
+        self.sessions = Gauge(
+            "session_manager_sessions", "Sessions by status, deleted ones left out.", ["status"], registry=self.registry
+        )
+        self.queued = Gauge(
+            "session_manager_unfinished_messages", "Accepted messages without a result.", registry=self.registry
+        )
+        self.oldest = Gauge(
+            "session_manager_oldest_unfinished_seconds",
+            "Age of the oldest message without a result, 0 when there is none.",
+            registry=self.registry,
+        )
+        self._children: dict[tuple[str, int], Counter] = {}
+
+    def request(self, method: str, status: int, duration: float) -> None:
+        child = self._children.get((method, status))
+        if child is None:
+            known = method if method in KNOWN_METHODS else "other"
+            child = self._children[method, status] = self._requests.labels(known, str(status))
+        child.inc()
+        self._seconds.observe(duration)
+
+
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def router(services: Services, limits: RouteLimits, metrics: Metrics) -> APIRouter:
+    routes = APIRouter(tags=["operations"], dependencies=[Depends(limits.read)])
+
+    @routes.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    async def show(request: Request) -> Response:
+        """JSON; Prometheus text when the Accept header asks for text/plain or OpenMetrics."""
+        counts = await _count(services)
+        accept = request.headers.get("accept", "")
+        if "text/plain" not in accept and "openmetrics" not in accept:
+            return answers.json(await _summary(services, counts))
+        for status, number in counts.items():
+            metrics.sessions.labels(status).set(number)
+        waiting, oldest = await services.store.backlog()
+        metrics.queued.set(waiting)
+        now = await services.store.now()
+        metrics.oldest.set(seconds(now - oldest) if oldest is not None else 0)
+        encode, content_type = choose_encoder(accept)
+        return Response(encode(metrics.registry), media_type=content_type)
+
+    return routes
+
+
+async def _count(services: Services) -> dict[Status, int]:
+    """Sessions by status: SQL counts all as if asleep, Redis says which of them are not."""
+    counts = dict.fromkeys(Status, 0) | await services.store.count_sessions()
+    try:
+        awake = await services.activity.awake()
+    except ActivityUnavailable:
+        return counts
+    cold = await services.store.count_sessions(frozenset(awake))
+    for status, number in cold.items():
+        counts[status] -= number
+    alive = sum(cold.values())
+    ready = sum(state.address for state in awake.values())
+    counts[Status.AWAKE] = min(ready, alive)
+    counts[Status.WAKING] = alive - counts[Status.AWAKE]
+    return counts
+
+
+async def _summary(services: Services, counts: dict[Status, int]) -> dict[str, object]:
+    active = counts[Status.WAKING] + counts[Status.AWAKE]
+    total = sum(counts.values())
+    return {
+        "total_sessions": total,
+        "active_sessions": active,
+        "sleeping_sessions": total - active,
+        "timestamp": rfc3339(await services.store.now()),
+    }

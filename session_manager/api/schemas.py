@@ -1,0 +1,153 @@
+"""Bodies of requests and answers, as OpenAPI shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from session_manager.api.identity import MAX_USER_ID, valid_user_id
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.status import Status
+
+EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
+EXAMPLE_MESSAGE = "9d0c8a54-2f5e-4a7f-8f60-0a8f1b7a1e2c"
+EXAMPLE_TIME = "2026-01-31T12:00:00.250Z"
+
+
+def _user_id(value: object) -> str:
+    try:
+        return valid_user_id(value)
+    except InvalidInput as error:
+        raise ValueError(error.detail.partition(": ")[2]) from None
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be printable characters")
+    return value
+
+
+UserId = Annotated[str, BeforeValidator(_user_id), Field(min_length=1, max_length=MAX_USER_ID, examples=["ada"])]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_printable)
+]
+ClassName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+
+
+class CreateRequest(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "ada", "class": "default", "name": "My first session"}]}
+    )
+    user_id: UserId
+    class_name: Annotated[ClassName, Field(alias="class")] = "default"
+    name: Name | None = None
+
+
+class CreateAnswer(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    user_id: str = Field(examples=["ada"])
+    status: Status = Field(examples=["created"])
+    created_at: str = Field(examples=[EXAMPLE_TIME])
+    expires_at: str = Field(examples=[EXAMPLE_TIME])
+
+
+class SessionAnswer(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    user_id: str = Field(examples=["ada"])
+    name: str | None
+    app: str = Field(examples=["default"])
+    class_name: str = Field(alias="class", examples=["default"])
+    status: Status
+    reason: str = Field(description="Why it is awake, or why not.")
+    phase: str = Field(description="How far a start is, in words.")
+    replicas: int = Field(description="Pods wanted: 1 while waking or awake.")
+    ready_replicas: int
+    queue_length: int = Field(description="Messages without a result that wait or run.")
+    created_at: str = Field(examples=[EXAMPLE_TIME])
+    last_activity: str = Field(examples=[EXAMPLE_TIME])
+    expires_at: str = Field(examples=[EXAMPLE_TIME])
+    stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
+
+
+class SessionRow(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    user_id: str
+    name: str | None
+    class_name: str = Field(alias="class")
+    status: Status
+    created_at: str
+    last_activity: str
+
+
+class SessionList(BaseModel):
+    total: int
+    sessions: list[SessionRow]
+    next_cursor: str | None
+    stale: bool = False
+
+
+class RenameRequest(BaseModel):
+    name: Name | None = Field(examples=["Holiday plans"])
+
+
+class WakeRequest(BaseModel):
+    keep_awake_seconds: float = Field(0, ge=0, le=3600, description="Stay awake at least that long; an hour at most.")
+
+
+class ActionAnswer(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    action: Literal["wake", "sleep"]
+    status: Status
+    message: str
+
+
+class DeleteAnswer(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    status: Literal["terminated"]
+    message: str
+
+
+class ChatRequest(BaseModel):
+    message: str = Field(min_length=1, description="1 character to 1 MiB of UTF-8, no NUL.", examples=["Hello"])
+
+
+class ChatProcessed(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    status: Literal["processed", "failed"]
+    message_id: str = Field(examples=[EXAMPLE_MESSAGE])
+    pod_response: dict[str, Any] | None = Field(None, examples=[{"reply": "Hello"}])
+    error: str | None = None
+
+
+class ChatQueued(BaseModel):
+    uuid: str = Field(examples=[EXAMPLE_ID])
+    status: Literal["queued", "running"]
+    message: str = Field(examples=["The pod is waking up; your message is next."])
+    message_id: str = Field(examples=[EXAMPLE_MESSAGE])
+    position: int = Field(description="1 is the next to run, 0 runs.", examples=[1])
+
+
+class MessageAnswer(BaseModel):
+    message_id: str = Field(examples=[EXAMPLE_MESSAGE])
+    status: Literal["queued", "running", "processed", "failed"]
+    message: str
+    pod_response: dict[str, Any] | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class MessageList(BaseModel):
+    messages: list[MessageAnswer]
+    next_cursor: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["no such session"])
+    field: str | None = None

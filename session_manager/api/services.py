@@ -1,0 +1,140 @@
+"""The parts of a front door, wired once: adapters to ports, loops to tasks, start and stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from session_manager.activity.link import Link
+from session_manager.activity.redis import RedisActivity
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.domain.session_class import SessionClasses
+from session_manager.pods.http import HttpPodClient
+from session_manager.runtime.process import ProcessRuntime
+from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.settings import Settings
+from session_manager.store import open_store
+from session_manager.turns.dispatch import Dispatcher
+from session_manager.turns.drain import Drains
+from session_manager.turns.feed import Feed
+from session_manager.turns.lifecycle import Lifecycle
+from session_manager.turns.repair import Repair
+from session_manager.turns.service import Turns
+
+log = logging.getLogger(__name__)
+
+RETRY_LAST = 5.0
+OWNER_RETRY = 0.5
+FEED_POLL = 2.0
+
+
+class Services:
+    """Everything behind the routes. ``stopping``: no new work is taken."""
+
+    def __init__(self, settings: Settings, classes: SessionClasses) -> None:
+        self.settings = settings
+        self.classes = classes
+        self.stopping = False
+        self.link = Link.from_settings(settings)
+        self.store = open_store(settings)
+        self.activity = RedisActivity(
+            self.link, lease=settings.lease, heartbeat=settings.heartbeat, has_unfinished=self.store.has_unfinished
+        )
+        self.pods = HttpPodClient()
+        self.runtime = ProcessRuntime.from_settings(settings)
+        self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
+        self.drains = Drains(
+            self.store, self.activity, self.dispatcher, classes, settings.max_drains, settings.repair_interval
+        )
+        self.feed = Feed(self.store, self.activity, FEED_POLL)
+        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed)
+        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.runtime)
+        self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval)
+        self.scaler = Scaler(self.activity, self.runtime, classes, self._times(), settings.max_wakes)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _times(self) -> ScalerTimes:
+        settings = self.settings
+        return ScalerTimes(
+            tick=min(1.0, settings.idle_timeout / 4),
+            heartbeat=settings.heartbeat,
+            retry_first=settings.retry_first,
+            retry_last=settings.retry_last,
+        )
+
+    @property
+    def storage_uri(self) -> str:
+        return self.store.uri
+
+    def wall_clock(self) -> int:
+        return time.time_ns() // 1000
+
+    async def start(self) -> None:
+        """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
+        await self.pods.start()
+        store_up = await self._try(self.store.start, "database")
+        redis_up = await self._try(self.activity.start, "redis")
+        self._spawn(self._connect(store_up, redis_up), "connect")
+
+    async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
+        try:
+            await start()
+        except Unavailable:
+            log.warning("%s cannot be reached; trying again", what, extra={"event": "start.unreachable", "what": what})
+            return False
+        return True
+
+    async def _connect(self, store_up: bool, redis_up: bool) -> None:
+        """Go on trying what was unreachable, then run the loops."""
+        pause = 0.2
+        while not (store_up and redis_up):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST)
+            store_up = store_up or await self._try(self.store.start, "database")
+            redis_up = redis_up or await self._try(self.activity.start, "redis")
+        self._spawn(self.drains.run(), "ready")
+        self._spawn(self.repair.run(), "repair")
+        self._spawn(self._own_pods(), "pods")
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+    async def _own_pods(self) -> None:
+        """Run the pods of this data folder, as soon as no other process does."""
+        while True:
+            try:
+                await self.runtime.start()
+                break
+            except StartupFailure:
+                await asyncio.sleep(OWNER_RETRY)
+        log.info("this process owns the pods", extra={"event": "pods.owned"})
+        await self.scaler.run()
+
+    def stop_taking_work(self) -> None:
+        self.stopping = True
+        self.drains.stop()
+        self.turns.stop()
+
+    async def close(self) -> None:
+        """Claim no more, finish what runs, then end the loops, the pods and the connections."""
+        self.stop_taking_work()
+        patience = self.settings.shutdown_timeout
+        await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.runtime.close()
+        await self.dispatcher.close()
+        await self.activity.close()
+        await self.pods.close()
+        await self.store.close()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended", "loop": task.get_name()})

@@ -1,0 +1,61 @@
+"""Server-sent events over plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+SIGN_OF_LIFE = b": still here\n\n"
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def event(kind: str, data: bytes, number: int | None = None) -> bytes:
+    """One event; ``data`` is JSON in one line. Only stored events have a number, which is what a client resumes from."""
+    identity = b"id: %d\n" % number if number is not None else b""
+    return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), data)
+
+
+def payload(note: dict[str, Any]) -> bytes:
+    """A live note as the data of its event: a delta's JSON goes through as it is."""
+    fields = {name: value for name, value in note.items() if name != "kind"}
+    if note["kind"] == "delta":
+        fields["data"] = orjson.Fragment(note["data"])
+    return orjson.dumps(fields)
+
+
+async def stream(pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
+    """Send pieces until they end or the client goes. ``pieces`` is closed either way."""
+    gone = asyncio.ensure_future(_gone(receive))
+    sending = asyncio.ensure_future(_send_all(pieces, send))
+    try:
+        await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, sending):
+            task.cancel()
+        await asyncio.gather(gone, sending, return_exceptions=True)
+    if not sending.cancelled() and sending.exception() is not None:
+        raise sending.exception()  # type: ignore[misc]
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_all(pieces: AsyncGenerator[bytes, None], send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    async with aclosing(pieces) as opened:
+        async for piece in opened:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,267 @@
+"""The scaler: brings each session's pod to what Redis says is wanted.
+
+One task per session that has something to do, so that what is done to one session is done in order; it looks at the
+present state and takes one step, again and again, until there is nothing to do.  Wake messages only say "look": whoever was
+missed is found by the tick.  Only the fence (a script, in one instant) decides that a pod may go; while Redis is
+unreachable nothing is started or ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
+from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
+from session_manager.domain.session import Failure
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
+from session_manager.domain.times import Micros
+from session_manager.runtime.protocol import Address, PodExit, Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerTimes:
+    """Seconds. ``retry_first`` doubles up to ``retry_last`` between tries of a start that fails."""
+
+    tick: float = 1.0
+    heartbeat: float = 5.0
+    retry_first: float = 5.0
+    retry_last: float = 300.0
+
+
+class Scaler:
+    def __init__(
+        self,
+        activity: ScalerActivity,
+        runtime: Runtime,
+        classes: SessionClasses,
+        times: ScalerTimes,
+        max_wakes: int,
+    ) -> None:
+        self._activity = activity
+        self._runtime = runtime
+        self._classes = classes
+        self._times = times
+        self._wakes = asyncio.Semaphore(max_wakes)
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._pokes: dict[str, asyncio.Event] = {}
+        self._closing = False
+
+    async def run(self) -> None:
+        """Watch, for ever. Cancelling stops the workers but no pod: ending those is the runtime's ``close``."""
+        self._runtime.on_exit(self._exited)
+        self._activity.on_generation(self._poke_pods)
+        await self._subscribe()
+        try:
+            await asyncio.gather(self._beat(), self._tick())
+        finally:
+            await self._end_workers()
+
+    async def _subscribe(self) -> None:
+        while True:
+            try:
+                await self._activity.on_wake(self.poke)
+                return
+            except Unavailable:
+                await asyncio.sleep(self._times.tick)
+
+    async def _end_workers(self) -> None:
+        self._closing = True
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        while True:
+            with suppress(Unavailable):
+                await self._activity.beat()
+            await asyncio.sleep(self._times.heartbeat / 5)
+
+    async def _tick(self) -> None:
+        """Find what no message told: sessions that lack a pod, are due to sleep, or have a pod that nobody wants."""
+        while True:
+            with suppress(Unavailable):
+                awake = await self._activity.awake()
+                pods = self._runtime.pods()
+                for session, state in awake.items():
+                    if state.due or not state.address or session not in pods:
+                        self.poke(session)
+                for session in pods:
+                    if session not in awake:
+                        self.poke(session)
+            await asyncio.sleep(self._times.tick)
+
+    def _poke_pods(self) -> None:
+        for session in self._runtime.pods():
+            self.poke(session)
+
+    def _exited(self, exit_: PodExit) -> None:
+        extra = {"event": "pod.exited", "session": exit_.session, "reason": exit_.reason}
+        log.warning("a pod ended by itself", extra=extra)
+        self.poke(exit_.session)
+
+    def poke(self, session: str) -> None:
+        """Have a look at this session, now or right after what is being done to it."""
+        if self._closing:
+            return
+        poke = self._pokes.get(session)
+        if poke is not None:
+            poke.set()
+            return
+        self._pokes[session] = poke = asyncio.Event()
+        poke.set()
+        self._workers[session] = asyncio.create_task(self._work(session, poke), name=f"scale {session}")
+
+    async def _work(self, session: str, poke: asyncio.Event) -> None:
+        try:
+            while poke.is_set():
+                poke.clear()
+                try:
+                    if await self._step(session, poke):
+                        poke.set()
+                except Unavailable:
+                    await asyncio.sleep(self._times.tick)
+                    poke.set()
+                except SessionGone:
+                    poke.set()
+                except Exception:
+                    # One session's trouble ends neither the scaler nor another session; the tick comes back to it.
+                    log.exception("scaling failed", extra={"event": "scaler.failed", "session": session})
+                    await asyncio.sleep(self._times.tick)
+        finally:
+            del self._pokes[session]
+            del self._workers[session]
+
+    async def _step(self, session: str, poke: asyncio.Event) -> bool:
+        """Do the one thing that is next for this session; True to look again at once."""
+        desire = await self._activity.desire(session)
+        pod = self._runtime.pods().get(session)
+        if desire.deleted:
+            return await self._remove(session, pod)
+        session_class = class_of(self._classes, desire.class_name)
+        if pod is None:
+            return await self._step_without_pod(session, desire, poke)
+        if desire.retire == pod.uid:
+            await self._stop(session, pod, session_class)
+            return True
+        if desire.published != pod.uid:
+            # Redis lost the address, so it may have lost more: the pod counts as one that may have seen anything.
+            await self._publish(session, pod, session_class, old=True)
+            return False
+        if desire.due:
+            return await self._activity.fence(session, session_class) == "PASSED"
+        return False
+
+    async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
+        if desire.pod:
+            await self._activity.lost(session, desire.pod)
+            return True
+        if desire.wanted:
+            await self._start(session, desire, poke)
+            return True
+        return False
+
+    async def _remove(self, session: str, pod: Address | None) -> bool:
+        if pod is not None:
+            await self._runtime.stop_pod(session, pod.uid, grace=0.0)
+        await self._runtime.forget(session, files=True)
+        return False
+
+    async def _stop(self, session: str, pod: Address, session_class: SessionClass) -> None:
+        await self._runtime.stop_pod(session, pod.uid, session_class.grace_period)
+        log.info("pod stopped", extra={"event": "pod.stopped", "session": session})
+
+    async def _publish(self, session: str, pod: Address, session_class: SessionClass, *, old: bool) -> None:
+        if not await self._activity.publish(session, pod, session_class, old=old):
+            await self._stop(session, pod, session_class)
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, session: str, desire: Desire, poke: asyncio.Event) -> None:
+        generation = self._activity.generation
+        async with self._wakes:
+            try:
+                session_class = self._classes.get(desire.class_name)
+                pod = await self._start_while_wanted(session, session_class, poke)
+            except InvalidInput as error:
+                remedy = f"{error.detail}; add the class again, or delete the session"
+                await self._fail(session, desire, PodCannotStart("ClassMissing", remedy))
+                return
+            except PodCannotStart as error:
+                await self._fail(session, desire, error)
+                return
+        if pod is not None:
+            await self._publish(session, pod, session_class, old=generation != self._activity.generation)
+
+    async def _start_while_wanted(
+        self, session: str, session_class: SessionClass, poke: asyncio.Event
+    ) -> Address | None:
+        """Start a pod; None when the session stopped wanting it before it answered."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        phases = _Phases(self._activity, session)
+        starting = asyncio.create_task(self._runtime.start_pod(session, session_class, phases.tell))
+        try:
+            while not starting.done():
+                poked = asyncio.create_task(poke.wait())
+                await asyncio.wait((starting, poked), return_when=asyncio.FIRST_COMPLETED)
+                await _cancel(poked)
+                if poke.is_set() and not starting.done():
+                    poke.clear()
+                    if not await self._still_wanted(session):
+                        return None
+            pod = starting.result()
+        finally:
+            await _cancel(starting)
+            await phases.close()
+        extra = {"event": "pod.started", "session": session, "duration": round(loop.time() - began, 3)}
+        log.info("pod started", extra=extra)
+        return pod
+
+    async def _still_wanted(self, session: str) -> bool:
+        try:
+            desire = await self._activity.desire(session)
+        except Unavailable:
+            return True
+        return desire.wanted and not desire.deleted
+
+    async def _fail(self, session: str, desire: Desire, error: PodCannotStart) -> None:
+        tries = desire.failed_tries + 1
+        pause = min(self._times.retry_first * 2 ** min(tries - 1, 30), self._times.retry_last)
+        await self._activity.fail(session, Failure(error.reason, error.remedy, Micros(0), tries), pause)
+
+
+class _Phases:
+    """Tells Redis how far a start is. Only the latest phase matters, and a Redis that is away does not hold up the start."""
+
+    def __init__(self, activity: ScalerActivity, session: str) -> None:
+        self._activity = activity
+        self._session = session
+        self._latest: str | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    def tell(self, words: str) -> None:
+        self._latest = words
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while self._latest is not None:
+            words, self._latest = self._latest, None
+            with suppress(Unavailable, SessionGone):
+                await self._activity.phase(self._session, words)
+
+    async def close(self) -> None:
+        if self._telling is not None:
+            await _cancel(self._telling)
+
+
+async def _cancel(task: asyncio.Task[object]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))

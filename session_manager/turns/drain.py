@@ -1,0 +1,138 @@
+"""Running what waits: one task per session that claims and runs its messages until nothing is left.
+
+Who drains is decided by the lease, not here: any number of front doors may try.  At most ``max_drains`` sessions are drained
+at once; what finds no place is found again by the repair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.domain.errors import NotFound, Unavailable
+from session_manager.domain.session import Hot
+from session_manager.domain.session_class import SessionClasses, class_of
+from session_manager.store.protocol import Store
+from session_manager.turns.dispatch import Dispatcher
+
+log = logging.getLogger(__name__)
+
+
+class Drains:
+    def __init__(
+        self,
+        store: Store,
+        activity: TurnActivity,
+        dispatcher: Dispatcher,
+        classes: SessionClasses,
+        max_drains: int,
+        look_every: float,
+    ) -> None:
+        self._store = store
+        self._activity = activity
+        self._dispatcher = dispatcher
+        self._classes = classes
+        self._max_drains = max_drains
+        self._look_every = look_every
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._ready = asyncio.Event()
+        self._closing = False
+
+    @property
+    def full(self) -> bool:
+        return self._closing or len(self._running) >= self._max_drains
+
+    def draining(self, session: str) -> bool:
+        return session in self._running
+
+    def stop(self) -> None:
+        """Claim no more; the present turns go on."""
+        self._closing = True
+
+    async def close(self, patience: float) -> None:
+        """Stop, and give what runs ``patience`` seconds to finish its present turn."""
+        self.stop()
+        if self._running:
+            _, late = await asyncio.wait(self._running.values(), timeout=patience)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def start(self, session: str) -> bool:
+        """Drain a session unless that is being done; False when there is no place."""
+        return self._spawn(session, self._drain)
+
+    def _spawn(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> bool:
+        if session in self._running:
+            return True
+        if self.full:
+            return False
+        task = asyncio.create_task(self._guarded(session, work), name=f"drain {session}")
+        self._running[session] = task
+        task.add_done_callback(lambda _: self._running.pop(session, None))
+        return True
+
+    async def _guarded(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> None:
+        try:
+            await work(session)
+        except Unavailable as error:
+            log.info("drain put off: %s", error.detail, extra={"event": "drain.put_off", "session": session})
+        except (NotFound, SessionGone):
+            log.debug("drain of a deleted session", extra={"event": "drain.gone", "session": session})
+        finally:
+            self._ready.set()
+
+    async def _drain(self, uuid: str) -> None:
+        session = await self._store.get_session(uuid)
+        session_class = class_of(self._classes, session.class_name)
+        while not self._closing:
+            claim = await self._activity.claim(uuid, session_class)
+            if not isinstance(claim, Claim):
+                return
+            ended = await self._dispatcher.run(claim, session_class, session.user_id, None)
+            if not ended.left:
+                return
+
+    # -- sessions that the scaler announces -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take announced sessions, for ever. Announcements may be lost, so it also looks by itself."""
+        await self._activity.on_ready(self._ready.set)
+        while True:
+            await self._wait_for_ready()
+            try:
+                await self._take_ready()
+            except Unavailable:
+                continue
+
+    async def _wait_for_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._look_every):
+                await self._ready.wait()
+        except TimeoutError:
+            pass
+        self._ready.clear()
+
+    async def _take_ready(self) -> None:
+        while not self.full:
+            session = await self._activity.next_ready()
+            if session is None:
+                return
+            self._spawn(session, self._welcome)
+
+    async def _welcome(self, uuid: str) -> None:
+        """Commit what the scaler found out, then drain."""
+        hot = await self._activity.hot(uuid)
+        await self._commit_facts(uuid, hot)
+        await self._drain(uuid)
+
+    async def _commit_facts(self, uuid: str, hot: Hot) -> None:
+        session = await self._store.get_session(uuid)
+        if hot.address and (session.woken_at is None or session.failure is not None):
+            await self._store.record_wake(uuid)
+        elif hot.failure is not None and not hot.wanted:
+            await self._store.record_failure(uuid, hot.failure)
+            extra = {"event": "session.failed", "session": uuid, "reason": hot.failure.reason}
+            log.warning("the pod cannot start", extra=extra)
