@@ -1,0 +1,1 @@
+"""Durable facts in SQL: one Protocol, an adapter per engine."""

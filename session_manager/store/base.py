@@ -1,0 +1,136 @@
+"""The Store in terms of two things that an engine can do: run a transaction that writes, run one that reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
+from session_manager.domain.session import Failure, Session
+from session_manager.domain.status import Status
+from session_manager.domain.times import Micros
+from session_manager.store.protocol import NewSession, SessionPage, SessionQuery
+from session_manager.store.transactions import history, listing, messages, sessions, teardown
+from session_manager.store.transactions.base import Transaction
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class SqlStore(ABC):
+    """A ``Store`` (see the Protocol for what each method promises) over ``_write`` and ``_read``."""
+
+    @property
+    @abstractmethod
+    def uri(self) -> str: ...
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect and bring the schema to this version. StartupFailure: in vain. StoreUnavailable: try again."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def ping(self) -> None: ...
+
+    @abstractmethod
+    async def now(self) -> Micros: ...
+
+    @abstractmethod
+    async def _write(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run it with the database's time as its first argument, and commit."""
+
+    @abstractmethod
+    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    # Sessions
+
+    async def create_session(self, new: NewSession) -> Session:
+        return await self._write(sessions.create, new)
+
+    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
+        return await self._read(sessions.get, uuid, owner)
+
+    async def list_sessions(self, query: SessionQuery) -> SessionPage:
+        return await self._read(listing.page, query)
+
+    async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
+        return await self._read(listing.count, among)
+
+    async def rename_session(self, uuid: str, name: str | None, owner: str | None = None) -> Session:
+        return await self._write(sessions.rename, uuid, name, owner)
+
+    async def touch_session(self, uuid: str, owner: str | None = None) -> Session:
+        return await self._write(sessions.touch, uuid, owner)
+
+    async def record_wake(self, uuid: str) -> None:
+        await self._write(sessions.woken, uuid)
+
+    async def record_failure(self, uuid: str, failure: Failure) -> None:
+        await self._write(sessions.failed, uuid, failure)
+
+    # Their end
+
+    async def expirable(self, limit: int) -> list[Session]:
+        return await self._read(teardown.expirable, await self.now(), limit)
+
+    async def expire(self, uuid: str, last_activity: Micros) -> bool:
+        return await self._write(teardown.expire, uuid, last_activity)
+
+    async def delete_session(self, uuid: str, owner: str | None = None) -> None:
+        await self._write(teardown.delete, uuid, owner)
+
+    async def deleted_sessions(self, limit: int) -> list[str]:
+        return await self._read(teardown.deleted, limit)
+
+    async def purge_session(self, uuid: str) -> None:
+        while not await self._write(teardown.purge_some, uuid):
+            pass
+
+    async def drop_tombstones(self, before: Micros) -> int:
+        return await self._write(teardown.drop_tombstones, before)
+
+    # Messages
+
+    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
+        return await self._write(messages.accept, new, owner)
+
+    async def begin_redelivery(self, message_id: str) -> Message | None:
+        return await self._write(messages.redeliver, message_id)
+
+    async def record_death(self, message_id: str, attempt: int) -> int | None:
+        return await self._write(messages.died, message_id, attempt)
+
+    async def record(
+        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+    ) -> list[StoredEvent] | None:
+        return await self._write(messages.record, message_id, attempt, outcome, events)
+
+    async def get_message(self, session: str, message_id: str, owner: str | None = None) -> Message:
+        return await self._read(history.get, session, message_id, owner)
+
+    async def list_messages(
+        self, session: str, limit: int, after_seq: int = 0, owner: str | None = None
+    ) -> list[Message]:
+        return await self._read(history.page, session, limit, after_seq, owner)
+
+    async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]:
+        return await self._read(history.events, session, after, limit)
+
+    async def backlog(self) -> tuple[int, Micros | None]:
+        return await self._read(history.backlog)
+
+    async def has_unfinished(self) -> bool:
+        return await self._read(history.any_unfinished)
+
+    async def unfinished(
+        self, accepted_before: Micros, limit: int, after: tuple[int, str] | None = None
+    ) -> list[Unfinished]:
+        return await self._read(history.unfinished, accepted_before, limit, after)
+
+    async def unfinished_of(self, session: str) -> list[Unfinished]:
+        return await self._read(history.unfinished_in, session)

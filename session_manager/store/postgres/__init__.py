@@ -1,0 +1,1 @@
+"""The store in PostgreSQL, through a pool of asyncpg connections."""

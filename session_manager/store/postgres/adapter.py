@@ -1,0 +1,198 @@
+"""The Store on PostgreSQL.
+
+A connection is held for one transaction only. Who finds none free within the patience gets StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from session_manager.domain.errors import Conflict, StoreUnavailable
+from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
+from session_manager.domain.times import Micros
+from session_manager.store.base import SqlStore
+from session_manager.store.postgres import hot
+from session_manager.store.postgres.errors import translated, translated_at_start
+from session_manager.store.schema.migrations import Migration, all_migrations
+from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
+from session_manager.store.transactions import messages
+from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.rows import session_of
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Record: TypeAlias = asyncpg.Record
+Connection: TypeAlias = "PoolConnectionProxy[Record]"
+
+_IDS = re.compile(r"ids\((\$\d+)\)")
+_TRIES = 3  # of a transaction that PostgreSQL ended to break a deadlock
+_SILENCE = 6  # patiences after which a server that says nothing counts as away
+_SYNCHRONOUS = """
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
+class PostgresStore(SqlStore):
+    """``uri`` as libpq knows it, ``pool`` connections at most, ``patience`` in seconds for a connection or a lock."""
+
+    def __init__(
+        self, uri: str, pool: int, patience: float = 5.0, migrations: Sequence[Migration] | None = None
+    ) -> None:
+        self._uri = uri
+        self._size = pool
+        self._patience = patience
+        self._migrations = all_migrations() if migrations is None else migrations
+        self._pool: asyncpg.Pool | None = None
+        self._sql: dict[str, str] = {}
+
+    @property
+    def uri(self) -> str:
+        parts = urlsplit(self._uri)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    async def start(self) -> None:
+        try:
+            self._pool = await self._connect()
+            if not await self._read(is_current, POSTGRES, self._migrations):
+                await self._write(upgrade, POSTGRES, self._migrations)
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, Exception):
+                raise translated_at_start(error) from None
+            raise
+
+    async def _connect(self) -> asyncpg.Pool:
+        return await asyncpg.create_pool(
+            self._uri,
+            min_size=1,
+            max_size=self._size,
+            max_inactive_connection_lifetime=0,
+            timeout=self._patience,
+            command_timeout=self._patience * _SILENCE,
+            init=_make_durable,
+            reset=_keep,
+            server_settings={
+                "application_name": "session-manager",
+                "default_transaction_isolation": "read committed",
+                "jit": "off",
+                "lock_timeout": str(round(self._patience * 1000)),
+            },
+        )
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                await pool.close()
+        except (TimeoutError, asyncpg.InterfaceError):
+            pool.terminate()
+
+    async def ping(self) -> None:
+        await self._rows("SELECT 1")
+
+    async def now(self) -> Micros:
+        [row] = await self._rows(hot.NOW)
+        return Micros(row[0])
+
+    # The two of every turn, in one round trip each
+
+    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
+        key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
+        try:
+            rows = await self._rows(hot.ACCEPT, *key, new.text, owner)
+        except Conflict:
+            rows = []
+        if not rows:
+            # Unknown, deleted, or a known Idempotency-Key: the long way finds out which, and settles a race.
+            return await super().accept(new, owner)
+        row = rows[0]
+        seq, at, lowest = row[hot.SEQ], row[hot.ACCEPTED_AT], row[hot.LOWEST]
+        return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
+
+    async def record(
+        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+    ) -> list[StoredEvent] | None:
+        kinds, data = [kind for kind, _ in events], [data for _, data in events]
+        result = (outcome.status.value, outcome.response, outcome.error)
+        rows = await self._rows(hot.RECORD, message_id, attempt, *result, kinds, data)
+        return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
+
+    # How transactions run
+
+    async def _write(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read committed: each statement sees what was committed before it. A broken deadlock is tried again."""
+        with _our_errors():
+            for _ in range(_TRIES - 1):
+                with contextlib.suppress(asyncpg.TransactionRollbackError):
+                    return await self._write_once(transaction, *args, **kwargs)
+            return await self._write_once(transaction, *args, **kwargs)
+
+    async def _write_once(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async with self._connection() as connection, connection.transaction():
+            now = Micros(await connection.fetchval(hot.NOW))
+            return await self._run(connection, transaction(now, *args, **kwargs))
+
+    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Without a transaction: each statement is a snapshot of its own."""
+        with _our_errors():
+            async with self._connection() as connection:
+                return await self._run(connection, transaction(*args, **kwargs))
+
+    async def _rows(self, sql: str, *params: object) -> list[Record]:
+        """One statement, committed by itself."""
+        with _our_errors():
+            async with self._connection() as connection:
+                return await connection.fetch(sql, *params)
+
+    async def _run(self, connection: Connection, transaction: Transaction[T]) -> T:
+        try:
+            sql, params = next(transaction)
+            while True:
+                rows = await connection.fetch(self._sql.get(sql) or self._translate(sql), *params)
+                sql, params = transaction.send(rows)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def _translate(self, sql: str) -> str:
+        text = self._sql[sql] = _IDS.sub(r"(SELECT json_array_elements_text(\1::json))", sql)
+        return text
+
+    def _connection(self) -> AbstractAsyncContextManager[Connection]:
+        if self._pool is None:
+            raise StoreUnavailable
+        return self._pool.acquire(timeout=self._patience)
+
+
+@contextlib.contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise translated(error) from error
+
+
+async def _make_durable(connection: asyncpg.Connection[Record]) -> None:
+    """A commit that is not on disk when it returns is none, whatever the server's default is."""
+    await connection.execute(_SYNCHRONOUS)
+
+
+async def _keep(connection: asyncpg.Connection[Record]) -> None:
+    """Nothing to reset between uses: no transaction here leaves anything behind, and a reset is a round trip."""

@@ -1,0 +1,1 @@
+"""The schema of our own tables, as numbered migrations that both engines share."""

@@ -1,0 +1,90 @@
+"""Bring a database to the version of the code: one transaction, under the engine's lock, repeatable.
+
+Several front doors that start at once wait for each other: SQLite by BEGIN IMMEDIATE, PostgreSQL by an advisory lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.domain.times import Micros
+from session_manager.store.schema.migrations import Migration
+from session_manager.store.transactions.base import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where the engines differ: ``words`` of the migrations, ``lock`` taken first, ``has_table`` for a name in $1."""
+
+    words: Mapping[str, str]
+    has_table: str
+    lock: str | None = None
+
+
+SQLITE = Dialect(
+    words={"key": "TEXT", "int": "INTEGER", "updated_often": "STRICT", "keyed": "STRICT, WITHOUT ROWID"},
+    has_table="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1",
+)
+POSTGRES = Dialect(
+    # Collation "C" orders and compares by bytes, as SQLite does. The free room in a page keeps an update of a row that
+    # every turn touches in the same page and out of the indexes.
+    words={"key": 'TEXT COLLATE "C"', "int": "BIGINT", "updated_often": "WITH (fillfactor = 80)", "keyed": ""},
+    has_table="SELECT 1 FROM pg_catalog.pg_class WHERE oid = to_regclass($1)",
+    lock="SELECT pg_advisory_xact_lock(7310868735422100577)",
+)
+
+_CREATE = (
+    "CREATE TABLE session_manager_schema (version {int} NOT NULL PRIMARY KEY, readable_by {int} NOT NULL, "
+    "applied_at {int} NOT NULL)"
+)
+
+
+def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> Transaction[int]:
+    """Apply what is missing and return how many migrations that were.
+
+    StartupFailure when the database was written by a version whose changes this one cannot work with.
+    """
+    if dialect.lock:
+        yield dialect.lock, ()
+    found = yield from _found(dialect)
+    if found is None:
+        yield _create_versions(dialect), ()
+    version, readable_by = found or (0, 0)
+    known = migrations[-1].version
+    if version > known and readable_by > known:
+        raise StartupFailure(
+            f"The database has schema version {version}; this program knows version {known}. Start a newer program."
+        )
+    missing = [migration for migration in migrations if migration.version > version]
+    for migration in missing:
+        yield from _apply(now, dialect, migration)
+    return len(missing)
+
+
+def is_current(dialect: Dialect, migrations: Sequence[Migration]) -> Transaction[bool]:
+    """Whether the database is exactly at the code's version, told without a lock or a right to change it."""
+    found = yield from _found(dialect)
+    return found is not None and found[0] == migrations[-1].version
+
+
+def _found(dialect: Dialect) -> Transaction[tuple[int, int] | None]:
+    tables = yield dialect.has_table, ("session_manager_schema",)
+    if not tables:
+        return None
+    rows = yield "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1", ()
+    return (rows[0][0], rows[0][1]) if rows else (0, 0)
+
+
+def _create_versions(dialect: Dialect) -> str:
+    return _CREATE.format(int=dialect.words["int"])
+
+
+def _apply(now: Micros, dialect: Dialect, migration: Migration) -> Transaction[None]:
+    for statement in migration.statements(dialect.words):
+        yield statement, ()
+    yield (
+        "INSERT INTO session_manager_schema (version, readable_by, applied_at) VALUES ($1, $2, $3)",
+        (migration.version, migration.readable_by, now),
+    )

@@ -1,0 +1,71 @@
+"""Several transactions in one commit: one fsync for all, and a bad one fails alone."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from session_manager.domain.errors import StoreUnavailable
+from session_manager.domain.times import Micros
+from session_manager.store.sqlite.connection import Connection, is_own_fault, translated
+from session_manager.store.transactions.base import Transaction
+
+logger = logging.getLogger(__name__)
+
+Call: TypeAlias = tuple[Callable[..., Transaction[Any]], tuple[Any, ...], dict[str, Any]]
+"""A transaction that waits to be run: called with the time and these arguments it gives the generator."""
+
+Result: TypeAlias = tuple[Any, Exception | None]
+"""What one transaction returned, or the error that it ended with."""
+
+
+def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
+    """Run the calls inside the transaction that was begun on ``connection``, and commit.
+
+    Never raises: when the database itself refuses, nothing is written and every call ends with StoreUnavailable.
+    """
+    run = _run_only if len(calls) == 1 else _run_guarded
+    try:
+        results = [run(connection, call) for call in calls]
+        connection.commit()
+    except sqlite3.Error as error:
+        logger.error("The database refused a commit", extra={"event": "store.commit_failed", "reason": str(error)})
+        connection.rollback()
+        return [(None, StoreUnavailable())] * len(calls)
+    return results
+
+
+def _run_guarded(connection: Connection, call: Call) -> Result:
+    """Run one of several, so that what it did can be undone alone."""
+    connection.savepoint()
+    try:
+        value = _run(connection, call)
+    except Exception as error:
+        _raise_if_fatal(error)
+        connection.undo_to_savepoint()
+        return None, translated(error)
+    connection.release()
+    return value, None
+
+
+def _run_only(connection: Connection, call: Call) -> Result:
+    """Run the only one, which needs no savepoint: what it did is undone with everything."""
+    try:
+        return _run(connection, call), None
+    except Exception as error:
+        _raise_if_fatal(error)
+        connection.rollback()
+        connection.begin()
+        return None, translated(error)
+
+
+def _run(connection: Connection, call: Call) -> Any:
+    transaction, args, kwargs = call
+    return connection.run(transaction(Micros(connection.clock()), *args, **kwargs))
+
+
+def _raise_if_fatal(error: Exception) -> None:
+    if isinstance(error, sqlite3.Error) and not is_own_fault(error):
+        raise error

@@ -1,0 +1,111 @@
+"""One connection to the file: how it is opened, and how a transaction runs on it.
+
+A ``Connection`` is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from session_manager.domain.errors import Conflict, InvalidInput, SessionManagerError, StoreUnavailable
+from session_manager.store.transactions.base import Transaction
+
+T = TypeVar("T")
+Clock = Callable[[], int]
+
+_IDS = re.compile(r"ids\((\$\d+)\)")
+_CACHED_STATEMENTS = 256
+# Errors of one statement. Every other code (locked, disk full, I/O, corrupt) says that the database is in trouble.
+_OWN_FAULT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970, UTC. This machine's clock is the clock of a database that is a file on it."""
+    return time.time_ns() // 1000
+
+
+class Connection:
+    """Autocommit unless ``begin`` was called. ``patience``: seconds to wait for a lock of another process."""
+
+    def __init__(self, path: str, patience: float, clock: Clock = wall_clock, *, read_only: bool = False) -> None:
+        self.clock = clock
+        self._sql: dict[str, str] = {}
+        self.raw = sqlite3.connect(
+            path,
+            timeout=patience,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_CACHED_STATEMENTS,
+        )
+        self.raw.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            self.raw.execute("PRAGMA query_only = ON")
+
+    def run(self, transaction: Transaction[T]) -> T:
+        """Give the generator the rows of its statements; neither begins nor commits."""
+        execute, cached = self.raw.execute, self._sql
+        try:
+            sql, params = next(transaction)
+            while True:
+                rows = execute(cached.get(sql) or self._translate(sql), params).fetchall()
+                sql, params = transaction.send(rows)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def _translate(self, sql: str) -> str:
+        text = _IDS.sub(r"(SELECT value FROM json_each(\1))", sql).replace("$", "?")
+        self._sql[sql] = text
+        return text
+
+    def begin(self) -> None:
+        """Take the write lock. sqlite3.OperationalError when another process holds it for longer than the patience."""
+        self.raw.execute("BEGIN IMMEDIATE")
+
+    def begin_read(self) -> None:
+        """Fix the snapshot that the following reads share."""
+        self.raw.execute("BEGIN")
+
+    def commit(self) -> None:
+        self.raw.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo, unless SQLite itself has done so for the error that is being handled."""
+        if self.raw.in_transaction:
+            self.raw.execute("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self.raw.execute("SAVEPOINT op")
+
+    def release(self) -> None:
+        self.raw.execute("RELEASE op")
+
+    def undo_to_savepoint(self) -> None:
+        self.raw.execute("ROLLBACK TO op")
+        self.raw.execute("RELEASE op")
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+def is_own_fault(error: Exception) -> bool:
+    """Whether this is about the statement and its values, so that others in the transaction may go on."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _OWN_FAULT
+
+
+def translated(error: Exception) -> Exception:
+    """The error as the callers of the store know it. What is nobody's fault but the program's stays as it is."""
+    if isinstance(error, SessionManagerError):
+        return error
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidInput("Text that is not valid Unicode cannot be stored")
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict("It exists already, or what it belongs to does not")
+    if isinstance(error, sqlite3.Error) and not is_own_fault(error):
+        return StoreUnavailable()
+    return error

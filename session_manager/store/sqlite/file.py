@@ -1,0 +1,68 @@
+"""The database file itself: made for its owner only, on a file system that can hold it, in WAL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from session_manager.domain.errors import StartupFailure, StoreUnavailable
+from session_manager.store.sqlite.connection import Connection
+
+MEMORY = ":memory:"
+
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables and RETURNING
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.gcsfuse", "fuse.s3fs", "fuse.sshfs", "fuse.rclone"}
+_CHECKPOINT_PAGES = 4000  # 16 MB of WAL: a quarter of the checkpoints, each of which costs two more fsyncs
+
+
+def prepare_file(path: Path) -> None:
+    """Make the folder (mode 700) and the file (mode 600), or say in one line why that cannot be."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StartupFailure(f"SQLite 3.37 or newer is needed; this Python has {sqlite3.sqlite_version}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+        path.chmod(0o600)
+    except OSError as error:
+        raise StartupFailure(f"The database file {path} cannot be written: {error.strerror}") from None
+    kind = file_system(path.resolve(), _mounts())
+    if kind in _NETWORK:
+        raise StartupFailure(f"The database file {path} is on a network file system ({kind}). Use a local disk.")
+
+
+def file_system(path: Path, mounts: str) -> str | None:
+    """The type of the file system that holds ``path``, of a table like /proc/self/mounts; None when unknown."""
+    found: tuple[int, str | None] = (-1, None)
+    for line in mounts.splitlines():
+        _, point, kind, *_ = line.split(" ")
+        if path.is_relative_to(point.replace("\\040", " ")):
+            found = max(found, (len(point), kind), key=lambda mount: mount[0])
+    return found[1]
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/self/mounts").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def make_durable(connection: Connection) -> None:
+    """WAL with an fsync at every commit. For a connection that writes."""
+    try:
+        mode = connection.raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.raw.execute("PRAGMA synchronous = FULL")
+        connection.raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise StoreUnavailable from error
+        raise StartupFailure(f"The database file cannot be used: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise StartupFailure(f"The database file cannot be used: {error}") from None
+    if mode not in ("wal", "memory"):
+        raise StartupFailure(
+            f"The file system of the database does not support SQLite's WAL (it offers '{mode}'). Use a local disk."
+        )

@@ -1,0 +1,66 @@
+"""Reads beside the writer: a few threads, each with a connection of its own that cannot write."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from session_manager.domain.errors import StoreUnavailable
+from session_manager.store.sqlite.connection import Connection, translated
+from session_manager.store.transactions.base import Transaction
+
+T = TypeVar("T")
+
+THREADS = 4  # more than two cores can use, so that one long listing does not hold up the short reads
+
+
+class Reader(Protocol):
+    """Runs transactions that only read, each on one snapshot."""
+
+    async def read(self, transaction: Transaction[T]) -> T: ...
+
+    async def close(self) -> None: ...
+
+
+def read_snapshot(connection: Connection, transaction: Transaction[T]) -> T:
+    """Run all statements of the transaction on the same state of the database."""
+    try:
+        connection.begin_read()
+        try:
+            return connection.run(transaction)
+        finally:
+            connection.rollback()
+    except Exception as error:
+        raise translated(error) from error
+
+
+class ThreadReader:
+    """``connect`` is called once per thread, on the thread's first read."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._local = threading.local()
+        self._open: list[Connection] = []
+        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(THREADS, thread_name_prefix="sqlite-reader")
+
+    async def read(self, transaction: Transaction[T]) -> T:
+        if self._pool is None:
+            raise StoreUnavailable
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, transaction)
+
+    def _run(self, transaction: Transaction[T]) -> T:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            self._open.append(connection)
+        return read_snapshot(connection, transaction)
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown)
+            for connection in self._open:
+                connection.close()

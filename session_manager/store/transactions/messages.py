@@ -1,0 +1,121 @@
+"""Messages: accepted, given out, recorded. ``attempt`` is the fence of a turn, and it is held here and nowhere else."""
+
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from session_manager.domain.errors import IdempotencyMismatch, NotFound
+from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
+from session_manager.domain.session import Session
+from session_manager.domain.times import Micros
+from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
+from session_manager.store.transactions.sessions import NO_SESSION, owned
+
+_LOWEST = "(SELECT min(seq) FROM message WHERE session = $1 AND finished_at IS NULL)"
+
+# expired_at is left alone here: to set it, if only to NULL again, would rewrite every index that carries it.
+_NEXT_SEQ = """
+UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 + ttl
+WHERE uuid = $1 AND deleted_at IS NULL
+"""
+_RETURNING = f" RETURNING {SESSION}, last_seq, {_LOWEST}"
+_REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
+_INSERT = """
+INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+_KNOWN = f"""
+SELECT {SESSION}, {_LOWEST}, body_hash, {MESSAGE}
+FROM session JOIN message ON message.session = session.uuid
+WHERE session.uuid = $1 AND session.deleted_at IS NULL AND message.caller = $2 AND message.idempotency_key = $3
+"""
+
+_REDELIVER = f"UPDATE message SET attempt = attempt + 1 WHERE id = $1 AND finished_at IS NULL RETURNING {MESSAGE}"
+_DIED = """
+UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finished_at IS NULL RETURNING deaths
+"""
+_FINISH = """
+UPDATE message SET finished_at = $2, status = $3, response = $4, error = $5 WHERE id = $1 AND finished_at IS NULL
+"""
+_FINISH_ATTEMPT = f"{_FINISH} AND attempt = $6"
+_NUMBER_EVENTS = """
+UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3
+WHERE uuid = $1 RETURNING last_event
+"""
+_ADD_EVENT = """
+INSERT INTO session_event (session, number, kind, message_id, data, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+
+
+def accept(now: Micros, new: NewMessage, owner: str | None) -> Transaction[Accepted]:
+    if new.idempotency_key is not None:
+        known = yield from find_repeated(new, owner)
+        if known is not None:
+            return known
+    sql, params = owned(_NEXT_SEQ, owner, new.session, now)
+    rows = yield sql + _RETURNING, params
+    if not rows:
+        raise NotFound(NO_SESSION)
+    session, seq, lowest = session_of(rows[0]), rows[0][SESSION_WIDTH], rows[0][SESSION_WIDTH + 1]
+    if session.expired_at is not None:
+        yield _REVIVE, (new.session,)
+    key = (new.idempotency_key, new.body_hash)
+    yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now)
+    return accepted(new, session, seq, seq if lowest is None else lowest, now)
+
+
+def accepted(new: NewMessage, session: Session, seq: int, lowest: int, now: Micros) -> Accepted:
+    """The answer to a message that was written just now."""
+    message = Message(new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller)
+    return Accepted(message, session, lowest)
+
+
+def find_repeated(new: NewMessage, owner: str | None) -> Transaction[Accepted | None]:
+    """The message that this caller has sent under this Idempotency-Key, if there is one."""
+    rows = yield owned(_KNOWN, owner, new.session, new.caller, new.idempotency_key)
+    if not rows:
+        return None
+    row = rows[0]
+    lowest, body_hash, message = row[SESSION_WIDTH], row[SESSION_WIDTH + 1], message_of(row[SESSION_WIDTH + 2 :])
+    if body_hash != new.body_hash:
+        raise IdempotencyMismatch
+    return Accepted(message, session_of(row), message.seq if lowest is None else lowest, repeated=True)
+
+
+def redeliver(now: Micros, message_id: str) -> Transaction[Message | None]:
+    rows = yield _REDELIVER, (message_id,)
+    return message_of(rows[0]) if rows else None
+
+
+def died(now: Micros, message_id: str, attempt: int) -> Transaction[int | None]:
+    rows = yield _DIED, (message_id, attempt)
+    return int(rows[0][0]) if rows else None
+
+
+def record(
+    now: Micros, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]]
+) -> Transaction[list[StoredEvent] | None]:
+    rows = yield _finish(now, message_id, attempt, outcome)
+    if not rows:
+        return None
+    session = rows[0][0]
+    numbered = yield _NUMBER_EVENTS, (session, now, len(events))
+    stored = numbered_events(message_id, events, numbered[0][0], now)
+    for event in stored:
+        yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
+    return stored
+
+
+def _finish(now: Micros, message_id: str, attempt: int | None, outcome: Outcome) -> tuple[str, tuple[object, ...]]:
+    params = (message_id, now, outcome.status.value, outcome.response, outcome.error)
+    if attempt is None:
+        return f"{_FINISH} RETURNING session", params
+    return f"{_FINISH_ATTEMPT} RETURNING session", (*params, attempt)
+
+
+def numbered_events(message_id: str, events: Sequence[tuple[str, str]], last: int, now: Micros) -> list[StoredEvent]:
+    """The events as stored, when ``last`` is the number of the last of them."""
+    first = last - len(events) + 1
+    return [StoredEvent(first + i, kind, message_id, data, now) for i, (kind, data) in enumerate(events)]

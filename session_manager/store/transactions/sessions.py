@@ -1,0 +1,82 @@
+"""Sessions, one at a time: made, read, renamed, touched, woken, failed."""
+
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+from __future__ import annotations
+
+from session_manager.domain.errors import Conflict, NotFound
+from session_manager.domain.session import Failure, Session
+from session_manager.domain.times import Micros
+from session_manager.store.protocol import NewSession
+from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.rows import SESSION, session_of
+
+NO_SESSION = "No such session"
+
+_CREATE = f"""
+INSERT INTO session (uuid, user_id, app, adk_id, class_name, name, ttl, created_at, last_activity, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT DO NOTHING
+RETURNING {SESSION}
+"""
+_GET = f"SELECT {SESSION} FROM session WHERE uuid = $1 AND deleted_at IS NULL"
+_RENAME = "UPDATE session SET name = $2 WHERE uuid = $1 AND deleted_at IS NULL"
+_TOUCH = """
+UPDATE session SET last_activity = $2, expires_at = $2 + ttl, expired_at = NULL,
+    failure_next_try = CASE WHEN failed_at IS NULL THEN NULL ELSE $2 END
+WHERE uuid = $1 AND deleted_at IS NULL
+"""
+_WOKEN = """
+UPDATE session SET woken_at = coalesce(woken_at, $2), failed_at = NULL, failure_reason = NULL,
+    failure_remedy = NULL, failure_next_try = NULL, failure_tries = NULL
+WHERE uuid = $1 AND deleted_at IS NULL
+"""
+_FAILED = """
+UPDATE session SET failed_at = $2, failure_reason = $3, failure_remedy = $4, failure_next_try = $5, failure_tries = $6
+WHERE uuid = $1 AND deleted_at IS NULL
+"""
+
+
+def owned(sql: str, owner: str | None, *params: object) -> tuple[str, tuple[object, ...]]:
+    """The statement restricted to sessions of ``owner``, where there is one. ``sql`` must end in its WHERE clause."""
+    if owner is None:
+        return sql, params
+    return f"{sql} AND session.user_id = ${len(params) + 1}", (*params, owner)
+
+
+def create(now: Micros, new: NewSession) -> Transaction[Session]:
+    """Conflict when the uuid, or the key that it stands for, is taken."""
+    key = (new.uuid, new.user_id, new.class_name, new.uuid, new.class_name, new.name)
+    rows = yield _CREATE, (*key, new.ttl, now, now, now + new.ttl)
+    if not rows:
+        raise Conflict("A session of this id exists already")
+    return session_of(rows[0])
+
+
+def get(uuid: str, owner: str | None) -> Transaction[Session]:
+    rows = yield owned(_GET, owner, uuid)
+    if not rows:
+        raise NotFound(NO_SESSION)
+    return session_of(rows[0])
+
+
+def rename(now: Micros, uuid: str, name: str | None, owner: str | None) -> Transaction[Session]:
+    return (yield from _change(*owned(_RENAME, owner, uuid, name)))
+
+
+def touch(now: Micros, uuid: str, owner: str | None) -> Transaction[Session]:
+    return (yield from _change(*owned(_TOUCH, owner, uuid, now)))
+
+
+def woken(now: Micros, uuid: str) -> Transaction[None]:
+    yield _WOKEN, (uuid, now)
+
+
+def failed(now: Micros, uuid: str, failure: Failure) -> Transaction[None]:
+    yield _FAILED, (uuid, now, failure.reason, failure.remedy, failure.next_try, failure.tries)
+
+
+def _change(sql: str, params: tuple[object, ...]) -> Transaction[Session]:
+    rows = yield f"{sql} RETURNING {SESSION}", params
+    if not rows:
+        raise NotFound(NO_SESSION)
+    return session_of(rows[0])
