@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     session_ttl: float = Field(86_400, gt=0, description="Seconds without activity until a session expires.")
     idle_timeout: float = Field(120, gt=0, description="Seconds after a turn until the pod sleeps.")
     lease: float = Field(15.0, gt=0, description="Seconds a turn's lease lives; renewed three times in that time.")
-    answer_within: float = Field(30.0, gt=0, description="Seconds until a running turn is answered 202; proxies cut at 60.")
+    answer_within: float = Field(30.0, gt=0, description="Seconds until a running turn is answered 202.")
     repair_interval: float = Field(2.0, gt=0, description="Seconds between repairs, and the age of what they look at.")
     max_drains: int = Field(64, ge=1, description="Sessions drained at once by one front door.")
     max_wakes: int = Field(32, ge=1, description="Pods started at once.")

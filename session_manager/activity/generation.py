@@ -1,10 +1,10 @@
 """The generation: which life of Redis this process believes in.
 
-Redis may come back empty, or older than it was.  ``generation`` = {id, run_id, until} tells: on every new connection the
-founding script runs before any other command, and founds a new generation unless the one it finds was founded in
+Redis may come back empty, or older than it was.  ``generation`` = {id, run_id, until} tells: on every new connection
+the founding script runs before any other command, and founds a new generation unless the one it finds was founded in
 this very Redis process.  Every other script names the generation that its caller believes in and does nothing in
-another one.  Whoever is refused adopts: first it takes its leases back, then it believes.  Until ``until`` only messages
-nobody was given yet are run, so that the others have the time to take theirs back.
+another one.  Whoever is refused adopts: first it takes its leases back, then it believes.  Until ``until`` only
+messages nobody was given yet are run, so that the others have the time to take theirs back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The turn leases that this process holds, and their renewal.
 
-A lease saves double work; it is not the fence.  The fence is the attempt in SQL: a turn whose lease was lost goes on, and
-its result is dropped if somebody else was given the message meanwhile.
+A lease saves double work; it is not the fence.  The fence is the attempt in SQL: a turn whose lease was lost goes on,
+and its result is dropped if somebody else was given the message meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Renew = Callable[[str, str], Awaitable[bool]]
 
 
 class Leases:
-    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period`` in seconds."""
+    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period``: seconds."""
 
     def __init__(self, period: float, renew: Renew) -> None:
         self._period = period

@@ -86,6 +86,11 @@ class Link:
         await self._line.close()
 
     @property
+    def url(self) -> str:
+        """For other clients of the same Redis. Holds the password."""
+        return self._target.url
+
+    @property
     def connected(self) -> bool:
         return self._line.current is not None
 

@@ -55,7 +55,7 @@ class NoClaim:
 
 @dataclass(frozen=True, slots=True)
 class Desire:
-    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod`` counts any generation."""
+    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod``: in any generation."""
 
     deleted: bool
     class_name: str
@@ -86,7 +86,7 @@ class SessionGone(Exception):
 
 
 class TurnActivity(Protocol):
-    """What the path of a message needs. All raise ActivityUnavailable when Redis is away, SessionGone after a delete."""
+    """What the path of a message needs. ActivityUnavailable when Redis is away, SessionGone after a delete."""
 
     async def take(
         self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass

@@ -1,8 +1,8 @@
 """The adapter of both activity ports on Redis: one Lua script per step, so that each step is one instant.
 
-The scripts stand in ``scripts/``; ``common.lua`` is put in front of each and holds the generation gate, the names of the
-keys and what several of them do.  Redis Cluster is not supported: a script touches the keys of one session and four
-global ones.
+The scripts stand in ``scripts/``; ``common.lua`` is put in front of each and holds the generation gate, the names of
+the keys and what several of them do.  Redis Cluster is not supported: a script touches the keys of one session and
+four global ones.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ class RedisActivity:
         return session.decode() if session else None
 
     async def on_ready(self, listener: Callable[[], None]) -> None:
-        await self._link.subscribe("ready", lambda _: listener())
+        await self._link.subscribe("ready", lambda _: listener(), listener)
 
     async def on_wake(self, listener: Callable[[str], None]) -> None:
         await self._link.subscribe("wake", lambda session: listener(session.decode()))

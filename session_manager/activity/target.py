@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
@@ -22,6 +22,7 @@ class Target:
     password: str = field(default="", repr=False)
     database: int = 0
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tls_options: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -45,15 +46,23 @@ class Target:
             raise StartupFailure(_FORM) from None
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
             raise StartupFailure(_FORM)
-        options = parse_qs(parts.query)
         return cls(
             host=parts.hostname,
             port=port,
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             database=database,
-            tls=_tls(options) if parts.scheme == "rediss" else None,
+            tls=_tls(parse_qs(parts.query)) if parts.scheme == "rediss" else None,
+            tls_options=parts.query,
         )
+
+    @property
+    def url(self) -> str:
+        """For other clients of the same Redis. Holds the password."""
+        user = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme, options = ("rediss", f"?{self.tls_options}") if self.tls else ("redis", "")
+        return f"{scheme}://{user}{host}:{self.port}/{self.database}{options.rstrip('?')}"
 
     def greeting(self) -> list[tuple[str | int, ...]]:
         """The commands that open a connection."""

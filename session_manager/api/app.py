@@ -16,7 +16,7 @@ from session_manager.api.limits import ChatLimit, RouteLimits
 from session_manager.api.schemas import Problem
 from session_manager.api.services import Services
 
-DESCRIPTION = """One private, durable pod per conversation. It costs nothing while nobody talks and never loses a message.
+DESCRIPTION = """One private, durable pod per conversation, which costs nothing while nobody talks.
 
 Errors are problem documents (RFC 9457) and always have a `detail`."""
 

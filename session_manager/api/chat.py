@@ -1,4 +1,4 @@
-"""``POST /session/{id}/chat`` as plain ASGI: the hot path, where FastAPI's routing and models would cost more than the work.
+"""``POST /session/{id}/chat`` as plain ASGI: the hot path, where routing and models would cost more than the work.
 
 It is documented in OpenAPI by ``sessions.py``, which declares the same path.
 """

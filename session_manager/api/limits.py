@@ -1,8 +1,8 @@
 """Rate limits per caller, shared by all replicas through Redis.
 
-slowapi keeps the ordinary routes: as plain functions, so that FastAPI calls them in its thread pool and their synchronous
-Redis call never holds up the event loop.  The chat route uses the asynchronous half of the same ``limits`` library on the
-pipelined connection, with the same strings, keys and counters.
+slowapi keeps the ordinary routes: as plain functions, so that FastAPI calls them in its thread pool and their
+synchronous Redis call never holds up the event loop.  The chat route uses the asynchronous half of the same
+``limits`` library on the pipelined connection, with the same strings, keys and counters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
 from session_manager.activity.limits_storage import LinkStorage
-from session_manager.activity.link import RedisLink
+from session_manager.activity.link import Link
 from session_manager.api.identity import Actor
 from session_manager.domain.errors import ActivityUnavailable, RateLimited, StartupFailure
 from session_manager.settings import Settings
@@ -32,8 +32,7 @@ Check = Callable[[Request], None]
 
 def current_actor(request: Request) -> Actor:
     """The actor that the outermost layer found; see identity."""
-    actor = request.scope["actor"]
-    assert isinstance(actor, Actor)
+    actor: Actor = request.scope["actor"]
     return actor
 
 
@@ -55,7 +54,7 @@ def _key_of(request: Request) -> str:
 
 
 class RouteLimits:
-    """A dependency per limited group of routes. ``needs_redis``: without Redis the route answers 503, else it goes on."""
+    """A dependency per group of routes. ``needs_redis``: without Redis the route answers 503, else it goes on."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
         timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
@@ -100,7 +99,7 @@ class RouteLimits:
 class ChatLimit:
     """The limit of the chat route, on the pipelined connection."""
 
-    def __init__(self, settings: Settings, link: RedisLink) -> None:
+    def __init__(self, settings: Settings, link: Link) -> None:
         self._item = parse_limit("rate_limit_chat", settings.rate_limit_chat)
         self._storage = LinkStorage(link)
         self._strategy = FixedWindowRateLimiter(self._storage)

@@ -46,22 +46,20 @@ def response(error: SessionManagerError) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    app.add_exception_handler(SessionManagerError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SessionManagerError, _ours)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     app.add_exception_handler(RateLimitExceeded, _limited)
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SessionManagerError)
+async def _ours(request: Request, error: SessionManagerError) -> Response:
     if error.http_status >= 500 and not isinstance(error, Unavailable):
         log.error("request failed: %s", error.detail, extra={"event": "request.failed"})
     return response(error)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return response(invalid(error.errors()))
 
 
@@ -76,8 +74,7 @@ def invalid(errors: Sequence[Any]) -> InvalidInput:
     return InvalidInput(f"{field}: {message}" if field else f"the request body: {message}", field or None)
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http(request: Request, error: HTTPException) -> Response:
     title = TITLES.get(error.status_code, "Request refused")
     detail = {404: "no such path", 405: "this path does not take that method"}.get(error.status_code, title)
     headers = {**(error.headers or {}), "content-type": MEDIA_TYPE}

@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def event(kind: str, data: bytes, number: int | None = None) -> bytes:
-    """One event; ``data`` is JSON in one line. Only stored events have a number, which is what a client resumes from."""
+    """One event; ``data`` is JSON in one line. Only stored events have a number: what a client resumes from."""
     identity = b"id: %d\n" % number if number is not None else b""
     return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), data)
 

@@ -21,7 +21,7 @@ class MessageStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of ``message``. ``response`` is the pod's JSON object as text, ``finished_at`` is None while unfinished."""
+    """One row of ``message``. ``response``: the pod's JSON object as text. ``finished_at``: None while unfinished."""
 
     id: str
     session: str

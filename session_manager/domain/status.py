@@ -11,9 +11,9 @@ sleeping   no      any      no        no       yes
 created    no      any      no        no       no
 =========  ======  =======  ========  =======  =======
 
-``wanted`` (the id is in Redis ``awake``) and ``address`` are hot; the others are columns of ``session``.  ``COLD_SQL`` is the
-lower half of the table as predicates, so that lists filter, count and page in SQL; a test holds the two against each
-other.
+``wanted`` (the id is in Redis ``awake``) and ``address`` are hot; the others are columns of ``session``.
+``COLD_SQL`` is the lower half of the table as predicates, so that lists filter, count and page in SQL; a test holds
+the two against each other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The scaler: brings each session's pod to what Redis says is wanted.
 
-One task per session that has something to do, so that what is done to one session is done in order; it looks at the
-present state and takes one step, again and again, until there is nothing to do.  Wake messages only say "look": whoever was
-missed is found by the tick.  Only the fence (a script, in one instant) decides that a pod may go; while Redis is
-unreachable nothing is started or ended.
+One task per session that has something to do, so that what is done to one session is done in order; it
+looks at the present state and takes one step, again and again, until there is nothing to do.  Wake messages only
+say "look": whoever was missed is found by the tick.  Only the fence (a script, in one instant) decides that a pod
+may go; while Redis is unreachable nothing is started or ended.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Scaler:
 
 
 class _Phases:
-    """Tells Redis how far a start is. Only the latest phase matters, and a Redis that is away does not hold up the start."""
+    """Tells Redis how far a start is. Only the latest phase matters, and no start waits for it."""
 
     def __init__(self, activity: ScalerActivity, session: str) -> None:
         self._activity = activity

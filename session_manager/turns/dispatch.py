@@ -1,7 +1,8 @@
 """One claimed turn, from the claim to the recorded result.
 
-The fence is the attempt in SQL.  A fresh claim is attempt 1; any other first commits the next attempt, so that a result of
-an earlier holder, who may still be working somewhere, is dropped.  The lease in Redis only saves double work.
+The fence is the attempt in SQL.  A fresh claim is attempt 1; any other first commits the next attempt, so that a
+result of an earlier holder, who may still be working somewhere, is dropped.  The lease in Redis only saves double
+work.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Dispatcher:
         await asyncio.gather(*self._owed, return_exceptions=True)
 
     async def run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
-        """Run one claimed message. ``accepted`` is the message itself where the caller has it and the claim is fresh."""
+        """Run one claimed message. ``accepted``: the message itself, where the caller has it at hand."""
         try:
             return await self._run(claim, session_class, user_id, accepted)
         except SessionGone:

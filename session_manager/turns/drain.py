@@ -1,7 +1,7 @@
 """Running what waits: one task per session that claims and runs its messages until nothing is left.
 
-Who drains is decided by the lease, not here: any number of front doors may try.  At most ``max_drains`` sessions are drained
-at once; what finds no place is found again by the repair.
+Who drains is decided by the lease, not here: any number of front doors may try.  At most ``max_drains`` sessions are
+drained at once; what finds no place is found again by the repair.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What happens in a session, live and without a gap.
 
-Numbered events come from SQL and nowhere else; Redis only says that there is one more.  A follower subscribes first, then reads
-SQL past the last number it sent, and reads again whenever it is told, or was told nothing for a while: notes may be lost.
+Numbered events come from SQL and nowhere else; Redis only says that there is one more.  A follower subscribes first,
+then reads SQL past the last number it sent, and reads again whenever it is told, or was told nothing for a while:
+notes may be lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one repair: what SQL has unfinished is brought to an end, whoever was to do it.
 
-Publishes, announcements and front doors may be lost.  So every front door reads, every ``interval`` seconds, what has been
-unfinished for longer than that, and does what the accept would have done.  It also sweeps: expiry, and teardowns of
-deleted sessions that were cut short.
+Publishes, announcements and front doors may be lost.  So every front door reads, every ``interval`` seconds, what has
+been unfinished for longer than that, and does what the accept would have done.  It also sweeps: expiry, and teardowns
+of deleted sessions that were cut short.
 """
 
 from __future__ import annotations

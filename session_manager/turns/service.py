@@ -1,7 +1,7 @@
 """The path of a message, from the caller's side: accept, run or queue, wait, cancel.
 
-Once ``accept`` has committed the message is the caller's to rely on: whatever fails afterwards, the answer is that it is
-queued, and the repair does what was left undone.
+Once ``accept`` has committed the message is the caller's to rely on: whatever fails afterwards, the answer is that it
+is queued, and the repair does what was left undone.
 """
 
 from __future__ import annotations
