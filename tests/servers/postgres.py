@@ -67,11 +67,19 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(folder: Path, *options: str) -> Iterator[PostgresServer]:
-    """Make a server under ``folder`` (which must be reachable for everybody), run it, and end it.
+def postgres_server(*options: str) -> Iterator[PostgresServer]:
+    """Make a server with nothing in it, run it, and remove it.
 
     ``options`` are server settings like ``fsync=on``; by default nothing is fsynced.
     """
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        Path(folder).chmod(0o755)
+        with _running(Path(folder), options) as server:
+            yield server
+
+
+@contextmanager
+def _running(folder: Path, options: tuple[str, ...]) -> Iterator[PostgresServer]:
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     become: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     programs = _reachable(find_programs(), folder, become)
