@@ -61,9 +61,9 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
-    def execute(self, sql: str) -> None:
-        """Run statements in the database ``postgres``."""
-        _run(_execute(self.uri, sql))
+    def execute(self, sql: str, database: str = "postgres") -> None:
+        """Run statements, without a transaction around them."""
+        _run(_execute(self.database_uri(database), sql))
 
 
 @contextmanager

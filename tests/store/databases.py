@@ -1,0 +1,108 @@
+"""The engines that the contract holds for: one empty database each, opened as often as a test likes."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+
+from session_manager.domain.message import NewMessage, Outcome
+from session_manager.store.base import SqlStore
+from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.protocol import NewSession
+from session_manager.store.schema.migrations import Migration
+from session_manager.store.sqlite.adapter import SqliteStore, Workers
+
+DAY = 86_400_000_000
+DONE = Outcome.processed('{"reply": "hello"}')
+
+
+class Database(Protocol):
+    """``rows`` looks at the database from outside of the store."""
+
+    def store(self, patience: float = 5.0, migrations: Sequence[Migration] | None = None) -> SqlStore: ...
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]: ...
+
+
+@dataclass
+class SqliteDatabase:
+    path: Path
+    workers: Workers
+
+    def store(self, patience: float = 5.0, migrations: Sequence[Migration] | None = None) -> SqlStore:
+        return SqliteStore(self.path, patience, workers=self.workers, migrations=migrations)
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+
+@dataclass
+class PostgresDatabase:
+    uri: str
+
+    def store(self, patience: float = 5.0, migrations: Sequence[Migration] | None = None) -> SqlStore:
+        return PostgresStore(self.uri, 4, patience, migrations=migrations)
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(self.uri)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql)]
+        finally:
+            await connection.close()
+
+
+@dataclass
+class Opened:
+    """Stores that a test opened, closed at its end."""
+
+    database: Database
+    stores: list[SqlStore] = field(default_factory=list)
+
+    async def __call__(self, patience: float = 5.0, migrations: Sequence[Migration] | None = None) -> SqlStore:
+        store = self.database.store(patience, migrations)
+        await store.start()
+        self.stores.append(store)
+        return store
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await store.close()
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def new_session(user: str = "ann", ttl: int = DAY, class_name: str = "default", name: str | None = None) -> NewSession:
+    return NewSession(new_id(), user, class_name, ttl, name)  # type: ignore[arg-type]
+
+
+def new_message(session: str, text: str = "hello", caller: str = "web", **kwargs: Any) -> NewMessage:
+    return NewMessage(kwargs.pop("id", new_id()), session, text, caller, **kwargs)
+
+
+async def make(store: SqlStore, **kwargs: Any) -> str:
+    """A new session's id."""
+    return (await store.create_session(new_session(**kwargs))).uuid
+
+
+async def say(store: SqlStore, session: str, text: str = "hello") -> str:
+    """A new message's id."""
+    return (await store.accept(new_message(session, text))).message.id
+
+
+async def pass_time(store: SqlStore) -> int:
+    """Wait until the database's clock has moved on by a microsecond."""
+    before = await store.now()
+    while (now := await store.now()) <= before:
+        pass
+    return now
