@@ -1,8 +1,8 @@
 """A transaction is a generator that yields ``(sql, parameters)`` and is sent the rows.
 
 The engine runs it between its own BEGIN and COMMIT; an exception out of it undoes all that it did. The SQL keeps to
-what SQLite and PostgreSQL have in common: ``$1`` placeholders, RETURNING, row values, partial indexes. ``ids($1)``
-stands for the set of strings in a JSON array, which the engines spell differently. Values are never part of the SQL.
+what SQLite and PostgreSQL have in common: ``$1`` placeholders, RETURNING, row values, partial indexes. Values are never
+part of it. ``ids($1)`` stands for the set of strings in a JSON array, which the engines spell differently.
 """
 
 from __future__ import annotations

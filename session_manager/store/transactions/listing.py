@@ -1,10 +1,11 @@
 """Lists and counts of sessions, by filters and status.
 
-The total is counted in three parts, because a test against the hot ids for every session would cost more than the rest:
-what the columns say, less the hot ones among them, plus the hot ones that are wanted.
+A session that is hot is wanted or not whatever its columns say, so the ids fall in two sets: ``wanted`` come in beside
+what the columns choose, ``unwanted`` go out. The total is counted in the same three parts: it would cost more than all
+the rest to look for each of ten thousand sessions among the ids.
 """
-
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
+
 from __future__ import annotations
 
 import json
@@ -16,63 +17,28 @@ from session_manager.store.protocol import SessionPage, SessionQuery
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
 
-_STATUS = " ".join(f"WHEN {predicate} THEN '{status.value}'" for status, predicate in COLD_SQL.items())
-_COUNT = f"SELECT CASE {_STATUS} END AS status, count(*) FROM session WHERE deleted_at IS NULL"
-
-
-class _Where:
-    """A WHERE clause under construction, with its numbered parameters."""
-
-    def __init__(self, query: SessionQuery) -> None:
-        self.params: list[object] = []
-        filters = {"owner": "user_id", "user_id": "user_id", "app": "app", "adk_id": "adk_id"}
-        wanted = ((column, getattr(query, name)) for name, column in filters.items())
-        conditions = [f"{column} = {self.param(value)}" for column, value in wanted if value is not None]
-        self.base = " AND ".join(["deleted_at IS NULL", *conditions])
-        self.cold = _cold(query.cold)
-        self.hot = self._ids(query.hot_ids)
-        self.hot_wanted = self._ids(query.hot_wanted)
-
-    def param(self, value: object) -> str:
-        self.params.append(value)
-        return f"${len(self.params)}"
-
-    def _ids(self, ids: Collection[str]) -> str | None:
-        return f"ids({self.param(_json(ids))})" if ids else None
-
-    def matching(self) -> str:
-        """The rows wanted, whether for their columns or for being hot."""
-        cold = self.cold if self.hot is None else f"uuid NOT IN {self.hot} AND {self.cold}"
-        return cold if self.hot_wanted is None else f"({cold} OR uuid IN {self.hot_wanted})"
-
-    def counting(self) -> str:
-        total = f"(SELECT count(*) FROM session WHERE {self.base} AND {self.cold})"
-        if self.hot is not None:
-            total += f" - (SELECT count(*) FROM session WHERE uuid IN {self.hot} AND {self.base} AND {self.cold})"
-        if self.hot_wanted is not None:
-            total += f" + (SELECT count(*) FROM session WHERE uuid IN {self.hot_wanted} AND {self.base})"
-        return f"SELECT {total}"
-
-
-def _json(ids: Collection[str]) -> str:
-    return json.dumps(sorted(ids))
-
-
-def _cold(statuses: Collection[Status]) -> str:
-    if all(status in statuses for status in COLD_SQL):
-        return "(1 = 1)"
-    chosen = [f"({predicate})" for status, predicate in COLD_SQL.items() if status in statuses]
-    return f"({' OR '.join(chosen)})" if chosen else "(1 = 0)"
+_FILTERS = {"owner": "user_id", "user_id": "user_id", "app": "app", "adk_id": "adk_id"}
+_EACH_STATUS = ", ".join(f"count(*) FILTER (WHERE {predicate})" for predicate in COLD_SQL.values())
+_COUNT_EACH = f"SELECT {_EACH_STATUS} FROM session WHERE deleted_at IS NULL"
 
 
 def page(query: SessionQuery) -> Transaction[SessionPage]:
     """One page and the total of all pages."""
     where = _Where(query)
-    counted = yield where.counting(), tuple(where.params)
+    counted = yield where.total(), tuple(where.params)
     sessions = yield from _rows(query, where)
-    more = len(sessions) > query.limit
     shown = sessions[: query.limit]
+    more = len(sessions) > query.limit
     return SessionPage(counted[0][0], shown, (shown[-1].created_at, shown[-1].uuid) if more else None)
+
+
+def count(among: frozenset[str] | None) -> Transaction[dict[Status, int]]:
+    """Sessions by their cold status, zeros included."""
+    if among is None:
+        [row] = yield _COUNT_EACH, ()
+    else:
+        [row] = yield f"{_named('$1')} {_COUNT_EACH.replace('FROM session', 'FROM named')}", (_json(among),)
+    return {status: row[n] for n, status in enumerate(COLD_SQL)}
 
 
 def _rows(query: SessionQuery, where: _Where) -> Transaction[list[Session]]:
@@ -82,15 +48,71 @@ def _rows(query: SessionQuery, where: _Where) -> Transaction[list[Session]]:
         created_at, uuid = query.after
         past = f"AND (created_at, uuid) < ({where.param(created_at)}, {where.param(uuid)})"
     limit = where.param(query.limit + 1)
-    wanted = f"SELECT {SESSION} FROM session WHERE {where.base} AND {where.matching()} {past}"
-    rows = yield f"{wanted} ORDER BY created_at DESC, uuid DESC LIMIT {limit}", tuple(where.params)
+    rows = yield (
+        f"{where.rows(SESSION)} {past} ORDER BY created_at DESC, uuid DESC LIMIT {limit}",
+        tuple(where.params),
+    )
     return [session_of(row) for row in rows]
 
 
-def count(among: frozenset[str] | None) -> Transaction[dict[Status, int]]:
-    """Sessions by their cold status, zeros included."""
-    if among is None:
-        rows = yield f"{_COUNT} GROUP BY 1", ()
-    else:
-        rows = yield f"{_COUNT} AND uuid IN ids($1) GROUP BY 1", (_json(among),)
-    return dict.fromkeys(COLD_SQL, 0) | {Status(row[0]): row[1] for row in rows}
+class _Where:
+    """The conditions of a query, with their numbered parameters. None stands for a condition that no row meets."""
+
+    def __init__(self, query: SessionQuery) -> None:
+        self.params: list[object] = []
+        values = {name: getattr(query, name) for name in _FILTERS}
+        chosen = [f"{_FILTERS[name]} = {self.param(value)}" for name, value in values.items() if value is not None]
+        self.filters = " AND ".join(["deleted_at IS NULL", *chosen])
+        self.cold = _cold(query.cold)
+        self.wanted = self._ids(query.hot_wanted)
+        # Whoever is in no status that is asked for need not be kept out.
+        self.unwanted = self._ids(query.hot_ids - query.hot_wanted) if self.cold else None
+
+    def param(self, value: object) -> str:
+        self.params.append(value)
+        return f"${len(self.params)}"
+
+    def _ids(self, ids: Collection[str]) -> str | None:
+        return self.param(_json(ids)) if ids else None
+
+    def rows(self, columns: str) -> str:
+        """All rows that are wanted, not ordered yet, so that conditions may follow."""
+        if self.cold is None:
+            return self._of(self.wanted, columns) if self.wanted else f"{self._all(columns)} AND 1 = 0"
+        chosen = self.cold if self.wanted is None else f"({self.cold} OR uuid IN ids({self.wanted}))"
+        kept = "" if self.unwanted is None else f" AND uuid NOT IN ids({self.unwanted})"
+        return f"{self._all(columns)} AND {chosen}{kept}"
+
+    def total(self) -> str:
+        parts = [f"({self._all('count(*)')} AND {self.cold or '1 = 0'})"]
+        if self.wanted is not None:
+            parts.append(f"+ ({self._of(self.wanted, 'count(*)')} AND NOT {self.cold or '(1 = 0)'})")
+        if self.unwanted is not None:
+            parts.append(f"- ({self._of(self.unwanted, 'count(*)')} AND {self.cold})")
+        return f"SELECT {' '.join(parts)}"
+
+    def _all(self, columns: str) -> str:
+        return f"SELECT {columns} FROM session WHERE {self.filters}"
+
+    def _of(self, ids: str, columns: str) -> str:
+        return f"{_named(ids)} SELECT {columns} FROM named AS session WHERE {self.filters}"
+
+
+def _named(ids: str) -> str:
+    """The sessions of these ids. Kept apart from other conditions, which would lead a planner to a worse index."""
+    return f"WITH named AS MATERIALIZED (SELECT * FROM session WHERE uuid IN ids({ids}))"
+
+
+def _cold(statuses: Collection[Status]) -> str | None:
+    """Exactly one predicate of the table holds for a row, so that the shorter of two forms may be chosen."""
+    inside = [f"({predicate})" for status, predicate in COLD_SQL.items() if status in statuses]
+    outside = [f"({predicate})" for status, predicate in COLD_SQL.items() if status not in statuses]
+    if not inside:
+        return None
+    if not outside:
+        return "(1 = 1)"
+    return f"({' OR '.join(inside)})" if len(inside) <= len(outside) else f"(NOT ({' OR '.join(outside)}))"
+
+
+def _json(ids: Collection[str]) -> str:
+    return json.dumps(sorted(ids))
