@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from limits import RateLimitItem, parse
@@ -53,12 +53,16 @@ def _key_of(request: Request) -> str:
     return current_actor(request).limit_key(request.path_params.get("session_id", ""))
 
 
+def _unlimited(request: Request) -> None:
+    """The limit is off."""
+
+
 class RouteLimits:
     """A dependency per group of routes. ``needs_redis``: without Redis the route answers 503, else it goes on."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
         timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
-        options = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+        options: Any = {**timeouts, "retry": Retry(NoBackoff(), 0)}
         self._limiter = Limiter(key_func=_key_of, storage_uri=redis_url, storage_options=options)
         self.create = self._check("create", settings.rate_limit_create, needs_redis=True)
         self.wake = self._check("wake", settings.rate_limit_wake, needs_redis=True)
@@ -69,7 +73,7 @@ class RouteLimits:
     def _check(self, scope: str, value: str, *, needs_redis: bool) -> Check:
         item = parse_limit(f"rate_limit_{scope}", value)
         if item is None:
-            return lambda request: None
+            return _unlimited
 
         def count(request: Request) -> None:
             """Counted by the decorator."""

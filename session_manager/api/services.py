@@ -16,7 +16,7 @@ from session_manager.pods.http import HttpPodClient
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_manager.settings import Settings
-from session_manager.store import open_store
+from session_manager.store.open import open_store
 from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
@@ -120,15 +120,19 @@ class Services:
         self.drains.stop()
         self.turns.stop()
 
-    async def close(self) -> None:
-        """Claim no more, finish what runs, then end the loops, the pods and the connections."""
+    async def close(self, patience: float | None = None, grace: float | None = None) -> None:
+        """Claim no more, finish what runs, then end the loops, the pods and the connections. May be repeated.
+
+        ``patience``: seconds that running turns get, by default ``shutdown_timeout``. ``grace``: seconds that a pod gets
+        between SIGTERM and SIGKILL, by default what its class says.
+        """
         self.stop_taking_work()
-        patience = self.settings.shutdown_timeout
+        patience = self.settings.shutdown_timeout if patience is None else patience
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.runtime.close()
+        await self.runtime.close(grace)
         await self.dispatcher.close()
         await self.activity.close()
         await self.pods.close()

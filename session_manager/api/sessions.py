@@ -48,10 +48,11 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
 
 
 def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
-    @routes.post("/session/create", status_code=201, response_model=CreateAnswer, dependencies=[Depends(acts_for)])
-    async def create(
-        body: CreateRequest, actor: CurrentActor, limited: Annotated[None, Depends(limits.create)]
-    ) -> Response:
+    # The order counts: who acts is known before it is counted.
+    before = [Depends(acts_for), Depends(limits.create)]
+
+    @routes.post("/session/create", status_code=201, response_model=CreateAnswer, dependencies=before)
+    async def create(body: CreateRequest, actor: CurrentActor) -> Response:
         """Make a session. Its pod starts with the first message, or by an explicit wake."""
         session_class = services.classes.get(body.class_name)
         new = NewSession(str(uuid4()), body.user_id, session_class.name, micros(session_class.ttl), body.name)

@@ -29,8 +29,10 @@ class Feed:
         self._poll = poll
 
     async def notes(self, session: str) -> AsyncGenerator[FeedNote | None, None]:
-        """Live notes; None once at the start and whenever there was none for ``poll`` seconds. Endless."""
-        yield None
+        """Live notes. None first, once nothing can be missed any more, and after each ``poll`` seconds without any.
+
+        Endless. While Redis is away there is a None every ``poll`` seconds.
+        """
         while True:
             try:
                 async with self._activity.watch(session) as heard:
@@ -38,8 +40,8 @@ class Feed:
                     while True:
                         yield await self._next(heard)
             except Unavailable:
-                await asyncio.sleep(self._poll)
                 yield None
+                await asyncio.sleep(self._poll)
 
     async def _next(self, heard: asyncio.Queue[FeedNote]) -> FeedNote | None:
         try:
