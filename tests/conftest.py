@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,8 +16,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from session_manager.activity.link import Link
+from session_manager.settings import Settings
 from tests.servers import shared
 from tests.servers.redis import RedisServer
+
+# What a developer has in the environment or in .env is no setting of a test.
+Settings.model_config["env_file"] = None
+for _name in [name for name in os.environ if name.lower() in Settings.model_fields]:
+    del os.environ[_name]
+
+
+def pytest_sessionstart() -> None:
+    """Asked for the current loop where there is none, asyncio would make one that nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +44,15 @@ def redis_url(redis_server: RedisServer) -> str:
     """The address of the shared Redis, emptied."""
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[Link]:
+    """A connected client of the shared Redis."""
+    link = Link.from_url(redis_url)
+    await link.start()
+    yield link
+    await link.close()
 
 
 @pytest.fixture
@@ -51,10 +73,11 @@ def short_path() -> Iterator[Path]:
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("_no_tasks_left")
+    folder = Path(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
     before = _children()
     yield
     left = [_describe(process) for process in _children() - before if _alive(process)]
-    left += _processes_in(request)
+    left += _processes_in(folder) if folder else []
     if left:
         pytest.fail("processes outlived the test:\n" + "\n".join(left))
 
@@ -77,7 +100,7 @@ def _children() -> set[psutil.Process]:
 def _alive(process: psutil.Process) -> bool:
     """Still running after a moment in which it may end."""
     try:
-        process.wait(2)
+        process.wait(1)
     except psutil.TimeoutExpired:
         return True
     return False
@@ -91,11 +114,8 @@ def _describe(process: psutil.Process) -> str:
             return str(process.pid)
 
 
-def _processes_in(request: pytest.FixtureRequest) -> list[str]:
+def _processes_in(folder: Path) -> list[str]:
     """Processes that work in the test's own folder, whoever their parent is by now."""
-    if "tmp_path" not in request.fixturenames:
-        return []
-    folder = Path(request.getfixturevalue("tmp_path"))
     found = []
     for process in psutil.process_iter(["cwd"]):
         cwd = process.info["cwd"]

@@ -79,14 +79,12 @@ class Reconnecting:
         try:
             while True:
                 await self._watch(connection)
-                self._withdraw()
                 await connection.close()
                 self._log("redis connection lost", "redis.lost")
                 connection = await self._reopen()
                 self._publish(connection)
                 self._log("redis connection is back", "redis.back")
         finally:
-            self._withdraw()
             await connection.close()
 
     async def _watch(self, connection: Connection) -> None:
@@ -121,6 +119,8 @@ class Reconnecting:
                 if error.detail != refusal:
                     refusal = error.detail
                     self._log(refusal, "redis.refused")
+            except Exception:  # a mistake of ours in preparing must not end the only task that connects
+                log.exception("redis connection could not be prepared", extra={"event": "redis.prepare"})
 
     async def _open(self) -> Connection:
         connection = await self._connect()
@@ -137,7 +137,10 @@ class Reconnecting:
         try:
             async with asyncio.timeout(self._timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._timeout, self._on_message), target.host, target.port, ssl=target.tls
+                    lambda: Connection(self._timeout, self._on_message, self._withdraw),
+                    target.host,
+                    target.port,
+                    ssl=target.tls,
                 )
         except ssl.SSLError as error:
             raise StartupFailure(f"Redis at {target} does not do TLS as asked for: {error.reason}") from None

@@ -51,14 +51,17 @@ def _error(refusal: RedisError) -> Exception:
 class Connection(asyncio.Protocol):
     """``timeout``: seconds of silence until it counts as broken. ``on_message(channel, data)``: what SUBSCRIBE brings.
 
-    ``lost`` is set when it ended; ``garbled`` says that what came was no reply of Redis. ``run_id`` names the server's
+    ``on_lost()`` is called in the moment that it ends, and ``lost`` is set; ``garbled`` says that what came was no reply of Redis. ``run_id`` names the server's
     process, once somebody asked for it.
     """
 
-    def __init__(self, timeout: float, on_message: OnMessage | None = None) -> None:
+    def __init__(
+        self, timeout: float, on_message: OnMessage | None = None, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._on_message = on_message
+        self._on_lost = on_lost
         self._reader = hiredis.Reader(replyError=RedisError, notEnoughData=_INCOMPLETE)
         self._transport: asyncio.Transport
         self._unsent: list[bytes] = []
@@ -114,6 +117,7 @@ class Connection(asyncio.Protocol):
         if not self._alive:
             return
         self._alive = False
+        self._on_lost()
         self.lost.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -154,12 +158,10 @@ class Connection(asyncio.Protocol):
             future, _ = self._waiting.popleft()
             if future.done():
                 continue
-            if isinstance(reply, RedisError):
-                self._refuse(future, reply)
-            else:
+            if not isinstance(reply, RedisError):
                 future.set_result(reply)
-
-    def _refuse(self, future: asyncio.Future[Any], refusal: RedisError) -> None:
-        future.set_exception(_error(refusal))
-        if refusal.code == "READONLY":  # it is no primary any more: ask the name again who is
-            self._loop.call_soon(self.fail)
+                continue
+            future.set_exception(_error(reply))
+            if reply.code == "READONLY":  # it is no primary any more: connect again to whoever is
+                self.fail()
+                return

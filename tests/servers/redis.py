@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -37,6 +38,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         return self._server.url
+
+    @property
+    def password(self) -> str:
+        return urlsplit(self.url).password or ""
 
     @property
     def port(self) -> int:

@@ -1,0 +1,148 @@
+"""The Redis that `session-manager dev` starts."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from session_manager.activity import server
+from session_manager.activity.server import LocalRedis, find_redis_server
+from session_manager.domain.errors import StartupFailure
+from tests.waiting import until
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Callable[[Path], LocalRedis]]:
+    """Makes servers, and stops them at the end."""
+    made: list[LocalRedis] = []
+
+    def make(folder: Path) -> LocalRedis:
+        made.append(LocalRedis(folder))
+        return made[-1]
+
+    yield make
+    for local in made:
+        await local.stop()
+
+
+@pytest.fixture
+async def local(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> LocalRedis:
+    local = make(tmp_path / "redis")
+    await local.start()
+    return local
+
+
+async def test_it_keeps_what_was_written(local: LocalRedis) -> None:
+    with redis.Redis.from_url(local.url) as client:
+        client.set("a", "b")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    await local.stop()
+    assert not local.running
+    await local.start()
+    with redis.Redis.from_url(local.url) as client:
+        assert client.get("a") == b"b"
+
+
+async def test_it_is_private(local: LocalRedis, tmp_path: Path) -> None:
+    with (
+        redis.Redis(port=local.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    process = psutil.Process(local.pid)
+    listening = [each.laddr.ip for each in process.net_connections() if each.status == psutil.CONN_LISTEN]
+    assert listening == ["127.0.0.1"]
+    assert os.getpgid(process.pid) != os.getpgid(0)
+    password = local.url.split(":")[2].partition("@")[0]
+    assert password not in " ".join(process.cmdline()) + repr(local)
+    assert all(password.encode() not in path.read_bytes() for path in (tmp_path / "redis").rglob("*") if path.is_file())
+    assert (tmp_path / "redis").stat().st_mode & 0o777 == 0o700
+
+
+async def test_starting_twice_is_starting_once(local: LocalRedis) -> None:
+    pid = local.pid
+    await local.start()
+    assert local.pid == pid
+
+
+async def test_a_second_one_in_the_same_folder_is_refused(
+    local: LocalRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], LocalRedis]
+) -> None:
+    monkeypatch.setattr(server, "UNLOCK_WITHIN", 0)
+    with pytest.raises(StartupFailure, match="Another Redis uses"):
+        await make(tmp_path / "redis").start()
+
+
+async def test_a_taken_port_is_exchanged(local: LocalRedis, tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
+    other = make(tmp_path / "other")
+    other.port = local.port
+    await other.start()
+    assert other.port != local.port
+
+
+async def test_a_broken_file_is_told(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
+    (tmp_path / "appendonly.aof").write_text("this is none")
+    local = make(tmp_path)
+    with pytest.raises(StartupFailure, match=r"Redis did not start: .*append only file"):
+        await local.start()
+    assert not local.running
+
+
+async def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupFailure, match="Cannot write to"):
+        await LocalRedis(tmp_path / "file" / "redis").start()
+
+
+def put_on_path(folder: Path, version: str) -> Path:
+    executable = folder / "redis-server"
+    executable.write_text(f"#!/bin/sh\necho Redis server v={version} sha=0\n")
+    executable.chmod(0o755)
+    return executable
+
+
+def test_the_one_on_path_is_preferred_when_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    executable = put_on_path(tmp_path, "7.0.15")
+    assert find_redis_server() == executable
+    put_on_path(tmp_path, "5.0.14")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StartupFailure, match=r"apt install redis-server"):
+        find_redis_server()
+
+
+STARTER = """
+import asyncio, sys
+from pathlib import Path
+from session_manager.activity.server import LocalRedis
+
+async def main():
+    local = LocalRedis(Path(sys.argv[1]))
+    await local.start()
+    print(local.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
+async def test_it_ends_with_the_process_that_started_it(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
+    starter = await asyncio.create_subprocess_exec(sys.executable, "-c", STARTER, tmp_path, stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    orphan = psutil.Process(int(await starter.stdout.readline()))
+    starter.kill()
+    await starter.wait()
+    await until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    await make(tmp_path).start()
