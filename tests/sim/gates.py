@@ -1,0 +1,102 @@
+"""Every call of a process to the world outside passes its gate, before and after: here it crashes, stalls or fails.
+
+A crashed process' calls never return and have no more effects; what it still does in its own memory nobody sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from session_manager.domain.errors import ActivityUnavailable, StoreUnavailable, Unavailable
+
+
+class Fault(StrEnum):
+    CRASH = "crash"  # the process ends here
+    STALL = "stall"  # the process stands still for a while, then goes on as if nothing had happened
+    REFUSE = "refuse"  # this one call fails; "after" a call of Redis: it ran, and its reply is lost
+
+
+@dataclass(slots=True)
+class Trap:
+    """A fault that waits: at the ``countdown``-th passage from now (0 is the next) whose name contains ``at``."""
+
+    fault: Fault
+    countdown: int = 0
+    at: str = ""
+    seconds: float = 0.0
+
+
+class Gate:
+    """The gate of one life of a process. Passages are named like ``before redis.take`` or ``after store.record``."""
+
+    def __init__(self, name: str, random: Random, on_crash: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.dead = False
+        self.traps: list[Trap] = []
+        self.stalled_until = 0.0
+        self._random = random
+        self._on_crash = on_crash
+
+    def set_trap(self, trap: Trap) -> None:
+        self.traps.append(trap)
+
+    def crash(self) -> None:
+        if not self.dead:
+            self.dead = True
+            self._on_crash()
+
+    def stall(self, seconds: float) -> None:
+        self.stalled_until = max(self.stalled_until, asyncio.get_running_loop().time() + seconds)
+
+    def latency(self) -> float:
+        """Seconds on the way to a server or back: mostly short, sometimes long enough to be overtaken."""
+        return self._random.choice((0.0002, 0.0003, 0.0005, 0.001, 0.001, 0.002, 0.02))
+
+    async def before(self, call: str) -> None:
+        await self.alive()
+        self._spring(f"before {call}")
+        await self.alive()
+
+    async def after(self, call: str) -> None:
+        await self.alive()
+        self._spring(f"after {call}")
+        await self.alive()
+
+    async def alive(self) -> None:
+        """Go on at once, later, or never."""
+        loop = asyncio.get_running_loop()
+        while not self.dead and self.stalled_until > loop.time():
+            await asyncio.sleep(self.stalled_until - loop.time())
+        if self.dead:
+            await loop.create_future()
+
+    def _spring(self, passage: str) -> None:
+        for trap in [each for each in self.traps if each.at in passage]:
+            if trap.countdown > 0:
+                trap.countdown -= 1
+                continue
+            if trap.fault is Fault.REFUSE and not _may_refuse(passage):
+                continue
+            self.traps.remove(trap)
+            self._do(trap, passage)
+
+    def _do(self, trap: Trap, passage: str) -> None:
+        if trap.fault is Fault.CRASH:
+            self.crash()
+        elif trap.fault is Fault.STALL:
+            self.stall(trap.seconds)
+        else:
+            raise _refusal(passage)
+
+
+def _may_refuse(passage: str) -> bool:
+    """A commit whose answer was lost is no refusal: the store promises that nothing was written when it fails."""
+    return passage.startswith("before store.") or "redis." in passage
+
+
+def _refusal(passage: str) -> Unavailable:
+    return StoreUnavailable() if "store." in passage else ActivityUnavailable()

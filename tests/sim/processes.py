@@ -1,0 +1,152 @@
+"""The processes of the world, wired as in production: front doors, and the scaler with what owns the pods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, cast
+
+from session_manager.activity.link import Link
+from session_manager.activity.protocol import Claim
+from session_manager.activity.redis import RedisActivity
+from session_manager.domain.errors import InvalidInput, Unavailable
+from session_manager.domain.message import Message
+from session_manager.domain.session_class import Probe, Redelivery, SessionClass, SessionClasses
+from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.turns.dispatch import Dispatcher, Ended
+from session_manager.turns.drain import Drains
+from session_manager.turns.feed import Feed
+from session_manager.turns.lifecycle import Lifecycle
+from session_manager.turns.repair import Repair
+from session_manager.turns.service import Turns
+from tests.sim.clock import VirtualLoop
+from tests.sim.gates import Gate
+from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime
+from tests.sim.redis import SimLink, SimRedis
+from tests.sim.store import Database, gated
+
+# Seconds. Shorter than in production, in the same order: a history of minutes is run in a moment.
+LEASE = 6.0
+HEARTBEAT = 5.0
+REPAIR = 2.0
+ANSWER_WITHIN = 4.0
+BOOT_RETRY = 0.5
+MAX_DRAINS = 3
+MAX_WAKES = 2
+TIMES = ScalerTimes(tick=1.0, heartbeat=HEARTBEAT, retry_first=2.0, retry_last=8.0)
+IDLE, TTL, TURN = 12.0, 90.0, 25.0
+
+CLASSES = {
+    each.name: each
+    for each in (
+        SessionClass(
+            "default",
+            probe=Probe(startup_timeout=5.0),
+            idle_timeout=IDLE,
+            ttl=TTL,
+            turn_timeout=TURN,
+            grace_period=1.0,
+        ),
+        SessionClass(
+            "idempotent",
+            probe=Probe(startup_timeout=5.0),
+            idle_timeout=IDLE,
+            ttl=TTL,
+            turn_timeout=TURN,
+            grace_period=1.0,
+            redelivery=Redelivery.IDEMPOTENT,
+        ),
+    )
+}
+
+
+class Classes:
+    def get(self, name: str) -> SessionClass:
+        if name not in CLASSES:
+            raise InvalidInput(f"class: there is no {name}", "class")
+        return CLASSES[name]
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all processes share."""
+
+    loop: VirtualLoop
+    redis: SimRedis
+    database: Database
+    machines: Machines
+    failures: list[str]
+
+
+class _Process:
+    """One life of a process: its tasks, and its gate to everything else."""
+
+    def __init__(self, around: Surroundings, gate: Gate) -> None:
+        self.around = around
+        self.gate = gate
+        self.link = SimLink(around.redis, gate, around.loop)
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = self.around.loop.create_task(coroutine, name=f"{self.gate.name} {name}")
+        task.add_done_callback(self._ended)
+        self.tasks.append(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.around.failures.append(f"{task.get_name()} ended with {task.exception()!r}")
+
+
+async def _patiently(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        try:
+            return await start()
+        except Unavailable:
+            await asyncio.sleep(BOOT_RETRY)
+
+
+class _WatchedDispatcher(Dispatcher):
+    """Says whose claim a delivery to a pod belongs to."""
+
+    async def run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
+        CLAIM.set(claim.token)
+        return await super().run(claim, session_class, user_id, accepted)
+
+
+class FrontDoor(_Process):
+    def __init__(self, around: Surroundings, gate: Gate) -> None:
+        super().__init__(around, gate)
+        self.store = gated(around.database, gate)
+        self.activity = RedisActivity(
+            cast(Link, self.link), lease=LEASE, heartbeat=HEARTBEAT, has_unfinished=self.store.has_unfinished
+        )
+        classes: SessionClasses = Classes()
+        self.dispatcher = _WatchedDispatcher(self.store, self.activity, SimPodClient(around.machines, gate))
+        self.drains = Drains(self.store, self.activity, self.dispatcher, classes, MAX_DRAINS, REPAIR)
+        self.feed = Feed(self.store, self.activity, REPAIR)
+        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed)
+        self.lifecycle = Lifecycle(self.store, self.activity, classes, SimRuntime(around.machines, gate))
+        self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, REPAIR)
+        self.spawn(self._boot(), "boot")
+
+    async def _boot(self) -> None:
+        await _patiently(self.activity.start)
+        self.spawn(self.drains.run(), "ready")
+        self.spawn(self.repair.run(), "repair")
+
+
+class ScalerHost(_Process):
+    """The scaler, without a database, as the operator runs it."""
+
+    def __init__(self, around: Surroundings, gate: Gate) -> None:
+        super().__init__(around, gate)
+        self.activity = RedisActivity(cast(Link, self.link), lease=LEASE, heartbeat=HEARTBEAT)
+        self.runtime = SimRuntime(around.machines, gate)
+        self.scaler = Scaler(self.activity, self.runtime, Classes(), TIMES, MAX_WAKES)
+        self.spawn(self._boot(), "boot")
+
+    async def _boot(self) -> None:
+        await _patiently(self.activity.start)
+        await self.scaler.run()
