@@ -15,7 +15,7 @@ from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.session import Hot
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.store.protocol import Store
-from session_manager.turns.dispatch import Dispatcher
+from session_manager.turns.dispatch import Dispatcher, until_available
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Drains:
 
     async def run(self) -> None:
         """Take announced sessions, for ever. Announcements may be lost, so it also looks by itself."""
-        await self._activity.on_ready(self._ready.set)
+        await until_available(lambda: self._activity.on_ready(self._ready.set))
         while True:
             await self._wait_for_ready()
             try:
