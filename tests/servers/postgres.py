@@ -41,6 +41,7 @@ class PostgresServer:
 
     process: subprocess.Popen[bytes]
     port: int
+    start_again: Callable[[], subprocess.Popen[bytes]]
 
     @property
     def uri(self) -> str:
@@ -51,7 +52,19 @@ class PostgresServer:
         return self.process.pid
 
     def database_uri(self, database: str) -> str:
-        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return _uri(self.port, database)
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_WITHIN)
+
+    def restart(self) -> None:
+        """Start again on the same port and data after ``kill``, and wait until it answers.
+
+        The server ends with the thread that calls this.
+        """
+        self.process = self.start_again()
 
     def create_database(self, name: str) -> str:
         """Make an empty database and return its address."""
@@ -139,7 +152,17 @@ def _make_cluster(programs: Path, data: Path, become: dict[str, Any]) -> None:
 
 def _start(programs: Path, data: Path, options: tuple[str, ...], become: dict[str, Any]) -> PostgresServer:
     port = _free_port()
-    settings = ["listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *options]
+    settings = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *options)
+
+    def start() -> subprocess.Popen[bytes]:
+        return _start_process(programs, data, port, settings, become)
+
+    return PostgresServer(start(), port, start)
+
+
+def _start_process(
+    programs: Path, data: Path, port: int, settings: tuple[str, ...], become: dict[str, Any]
+) -> subprocess.Popen[bytes]:
     with (data.parent / "postgres.log").open("wb") as log:
         process = subprocess.Popen(
             [programs / "postgres", "-D", data, *(f"--{setting}" for setting in settings)],
@@ -151,13 +174,12 @@ def _start(programs: Path, data: Path, options: tuple[str, ...], become: dict[st
             preexec_fn=_end_with_parent(),  # noqa: PLW1509  it only makes one system call
             **become,
         )
-    server = PostgresServer(process, port)
     try:
-        _wait_until_it_answers(server, data.parent / "postgres.log")
+        _wait_until_it_answers(process, port, data.parent / "postgres.log")
     except BaseException:
         _stop(process)
         raise
-    return server
+    return process
 
 
 def _end_with_parent() -> Callable[[], None] | None:
@@ -168,13 +190,13 @@ def _end_with_parent() -> Callable[[], None] | None:
     return lambda: libc.prctl(1, signal.SIGQUIT) and None
 
 
-def _wait_until_it_answers(server: PostgresServer, log: Path) -> None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_WITHIN
     while True:
         try:
-            server.execute("SELECT 1")
+            _run(_execute(_uri(port, "postgres"), "SELECT 1"))
         except (OSError, asyncpg.CannotConnectNowError) as error:
-            if server.process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start: {log.read_text('utf-8', 'replace')}") from error
             time.sleep(0.02)
         else:
@@ -197,6 +219,10 @@ async def _execute(uri: str, sql: str) -> None:
         await connection.execute(sql)
     finally:
         await connection.close()
+
+
+def _uri(port: int, database: str) -> str:
+    return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{database}"
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

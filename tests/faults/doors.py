@@ -1,0 +1,98 @@
+"""Front doors as processes of their own: ``session-manager serve``, at its default time-outs, without rate limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import until
+
+COMMAND = [str(Path(sys.executable).parent / "session-manager"), "serve", "--port", "0"]
+LIMITS = ("CREATE", "WAKE", "CHAT", "DELETE", "DEFAULT")
+START_WITHIN = 30.0  # seconds
+# Longer than the 30 seconds that running turns get.
+STOP_WITHIN = 45.0
+# What a fault of the surroundings must never lead to.
+BUGS = frozenset({"turn.crashed", "loop.ended", "request.crashed", "scaler.failed", "redis.listener", "redis.prepare"})
+
+
+class Door:
+    """``facts``: environment variables that name the servers and folders. Several may share them."""
+
+    def __init__(self, name: str, folder: Path, facts: dict[str, str]) -> None:
+        self.name = name
+        self._folder = folder
+        self._log = folder / f"{name}.log"
+        self._facts = facts
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LOG_FORMAT": "json",
+            "INSTANCE": self.name,
+            **{f"RATE_LIMIT_{limit}": "off" for limit in LIMITS},
+            **self._facts,
+        }
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220  returns at once
+                COMMAND, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self._folder
+            )
+        serving = await until(self._serving, START_WITHIN)
+        self._port = serving["port"]
+
+    def _serving(self) -> dict[str, Any] | None:
+        if not self.running:
+            raise AssertionError(f"{self.name} ended:\n{self._log.read_text('utf-8', 'replace')[-3000:]}")
+        return next((entry for entry in self.logged() if entry["event"] == "front.serving"), None)
+
+    def logged(self) -> Iterator[dict[str, Any]]:
+        """The lines of its log so far."""
+        for line in self._log.read_text("utf-8", "replace").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield {"event": "loop.ended", "message": line}
+
+    def bugs(self) -> list[str]:
+        """What it logged about mistakes of the program; a traceback counts as one."""
+        entries = [entry for entry in self.logged() if entry["event"] in BUGS or "exc_info" in entry]
+        return [f"{self.name} logged {json.dumps(entry)[:2000]}" for entry in entries]
+
+    def owns_pods(self) -> bool:
+        return any(entry["event"] == "pods.owned" for entry in self.logged())
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    async def gone(self) -> int:
+        """Its exit code, once it ended; kills it when that takes too long."""
+        assert self._process is not None
+        try:
+            return await asyncio.to_thread(self._process.wait, STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {STOP_WITHIN:g} s of SIGTERM") from None

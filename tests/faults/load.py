@@ -1,0 +1,169 @@
+"""500 messages over 20 sessions, from clients like real ones.
+
+Each session has one who writes the next message when the last one was acknowledged, and a few who write whenever they
+like.  A client knows both front doors.  It takes the other one when nobody listens; it gives up when it is told 5xx or
+429.  Where its connection breaks or it hangs up, it cannot know: it repeats the message under the same Idempotency-Key
+until it does, if it sent one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+
+IN_A_ROW = 15
+AT_ANY_TIME = 10
+SPREAD = 8.0  # seconds over which each session's messages are sent, if nothing holds them up
+ANSWER_WITHIN = 60.0
+REPEAT_AFTER = 0.5
+KNOWN_WITHIN = 90.0
+NOBODY = (aiohttp.ClientConnectorError, ConnectionRefusedError)
+
+
+class Fate(StrEnum):
+    """What its sender knows of a message."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Sent:
+    """One message. ``at`` and ``acknowledged_at`` on the monotonic clock; ``text`` is like no other's.
+
+    ``broken``: connections that broke or that it hung up; ``unanswered``: those that brought nothing for too long.
+    """
+
+    session: str
+    text: str
+    key: str | None
+    wait: int | None
+    hang_up: float | None
+    at: float = 0.0
+    acknowledged_at: float = 0.0
+    fate: Fate = Fate.UNKNOWN
+    statuses: list[int] = field(default_factory=list)
+    broken: int = 0
+    unanswered: int = 0
+    message_id: str | None = None
+    answer: dict[str, Any] = field(default_factory=dict)
+
+
+class Load:
+    """``doors`` gives the addresses of those front doors that a client may know. ``hang_up``: which part does so."""
+
+    def __init__(self, doors: Callable[[], list[str]], sessions: list[str], seed: int, hang_up: float = 0.0) -> None:
+        self._doors = doors
+        self._sessions = sessions
+        self._random = random.Random(seed)
+        self._hang_up = hang_up
+        self._changed = asyncio.Condition()
+        self.sent: list[Sent] = []
+        self.halves = 0
+
+    def acknowledged(self) -> int:
+        return sum(each.fate is Fate.ACKNOWLEDGED for each in self.sent)
+
+    def statuses(self) -> Counter[int]:
+        return Counter(status for each in self.sent for status in each.statuses)
+
+    async def until_acknowledged(self, number: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.acknowledged() >= number)
+
+    async def run(self) -> None:
+        """Send everything; returns when each client knows what there is to know."""
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN)
+        client = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        async with client, asyncio.TaskGroup() as clients:
+            for number, session in enumerate(self._sessions):
+                clients.create_task(self._write_in_a_row(client, session, f"{number:02}-row"))
+                for single in range(AT_ANY_TIME):
+                    clients.create_task(self._write_once(client, session, f"{number:02}-any-{single:02}"))
+                if self._hang_up:
+                    clients.create_task(self._send_half(session, f"{number:02}-half"))
+
+    async def _write_in_a_row(self, client: aiohttp.ClientSession, session: str, name: str) -> None:
+        for number in range(IN_A_ROW):
+            sent = self._message(session, f"{name}-{number:02}")
+            await asyncio.sleep(self._random.uniform(0, 2 * SPREAD / IN_A_ROW))
+            await self._send(client, sent)
+
+    async def _write_once(self, client: aiohttp.ClientSession, session: str, text: str) -> None:
+        sent = self._message(session, text)
+        await asyncio.sleep(self._random.uniform(0, SPREAD))
+        await self._send(client, sent)
+
+    def _message(self, session: str, text: str) -> Sent:
+        hang_up = self._random.choice([0.001, 0.01, 0.1, 0.5]) if self._random.random() < self._hang_up else None
+        key = text if hang_up or self._random.random() < 0.7 else None
+        return Sent(session, text, key, self._random.choice([None, 0, 0, 20]), hang_up)
+
+    async def _send(self, client: aiohttp.ClientSession, sent: Sent) -> None:
+        sent.at = time.monotonic()
+        self.sent.append(sent)
+        await self._try(client, sent, sent.hang_up)
+        while sent.fate is Fate.UNKNOWN and sent.key and time.monotonic() < sent.at + KNOWN_WITHIN:
+            await asyncio.sleep(REPEAT_AFTER)
+            await self._try(client, sent, None)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _try(self, client: aiohttp.ClientSession, sent: Sent, hang_up: float | None) -> None:
+        """One request; at a front door where nobody listens it does not count as one."""
+        doors = self._doors()
+        self._random.shuffle(doors)
+        for door in doors:
+            with suppress(*NOBODY):
+                await self._ask(client, door, sent, hang_up)
+                return
+        if not sent.broken:
+            sent.fate = Fate.REFUSED
+
+    async def _ask(self, client: aiohttp.ClientSession, door: str, sent: Sent, hang_up: float | None) -> None:
+        headers = {"Idempotency-Key": sent.key} if sent.key else {}
+        if sent.wait is not None:
+            headers["Prefer"] = f"wait={sent.wait}"
+        url = f"{door}/session/{sent.session}/chat"
+        try:
+            async with asyncio.timeout(hang_up), client.post(url, json={"message": sent.text}, headers=headers) as got:
+                self._understand(sent, got.status, await got.json(content_type=None))
+        except NOBODY:
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            sent.broken += 1
+            sent.unanswered += isinstance(error, TimeoutError) and hang_up is None
+
+    @staticmethod
+    def _understand(sent: Sent, status: int, body: dict[str, Any]) -> None:
+        sent.statuses.append(status)
+        if status in {200, 202}:
+            sent.fate, sent.acknowledged_at = Fate.ACKNOWLEDGED, time.monotonic()
+            sent.message_id, sent.answer = body["message_id"], body
+        elif not sent.broken:
+            sent.fate = Fate.REFUSED
+
+    async def _send_half(self, session: str, text: str) -> None:
+        """A request whose end never comes is no message."""
+        await asyncio.sleep(self._random.uniform(0, SPREAD))
+        sent = Sent(session, text, None, None, 0.0, time.monotonic(), fate=Fate.REFUSED)
+        head = f"POST /session/{session}/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+        host, port = self._doors()[0].removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f'{head}{{"message": "{text}"'.encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        self.sent.append(sent)
+        self.halves += 1

@@ -1,0 +1,89 @@
+"""Real faults, under load, at the real time-outs: nothing that was acknowledged is lost, doubled or out of order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.faults import injections
+from tests.faults.records import PostgresDatabase, SqliteFile, read_records
+from tests.faults.report import show
+from tests.faults.verdict import Evidence, Times, figures, violations
+from tests.faults.world import World, world
+from tests.servers.postgres import postgres_server
+from tests.servers.redis import RedisServer
+from tests.waiting import until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+SEED = 20
+FAULT_AT = 150  # messages acknowledged when the fault comes: about as many wait, and more come while it lasts
+QUIET_WITHIN = 120.0  # seconds
+ASLEEP_WITHIN = 60.0
+
+Injection = Callable[[World], Awaitable[None]]
+
+
+@pytest.fixture
+async def surroundings(tmp_path: Path, own_redis: RedisServer) -> AsyncIterator[World]:
+    async with world(tmp_path, own_redis, SqliteFile(tmp_path / "sessions.db"), SEED) as made:
+        yield made
+
+
+@pytest.fixture
+async def surroundings_on_postgres(tmp_path: Path, own_redis: RedisServer) -> AsyncIterator[World]:
+    with ThreadPoolExecutor(1) as thread, postgres_server("fsync=on") as server:
+        async with world(tmp_path, own_redis, PostgresDatabase(server, thread), SEED) as made:
+            yield made
+
+
+async def endure(world: World, name: str, inject: Injection, hang_up: float = 0.0) -> None:
+    """Send the load, inject the fault in the middle of it, wait until all is quiet, and judge."""
+    load = world.load(hang_up)
+    sending = asyncio.create_task(load.run())
+    try:
+        await load.until_acknowledged(FAULT_AT)
+        began = time.monotonic()
+        await inject(world)
+        over = time.monotonic() - began
+        await sending
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    await until(world.quiet, QUIET_WITHIN)
+    quiet = time.monotonic() - began
+    await until(world.asleep, ASLEEP_WITHIN)
+    times = Times(over, quiet, time.monotonic() - began)
+    evidence = Evidence(load, await read_records(world.database), await world.listed(), world.deliveries())
+    show(name, figures(evidence, times))
+    broken = violations(evidence) + world.bugs()
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "inject"),
+    [
+        ("front door killed", injections.kill_front_door),
+        ("front door that owns the pods killed", injections.kill_owner),
+        ("front door that owns the pods terminated", injections.terminate_owner),
+        ("pods killed mid-turn", injections.kill_pods),
+        ("Redis killed, back empty", injections.empty_redis),
+        ("Redis stopped for 10 s", injections.stop_redis),
+        ("database locked for 10 s", injections.lock_database),
+    ],
+)
+async def test_nothing_acknowledged_is_lost(surroundings: World, name: str, inject: Injection):
+    await endure(surroundings, name, inject)
+
+
+async def test_clients_that_hang_up(surroundings: World):
+    await endure(surroundings, "clients that hang up", injections.nothing, hang_up=0.5)
+
+
+async def test_postgres_killed(surroundings_on_postgres: World):
+    await endure(surroundings_on_postgres, "PostgreSQL killed and restarted", injections.kill_postgres)
