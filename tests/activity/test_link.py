@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+import uvloop
 
 from session_manager.activity.link import Link, Script, load_script
 from session_manager.activity.resp import RedisError
@@ -35,6 +36,17 @@ async def test_everybody_gets_the_own_reply_while_others_hang_up(link: Link) -> 
         await asyncio.sleep(0)
     results = await asyncio.gather(*callers, return_exceptions=True)
     assert [result for result in results if not isinstance(result, asyncio.CancelledError)] == [True] * 32
+
+
+def test_the_same_on_the_loop_of_production(redis_url: str) -> None:
+    async def echo() -> list[bytes]:
+        link = Link.from_url(redis_url)
+        await link.start()
+        replies = await asyncio.gather(*(link.execute("ECHO", n) for n in range(100)))
+        await link.close()
+        return replies
+
+    assert uvloop.run(echo()) == [str(n).encode() for n in range(100)]
 
 
 async def test_values(link: Link) -> None:

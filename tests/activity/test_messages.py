@@ -113,6 +113,7 @@ async def test_subscribing_without_redis(own_redis: RedisServer) -> None:
     await link.unsubscribe("news", seen.append)
     own_redis.start()
     await until(lambda: subscribed(link, seen))
+    await until(lambda: link.connected)
     assert await subscribers(link, "news") == 1
     await link.execute("PUBLISH", "news", "x")
     await until(lambda: seen)
