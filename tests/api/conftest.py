@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers.front import FrontDoor, front_door, settings_for
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+CLASSES = Path(__file__).parents[1] / "servers" / "agents" / "classes.yaml"
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ async def start(tmp_path: Path, redis_url: str) -> AsyncIterator[Any]:
     async with AsyncExitStack() as stack:
 
         async def start_one(**overrides: Any) -> FrontDoor:
-            overrides = {"session_classes": EXAMPLES / "classes.yaml", **overrides}
+            overrides = {"session_classes": CLASSES, **overrides}
             return await stack.enter_async_context(front_door(settings_for(tmp_path, redis_url, **overrides)))
 
         yield start_one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -10,7 +11,7 @@ MIB = 1024 * 1024
 
 
 async def post(front, path: str, body: bytes, **headers: str) -> tuple[int, dict]:
-    async with front.client.post(front.url + path, data=body, headers=headers) as response:
+    async with front.client.post(front.url + path, data=io.BytesIO(body), headers=headers) as response:
         assert response.headers["content-type"].startswith("application/"), await response.text()
         return response.status, await response.json(content_type=None)
 

@@ -32,7 +32,7 @@ async def test_create_chat_sleep_wake_delete(front):
 
 
 async def test_sleeps_by_itself_and_wakes_on_the_next_message(start):
-    front = await start(idle_timeout=0.5, session_classes=None)
+    front = await start(idle_timeout=0.5)
     session = await front.create()
     assert (await front.chat(session, "one"))[0] == 200
     await front.until_status(session, "sleeping")
@@ -41,10 +41,10 @@ async def test_sleeps_by_itself_and_wakes_on_the_next_message(start):
 
 
 async def test_messages_keep_their_order_and_results(front):
-    session = await front.create(**{"class": "slow"})
+    session = await front.create()
     ids = []
     for number in range(5):
-        status, body = await front.chat(session, f"message {number}", wait=None)
+        status, body = await front.chat(session, f"sleep 0.0{number}", wait=None)
         assert status in {200, 202}
         ids.append(body["message_id"])
     status, body = await front.chat(session, "last")
@@ -78,7 +78,7 @@ async def test_two_front_doors_share_sessions(start):
 
 
 async def test_cancel_waiting_and_running(front):
-    session = await front.create(**{"class": "slow"})
+    session = await front.create()
     assert (await front.chat(session, "wake up"))[0] == 200
     _, running = await front.chat(session, "sleep 30", wait=0)
     _, waiting = await front.chat(session, "waits", wait=None)
@@ -93,10 +93,10 @@ async def test_cancel_waiting_and_running(front):
 
 
 async def test_stream_of_a_turn(front):
-    session = await front.create(**{"class": "streaming"})
+    session = await front.create()
     headers = {"Accept": "text/event-stream"}
     url = f"{front.url}/session/{session}/chat"
-    async with front.client.post(url, json={"message": "one two three"}, headers=headers) as response:
+    async with front.client.post(url, json={"message": "stream one two three"}, headers=headers) as response:
         assert response.status == 200
         text = (await response.read()).decode()
     kinds = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
@@ -122,7 +122,7 @@ async def test_feed_replays_and_goes_on(front):
 
 
 async def test_a_caller_who_hangs_up_does_not_stop_the_turn(front):
-    session = await front.create(**{"class": "slow"})
+    session = await front.create()
     await front.chat(session, "wake up")
     hung_up = asyncio.create_task(front.chat(session, "sleep 1"))
     async with asyncio.timeout(5):
@@ -146,8 +146,50 @@ async def test_a_pod_that_cannot_start(front):
     assert (await front.call("DELETE", f"/session/{session}"))[0] == 200
 
 
+async def test_a_pod_that_dies_three_times_fails_the_message_and_the_next_goes_on(front):
+    session = await front.create()
+    status, body = await front.chat(session, "die")
+    assert (status, body["status"]) == (200, "failed")
+    assert "died 3 times" in body["error"]
+    status, body = await front.chat(session, "still there?")
+    assert (status, body["status"], body["pod_response"]["attempt"]) == (200, "processed", 1)
+
+
+async def test_a_turn_that_takes_too_long(front):
+    session = await front.create(**{"class": "short"})
+    status, body = await front.chat(session, "sleep 60")
+    assert (status, body["status"]) == (200, "failed")
+    assert "longer than 0.5 s" in body["error"]
+    assert (await front.chat(session, "next"))[1]["status"] == "processed"
+
+
+async def test_a_pod_sees_no_secret(front):
+    session = await front.create()
+    _, body = await front.chat(session, "environment")
+    seen = body["pod_response"]["environment"]
+    assert {"HOME", "PORT", "PATH"} <= set(seen)
+    assert not [name for name in seen if "REDIS" in name or "DB" in name or "KEY" in name]
+    assert session in seen["HOME"]
+
+
+async def test_keep_awake_and_sleep_when_idle(start):
+    front = await start(idle_timeout=0.4)
+    session = await front.create()
+    status, body = await front.call("POST", f"/session/{session}/wake", {"keep_awake_seconds": 3600})
+    assert (status, body["status"]) == (200, "waking")
+    await front.until_status(session, "awake")
+    _, running = await front.chat(session, "sleep 1.5", wait=0)
+    assert (await front.call("POST", f"/session/{session}/sleep"))[0] == 409
+    status, body = await front.call("POST", f"/session/{session}/sleep?when=idle")
+    assert status == 200
+    await front.until_status(session, "sleeping")
+    _, message = await front.call("GET", f"/session/{session}/messages/{running['message_id']}")
+    assert message["status"] == "processed"
+    assert (await front.call("POST", f"/session/{session}/wake", {"keep_awake_seconds": 3601}))[0] == 400
+
+
 async def test_expires_and_is_revived(start):
-    front = await start(session_ttl=0.6, idle_timeout=0.2, session_classes=None)
+    front = await start(session_ttl=0.6, idle_timeout=0.2)
     session = await front.create()
     assert (await front.chat(session, "one"))[0] == 200
     await front.until_status(session, "expired")

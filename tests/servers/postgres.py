@@ -18,57 +18,52 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
-
-T = TypeVar("T")
 
 PASSWORD = "correct-horse"
 START_WITHIN = 60.0  # seconds
 STOP_WITHIN = 20.0
+POLL = 0.02
 OLDEST = 13
 
 
-@dataclass
 class PostgresServer:
-    """A running server. The user is a superuser with a password; methods work inside an event loop and outside."""
+    """A server under ``folder``. Its methods block, and may be called inside an event loop and outside.
 
-    process: subprocess.Popen[bytes]
-    port: int
-    start_again: Callable[[], subprocess.Popen[bytes]]
+    The user of its addresses is a superuser with a password.
+    """
+
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+        self._become = _unprivileged()
+        self._programs = _reachable(find_programs(), folder, self._become)
+        self._data = folder / "data"
+        self._log = folder / "postgres.log"
+        self._options = ("fsync=off", "max_connections=200", *options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        _make_cluster(self._programs, self._data, self._become)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def uri(self) -> str:
         return self.database_uri("postgres")
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def database_uri(self, database: str) -> str:
-        return _uri(self.port, database)
-
-    def kill(self) -> None:
-        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(STOP_WITHIN)
-
-    def restart(self) -> None:
-        """Start again on the same port and data after ``kill``, and wait until it answers.
-
-        The server ends with the thread that calls this.
-        """
-        self.process = self.start_again()
+        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, name: str) -> str:
         """Make an empty database and return its address."""
-        self.execute(f'CREATE DATABASE "{name}" STRATEGY file_copy')
+        self.execute(f'CREATE DATABASE "{name}"')
         return self.database_uri(name)
 
     def drop_database(self, name: str) -> None:
@@ -76,7 +71,64 @@ class PostgresServer:
 
     def execute(self, sql: str, database: str = "postgres") -> None:
         """Run statements, without a transaction around them."""
-        _run(_execute(self.database_uri(database), sql))
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _execute(self.database_uri(database), sql)).result()
+
+    def start(self) -> None:
+        """Start, after a stop on the same port and data, and wait until it answers.
+
+        The server ends with the thread that calls this.
+        """
+        settings = ["listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", *self._options]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._data,
+                start_new_session=True,
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509  it only makes one system call
+                **self._become,
+            )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+
+    restart = start
+
+    def stop(self) -> None:
+        """A fast shutdown: connections are cut, data is written."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(STOP_WITHIN)
+            self._process = None
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_WITHIN
+        while True:
+            try:
+                return self.execute("SELECT 1")
+            except (OSError, asyncpg.CannotConnectNowError) as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"PostgreSQL did not start: {self._log.read_text('utf-8', 'replace')}"
+                    ) from error
+                time.sleep(POLL)
 
 
 @contextmanager
@@ -87,25 +139,12 @@ def postgres_server(*options: str) -> Iterator[PostgresServer]:
     """
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         Path(folder).chmod(0o755)
-        with _running(Path(folder), options) as server:
+        server = PostgresServer(Path(folder), options)
+        server.start()
+        try:
             yield server
-
-
-@contextmanager
-def _running(folder: Path, options: tuple[str, ...]) -> Iterator[PostgresServer]:
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    become: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    programs = _reachable(find_programs(), folder, become)
-    data = folder / "data"
-    data.mkdir(mode=0o700)
-    if account:
-        os.chown(data, account.pw_uid, account.pw_gid)
-    _make_cluster(programs, data, become)
-    server = _start(programs, data, ("fsync=off", "max_connections=200", *options), become)
-    try:
-        yield server
-    finally:
-        _stop(server.process)
+        finally:
+            server.stop()
 
 
 def find_programs() -> Path:
@@ -137,7 +176,18 @@ def _reachable(programs: Path, folder: Path, become: dict[str, Any]) -> Path:
     return programs
 
 
+def _unprivileged() -> dict[str, Any]:
+    """How to start a process as a user that PostgreSQL accepts."""
+    if os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam("nobody")
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
 def _make_cluster(programs: Path, data: Path, become: dict[str, Any]) -> None:
+    data.mkdir(mode=0o700)
+    if become:
+        os.chown(data, become["user"], become["group"])
     with tempfile.NamedTemporaryFile("w", prefix="pg-", suffix=".password") as password:
         password.write(PASSWORD)
         password.flush()
@@ -150,38 +200,6 @@ def _make_cluster(programs: Path, data: Path, become: dict[str, Any]) -> None:
         )
 
 
-def _start(programs: Path, data: Path, options: tuple[str, ...], become: dict[str, Any]) -> PostgresServer:
-    port = _free_port()
-    settings = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *options)
-
-    def start() -> subprocess.Popen[bytes]:
-        return _start_process(programs, data, port, settings, become)
-
-    return PostgresServer(start(), port, start)
-
-
-def _start_process(
-    programs: Path, data: Path, port: int, settings: tuple[str, ...], become: dict[str, Any]
-) -> subprocess.Popen[bytes]:
-    with (data.parent / "postgres.log").open("wb") as log:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *(f"--{setting}" for setting in settings)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=data,
-            start_new_session=True,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509  it only makes one system call
-            **become,
-        )
-    try:
-        _wait_until_it_answers(process, port, data.parent / "postgres.log")
-    except BaseException:
-        _stop(process)
-        raise
-    return process
-
-
 def _end_with_parent() -> Callable[[], None] | None:
     """Ends the server with the thread that started it, even when a run of tests is killed."""
     if sys.platform != "linux":
@@ -190,44 +208,12 @@ def _end_with_parent() -> Callable[[], None] | None:
     return lambda: libc.prctl(1, signal.SIGQUIT) and None
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_WITHIN
-    while True:
-        try:
-            _run(_execute(_uri(port, "postgres"), "SELECT 1"))
-        except (OSError, asyncpg.CannotConnectNowError) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start: {log.read_text('utf-8', 'replace')}") from error
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """A fast shutdown: connections are cut, data is written."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_WITHIN)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(STOP_WITHIN)
-
-
 async def _execute(uri: str, sql: str) -> None:
     connection = await asyncpg.connect(uri)
     try:
         await connection.execute(sql)
     finally:
         await connection.close()
-
-
-def _uri(port: int, database: str) -> str:
-    return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{database}"
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 def _free_port() -> int:

@@ -1,0 +1,25 @@
+"""The agent of the end-to-end tests: it does what the message says.
+
+``sleep N`` takes N seconds, ``stream …`` streams word by word, ``die`` ends the pod, ``environment`` tells what it sees.
+"""
+
+import os
+import time
+
+from session_manager.agent import Context, serve
+
+
+def reply(message: str, context: Context):
+    word, _, rest = message.partition(" ")
+    if word == "sleep":
+        time.sleep(float(rest))
+    if word == "die":
+        os._exit(3)
+    if word == "environment":
+        return {"environment": dict(os.environ)}
+    if word == "stream":
+        return (piece + " " for piece in rest.split())
+    return {"reply": message, "attempt": context.attempt}
+
+
+serve(reply)
