@@ -5,6 +5,7 @@ It is documented in OpenAPI by ``sessions.py``, which declares the same path.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
@@ -72,7 +73,11 @@ class ChatRoute:
         self, new: NewMessage, actor: Actor, options: ChatOptions
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         ticket = await self._turns.submit(new, actor.user)
-        outcome = await self._turns.outcome(ticket, self._answer_within, options.wait)
+        try:
+            outcome = await self._turns.outcome(ticket, self._answer_within, options.wait)
+        except asyncio.CancelledError:
+            # The server stops. The message is safe, and its caller hears where to look for the result.
+            outcome = None
         headers = [(b"content-type", b"application/json")]
         if options.wait is not None:
             headers.append((b"preference-applied", b"wait=%d" % options.wait))

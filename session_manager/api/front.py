@@ -5,6 +5,7 @@ Plain ASGI, because the hot path passes through it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -17,7 +18,7 @@ from session_manager.api.chat import ChatRoute
 from session_manager.api.identity import Identity, header_map, refuse_foreign_page
 from session_manager.api.metrics import Metrics
 from session_manager.api.paths import SESSION_PATTERN
-from session_manager.domain.errors import SessionManagerError, Unauthenticated
+from session_manager.domain.errors import SessionManagerError, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,14 @@ class Front:
             return
         began = time.perf_counter()
         status = 0
+        complete = False
 
         async def noting(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+            else:
+                complete = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -59,6 +63,12 @@ class Front:
             await _refuse(noting, error)
         except ClientGone:
             status = 499
+        except asyncio.CancelledError:
+            # The server stops, and its patience is over. A stream ends like any other; its client resumes elsewhere.
+            if status == 0:
+                await _refuse(noting, Unavailable("the server stops; try again"))
+            elif not complete:
+                await send({"type": "http.response.body", "body": b""})
         finally:
             self._note(scope, status, time.perf_counter() - began)
 

@@ -55,6 +55,7 @@ class Services:
         self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval)
         self.scaler = Scaler(self.activity, self.runtime, classes, self._times(), settings.max_wakes)
         self._tasks: list[asyncio.Task[None]] = []
+        self._connecting: asyncio.Task[None] | None = None
 
     def _times(self) -> ScalerTimes:
         settings = self.settings
@@ -78,6 +79,7 @@ class Services:
         store_up = await self._try(self.store.start, "database")
         redis_up = await self._try(self.activity.start, "redis")
         self._spawn(self._connect(store_up, redis_up), "connect")
+        self._connecting = self._tasks[-1]
 
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:
@@ -120,15 +122,24 @@ class Services:
         self.drains.stop()
         self.turns.stop()
 
-    async def close(self, patience: float | None = None, grace: float | None = None) -> None:
-        """Claim no more, finish what runs, then end the loops, the pods and the connections. May be repeated.
-
-        ``patience``: seconds that running turns get, by default ``shutdown_timeout``. ``grace``: seconds that a pod gets
-        between SIGTERM and SIGKILL, by default what its class says.
-        """
+    async def drain(self, patience: float) -> None:
+        """Claim no more, and give running turns ``patience`` seconds; what is cut off then is delivered again."""
         self.stop_taking_work()
-        patience = self.settings.shutdown_timeout if patience is None else patience
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
+
+    async def until_refused(self) -> None:
+        """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait."""
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
+        await asyncio.Event().wait()
+
+    async def close(self, patience: float | None = None, grace: float | None = None) -> None:
+        """Drain, then end the loops, the pods and the connections. May be repeated.
+
+        ``patience`` is ``shutdown_timeout`` by default. ``grace``: seconds that a pod gets between SIGTERM and SIGKILL,
+        by default what its class says.
+        """
+        await self.drain(self.settings.shutdown_timeout if patience is None else patience)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,5 +151,8 @@ class Services:
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended", "loop": task.get_name()})
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, StartupFailure):
+        log.critical(error.detail, extra={"event": "start.refused"})
+    elif error is not None:
+        log.critical("a loop ended", exc_info=error, extra={"event": "loop.ended", "loop": task.get_name()})
