@@ -1,6 +1,6 @@
 """A Redis of our own on this machine: from PATH, or from the wheel that carries one.
 
-It listens on loopback only, behind a password that stands neither on a command line nor in a file.  It keeps every
+It listens on loopback only, behind a password that stands on no command line.  It keeps every
 write in an append-only file under its folder, and ends when the thread that started it ends, however that happens.  The
 folder is locked for as long as the server itself lives, so that two of them never write into one file.
 """
@@ -86,14 +86,17 @@ def _version(executable: Path) -> tuple[int, ...]:
 
 
 class LocalRedis:
-    """``start`` and ``stop`` may be called again; port and password stay the same. ``folder`` is made when missing."""
+    """``start`` and ``stop`` may be called again; port and password stay the same. ``folder`` is made when missing.
 
-    def __init__(self, folder: Path) -> None:
+    Without a ``port`` (0) it takes a free one, without a ``password`` a random one.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, password: str = "") -> None:
         self._folder = folder
-        self._password = secrets.token_urlsafe(24)
+        self._password = password or secrets.token_urlsafe(24)
         self._process: subprocess.Popen[str] | None = None
         self._log_start = 0
-        self.port = 0
+        self.port = port
 
     def __repr__(self) -> str:
         return f"<LocalRedis 127.0.0.1:{self.port} pid={self.pid}>"
@@ -102,6 +105,10 @@ class LocalRedis:
     def url(self) -> str:
         """With the password: not for logs."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def password(self) -> str:
+        return self._password
 
     @property
     def pid(self) -> int | None:

@@ -1,0 +1,183 @@
+"""Commands about messages: talk to an agent, look at what was said, take a message back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from session_manager.cli import show
+from session_manager.cli.failures import ExitCode, explain
+from session_manager.cli.remote import AsJson, Remote, SessionId, remote
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from session_manager.client import Client
+
+PROMPT = "> "
+MessageId = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The message's id.", show_default=False)]
+
+
+@remote
+def chat(
+    front: Remote,
+    session: SessionId,
+    message: Annotated[str | None, typer.Argument(help="What to say; without it, a conversation.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Talk to a session's agent.
+
+    It wakes when it sleeps. Ctrl-C stops waiting; the agent goes on.
+    Without MESSAGE every line of input is one.
+    """
+    with front.client() as client:
+
+        def say(text: str) -> ExitCode:
+            return _say(client, session, text, as_json=as_json)
+
+        if message is not None:
+            code = say(message)
+        else:
+            client.get(session)
+            code = _converse(say) if sys.stdin.isatty() else _recite(say)
+    raise typer.Exit(code)
+
+
+def _recite(say: Callable[[str], ExitCode]) -> ExitCode:
+    """Say every line of a file or a pipe; the first that fails ends it."""
+    for line in sys.stdin:
+        if line.strip() and (code := say(line.rstrip("\n"))) is not ExitCode.OK:
+            return code
+    return ExitCode.OK
+
+
+def _converse(say: Callable[[str], ExitCode]) -> ExitCode:
+    """Say what a person types. What fails is told, and the conversation goes on."""
+    import readline  # noqa: F401, PLC0415  line editing for input()
+
+    from session_manager.client import ClientError  # noqa: PLC0415
+
+    show.remark("Ctrl-D or /quit ends the conversation; the session stays.")
+    while True:
+        try:
+            text = input(PROMPT)
+        except (EOFError, KeyboardInterrupt):
+            show.remark("")
+            return ExitCode.OK
+        if text.strip() == "/quit":
+            return ExitCode.OK
+        try:
+            if text.strip():
+                say(text)
+        except ClientError as error:
+            told = explain(error)
+            if told is None or told.exit_code is ExitCode.NOT_FOUND:
+                raise
+            show.remark(f"Error: {told.line}")
+
+
+def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
+    """Send a message and print what comes of it."""
+    turn = _Turn(client, session, live=not as_json)
+    try:
+        ended = turn.follow(text)
+    except KeyboardInterrupt:
+        show.remark("\nNot waiting any more; the agent goes on with your message.")
+        show.remark(f"Its result: session-manager messages {session}")
+        if turn.message_id:
+            show.remark(f"To take it back: session-manager cancel {session} {turn.message_id}")
+        return ExitCode.INTERRUPTED
+    if as_json:
+        show.as_json(ended)
+    elif ended["status"] == "processed":
+        turn.finish(show.reply(ended["pod_response"]))
+    else:
+        show.remark(f"The agent failed: {show.plain(ended['error'])}")
+    return ExitCode.OK if ended["status"] == "processed" else ExitCode.FAILED
+
+
+class _Turn:
+    """One message: a spinner while it waits, pieces of the reply as they come if ``live``, then the result."""
+
+    def __init__(self, client: Client, session: str, *, live: bool) -> None:
+        self._client = client
+        self._session = session
+        self._live = live
+        self._written = ""
+        self.message_id = ""
+
+    def follow(self, text: str) -> dict[str, Any]:
+        """Send, wait until the turn ended, and return the answer that it ended with."""
+        ended: dict[str, Any] = {}
+        with show.spinner("sending") as status:
+            for event in self._client.stream(self._session, text):
+                if event is None:
+                    self._tell(status)
+                    continue
+                self.message_id = event.data.get("message_id", self.message_id)
+                if event.kind == "turn.queued":
+                    self._tell(status)
+                elif event.kind == "turn.running" and status:
+                    status.update("the agent works")
+                elif event.kind == "turn.restarted":
+                    self._restart()
+                elif event.kind == "delta":
+                    self._piece(status, event.data.get("data"))
+                ended = event.data
+        return ended
+
+    def finish(self, reply: str) -> None:
+        """Print of the reply what was not printed yet."""
+        if self._written and not reply.startswith(self._written):
+            show.write("\n")
+            self._written = ""
+        show.write(reply[len(self._written) :] + "\n")
+
+    def _tell(self, status: Status | None) -> None:
+        """Say what the message waits for."""
+        if status is None or self._written:
+            return
+        found = self._client.get(self._session)
+        waiting = f" ({found['queue_length']} messages)" if found["queue_length"] > 1 else ""
+        status.update(show.text(f"{found['status']}: {found['phase']}{waiting}"))
+
+    def _restart(self) -> None:
+        """The pod was lost, and another one begins again."""
+        if self._written:
+            show.write("\n")
+            show.remark("(the agent starts again)")
+        self._written = ""
+
+    def _piece(self, status: Status | None, data: Any) -> None:
+        piece = data.get("text") if isinstance(data, dict) else data
+        if not self._live or not isinstance(piece, str) or not piece:
+            return
+        if status is not None:
+            status.stop()
+        show.write(piece)
+        self._written += piece
+
+
+@remote
+def messages(front: Remote, session: SessionId, as_json: AsJson = False) -> None:
+    """Show messages and results, oldest first."""
+    with front.client() as client:
+        rows = list(client.messages(session))
+    if as_json:
+        show.as_json({"messages": rows})
+    else:
+        show.messages(rows)
+
+
+@remote
+def cancel(front: Remote, session: SessionId, message_id: MessageId, as_json: AsJson = False) -> None:
+    """End a message that has no result yet."""
+    with front.client() as client:
+        answer = client.cancel(session, message_id)
+    if as_json:
+        show.as_json(answer)
+    else:
+        print(f"{answer['status']}: {answer['error']}")

@@ -1,0 +1,78 @@
+"""The options that every command shares which talks to a front door."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from session_manager.client import Client
+
+P = ParamSpec("P")
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+_PANEL = "Which front door"
+_OPTIONS = {
+    "url": (
+        Annotated[
+            str, typer.Option(envvar="SESSION_MANAGER_URL", help="Address of the front door.", rich_help_panel=_PANEL)
+        ],
+        DEFAULT_URL,
+    ),
+    "key": (
+        Annotated[
+            str | None,
+            typer.Option(envvar="SESSION_MANAGER_KEY", help="API key, where one is needed.", rich_help_panel=_PANEL),
+        ],
+        None,
+    ),
+    "user": (
+        Annotated[
+            str | None,
+            typer.Option(envvar="SESSION_MANAGER_USER", help="The user to act for.", rich_help_panel=_PANEL),
+        ],
+        None,
+    ),
+}
+
+SessionId = Annotated[str, typer.Argument(metavar="ID", help="The session's uuid.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A front door somewhere, and who calls it."""
+
+    url: str
+    key: str | None
+    user: str | None
+
+    def client(self) -> Client:
+        from session_manager.client import Client  # noqa: PLC0415  not needed for --help
+
+        return Client(self.url, self.key, self.user)
+
+
+def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., None]:
+    """Add --url, --key and --user to a command, which gets them as its first argument."""
+
+    @functools.wraps(command)
+    def run(*, url: str, key: str | None, user: str | None, **options: object) -> None:
+        command(Remote(url, key, user), **options)  # type: ignore[arg-type, call-arg]
+
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    for name, (annotation, default) in _OPTIONS.items():
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    # Typer reads the options off the signature and the annotations.
+    del run.__wrapped__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run

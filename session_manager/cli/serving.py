@@ -1,0 +1,56 @@
+"""``dev``, ``serve`` and ``db upgrade``: what runs on this machine. Heavy imports wait until one is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. (PORT)", show_default=False)]
+Host = Annotated[str | None, typer.Option(help="Address to listen on. (HOST)", show_default=False)]
+Classes = Annotated[
+    Path | None, typer.Option(help="YAML file of SessionClasses. (SESSION_CLASSES)", show_default=False)
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder for everything that is kept. (DATA_DIR)", show_default=False)
+]
+
+
+def dev(port: Port = None, data_dir: DataDir = None, classes: Classes = None) -> None:
+    """Run everything on this machine, pods as processes.
+
+    Front door, Redis, SQLite and pods. Ctrl-C stops all of it;
+    sessions and messages stay in the data folder. Several may run
+    on one folder, on different ports. Settings come from the
+    environment and .env.
+    """
+    from session_manager.cli.run import run_dev  # noqa: PLC0415
+
+    run_dev(port=port, data_dir=data_dir, session_classes=classes)
+
+
+def serve(port: Port = None, host: Host = None, data_dir: DataDir = None, classes: Classes = None) -> None:
+    """Serve with a given Redis and database.
+
+    REDIS_URL (or REDIS_HOST, REDIS_PORT, REDIS_PASSWORD) and SESSION_DB_URI
+    name them. Listens beyond this machine once SESSION_API_KEYS are set.
+    SIGTERM finishes running turns first.
+    """
+    from session_manager.cli.run import run_serve  # noqa: PLC0415
+
+    run_serve(port=port, host=host, data_dir=data_dir, session_classes=classes)
+
+
+db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+
+
+@db.command()
+def upgrade(data_dir: DataDir = None) -> None:
+    """Bring the database to this version's schema.
+
+    'dev' and 'serve' do so by themselves when they start.
+    """
+    from session_manager.cli.run import upgrade_database  # noqa: PLC0415
+
+    upgrade_database(data_dir=data_dir)

@@ -1,0 +1,131 @@
+"""What a person sees. Results go to stdout, remarks and spinners to stderr, so that output can be piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
+Json = dict[str, Any]
+
+_COLOURS = {
+    "awake": "green",
+    "waking": "yellow",
+    "failed": "red",
+    "queued": "yellow",
+    "running": "yellow",
+    "processed": "green",
+}
+_FACTS = ("name", "user_id", "class", "queue_length", "created_at", "last_activity", "expires_at")
+
+
+def as_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def remark(line: str) -> None:
+    """To stderr: what is not the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def plain(value: object) -> str:
+    """Text of others, without what could steer a terminal."""
+    return "".join(letter for letter in str(value) if letter.isprintable() or letter in "\n\t")
+
+
+def write(piece: str) -> None:
+    """A piece of output that more will follow."""
+    print(plain(piece), end="", flush=True)
+
+
+def reply(response: Json | None) -> str:
+    """What an agent said: its ``reply``, or else the whole object as JSON."""
+    said = (response or {}).get("reply")
+    return said if isinstance(said, str) else json.dumps(response, ensure_ascii=False, indent=2)
+
+
+@contextmanager
+def spinner(words: str) -> Iterator[Status | None]:
+    """A spinner while something is awaited; None where nobody looks."""
+    console = _console(stderr=True)
+    with console.status(words) if console.is_terminal else nullcontext() as status:
+        yield status
+
+
+def sessions(rows: Iterable[Json], total: int) -> None:
+    _table(
+        ("session", "status", "user", "class", "name", "last activity"),
+        (
+            (row["uuid"], row["status"], row["user_id"], row["class"], row["name"] or "", row["last_activity"])
+            for row in rows
+        ),
+        f"{total} in all",
+    )
+
+
+def messages(rows: Iterable[Json]) -> None:
+    _table(
+        ("message", "status", "accepted", "text", "result"),
+        (
+            (row["message_id"], row["status"], row["created_at"], _short(row["message"]), _short(_result(row)))
+            for row in rows
+        ),
+    )
+
+
+def _result(row: Json) -> str:
+    if row["status"] == "processed":
+        return reply(row["pod_response"])
+    return row["error"] or ""
+
+
+def session(found: Json) -> None:
+    """One session, a fact per line."""
+    from rich.table import Table  # noqa: PLC0415  slow, and not needed for --json
+
+    table = Table.grid(padding=(0, 2))
+    facts = [("session", found["uuid"]), ("status", found["status"]), ("reason", found["reason"])]
+    facts += [(name.replace("_", " "), found[name]) for name in _FACTS if found[name] is not None]
+    for name, value in facts:
+        table.add_row(text(name, "dim"), text(value, _COLOURS.get(str(value), "")))
+    _console().print(table)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str | None = None) -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    for number, head in enumerate(heads):
+        # The first column is an id, which is there to be copied.
+        table.add_column(head, no_wrap=number < 2, overflow="fold")
+    for row in rows:
+        table.add_row(*(text(cell, _COLOURS.get(str(cell), "")) for cell in row))
+    _console().print(table)
+
+
+def text(value: object, style: str = "") -> Text:
+    """Text of others for Rich, which takes brackets in a string for markup."""
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(plain(value), style=style)
+
+
+def _short(value: str) -> str:
+    line = " ".join(value.split())
+    return line if len(line) <= 60 else line[:59] + "…"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=stderr)
+    # A pipe has no width; tables are cut for people only.
+    return console if console.is_terminal else Console(stderr=stderr, width=200)

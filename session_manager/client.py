@@ -1,0 +1,274 @@
+"""A small synchronous client of the front door.
+
+::
+
+    client = Client("http://127.0.0.1:8080")
+    session = client.create("ada")["uuid"]
+    print(client.chat(session, "Hello", wait=60)["pod_response"])
+
+Answers are the JSON objects that the API documents at ``/docs``.  Everything that goes wrong is a ``ClientError``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import requests
+
+Json = dict[str, Any]
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+CONNECT_WITHIN = 5.0  # seconds
+ANSWER_WITHIN = 60.0  # a turn is answered after half of that at the latest
+SILENCE = 30.0  # an open stream says something every few seconds
+RESUME_TRIES = 5
+RESUME_PAUSE = 1.0
+PAGE = 500
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ENDED = ("turn.processed", "turn.failed")
+
+
+class ClientError(Exception):
+    """The call failed. ``status`` is the HTTP status; ``retry_after`` in seconds, where the server named a time."""
+
+    def __init__(self, detail: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Unreachable(ClientError):
+    """No answer, or one that broke off: the server may have received the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event. Only recorded events have a ``number``; ``data`` is what its JSON says."""
+
+    kind: str
+    data: Json
+    number: int | None = None
+
+
+class Client:
+    """``key`` is a service key or a user's, ``user`` whom a service key acts for. May be used as a context manager."""
+
+    def __init__(self, url: str = DEFAULT_URL, key: str | None = None, user: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._http = requests.Session()
+        # A proxy of the environment cannot reach this machine's own loopback.
+        self._http.trust_env = urlsplit(url).hostname not in LOOPBACK
+        if key:
+            # As a hook, so that requests puts nothing from ~/.netrc in its place.
+            self._http.auth = _Bearer(key)
+        if user:
+            self._http.headers["X-User-Id"] = user.encode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def create(self, user_id: str, class_name: str = "default", name: str | None = None) -> Json:
+        body = {"user_id": user_id, "class": class_name, **({"name": name} if name else {})}
+        return self._json("POST", "/session/create", body)
+
+    def get(self, session: str) -> Json:
+        return self._json("GET", f"/session/{_part(session)}")
+
+    def list(self, status: str | None = None, user_id: str | None = None) -> Iterator[Json]:
+        """Every session that this caller may see, newest first; expired ones only when asked for."""
+        return self._rows("/sessions", "sessions", {"status": status, "user_id": user_id})
+
+    def page(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> Json:
+        """One page of ``list``: ``{total, sessions, next_cursor}``, of 500 sessions at most."""
+        return self._json("GET", "/sessions", params={"status": status, "limit": limit, "cursor": cursor})
+
+    def rename(self, session: str, name: str | None) -> Json:
+        return self._json("PATCH", f"/session/{_part(session)}", {"name": name})
+
+    def wake(self, session: str, keep_awake: float = 0) -> Json:
+        """Start the pod, and keep it for ``keep_awake`` seconds at least (an hour at most)."""
+        return self._json("POST", f"/session/{_part(session)}/wake", {"keep_awake_seconds": keep_awake})
+
+    def sleep(self, session: str, *, when_idle: bool = False) -> Json:
+        """Stop the pod. Status 409 while a turn runs or waits, unless ``when_idle``."""
+        when = {"when": "idle" if when_idle else "now"}
+        return self._json("POST", f"/session/{_part(session)}/sleep", params=when)
+
+    def delete(self, session: str) -> Json:
+        return self._json("DELETE", f"/session/{_part(session)}")
+
+    def logs(self, session: str, tail: int = 200) -> str:
+        """The last lines that the session's pods printed."""
+        return self._call("GET", f"/session/{_part(session)}/logs", params={"tail": tail}).text
+
+    def events(self, session: str, after: int = 0) -> Iterator[Event | None]:
+        """The live feed from event ``after`` on. None is a sign of life. Ends when the session or the server does."""
+        path = f"/session/{_part(session)}/events"
+        with self._call("GET", path, params={"after": after}, stream=True) as answer:
+            yield from _events(answer)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def chat(
+        self, session: str, message: str, *, wait: float | None = None, idempotency_key: str | None = None
+    ) -> Json:
+        """Send a message. Without ``wait`` (seconds, 300 at most) the answer to one that has to queue comes at once.
+
+        After ``Unreachable``, calling again with the same ``idempotency_key`` never makes a second message.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        if wait is not None:
+            headers["Prefer"] = f"wait={round(wait)}"
+        timeout = ANSWER_WITHIN + (wait or 0)
+        path = f"/session/{_part(session)}/chat"
+        return self._json("POST", path, {"message": message}, headers=headers, timeout=timeout)
+
+    def stream(self, session: str, message: str, *, idempotency_key: str | None = None) -> Iterator[Event | None]:
+        """Send a message and follow its turn; the last event is ``turn.processed`` or ``turn.failed``.
+
+        A stream that breaks off is resumed, since the key makes it the same message. None is a sign of life.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Accept": "text/event-stream"}
+        tries = 0
+        while True:
+            try:
+                for event in self._stream_once(session, message, headers):
+                    tries = RESUME_TRIES  # it was accepted, so it may be resumed
+                    yield event
+                    if event is not None and event.kind in ENDED:
+                        return
+                raise Unreachable("the stream ended before the turn did")
+            except ClientError as error:
+                if not tries or not (isinstance(error, Unreachable) or error.status == 503):
+                    raise
+                tries -= 1
+                time.sleep(RESUME_PAUSE)
+
+    def _stream_once(self, session: str, message: str, headers: dict[str, str]) -> Iterator[Event | None]:
+        path = f"/session/{_part(session)}/chat"
+        with self._call("POST", path, {"message": message}, headers=headers, stream=True) as answer:
+            yield from _events(answer)
+
+    def messages(self, session: str) -> Iterator[Json]:
+        """The messages of a session with their results, oldest first."""
+        return self._rows(f"/session/{_part(session)}/messages", "messages", {})
+
+    def message(self, session: str, message_id: str) -> Json:
+        return self._json("GET", f"/session/{_part(session)}/messages/{_part(message_id)}")
+
+    def cancel(self, session: str, message_id: str) -> Json:
+        """End a message that has no result yet. Status 409 when it has one."""
+        return self._json("POST", f"/session/{_part(session)}/messages/{_part(message_id)}/cancel")
+
+    # -- HTTP ------------------------------------------------------------------------------------------------------
+
+    def health(self) -> Json:
+        """What is well and what is not. ClientError with status 503 when something is not."""
+        return self._json("GET", "/health")
+
+    def _rows(self, path: str, field: str, filters: Json) -> Iterator[Json]:
+        params = {"limit": PAGE, **filters}
+        while True:
+            page = self._json("GET", path, params=params)
+            yield from page[field]
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    def _json(self, method: str, path: str, body: Json | None = None, **options: Any) -> Json:
+        try:
+            answer = self._call(method, path, body, **options).json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ClientError("what answers there is no session manager")
+        return answer
+
+    def _call(
+        self, method: str, path: str, body: Json | None = None, *, timeout: float = ANSWER_WITHIN, **options: Any
+    ) -> requests.Response:
+        patience = (CONNECT_WITHIN, SILENCE if options.get("stream") else timeout)
+        try:
+            answer = self._http.request(
+                method, self._url + path, json=body, timeout=patience, allow_redirects=False, **options
+            )
+        except requests.Timeout:
+            raise Unreachable(f"{self._url} did not answer in time") from None
+        except requests.ConnectionError:
+            raise Unreachable(f"cannot reach {self._url}") from None
+        except (requests.RequestException, ValueError):
+            # Their words may quote a header, and with it the key.
+            raise ClientError(f"no request to {self._url} can be made: check address, key and user") from None
+        if answer.status_code >= 300:
+            with answer:
+                raise _error(answer)
+        return answer
+
+
+class _Bearer(requests.auth.AuthBase):
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def _part(value: str) -> str:
+    """One segment of a path, whatever stands in it."""
+    return quote(value, safe="")
+
+
+def _error(answer: requests.Response) -> ClientError:
+    try:
+        detail = str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError, requests.RequestException):
+        detail = f"the server answered {answer.status_code} {answer.reason}"
+    seconds = answer.headers.get("Retry-After", "")
+    return ClientError(detail, answer.status_code, float(seconds) if seconds.isdigit() else None)
+
+
+def _events(answer: requests.Response) -> Iterator[Event | None]:
+    """The events of a stream; None for a comment. Unreachable when it breaks off."""
+    if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+        raise ClientError("the server did not stream")
+    fields: dict[str, str] = {}
+    try:
+        for line in _lines(answer):
+            if line.startswith(b":"):
+                yield None
+            elif line:
+                name, _, value = line.decode().partition(":")
+                fields[name] = value.removeprefix(" ")
+            elif fields:
+                yield _event(fields)
+                fields = {}
+    except requests.RequestException:
+        raise Unreachable("the connection broke") from None
+
+
+def _lines(answer: requests.Response) -> Iterator[bytes]:
+    rest = b""
+    for chunk in answer.iter_content(chunk_size=None):  # whatever has arrived, without waiting for more
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+def _event(fields: dict[str, str]) -> Event:
+    number = fields.get("id")
+    return Event(fields.get("event", "message"), json.loads(fields.get("data", "{}")), int(number) if number else None)

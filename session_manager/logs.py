@@ -1,0 +1,99 @@
+"""Logs: JSON lines for machines, one-liners for a terminal. Only the command line sets them up.
+
+Every JSON line has ``timestamp`` (ISO 8601, UTC), ``severity``, ``event`` and ``message``; ``session``, ``duration``
+(seconds) and others where they apply.  No log call names a secret or the text of a message.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.settings import Settings
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+FORMATS = ("json", "pretty", "auto")
+OURS = "session_manager"
+# What logging and uvicorn put into every record.
+_STANDARD = frozenset({*RESERVED_ATTRS, "color_message", "taskName"})
+
+_RESET, _DIM = "\x1b[0m", "\x1b[2m"
+_COLOURS = {
+    "DEBUG": "\x1b[2m",
+    "INFO": "\x1b[32m",
+    "WARNING": "\x1b[33m",
+    "ERROR": "\x1b[31m",
+    "CRITICAL": "\x1b[1;31m",
+}
+
+
+def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send all logs to ``stream`` (stderr by default). Libraries are heard from WARNING on.
+
+    StartupFailure for a level or a format that there is not.
+    """
+    level = _one_of("LOG_LEVEL", settings.log_level.upper(), LEVELS)
+    form = _one_of("LOG_FORMAT", settings.log_format.lower(), FORMATS)
+    stream = stream or sys.stderr
+    pretty = form == "pretty" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(OneLiners() if pretty else JsonLines(settings.instance or socket.gethostname()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger(OURS).setLevel(level)
+    logging.captureWarnings(True)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise StartupFailure(f"{name}={value!r} is none of {', '.join(known)}")
+    return value
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """The event's name; for a library that has none, the name of its logger."""
+    return str(getattr(record, "event", None) or record.name)
+
+
+class JsonLines(JsonFormatter):
+    """``instance`` names this process in every line."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(static_fields={"instance": instance}, reserved_attrs=list(_STANDARD))
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        log_data["timestamp"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        log_data["severity"] = record.levelname
+        log_data["event"] = event_of(record)
+        super().add_fields(log_data, record, message_dict)
+
+
+class OneLiners(logging.Formatter):
+    """``12:00:00 INFO  pod started  event=pod.started session=3f2b…``, in local time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        colour = _COLOURS.get(record.levelname, "")
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        fields = {"event": event_of(record)} | {
+            name: value for name, value in vars(record).items() if name not in _STANDARD and name != "event"
+        }
+        facts = " ".join(f"{name}={_printable(value)}" for name, value in fields.items())
+        level = f"{colour}{record.levelname:<7}{_RESET}"
+        line = f"{_DIM}{moment:%H:%M:%S}{_RESET} {level} {_printable(record.getMessage())}  {_DIM}{facts}{_RESET}"
+        if record.exc_info:
+            line += f"\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def _printable(value: object) -> str:
+    """Without what would move the cursor or begin another line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
