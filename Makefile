@@ -6,9 +6,10 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off
+PIP := $(BIN)/python -m pip install --quiet --no-input --progress-bar off
 ARGS ?=
 MINUTES ?= 10
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
