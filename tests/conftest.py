@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -60,13 +59,6 @@ def own_redis() -> Iterator[RedisServer]:
     """A Redis of the test's own, to stop, kill and restart."""
     with RedisServer() as server:
         yield server
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A folder whose path is short enough for a Unix socket."""
-    with tempfile.TemporaryDirectory(prefix="sm-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)
