@@ -28,7 +28,7 @@ class SessionQuery:
     """Filters of a listing; None means any. Newest first by (created_at, uuid).
 
     ``owner`` is who asks (None: a caller that may see all), ``user_id`` the filter. ``cold`` are the statuses wanted by
-    the SQL half of the status table among sessions *not* in ``hot_ids``; ``hot_wanted`` are ids (a subset of ``hot_ids``)
+    the SQL half of the status table among sessions *not* in ``hot_ids``; ``hot_wanted`` are ids (some of ``hot_ids``)
     wanted whatever their columns say. ``after`` is the key of the last row of the page before.
     """
 

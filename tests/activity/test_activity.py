@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,11 +21,11 @@ CLASS = SessionClass(name="default", idle_timeout=60, ttl=3600)
 POD = Address("127.0.0.1", 4000, "pod-a")
 OTHER_POD = Address("127.0.0.1", 4001, "pod-b")
 
-Make = Callable[[], RedisActivity]
+Make = Callable[..., Coroutine[Any, Any, RedisActivity]]
 
 
 @pytest.fixture
-async def make(redis_url: str) -> AsyncIterator[Callable[..., asyncio.Future[RedisActivity]]]:
+async def make(redis_url: str) -> AsyncIterator[Make]:
     """Start another process's view of the same Redis. ``unfinished``: what its SQL would answer."""
     made: list[RedisActivity] = []
 
@@ -68,15 +69,14 @@ async def claimed(activity: RedisActivity, session: str, mid: str = "m1", seq: i
 
 class TestTake:
     async def test_asleep_is_queued_first_and_wakes(self, activity, session):
-        woken = []
-        await activity.on_wake(woken.append)
+        woken = asyncio.Queue()
+        await activity.on_wake(woken.put_nowait)
         assert await activity.take(session, "m1", 1, 1, CLASS) == Queued(position=1, awake=False)
         desire = await activity.desire(session)
         assert desire.wanted
         assert desire.class_name == "default"
         async with asyncio.timeout(5):
-            while session not in woken:
-                await asyncio.sleep(0)
+            assert await woken.get() == session
 
     async def test_awake_and_free_is_claimed_fresh(self, activity, session):
         await awake(activity, session)

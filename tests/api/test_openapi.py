@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -49,8 +50,8 @@ def _attack(url: str, session: str) -> None:
     """Fifteen requests for each operation, as the document allows them; streams of events would not end."""
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     for result in schema.exclude(path_regex="/events$").get_all_operations():
-        operation = result.ok()
-        tried = Counter()
+        operation: Any = result.ok()  # type: ignore[union-attr]
+        tried: Counter[int] = Counter()
         _requests_for(operation, session, tried)()
         assert sum(tried.values()) >= 15 or not operation.path_parameters, (operation.label, tried)
 
