@@ -1,0 +1,122 @@
+"""The status of a Session, from one table of facts. No I/O, no clock.
+
+===============  =========  =======================  ===================
+what holds       phase      Ready                    Awake
+===============  =========  =======================  ===================
+mode Suspended   Suspended  False Suspended          False Suspended
+class missing    Failed     False ClassMissing       False ClassMissing
+start failed     Failed     False <its reason>       False <its reason>
+a pod answers    Awake      True  PodAnswers         True  PodAnswers
+woken before     Sleeping   True  WakesOnMessage     False Idle
+otherwise        Created    True  WakesOnMessage     False NeverWoken
+===============  =========  =======================  ===================
+
+The first line that holds counts. Where the class asks for KEDA and the cluster does not serve it, a ``True`` Ready has
+the reason ``KedaMissing`` and says so: the session works, and nobody else's push wakes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+READY = "Ready"
+AWAKE = "Awake"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod does not come up: ``reason`` for programs, ``remedy`` for people.
+
+    ``final``: waiting does not mend it.
+    """
+
+    reason: str
+    remedy: str
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``last_wake``: RFC 3339, None when it never was awake. ``pod``: name of the pod that answers."""
+
+    mode: str = "Auto"
+    class_found: bool = True
+    class_name: str = ""
+    trouble: Trouble | None = None
+    pod: str | None = None
+    last_wake: str | None = None
+    keda_missing: bool = False
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    phase: str
+    ready: bool
+    ready_reason: str
+    ready_message: str
+    awake_reason: str
+    awake_message: str
+
+
+_WAKES = ("WakesOnMessage", "The next message wakes the pod.")
+
+
+def _line(facts: Facts) -> _Line:
+    if facts.mode == "Suspended":
+        message = "The mode is Suspended: what is queued waits until it is Auto or AlwaysOn."
+        return _Line("Suspended", False, "Suspended", message, "Suspended", message)
+    if not facts.class_found:
+        message = f"There is no SessionClass {facts.class_name}; create it, or delete the session."
+        return _Line("Failed", False, "ClassMissing", message, "ClassMissing", message)
+    if facts.trouble is not None:
+        reason, remedy = facts.trouble.reason, facts.trouble.remedy
+        return _Line("Failed", False, reason, remedy, reason, remedy)
+    if facts.pod is not None:
+        message = f"The pod {facts.pod} answers."
+        return _Line("Awake", True, "PodAnswers", message, "PodAnswers", message)
+    if facts.last_wake is not None:
+        return _Line("Sleeping", True, *_WAKES, "Idle", "It sleeps since nobody talks.")
+    return _Line("Created", True, *_WAKES, "NeverWoken", "Nobody has talked to it yet.")
+
+
+def status_of(facts: Facts, previous: Json, now: str) -> Json:
+    """The whole status. ``previous`` is the present one: what did not change keeps its ``lastTransitionTime``."""
+    line = _line(facts)
+    ready_reason, ready_message = line.ready_reason, line.ready_message
+    if line.ready and facts.keda_missing:
+        ready_reason = "KedaMissing"
+        ready_message += " KEDA is not installed here: only the session manager wakes it."
+    awake = line.phase == "Awake"
+    status: Json = {
+        "phase": line.phase,
+        "observedGeneration": facts.generation,
+        "conditions": [
+            _condition(READY, line.ready, ready_reason, ready_message, facts, previous, now),
+            _condition(AWAKE, awake, line.awake_reason, line.awake_message, facts, previous, now),
+        ],
+    }
+    if facts.last_wake is not None:
+        status["lastWakeTime"] = facts.last_wake
+    if awake:
+        status["podName"] = facts.pod
+    return status
+
+
+def _condition(kind: str, holds: bool, reason: str, message: str, facts: Facts, previous: Json, now: str) -> Json:
+    status = "True" if holds else "False"
+    since = now
+    for before in previous.get("conditions", ()):
+        if before.get("type") == kind and before.get("status") == status:
+            since = before["lastTransitionTime"]
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": facts.generation,
+        "lastTransitionTime": since,
+    }

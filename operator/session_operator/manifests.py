@@ -1,0 +1,303 @@
+"""What a session consists of in a cluster: typed spec in, manifest out. No I/O.
+
+``replicas`` is not part of what is applied: it belongs to a field manager of its own.  So ``deployment_skeleton`` is
+what is created, paused and with no replicas, and ``deployment`` is what is then applied and applied again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.session_class import ClassSpec, Storage
+
+Json = dict[str, Any]
+
+DEFAULT_RESOURCES: Json = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"cpu": "1", "memory": "512Mi"},
+}
+PROBE_PERIOD = 5  # seconds; the kubelet's own look, beside ours that a wake waits for
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The object that children belong to: they go when it goes."""
+
+    kind: str
+    name: str
+    uid: str
+
+    def reference(self, *, controller: bool = True) -> Json:
+        reference: Json = {
+            "apiVersion": names.API_VERSION,
+            "kind": self.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": controller,
+        }
+        if controller:
+            reference["blockOwnerDeletion"] = False
+        return reference
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """One Session and its class. ``install`` tells which installation's objects these are."""
+
+    uuid: str
+    uid: str
+    class_spec: ClassSpec
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(names.SESSION_KIND, self.uuid, self.uid)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return names.session_labels(self.uuid, self.class_spec.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTrigger:
+    """Where KEDA finds Redis."""
+
+    address: str
+    tls: bool = False
+    database: int = 0
+
+
+# -- pods ------------------------------------------------------------------------------------------------------------
+
+
+def session_template(session: SessionSpec) -> Json:
+    """The pod of one session."""
+    class_spec = session.class_spec
+    identity = [{"name": "SESSION_ID", "value": session.uuid}]
+    claim = names.child_name(session.uuid) if class_spec.storage else None
+    return _template(class_spec, session.labels, identity, claim)
+
+
+def warm_template(class_spec: ClassSpec) -> Json:
+    """A pod that knows no session yet."""
+    return _template(class_spec, names.warm_labels(class_spec.name), [], None)
+
+
+def _template(class_spec: ClassSpec, labels: Mapping[str, str], identity: list[Json], claim: str | None) -> Json:
+    template: Json = {
+        "metadata": {"labels": {**class_spec.template.labels, **labels}},
+        "spec": _pod_spec(class_spec, identity, claim),
+    }
+    annotations = {**class_spec.template.annotations, names.SPEC_HASH_ANNOTATION: _hash(template)}
+    template["metadata"]["annotations"] = annotations
+    return template
+
+
+def spec_hash(template: Json) -> str:
+    """Which spec a pod of this template runs."""
+    found: str = template["metadata"]["annotations"][names.SPEC_HASH_ANNOTATION]
+    return found
+
+
+def _hash(template: Json) -> str:
+    canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) -> Json:
+    spec: Json = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": math.ceil(class_spec.base.grace_period),
+        "securityContext": _pod_security(shared_volume=claim is not None),
+        "containers": [_container(class_spec, identity)],
+        "volumes": _volumes(claim),
+    }
+    template = class_spec.template
+    optional = {
+        "runtimeClassName": class_spec.runtime_class,
+        "nodeSelector": dict(template.node_selector),
+        "tolerations": list(template.tolerations),
+        "affinity": template.affinity,
+        "priorityClassName": template.priority_class,
+        "imagePullSecrets": [{"name": name} for name in class_spec.image_pull_secrets],
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def _pod_security(*, shared_volume: bool) -> Json:
+    """The ``restricted`` level, whatever user the image names."""
+    security: Json = {
+        "runAsNonRoot": True,
+        "runAsUser": names.USER,
+        "runAsGroup": names.USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if shared_volume:
+        security |= {"fsGroup": names.USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    return security
+
+
+def _container(class_spec: ClassSpec, identity: list[Json]) -> Json:
+    base = class_spec.base
+    ours = [
+        {"name": "PORT", "value": str(base.port)},
+        {"name": "HOME", "value": names.HOME},
+        {"name": "TMPDIR", "value": "/tmp"},  # noqa: S108 - an emptyDir of the pod alone
+        *identity,
+    ]
+    container: Json = {
+        "name": names.CONTAINER,
+        "image": base.image,
+        "env": [*class_spec.env, *ours],
+        "ports": [{"name": names.PORT_NAME, "containerPort": base.port}],
+        "resources": class_spec.resources or DEFAULT_RESOURCES,
+        "readinessProbe": {
+            "httpGet": {"path": base.probe.path, "port": names.PORT_NAME},
+            "periodSeconds": PROBE_PERIOD,
+            "timeoutSeconds": max(1, math.ceil(base.probe.timeout)),
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": names.TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - the mount of that emptyDir
+            {"name": names.HOME_VOLUME, "mountPath": names.HOME},
+        ],
+    }
+    if base.command:
+        container["command"] = list(base.command)
+    if class_spec.env_from:
+        container["envFrom"] = list(class_spec.env_from)
+    return container
+
+
+def _volumes(claim: str | None) -> list[Json]:
+    home: Json = {"name": names.HOME_VOLUME}
+    if claim is None:
+        home["emptyDir"] = {}
+    else:
+        home["persistentVolumeClaim"] = {"claimName": claim}
+    return [{"name": names.TMP_VOLUME, "emptyDir": {}}, home]
+
+
+# -- children of a session -------------------------------------------------------------------------------------------
+
+
+def deployment(session: SessionSpec) -> Json:
+    """What is applied: everything but ``replicas``."""
+    template = session_template(session)
+    manifest = _child("apps/v1", "Deployment", session)
+    manifest["metadata"]["annotations"] = {names.SPEC_HASH_ANNOTATION: spec_hash(template)}
+    manifest["spec"] = {
+        "paused": False,
+        "revisionHistoryLimit": 0,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": {names.SESSION_LABEL: session.uuid}},
+        "template": template,
+    }
+    return manifest
+
+
+def deployment_skeleton(session: SessionSpec) -> Json:
+    """What is created: no replicas, as little as the API takes of the rest, and paused, so that nothing comes of it."""
+    manifest = _child("apps/v1", "Deployment", session)
+    container = {"name": names.CONTAINER, "image": session.class_spec.base.image}
+    selected = {names.SESSION_LABEL: session.uuid}
+    manifest["spec"] = {
+        "paused": True,
+        "replicas": 0,
+        "selector": {"matchLabels": selected},
+        "template": {"metadata": {"labels": selected}, "spec": {"containers": [container]}},
+    }
+    return manifest
+
+
+def service(session: SessionSpec) -> Json:
+    """Headless: a name for people and for other programs in the cluster; we connect to the pod's own address."""
+    manifest = _child("v1", "Service", session)
+    manifest["spec"] = {
+        "clusterIP": "None",
+        "selector": {names.SESSION_LABEL: session.uuid},
+        "ports": [{"name": names.PORT_NAME, "port": session.class_spec.base.port, "targetPort": names.PORT_NAME}],
+    }
+    return manifest
+
+
+def scaled_object(session: SessionSpec, redis: RedisTrigger) -> Json:
+    """KEDA does 0 to 1 for a message that somebody else pushed. 1 to 0 is ours, after the sleep fence."""
+    manifest = _child(names.KEDA_API_VERSION, "ScaledObject", session)
+    manifest["metadata"]["annotations"] = {names.KEDA_PAUSED_SCALE_IN: "true"}
+    trigger: Json = {
+        "type": "redis",
+        "metadata": {
+            "address": redis.address,
+            "listName": names.awake_list(session.uuid),
+            "listLength": "1",
+            "activationListLength": "0",
+            "databaseIndex": str(redis.database),
+            "enableTLS": "true" if redis.tls else "false",
+        },
+        "authenticationRef": {"name": names.KEDA_AUTHENTICATION},
+    }
+    manifest["spec"] = {
+        "scaleTargetRef": {"name": names.child_name(session.uuid)},
+        "minReplicaCount": 0,
+        "maxReplicaCount": 1,
+        "triggers": [trigger],
+    }
+    return manifest
+
+
+def volume_claim(session: SessionSpec, storage: Storage) -> Json:
+    """Owned by nobody: what becomes of it on expiry and delete is for the class to say."""
+    manifest = _child("v1", "PersistentVolumeClaim", session)
+    del manifest["metadata"]["ownerReferences"]
+    manifest["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage.size}}}
+    if storage.storage_class is not None:
+        manifest["spec"]["storageClassName"] = storage.storage_class
+    return manifest
+
+
+def _child(api_version: str, kind: str, session: SessionSpec) -> Json:
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": names.child_name(session.uuid),
+            "labels": session.labels,
+            "ownerReferences": [session.owner.reference()],
+        },
+    }
+
+
+# -- warm pods -------------------------------------------------------------------------------------------------------
+
+
+def warm_deployment(class_spec: ClassSpec) -> Json:
+    """The pool of ready pods of a class. Its replicas are applied: nobody else scales it."""
+    owner = Owner(names.CLASS_KIND, class_spec.name, class_spec.uid)
+    template = warm_template(class_spec)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": names.warm_name(class_spec.name),
+            "labels": names.warm_labels(class_spec.name),
+            "annotations": {names.SPEC_HASH_ANNOTATION: spec_hash(template)},
+            "ownerReferences": [owner.reference()],
+        },
+        "spec": {
+            "replicas": class_spec.warm,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": {names.WARM_LABEL: class_spec.name}},
+            "template": template,
+        },
+    }

@@ -1,0 +1,98 @@
+"""Every name, label, annotation and field manager that we write into a cluster, and nothing else.
+
+Front door and operator must agree on them, so no other module spells one out; a test looks for that.
+"""
+
+from __future__ import annotations
+
+import re
+
+GROUP = "sessionmanager.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+SESSION_KIND = "Session"
+CLASS_KIND = "SessionClass"
+SESSIONS = "sessions"
+CLASSES = "sessionclasses"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+SESSION_LABEL = f"{GROUP}/session"
+CLASS_LABEL = f"{GROUP}/class"
+WARM_LABEL = f"{GROUP}/warm"  # the pool that a pod waits in; a claim takes it off
+INSTALL_LABEL = f"{GROUP}/install"  # which front door made a Session
+
+WAKE_ANNOTATION = f"{GROUP}/wake"
+SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
+
+MANAGED_BY = "session-manager"
+SESSION_COMPONENT = "session"
+WARM_COMPONENT = "warm-pool"
+
+# Field managers. Replicas belong to one of their own: what the operator applies never mentions them.
+OPERATOR = "session-operator"
+SCALER = "session-scaler"
+FRONT_DOOR = "session-manager"
+
+KEDA_GROUP = "keda.sh"
+KEDA_API_VERSION = f"{KEDA_GROUP}/v1alpha1"
+KEDA_PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
+KEDA_AUTHENTICATION = "session-manager-redis"
+
+CONTAINER = "agent"
+PORT_NAME = "http"
+HOME = "/home/agent"
+HOME_VOLUME = "home"
+TMP_VOLUME = "tmp"
+USER = 65532  # of the pods; any but root
+DEFAULT_CLASS = "default"
+
+MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_PREFIX = "session-"
+_WARM_PREFIX = "warm-"
+
+
+def is_session_name(name: str) -> bool:
+    """A Session is called after its uuid."""
+    return _UUID4.fullmatch(name) is not None
+
+
+def child_name(session: str) -> str:
+    """Deployment, Service, ScaledObject and claim of a session share one name."""
+    return _PREFIX + session
+
+
+def session_of_child(name: str) -> str | None:
+    """The session that a child of this name belongs to."""
+    session = name.removeprefix(_PREFIX)
+    return session if session != name and is_session_name(session) else None
+
+
+def warm_name(class_name: str) -> str:
+    """The Deployment of a class's warm pods."""
+    return _WARM_PREFIX + class_name
+
+
+def awake_list(session: str) -> str:
+    """The Redis list that KEDA watches."""
+    return f"session:{session}:awake"
+
+
+def session_labels(session: str, class_name: str) -> dict[str, str]:
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: SESSION_COMPONENT,
+        SESSION_LABEL: session,
+        CLASS_LABEL: class_name,
+    }
+
+
+def warm_labels(class_name: str) -> dict[str, str]:
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: WARM_COMPONENT,
+        WARM_LABEL: class_name,
+        CLASS_LABEL: class_name,
+    }
