@@ -117,6 +117,10 @@ class TurnActivity(Protocol):
         """The lease cannot have run out yet, by the local clock."""
         ...
 
+    def let_go(self, claim: Claim) -> None:
+        """Renew the lease no more: where it was not released, it runs out."""
+        ...
+
     def on_generation(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after another generation was adopted: Redis may have lost everything."""
         ...

@@ -168,11 +168,11 @@ class RedisActivity:
             claim.address.uid if pod_spoiled else b"",
             orjson.dumps(note) if note else b"",
         )
-        self._leases.drop(claim.session, f"{claim.message_id} {claim.token}")
+        self.let_go(claim)
         return int(reply[1])
 
     async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None:
-        self._leases.drop(claim.session, f"{claim.message_id} {claim.token}")
+        self.let_go(claim)
         uid = claim.address.uid if replace_pod else b""
         await self._call(ABANDON, claim.session, claim.message_id, claim.token, _ms(session_class.idle_timeout), uid)
 
@@ -182,6 +182,9 @@ class RedisActivity:
 
     def holds(self, claim: Claim) -> bool:
         return self._leases.holds(claim.session, f"{claim.message_id} {claim.token}")
+
+    def let_go(self, claim: Claim) -> None:
+        self._leases.drop(claim.session, f"{claim.message_id} {claim.token}")
 
     async def inbox(self, session: str) -> list[str]:
         return [mid.decode() for mid in await self._link.execute("ZRANGE", f"session:{session}:inbox", 0, -1)]

@@ -79,6 +79,8 @@ class Dispatcher:
             return await self._run(claim, session_class, user_id, accepted)
         except SessionGone:
             return Ended(None, 0)
+        finally:
+            self._activity.let_go(claim)
 
     async def _run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
         message = await until_available(lambda: self._open_attempt(claim, session_class, accepted))
@@ -89,6 +91,7 @@ class Dispatcher:
             return Ended(None, 0)
         if not self._activity.holds(claim):
             # So much time has passed that somebody else may hold the turn: leave it to them.
+            await self._abandon(claim, session_class, replace_pod=False)
             return Ended(None, 0)
         log.debug("turn started", extra={"event": "turn.started", "session": claim.session})
         try:
@@ -202,7 +205,7 @@ class Dispatcher:
             return 0
         if message.finished_at is not None:
             return await self._finish(claim, session_class, None)
-        await until_available(lambda: self._activity.abandon(claim, session_class, replace_pod=False))
+        await self._abandon(claim, session_class, replace_pod=False)
         return 0
 
     async def _finish(
@@ -221,5 +224,5 @@ class Dispatcher:
             task.add_done_callback(self._owed.discard)
             return 0
 
-    async def _abandon(self, claim: Claim, session_class: SessionClass) -> None:
-        await until_available(lambda: self._activity.abandon(claim, session_class, replace_pod=True))
+    async def _abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool = True) -> None:
+        await until_available(lambda: self._activity.abandon(claim, session_class, replace_pod=replace_pod))
