@@ -53,8 +53,14 @@ class Gate:
         self.stalled_until = max(self.stalled_until, asyncio.get_running_loop().time() + seconds)
 
     def latency(self) -> float:
-        """Seconds on the way to a server or back: mostly short, sometimes long enough to be overtaken."""
+        """Seconds on the way to a server: mostly short, sometimes long enough to be overtaken."""
         return self._random.choice((0.0002, 0.0003, 0.0005, 0.001, 0.001, 0.002, 0.02))
+
+    async def way_back(self) -> None:
+        """The reply travels; more often than not it is there at once."""
+        if self._random.random() < 0.4:
+            await asyncio.sleep(self.latency())
+        await self.alive()
 
     async def before(self, call: str) -> None:
         await self.alive()

@@ -68,6 +68,7 @@ class SimRedis:
         self._links: list[SimLink] = []
         self._starts = 1
         self.down_until = 0.0
+        self.caller = ""
         self.watcher: Watcher = lambda name, args, reply: None
 
     @property
@@ -224,9 +225,9 @@ class SimLink:
         await asyncio.sleep(arrival - self._loop.time())
         if self._epoch != epoch or not self._redis.reachable:
             raise ActivityUnavailable
+        self._redis.caller = self.gate.name
         reply = run()
-        await asyncio.sleep(self.gate.latency())
-        await self.gate.alive()
+        await self.gate.way_back()
         if self._epoch != epoch:
             raise ActivityUnavailable
         try:

@@ -46,7 +46,7 @@ class _GatedStore:
             try:
                 return await method(*args, **kwargs)
             finally:
-                await asyncio.sleep(self._gate.latency())
+                await self._gate.way_back()
                 await self._gate.after(f"store.{name}")
 
         return call

@@ -161,7 +161,7 @@ class World:
             self.invariants.at_rest(expired=True)
 
     def _until(self, condition: Callable[[], bool], complaint: str, show: Callable[[], object]) -> None:
-        came = self.loop.run_until(condition, QUIET, look_every=0.25)
+        came = self.loop.run_until(condition, QUIET, look_every=1.0)
         self.check()
         assert came, f"{complaint}: {show()}"
 
