@@ -38,8 +38,8 @@ class Runtime(Protocol):
         """Take over: end what a killed owner left behind. Raises StartupFailure when another owner is alive."""
         ...
 
-    async def close(self) -> None:
-        """Stop every pod, gracefully, and let go of the ownership."""
+    async def close(self, grace: float | None = None) -> None:
+        """Stop every pod and let go of the ownership. ``grace``: seconds until SIGKILL, by default the class's."""
         ...
 
     def on_exit(self, listener: ExitListener) -> None:

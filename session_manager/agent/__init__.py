@@ -1,0 +1,18 @@
+"""Write an agent in ten lines: a function from a message to a reply, and ``serve``.
+
+::
+
+    from session_manager.agent import serve
+
+    def reply(message, context):
+        return {"reply": f"You said {message}"}
+
+    serve(reply)
+
+Standard library only; nothing else of this package is imported.  What is spoken on the wire: ``docs/pod-contract.md``.
+"""
+
+from session_manager.agent.context import Context
+from session_manager.agent.server import Server, serve
+
+__all__ = ["Context", "Server", "serve"]

@@ -1,0 +1,90 @@
+"""``POST /chat``: from a request to the agent's function and back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+
+from session_manager.agent.context import Context
+from session_manager.agent.turns import Turns
+from session_manager.agent.wire import BadRequest, Connection, PeerGone, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from session_manager.agent.turns import Agent
+
+
+class Chat:
+    """``session_id`` is the only session served; None: the first that is seen."""
+
+    def __init__(self, agent: Agent, session_id: str | None, home: str) -> None:
+        self._turns = Turns(agent)
+        self._session_id = session_id
+        self._home = home
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Run one turn and send what came of it. BadRequest, PeerGone."""
+        message, context = self._parse(request)
+        answer = _Answer(connection, request)
+        try:
+            answer.reply(self._turns.run(message, context, answer.piece))
+        except PeerGone:
+            raise
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            answer.failure(f"{type(error).__name__}: {error}")
+
+    def _parse(self, request: Request) -> tuple[str, Context]:
+        headers = request.headers
+        try:
+            body = json.loads(request.body)
+            message = body["message"]
+            attempt = int(headers.get("x-attempt", 1))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BadRequest(400, 'POST a JSON object {"message": …}') from None
+        if not isinstance(message, str):
+            raise BadRequest(400, "message is not a string")
+        session_id = headers.get("x-session-id", "")
+        if session_id:
+            self._check_session(session_id)
+        message_id = headers.get("x-message-id", "")
+        return message, Context(session_id, message_id, str(body.get("user_id") or ""), attempt, self._home)
+
+    def _check_session(self, seen: str) -> None:
+        if self._session_id is None:
+            self._session_id = seen
+        if seen != self._session_id:
+            raise BadRequest(421, "this pod belongs to another session")
+
+
+class _Answer:
+    """Plain JSON, unless the agent yields a piece and the caller can follow a stream of events."""
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._keep_alive = request.keep_alive
+        self._may_stream = "text/event-stream" in request.headers.get("accept", "")
+        self._streams = False
+
+    def piece(self, piece: object) -> None:
+        if not self._may_stream:
+            return
+        if not self._streams:
+            self._connection.start_stream()
+            self._streams = True
+        self._connection.send_event("delta", {"text": piece} if isinstance(piece, str) else piece)
+
+    def reply(self, reply: dict[str, object]) -> None:
+        if self._streams:
+            self._connection.send_event("reply", reply)
+            self._connection.end_stream()
+        else:
+            self._connection.answer(200, reply, self._keep_alive)
+
+    def failure(self, error: str) -> None:
+        if self._streams:
+            self._connection.send_event("error", {"error": error})
+            self._connection.end_stream()
+        else:
+            self._connection.answer(500, {"error": error}, self._keep_alive)

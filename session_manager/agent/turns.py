@@ -1,0 +1,84 @@
+"""Calls an agent's function, whatever kind it is: plain, async, a generator or an async generator."""
+
+from __future__ import annotations
+
+import threading
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterator
+    from typing import Any
+
+    from session_manager.agent.context import Context
+
+    Agent = Callable[[str, Context], Any]
+    OnPiece = Callable[[object], None]
+
+
+class Turns:
+    """Runs one turn at a time, however many connections ask."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._one_at_a_time = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, message: str, context: Context, on_piece: OnPiece) -> dict[str, object]:
+        """The reply as a JSON object; ``on_piece`` gets, as they come, the pieces that a generator yields."""
+        with self._one_at_a_time:
+            result = self._agent(message, context)
+            if isinstance(result, CoroutineType):
+                result = self._wait(result)
+            if isinstance(result, AsyncGeneratorType):
+                result = self._in_step(result)
+            if isinstance(result, GeneratorType):
+                result = _collect(result, on_piece)
+            return result if isinstance(result, dict) else {"reply": result}
+
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # noqa: PLC0415 - most agents never need it, and it doubles the time to start
+
+        if self._loop is None:
+            # One loop for the pod's whole life: what an agent opens in one turn it can use in the next.
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _in_step(self, pieces: AsyncGeneratorType[Any, Any]) -> Iterator[object]:
+        """An async generator as a plain one."""
+
+        async def step() -> tuple[object, ...]:
+            try:
+                return (await anext(pieces),)
+            except StopAsyncIteration:
+                return ()
+
+        async def close() -> None:
+            await pieces.aclose()
+
+        try:
+            while piece := self._wait(step()):
+                yield piece[0]
+        finally:
+            self._wait(close())
+
+
+def _collect(pieces: GeneratorType[object, None, object], on_piece: OnPiece) -> object:
+    """What the generator returns, or else the texts that it yielded, joined."""
+    texts = []
+    try:
+        while True:
+            piece = next(pieces)
+            on_piece(piece)
+            texts.append(piece if isinstance(piece, str) else _text(piece))
+    except StopIteration as stop:
+        return "".join(texts) if stop.value is None else stop.value
+    finally:
+        pieces.close()
+
+
+def _text(piece: object) -> str:
+    text = piece.get("text") if isinstance(piece, dict) else None
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,164 @@
+"""HTTP/1.1 as a pod needs it: requests with Content-Length bodies, answers with either a length or chunks.
+
+No dataclasses and no ``http`` here: importing them takes longer than the rest of a pod's start.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+
+MAX_HEAD = 64 * 1024
+MAX_BODY = 2 * 1024 * 1024
+_PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    421: "Misdirected Request",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+_JSON = "Content-Type: application/json\r\nContent-Length: %d\r\n"
+_STREAM = "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n"
+_CLOSE = "Connection: close\r\n"
+
+
+class BadRequest(Exception):
+    """A request that is answered with ``status`` and ends the connection."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class PeerGone(Exception):
+    """The connection broke. Whoever sent the message sends it again."""
+
+
+class Request:
+    """``headers`` by lower-case name. ``keep_alive``: the peer may send another request."""
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "path")
+
+    def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes, keep_alive: bool) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
+
+
+class Connection:
+    """Reads requests from a blocking socket and writes answers to it."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peer = peer
+        self._buffer = b""
+
+    def read(self) -> Request | None:
+        """The next request; None when the peer closed the connection. BadRequest, PeerGone."""
+        head = self._read_head()
+        if head is None:
+            return None
+        method, path, version, headers = _parse_head(head)
+        length = _body_length(headers)
+        if length > MAX_BODY:
+            raise BadRequest(413, f"the body is longer than {MAX_BODY} bytes")
+        if headers.get("expect", "").lower() == "100-continue":
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self._read_body(length)
+        connection = headers.get("connection", "").lower()
+        keep_alive = connection != "close" if version == "HTTP/1.1" else connection == "keep-alive"
+        return Request(method, path, headers, body, keep_alive)
+
+    def _read_head(self) -> bytes | None:
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            if len(self._buffer) > MAX_HEAD:
+                raise BadRequest(431, f"the headers are longer than {MAX_HEAD} bytes")
+            data = self._receive(65536)
+            if not data:
+                return None
+            self._buffer += data
+        head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        return head
+
+    def _read_body(self, length: int) -> bytes:
+        if len(self._buffer) < length:
+            parts = [self._buffer]
+            missing = length - len(self._buffer)
+            while missing > 0:
+                data = self._receive(min(missing, 262144))
+                if not data:
+                    raise PeerGone
+                parts.append(data)
+                missing -= len(data)
+            self._buffer = b"".join(parts)
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        return body
+
+    def answer(self, status: int, value: object, keep_alive: bool = True, headers: str = "") -> None:
+        """Send ``value`` as JSON."""
+        body = json.dumps(value).encode()
+        head = f"{_status_line(status)}{_JSON % len(body)}{headers}{'' if keep_alive else _CLOSE}\r\n"
+        self._send(head.encode("latin-1") + body)
+
+    def start_stream(self) -> None:
+        """Begin a chunked answer of server-sent events."""
+        self._send((_status_line(200) + _STREAM).encode())
+
+    def send_event(self, event: str, value: object) -> None:
+        data = f"event: {event}\ndata: {json.dumps(value)}\n\n".encode()
+        self._send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_stream(self) -> None:
+        self._send(b"0\r\n\r\n")
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            return self._peer.recv(size)
+        except OSError:
+            raise PeerGone from None
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._peer.sendall(data)
+        except OSError:
+            raise PeerGone from None
+
+
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {_PHRASES[status]}\r\n"
+
+
+def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    try:
+        method, target, version = first.split(" ")
+        headers = dict(_parse_header(line) for line in lines)
+    except ValueError:
+        raise BadRequest(400, "this is not HTTP") from None
+    if version not in {"HTTP/1.1", "HTTP/1.0"}:
+        raise BadRequest(400, "this is not HTTP/1.1")
+    return method, target.partition("?")[0], version, headers
+
+
+def _parse_header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name or name != name.strip():
+        raise ValueError(line)
+    return name.lower(), value.strip()
+
+
+def _body_length(headers: dict[str, str]) -> int:
+    if "transfer-encoding" in headers:
+        raise BadRequest(411, "send a Content-Length")
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise BadRequest(400, "the Content-Length is not a number")
+    return int(length)

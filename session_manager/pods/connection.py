@@ -1,0 +1,179 @@
+"""One connection to a pod: HTTP/1.1, one exchange at a time, everything that the pod sends bounded.
+
+A client for the few things that a pod may answer, since this is the hot path and a pod may be hostile: it follows no
+redirect, keeps no cookie, decompresses nothing, and holds no more than its limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import deque
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from session_manager.domain.errors import PodDied, PodFailure, PodRejected
+
+MAX_HEAD = 64 * 1024
+MAX_REPLY = 8 * 1024 * 1024
+MAX_UNREAD = 256 * 1024  # bytes of a stream that wait for the reader until the pod has to
+
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+_KEPT = frozenset({b"content-type", b"content-encoding", b"retry-after", *_LENGTHS})
+_KEPT_SIZES = frozenset(map(len, _KEPT))
+
+
+class PodConnection(asyncio.Protocol):
+    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``reusable``."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = bytearray()
+        self.streams = False
+        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._parser = HttpResponseParser(self)
+        self._readable = select.poll()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._unread = 0
+        self._throttled = False
+        self._head_size = 0
+        self._head_done = True
+        self._done = True
+        self._until_close = False
+        self._last = False
+        self._failure: PodFailure | None = None
+
+    # -- for the client ------------------------------------------------------------------------------------------------
+
+    def send(self, request: bytes) -> None:
+        self.status = 0
+        self.headers = {}
+        self.body = bytearray()
+        self.streams = False
+        self._head_size = 0
+        self._head_done = self._done = self._until_close = False
+        if self._transport is not None:
+            self._transport.write(request)
+
+    async def answer(self) -> None:
+        """Wait until the whole answer is there, or for a stream its head. PodDied, PodRejected."""
+        while not (self._done or self.streams):
+            await self._wait()
+
+    async def chunk(self) -> bytes | None:
+        """The next piece of a stream; None at its end. PodDied, PodRejected."""
+        while not self._chunks:
+            if self._done:
+                return None
+            await self._wait()
+        chunk = self._chunks.popleft()
+        self._unread -= len(chunk)
+        self._throttle()
+        return chunk
+
+    @property
+    def reusable(self) -> bool:
+        """The exchange is over, and the pod kept the connection open as far as the kernel knows.
+
+        The event loop may not yet have told what the kernel knows: a message sent into a connection that the pod has
+        closed would count as perhaps delivered.
+        """
+        return self._done and not self._last and not self._readable.poll(0)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _throttle(self) -> None:
+        """Let the pod wait while the reader of its stream is far behind."""
+        too_much = self._unread >= MAX_UNREAD
+        if too_much != self._throttled and self._transport is not None and not self._transport.is_closing():
+            self._throttled = too_much
+            (self._transport.pause_reading if too_much else self._transport.resume_reading)()
+
+    async def _wait(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def data_received(self, data: bytes) -> None:
+        if self._failure is not None:
+            return
+        if not self._head_done:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._fail(PodRejected("the pod's answer is not HTTP"))
+        if self._head_size > MAX_HEAD and not self._head_done:
+            self._fail(PodRejected("the pod's answer has too many headers"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._last = True
+        if self._until_close and exc is None:
+            self._done = True
+        if not self._done and self._failure is None:
+            self._failure = PodDied("the pod broke off the connection before its answer was complete")
+        self._wake()
+
+    def _fail(self, failure: PodFailure) -> None:
+        if not self._done:
+            self._failure = failure
+        self._last = True
+        self.abort()
+        self._wake()
+
+    # -- httptools -----------------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) in _KEPT_SIZES and (name := name.lower()) in _KEPT:
+            self.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status < 200:
+            return
+        self._head_done = True
+        self._until_close = self.headers.keys().isdisjoint(_LENGTHS)
+        kind = self.headers.get(b"content-type", b"")
+        if kind.startswith(b"text/event-stream") and self.status < 300:
+            self.streams = True
+            self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        if self.streams:
+            self._chunks.append(body)
+            self._unread += len(body)
+            self._throttle()
+            self._wake()
+        elif len(self.body) + len(body) > MAX_REPLY:
+            self._fail(PodRejected(f"the pod's reply is longer than {MAX_REPLY} bytes"))
+        else:
+            self.body += body
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:  # an interim answer; the real one follows
+            self.headers = {}
+            return
+        self._done = self._failure is None
+        self._last = self._last or not self._parser.should_keep_alive()
+        self._wake()

@@ -1,0 +1,74 @@
+"""Open connections to pods, kept for the next turn.
+
+By the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time, so one idle connection
+each is enough.  It is kept for less time than any common server keeps its side (Node.js and uvicorn: 5 s): a message sent
+into a connection that the pod is just closing would count as perhaps delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from session_manager.domain.errors import PodUnreachable
+from session_manager.pods.connection import PodConnection
+from session_manager.runtime.protocol import Address
+
+KEEP = 2.0  # seconds
+CONNECT_WITHIN = 2.0
+
+
+class PodPool:
+    """``close`` before the event loop ends."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, PodConnection] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def take(self, address: Address) -> PodConnection:
+        """A connection with nothing under way on it. PodUnreachable."""
+        connection = self._idle.pop(address.uid, None)
+        if connection is not None:
+            # Its age too: a loop that was held up has not swept.
+            if connection.reusable and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
+                return connection
+            connection.abort()
+        return await _connect(address)
+
+    def give_back(self, address: Address, connection: PodConnection) -> None:
+        """Keep it if it can be used again; otherwise close it."""
+        if not connection.reusable or address.uid in self._idle:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle[address.uid] = connection
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(KEEP, self._sweep)
+
+    def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        while self._idle:
+            self._idle.popitem()[1].abort()
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        loop = asyncio.get_running_loop()
+        for uid, connection in list(self._idle.items()):  # the longest idle first
+            rest = connection.idle_since + KEEP - loop.time()
+            if rest > 0:
+                self._sweeping = loop.call_later(rest, self._sweep)
+                return
+            del self._idle[uid]
+            connection.abort()
+
+
+async def _connect(address: Address) -> PodConnection:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            _, connection = await loop.create_connection(PodConnection, address.ip, address.port)
+    except (OSError, TimeoutError):
+        raise PodUnreachable("the pod does not accept connections") from None
+    return connection

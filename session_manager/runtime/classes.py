@@ -1,0 +1,177 @@
+"""SessionClasses from a YAML file, in the words of the Kubernetes resource.
+
+::
+
+    classes:
+      - name: counter
+        command: [python, ./counter/agent.py]   # ./ and ../ start at the folder of this file
+        env: {STEP: "2"}
+        idleTimeoutSeconds: 60
+
+A file need not define ``default``: the built-in one echoes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from session_manager.domain.errors import InvalidInput, StartupFailure
+from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.runtime.process.environment import RESERVED
+from session_manager.runtime.yaml import read_yaml
+from session_manager.settings import Settings
+
+DEFAULT = "default"
+# -P: a pod works in its HOME, and what an agent leaves there must not be imported in place of a module.
+ECHO = (sys.executable, "-P", "-m", "session_manager.agent.echo")
+
+_PROBE = Probe()
+_CLASS = SessionClass(DEFAULT)
+
+_Seconds = Annotated[float, Field(gt=0, le=3650 * 86_400, allow_inf_nan=False, strict=True)]
+_Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+
+# What pydantic says in Python's words.
+_MESSAGES = {
+    "bool_type": "should be true or false",
+    "dict_type": "should be a mapping",
+    "missing": "is missing",
+    "model_type": "should be a mapping",
+    "string_type": "should be text; put it in quotes",
+    "tuple_type": "should be a list",
+}
+
+
+class _Spec(BaseModel):
+    # The alias generator is what the plugin calls dynamic; nobody constructs these by hand.
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)  # type: ignore[pydantic-alias]
+
+
+class _ProbeSpec(_Spec):
+    path: str = Field(_PROBE.path, pattern=r"^/[!-~]*$")
+    startup_timeout_seconds: _Seconds = _PROBE.startup_timeout
+    interval_seconds: _Seconds = _PROBE.interval
+    timeout_seconds: _Seconds = _PROBE.timeout
+
+
+class _ClassSpec(_Spec):
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    command: tuple[_Text, ...] = ()
+    image: str | None = None
+    port: int = Field(_CLASS.port, ge=1, le=65535)
+    protocol: Protocol = _CLASS.protocol
+    env: dict[str, _Text] = Field(default_factory=dict)
+    probe: _ProbeSpec = _ProbeSpec()
+    idle_timeout_seconds: _Seconds | None = None
+    ttl_seconds: _Seconds | None = None
+    turn_timeout_seconds: _Seconds = _CLASS.turn_timeout
+    grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = _CLASS.grace_period
+    redelivery: Redelivery = _CLASS.redelivery
+
+    @field_validator("env")
+    @classmethod
+    def _check_names(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if name in RESERVED:
+                raise ValueError(f"{name} is set by the runtime")
+            if not name or "=" in name or "\0" in name:
+                raise ValueError(f"{name!r} cannot be the name of a variable")
+        return env
+
+
+class _FileSpec(_Spec):
+    classes: tuple[_ClassSpec, ...]
+
+
+class ConfiguredClasses:
+    """The SessionClasses of one machine, by name."""
+
+    def __init__(self, classes: Iterable[SessionClass]) -> None:
+        self._classes = {session_class.name: session_class for session_class in classes}
+
+    def get(self, name: str) -> SessionClass:
+        found = self._classes.get(name)
+        if found is None:
+            raise InvalidInput(f"there is no class {name!r}; there are {', '.join(sorted(self._classes))}", "class")
+        return found
+
+
+def load_classes(settings: Settings) -> ConfiguredClasses:
+    """The built-in class and those of the file, if there is one. StartupFailure names the file, class and field."""
+    built_in = SessionClass(DEFAULT, ECHO, idle_timeout=settings.idle_timeout, ttl=settings.session_ttl)
+    file = settings.session_classes
+    return ConfiguredClasses([built_in, *(_read(file, settings) if file is not None else ())])
+
+
+def _read(file: Path, settings: Settings) -> list[SessionClass]:
+    content = read_yaml(file)
+    try:
+        specs = _FileSpec.model_validate(content).classes
+    except ValidationError as error:
+        raise StartupFailure(f"{file}: {_explain(error.errors()[0], content)}") from None
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise StartupFailure(f"{file}: class {name}: defined {names.count(name)} times")
+    return [_build(spec, file.resolve().parent, settings) for spec in specs]
+
+
+def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
+    probe = spec.probe
+    return SessionClass(
+        name=spec.name,
+        command=tuple(_resolve(word, folder) for word in spec.command),
+        image=spec.image,
+        port=spec.port,
+        protocol=spec.protocol,
+        env=spec.env,
+        probe=Probe(probe.path, probe.startup_timeout_seconds, probe.interval_seconds, probe.timeout_seconds),
+        idle_timeout=settings.idle_timeout if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds,
+        ttl=settings.session_ttl if spec.ttl_seconds is None else spec.ttl_seconds,
+        turn_timeout=spec.turn_timeout_seconds,
+        grace_period=spec.grace_period_seconds,
+        redelivery=spec.redelivery,
+    )
+
+
+def _resolve(word: str, folder: Path) -> str:
+    """A word of a command that starts with ./ or ../ is a path from the folder of the file: a pod works elsewhere."""
+    return str((folder / word).resolve()) if word.startswith(("./", "../")) else word
+
+
+def _explain(error: ErrorDetails, content: object) -> str:
+    """``class counter: idleTimeoutSeconds: Input should be greater than 0``."""
+    location = list(error["loc"])
+    words = []
+    if location[:1] == ["classes"] and len(location) > 1 and isinstance(location[1], int):
+        words.append(f"class {_name_of(content, location[1])}")
+        location = location[2:]
+    words.extend(str(part) for part in location)
+    message = _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
+    if error["type"] == "extra_forbidden":
+        message = "there is no such field" + _suggestion(str(location[-1]), nested=location[:-1] == ["probe"])
+    return ": ".join([*words, message])
+
+
+def _name_of(content: object, index: int) -> str:
+    """The name, or which one it is by counting from 1."""
+    try:
+        return str(content["classes"][index]["name"])  # type: ignore[index]
+    except (KeyError, TypeError):
+        return f"number {index + 1}"
+
+
+def _suggestion(field: str, *, nested: bool) -> str:
+    spec = _ProbeSpec if nested else _ClassSpec
+    known = [to_camel(name) for name in spec.model_fields]
+    similar = get_close_matches(field, known, n=1) or get_close_matches(to_camel(field), known, n=1)
+    return f"; did you mean {similar[0]}?" if similar else f"; there are {', '.join(known)}"

@@ -1,0 +1,48 @@
+"""The environment of a pod, built from nothing: what is not listed here, a pod does not see."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.process.folders import SessionPaths
+from session_manager.settings import Settings
+
+# What the runtime itself decides; a class cannot say otherwise.
+RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
+
+
+def agent_environment(settings: Settings) -> dict[str, str]:
+    """What settings hand to every agent: provider keys, model, and ENVIRONMENT. Those that are not set are absent."""
+    secrets = {
+        "GEMINI_API_KEY": settings.gemini_api_key,
+        "OPENAI_API_KEY": settings.openai_api_key,
+        "ANTHROPIC_API_KEY": settings.anthropic_api_key,
+        "GOOGLE_API_KEY": settings.google_api_key,
+    }
+    found = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    if settings.gemini_model is not None:
+        found["GEMINI_MODEL"] = settings.gemini_model
+    return found | {"ENVIRONMENT": settings.environment}
+
+
+def pod_environment(
+    session: str, port: int, paths: SessionPaths, session_class: SessionClass, agent_env: Mapping[str, str]
+) -> dict[str, str]:
+    """``python`` means ours: a class may say ``python agent.py`` and import ``session_manager.agent``."""
+    ours = str(Path(sys.executable).parent)
+    return {
+        "PATH": os.pathsep.join([ours, *os.get_exec_path()]),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **agent_env,
+        **session_class.env,
+        "HOME": str(paths.home),
+        "TMPDIR": str(paths.tmp),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "SESSION_ID": session,
+    }

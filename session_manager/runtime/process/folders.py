@@ -1,0 +1,99 @@
+"""Where the process runtime keeps things: everything of one session under names made of its id.
+
+::
+
+    <data>/homes/<id>/       HOME of its pods; goes with the session
+    <data>/tmp/<id>/         TMPDIR of its present pod; goes with the pod
+    <data>/logs/<id>.log     what its pods printed, and one older file <id>.log.1
+    <data>/run/<id>.json     the record of its present pod
+    <data>/runtime.lock      held by the owner of the pods
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from session_manager.domain.errors import InvalidInput, StartupFailure
+
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPaths:
+    home: Path
+    tmp: Path
+    log: Path
+    older_log: Path
+    record: Path
+
+
+class Folders:
+    """All folders have mode 700. Nothing is touched before ``make``."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data.resolve()
+
+    @property
+    def lock(self) -> Path:
+        return self._data / "runtime.lock"
+
+    @property
+    def run(self) -> Path:
+        return self._data / "run"
+
+    @property
+    def homes(self) -> Path:
+        return self._data / "homes"
+
+    def make(self) -> None:
+        """StartupFailure when it cannot be written to."""
+        try:
+            self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in ("homes", "tmp", "logs", "run"):
+                folder = self._data / name
+                folder.mkdir(exist_ok=True, mode=0o700)
+                folder.chmod(0o700)
+        except OSError as error:
+            raise StartupFailure(f"Cannot write to {self._data}: {error.strerror}") from None
+
+    def of(self, session: str) -> SessionPaths:
+        """InvalidInput for what is no UUIDv4 in its usual form: no path is ever made of anything else."""
+        if not _UUID4.fullmatch(session):
+            raise InvalidInput("a session's id is a UUIDv4 in lower case", "uuid")
+        return SessionPaths(
+            home=self._data / "homes" / session,
+            tmp=self._data / "tmp" / session,
+            log=self._data / "logs" / f"{session}.log",
+            older_log=self._data / "logs" / f"{session}.log.1",
+            record=self._data / "run" / f"{session}.json",
+        )
+
+    def prepare(self, session: str) -> SessionPaths:
+        """Make what a pod starts with: its HOME as it was left, and an empty TMPDIR."""
+        paths = self.of(session)
+        paths.home.mkdir(exist_ok=True, mode=0o700)
+        remove_folder(paths.tmp)
+        paths.tmp.mkdir(mode=0o700)
+        return paths
+
+    def clear_tmp(self) -> None:
+        """Remove what killed owners left."""
+        for folder in (self._data / "tmp").iterdir():
+            remove_folder(folder)
+
+    def remove(self, session: str) -> None:
+        """Remove every file of a session whose pods are gone."""
+        paths = self.of(session)
+        for folder in (paths.home, paths.tmp):
+            remove_folder(folder)
+        for file in (paths.log, paths.older_log):
+            file.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that a pod may have filled: links are removed, not followed; folders may be read-only."""
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,325 @@
+"""The keeper: a small process that starts, holds and ends the pods of one owner.
+
+It stands between the owner and its pods, because it can promise what the owner cannot.  Its connection to the owner
+breaks when the owner dies, however that happens, and then it ends every pod.  It holds the owner's lock on the data
+folder until they are gone.  It has one thread, so forking is safe, and little memory, so forking is fast.  Orphans of a
+pod become its own children, so that it sees them end.  If the keeper itself is killed, the kernel kills the pods (Linux),
+and the owner, or the next one, finds the rest.
+
+It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
+
+* from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
+* to the owner: ``spawned`` {pod}, ``refused`` {pod, missing, error}, ``gone`` {pod, status} (as from waitpid)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+POLL = 0.01  # seconds between looks at a group that is ending: nothing tells when the last of it is gone
+CHUNK = 65536
+MAX_PIPE = 1024 * 1024  # bytes that a pipe holds at most, so that a writer that escaped cannot hold up the end
+MAX_LOG = 1024 * 1024  # bytes; one older file of this size is kept beside it
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+LINUX = sys.platform == "linux"
+
+prctl = ctypes.CDLL(None).prctl if LINUX else None
+
+
+class Log:
+    """What pods print, in a file of bounded size and one older one."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def write(self, data: bytes) -> None:
+        # A full disk loses output; it does not stop pods.
+        with suppress(OSError):
+            if self._size + len(data) > MAX_LOG:
+                self._rotate()
+            self._size += os.write(self._file, data)
+
+    def _rotate(self) -> None:
+        self._path.replace(self._path.with_suffix(".log.1"))
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Pod:
+    """A process group. ``status`` is the leader's, once it ended; ``deadline``: when SIGKILL follows SIGTERM."""
+
+    def __init__(self, name: str, session: str, pid: int, output: int, log: Log, record: str) -> None:
+        self.name = name
+        self.session = session
+        self.pid = pid
+        self.output = output
+        self.log = log
+        self.record = record
+        self.status: int | None = None
+        self.deadline: float | None = None
+        self.silent = False  # it closed its output
+
+    def signal(self, number: int) -> bool:
+        """Signal the group; False when nothing is left of it."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # macOS, of a group of zombies
+            return number == 0
+        return True
+
+    def copy_output(self) -> bool:
+        """Copy a piece of what was printed; False when there is no more for now."""
+        try:
+            data = os.read(self.output, CHUNK)
+        except BlockingIOError:
+            return False
+        self.log.write(data)
+        self.silent = not data
+        return not self.silent
+
+
+class Keeper:
+    def __init__(self, owner: socket.socket) -> None:
+        self._owner = owner
+        self._buffer = b""
+        self._pods: dict[str, Pod] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(owner, selectors.EVENT_READ, self._hear)
+        self._files = raise_file_limit()
+
+    def run(self) -> None:
+        """Serve the owner until its connection breaks; then end everything."""
+        self._wake_on_children()
+        try:
+            while True:
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+                self._reap()
+                for pod in list(self._pods.values()):
+                    self._advance(pod)
+        except (ConnectionError, EOFError):
+            self._end_everything()
+
+    def _wake_on_children(self) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        # Handlers and not SIG_IGN, which pods would inherit. Only the owner decides when a keeper ends: the signal of a
+        # service manager to all processes at once must not take the pods from under running turns.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: None)
+        self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, CHUNK))
+
+    def _patience(self) -> float | None:
+        if any(pod.status is not None for pod in self._pods.values()):
+            return POLL
+        deadlines = [pod.deadline for pod in self._pods.values() if pod.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    # -- the owner -----------------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        data = self._owner.recv(CHUNK)
+        if not data:
+            raise EOFError
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            getattr(self, "_on_" + request.pop("op"))(**request)
+
+    def _tell(self, **message: object) -> None:
+        self._owner.sendall(json.dumps(message).encode() + b"\n")
+
+    def _on_spawn(self, pod: str, session: str, log: str, record: str, **process: Any) -> None:
+        reading, writing = os.pipe()
+        try:
+            pid = self._spawn(pod, session, record, writing, **process)
+            self._pods[pod] = Pod(pod, session, pid, reading, Log(log), record)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            os.close(reading)
+            Path(record).unlink(missing_ok=True)
+            missing = isinstance(error, FileNotFoundError)
+            self._tell(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
+        else:
+            os.set_blocking(reading, False)
+            self._selector.register(reading, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
+            self._tell(op="spawned", pod=pod)
+        finally:
+            os.close(writing)
+
+    def _spawn(
+        self, pod: str, session: str, record: str, output: int, command: list[str], env: dict[str, str], cwd: str
+    ) -> int:
+        keeper, files = os.getpid(), self._files
+
+        def in_child() -> None:
+            if prctl is not None:
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != keeper:
+                    os._exit(1)
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+            # By the child itself, so that there is no moment at which it runs and is not on record.
+            write_record(record, pod, session)
+
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=in_child,  # noqa: PLW1509 - one thread
+        )
+        process.returncode = 0  # it is waited for below, not by this object
+        return process.pid
+
+    def _copy(self, pod: Pod) -> None:
+        pod.copy_output()
+        if pod.silent:
+            self._selector.unregister(pod.output)
+
+    def _on_stop(self, pod: str, grace: float) -> None:
+        found = self._pods.get(pod)
+        if found is None:
+            return  # "gone" is on its way
+        found.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
+        found.deadline = time.monotonic() + grace
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        by_pid = {pod.pid: pod for pod in self._pods.values()}
+        with suppress(ChildProcessError):
+            while pid := ended_child():
+                pod = by_pid.get(pid)
+                if pod is not None:
+                    # What the leader leaves behind ends with it, as in a container. Before it is reaped, since until
+                    # then its pid, which is the group's name, cannot be given to another process.
+                    pod.signal(signal.SIGKILL)
+                _, status = os.waitpid(pid, 0)
+                if pod is not None:
+                    pod.status = status
+
+    def _advance(self, pod: Pod) -> None:
+        if pod.status is None:
+            if pod.deadline is not None and time.monotonic() >= pod.deadline:
+                pod.signal(signal.SIGKILL)
+                pod.deadline = None
+            return
+        if pod.signal(0) or kill_escaped(pod.session, {other.pid for other in self._pods.values()}):
+            return
+        self._forget(pod)
+        self._tell(op="gone", pod=pod.name, status=pod.status)
+
+    def _forget(self, pod: Pod) -> None:
+        if not pod.silent:
+            self._selector.unregister(pod.output)
+        for _ in range(MAX_PIPE // CHUNK):
+            if not pod.copy_output():
+                break
+        os.close(pod.output)
+        pod.log.close()
+        Path(pod.record).unlink(missing_ok=True)
+        del self._pods[pod.name]
+
+    def _end_everything(self) -> None:
+        for pod in self._pods.values():
+            pod.signal(signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                kill_escaped(None, {pod.pid for pod in self._pods.values()})
+                self._reap()
+                ended_child(wait=True)
+        for pod in list(self._pods.values()):
+            self._forget(pod)
+
+
+def ended_child(wait: bool = False) -> int | None:
+    """The pid of a child that ended and is not reaped yet; None when there is none. ChildProcessError: no children."""
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
+    return ended.si_pid if ended else None
+
+
+def kill_escaped(session: str | None, leaders: set[int]) -> bool:
+    """Kill those who left their group before it ended; None: of any session. True while there are some."""
+    found = False
+    for pid in children() - leaders:
+        if session is None or session_of(pid) == session:
+            found = True
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return found
+
+
+def children() -> set[int]:
+    try:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    except FileNotFoundError:
+        return set()
+
+
+def session_of(pid: int) -> str | None:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((entry[11:].decode() for entry in variables if entry.startswith(b"SESSION_ID=")), None)
+
+
+def write_record(path: str, pod: str, session: str) -> None:
+    """Say which process this is, in a file that is there whole or not at all."""
+    record = {"pod": pod, "session": session, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
+    half = Path(path + ".half")
+    half.write_text(json.dumps(record))
+    half.replace(path)
+
+
+def started(pid: int) -> int | None:
+    """When the kernel started this process, in its ticks since boot; None when there is none, or no /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def raise_file_limit() -> tuple[int, int]:
+    """Allow this process two files per pod; returns the limits that pods get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    return soft, hard
+
+
+def main() -> None:
+    if prctl is not None:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    Keeper(socket.socket(fileno=int(sys.argv[1]))).run()
+
+
+if __name__ == "__main__":
+    main()

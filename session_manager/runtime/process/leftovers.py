@@ -1,0 +1,111 @@
+"""Ends what a killed owner left running.
+
+On Linux a pod's process is known by its environment, which names its session and its HOME in our folder; one that
+changed its own is known by the record and the kernel's start time.  A pid alone proves nothing: it may long belong to
+somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.runtime.process.folders import Folders
+from session_manager.runtime.process.keeper import started
+
+END_WITHIN = 10.0
+POLL = 0.02
+CLOCK_SLACK = 2.0  # seconds: ``ps`` tells whole ones
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The keeper's note of a pod: the leader's pid, the kernel's start time (Linux), the clock's (seconds)."""
+
+    pid: int
+    started: int | None
+    at: float
+
+
+def end_leftovers(folders: Folders) -> None:
+    """Kill them, see them gone, and remove their records and temporary files. StartupFailure when one does not end."""
+    deadline = time.monotonic() + END_WITHIN
+    records = list(read_records(folders.run))
+    while kill_leftovers(folders.homes, records):
+        if time.monotonic() > deadline:
+            raise StartupFailure("Processes of a former owner of the data folder do not end; see <data>/run")
+        time.sleep(POLL)
+    for file in folders.run.iterdir():
+        file.unlink(missing_ok=True)
+    folders.clear_tmp()
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Those that can be read; a half-written one is found by its environment."""
+    for file in folder.glob("*.json"):
+        with suppress(ValueError, KeyError, TypeError):
+            record = json.loads(file.read_bytes())
+            yield Record(int(record["pid"]), record["started"], float(record["at"]))
+
+
+def kill_leftovers(homes: Path, records: list[Record]) -> bool:
+    """Kill each leftover once; True when there was one."""
+    if sys.platform != "linux":
+        return sum(map(_kill_by_ps, records)) > 0
+    leaders = {record.pid for record in records if record.started == started(record.pid) is not None}
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path for each is slow
+    return sum(_kill_if_ours(pid, homes, leaders) for pid in pids) > 0
+
+
+def _kill_if_ours(pid: int, homes: Path, leaders: set[int]) -> bool:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # The descriptor is of one process for ever, whoever gets the pid after it.
+        if not (_has_our_environment(pid, homes) or _group_of(pid) in leaders):
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _has_our_environment(pid: int, homes: Path) -> bool:
+    """Empty for a zombie, and unreadable for processes of others."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    session = next((entry[11:] for entry in entries if entry.startswith(b"SESSION_ID=")), None)
+    return session is not None and b"HOME=" + bytes(homes) + b"/" + session in entries
+
+
+def _group_of(pid: int) -> int | None:
+    """None for a zombie."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return None if fields[0] == b"Z" else int(fields[2])
+
+
+def _kill_by_ps(record: Record) -> bool:
+    """Where there is no /proc: kill the record's group if its leader is as old as the record."""
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(record.pid)]
+    shown = subprocess.run(command, capture_output=True, text=True, env={"LC_ALL": "C"}, check=False).stdout
+    state, _, when = shown.strip().partition(" ")
+    if not when or state.startswith("Z"):
+        return False
+    began = time.mktime(time.strptime(when.strip(), "%a %b %d %H:%M:%S %Y"))
+    if abs(began - record.at) > CLOCK_SLACK:
+        return False
+    with suppress(OSError):
+        os.killpg(record.pid, signal.SIGKILL)
+    return True

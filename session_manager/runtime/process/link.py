@@ -1,0 +1,139 @@
+"""The owner's side of the keeper: start one, ask it for pods, hear how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from session_manager.runtime.process import keeper
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """What the keeper needs to start a pod. ``pod`` is the pod's UID."""
+
+    pod: str
+    session: str
+    command: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path
+    log: Path
+    record: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The pod's program could not be run. ``missing``: there is no such file."""
+
+    missing: bool
+    error: str
+
+
+class PodProcess:
+    """One pod. Once ``gone`` is set nothing of it runs; ``status`` is as from waitpid, None when nobody knows it."""
+
+    def __init__(self, uid: str, on_gone: Callable[[], None]) -> None:
+        self.uid = uid
+        self.spawned = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.refusal: Refusal | None = None
+        self.status: int | None = None
+        self._on_gone = on_gone
+
+    def end(self, status: int | None) -> None:
+        self.status = status
+        self.spawned.set()
+        self.gone.set()
+        self._on_gone()
+
+
+class KeeperLink:
+    """One keeper process. When it dies by itself, ``clean_up`` is awaited, and then every pod is gone."""
+
+    def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+        self._clean_up = clean_up
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._pods: dict[str, PodProcess] = {}
+
+    @property
+    def alive(self) -> bool:
+        return self._listening is not None and not self._listening.done()
+
+    async def start(self, lock: int) -> None:
+        """Start the keeper. It holds the lock's descriptor until its last pod is gone."""
+        ours, its = socket.socketpair()
+        with its:
+            command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
+            # Not through asyncio: its child watchers differ between event loops, and nobody needs one here.
+            self._process = subprocess.Popen(  # noqa: ASYNC220
+                command, pass_fds=(its.fileno(), lock), start_new_session=True
+            )
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._listening = asyncio.create_task(self._listen(reader), name="keeper")
+
+    def spawn(self, spawn: Spawn, on_gone: Callable[[], None]) -> PodProcess:
+        """Ask for a pod: its ``spawned`` is set when it runs or was refused."""
+        pod = self._pods[spawn.pod] = PodProcess(spawn.pod, on_gone)
+        self._send(
+            op="spawn",
+            pod=spawn.pod,
+            session=spawn.session,
+            command=spawn.command,
+            env=spawn.env,
+            cwd=str(spawn.cwd),
+            log=str(spawn.log),
+            record=str(spawn.record),
+        )
+        return pod
+
+    def stop(self, pod: PodProcess, grace: float) -> None:
+        """SIGTERM, and after ``grace`` seconds SIGKILL, to the pod's group."""
+        if not pod.gone.is_set():
+            self._send(op="stop", pod=pod.uid, grace=grace)
+
+    async def close(self) -> None:
+        """Hang up; the keeper kills what is left and ends. Returns when it has."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait((self._listening,))
+        if self._writer is not None:
+            self._writer.close()
+            with suppress(OSError):
+                await self._writer.wait_closed()
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait)
+        self._end_pods()
+
+    def _send(self, **message: object) -> None:
+        if self._writer is not None:
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while line := await reader.readline():
+                self._hear(**json.loads(line))
+        # It was killed. Its pods were too, or they are found by their records.
+        await self._clean_up()
+        self._end_pods()
+
+    def _hear(self, op: str, pod: str, status: int | None = None, missing: bool = False, error: str = "") -> None:
+        if op == "spawned":
+            self._pods[pod].spawned.set()
+            return
+        ended = self._pods.pop(pod)
+        if op == "refused":
+            ended.refusal = Refusal(missing, error)
+        ended.end(status)
+
+    def _end_pods(self) -> None:
+        while self._pods:
+            self._pods.popitem()[1].end(None)

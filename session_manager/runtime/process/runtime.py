@@ -1,0 +1,235 @@
+"""Pods as processes of this machine: one process group per awake session, on a loopback port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.session_class import Probe, SessionClass
+from session_manager.runtime.process.environment import agent_environment, pod_environment
+from session_manager.runtime.process.folders import Folders, SessionPaths, remove_folder
+from session_manager.runtime.process.leftovers import end_leftovers
+from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
+from session_manager.runtime.process.lock import take_lock
+from session_manager.runtime.process.output import last_lines, last_words
+from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
+from session_manager.runtime.process.probe import until_ready
+from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
+from session_manager.settings import Settings
+
+PORT_TRIES = 3
+
+
+@dataclass(slots=True)
+class _Pod:
+    """A pod from the moment it is asked for until all of it is gone. ``wanted``: nobody asked for its end."""
+
+    session: str
+    address: Address
+    grace: float
+    process: PodProcess
+    ready: bool = False
+    wanted: bool = True
+
+
+class ProcessRuntime:
+    """The Runtime of one machine. ``agent_env`` goes to every pod; ``patience``: seconds to wait for the lock."""
+
+    def __init__(self, data_dir: Path, agent_env: Mapping[str, str], patience: float = 1.0) -> None:
+        self._folders = Folders(data_dir)
+        self._agent_env = dict(agent_env)
+        self._patience = patience
+        self._lock: int | None = None
+        self._link: KeeperLink | None = None
+        self._linking = asyncio.Lock()
+        self._ports = Ports()
+        self._pods: dict[str, _Pod] = {}
+        self._listeners: list[ExitListener] = []
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ProcessRuntime:
+        return cls(settings.data_dir, agent_environment(settings))
+
+    # -- ownership -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._folders.make()
+        self._lock = await take_lock(self._folders.lock, self._patience)
+        try:
+            await self._end_leftovers()
+            await self._keeper()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self, grace: float | None = None) -> None:
+        pods = list(self._pods.values())
+        await asyncio.gather(*(self._end(pod, pod.grace if grace is None else grace) for pod in pods))
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+            await asyncio.to_thread(self._folders.clear_tmp)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _end_leftovers(self) -> None:
+        await asyncio.to_thread(end_leftovers, self._folders)
+
+    async def _keeper(self) -> KeeperLink:
+        """The keeper that runs; another one when it was killed."""
+        async with self._linking:
+            if self._lock is None:
+                raise PodCannotStart("NotOwner", "another process owns the pods of this data folder")
+            if self._link is None or not self._link.alive:
+                if self._link is not None:
+                    await self._link.close()
+                self._link = KeeperLink(self._end_leftovers)
+                await self._link.start(self._lock)
+            return self._link
+
+    # -- pods ----------------------------------------------------------------------------------------------------------
+
+    def on_exit(self, listener: ExitListener) -> None:
+        self._listeners.append(listener)
+
+    def pods(self) -> dict[str, Address]:
+        return {session: pod.address for session, pod in self._pods.items() if pod.ready and pod.wanted}
+
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+        if not session_class.command:
+            remedy = f"the class {session_class.name} has no command; give it one in the file of SessionClasses"
+            raise PodCannotStart("NoCommand", remedy)
+        before = self._pods.get(session)
+        if before is not None:
+            await self._end(before, before.grace)
+        paths = await asyncio.to_thread(self._folders.prepare, session)
+        for _ in range(PORT_TRIES):
+            address = await self._try_port(session, session_class, paths, on_phase)
+            if address is not None:
+                return address
+            on_phase("another process took the port; trying another port")
+        raise PodCannotStart("PortTaken", "other processes took each port before the pod could listen on it")
+
+    async def _try_port(
+        self, session: str, session_class: SessionClass, paths: SessionPaths, on_phase: PhaseListener
+    ) -> Address | None:
+        """None when somebody else was faster to listen on the port."""
+        keeper = await self._keeper()
+        on_phase("starting the process")
+        pod = self._spawn(keeper, session, session_class, paths)
+        try:
+            await pod.process.spawned.wait()
+            self._check_refusal(pod, session_class)
+            port, probe = pod.address.port, session_class.probe
+            on_phase(f"waiting for GET {probe.path} on port {port}")
+            pod.ready = await self._answers(pod, probe)
+        finally:
+            if not pod.ready:
+                await self._end(pod, pod.grace)
+        if pod.ready:
+            return pod.address
+        if in_use(port):
+            return None
+        raise self._crashed(pod, paths, session_class)
+
+    def _spawn(self, keeper: KeeperLink, session: str, session_class: SessionClass, paths: SessionPaths) -> _Pod:
+        uid = str(uuid.uuid4())
+        address = Address(LOOPBACK, self._ports.take(), uid)
+        env = pod_environment(session, address.port, paths, session_class, self._agent_env)
+        spawn = Spawn(uid, session, session_class.command, env, paths.home, paths.log, paths.record)
+        process = keeper.spawn(spawn, lambda: self._on_gone(pod))
+        pod = self._pods[session] = _Pod(session, address, session_class.grace_period, process)
+        return pod
+
+    async def _answers(self, pod: _Pod, probe: Probe) -> bool:
+        """Whether it got ready; False when it ended. PodCannotStart when it took too long."""
+        probing = asyncio.create_task(until_ready(pod.address.port, probe))
+        ending = asyncio.create_task(pod.process.gone.wait())
+        try:
+            await asyncio.wait((probing, ending), timeout=probe.startup_timeout, return_when=asyncio.FIRST_COMPLETED)
+            if pod.process.gone.is_set():
+                return False
+            if probing.done():
+                return True
+            raise PodCannotStart(
+                "NeverReady",
+                f"GET {probe.path} was not answered with 2xx within {probe.startup_timeout:g} s; listen on the port in "
+                f"PORT, or raise probe.startupTimeoutSeconds; see session-manager logs {pod.session}",
+            )
+        finally:
+            probing.cancel()
+            ending.cancel()
+            await asyncio.wait((probing, ending))
+
+    @staticmethod
+    def _check_refusal(pod: _Pod, session_class: SessionClass) -> None:
+        refusal = pod.process.refusal
+        if refusal is not None:
+            program = Path(session_class.command[0]).name
+            reason = "CommandNotFound" if refusal.missing else "CommandNotRunnable"
+            remedy = f"{program}: {refusal.error}; install it, or mend the command of the class {session_class.name}"
+            raise PodCannotStart(reason, remedy)
+
+    def _crashed(self, pod: _Pod, paths: SessionPaths, session_class: SessionClass) -> PodCannotStart:
+        words = last_words(paths, [*self._agent_env.values(), *session_class.env.values()])
+        said = f"last output: {words}" if words else "it printed nothing"
+        remedy = f"{describe(pod.process.status)}; {said}; see session-manager logs {pod.session}"
+        return PodCannotStart("CrashedAtStart", remedy)
+
+    async def stop_pod(self, session: str, uid: str, grace: float) -> None:
+        pod = self._pods.get(session)
+        if pod is not None and pod.address.uid == uid:
+            await self._end(pod, grace)
+            await asyncio.to_thread(remove_folder, self._folders.of(session).tmp)
+
+    async def _end(self, pod: _Pod, grace: float) -> None:
+        pod.wanted = False
+        if self._link is not None:
+            self._link.stop(pod.process, grace)
+        await pod.process.gone.wait()
+
+    def _on_gone(self, pod: _Pod) -> None:
+        self._ports.give_back(pod.address.port)
+        if self._pods.get(pod.session) is pod:
+            del self._pods[pod.session]
+        if pod.ready and pod.wanted:
+            exit_ = PodExit(pod.session, pod.address.uid, describe(pod.process.status))
+            for listener in self._listeners:
+                listener(exit_)
+
+    # -- what is kept --------------------------------------------------------------------------------------------------
+
+    async def forget(self, session: str, *, files: bool) -> None:
+        self._folders.of(session)
+        pod = self._pods.get(session)
+        if pod is not None:
+            await self._end(pod, 0.0)
+        if files:
+            await asyncio.to_thread(self._folders.remove, session)
+
+    async def gone(self, session: str) -> bool:
+        paths = self._folders.of(session)
+        return not any(path.exists() for path in (paths.record, paths.home, paths.log, paths.older_log))
+
+    async def logs(self, session: str, tail: int) -> str:
+        return "\n".join(await asyncio.to_thread(last_lines, self._folders.of(session), tail))
+
+
+def describe(status: int | None) -> str:
+    """How a process ended, in words; ``status`` as from waitpid."""
+    if status is None:
+        return "its end was not seen"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"
