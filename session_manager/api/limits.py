@@ -13,14 +13,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from limits import RateLimitItem, parse
-from limits.aio.strategies import FixedWindowRateLimiter
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
-from session_manager.activity.limits_storage import LinkStorage
+from session_manager.activity.limits_storage import LinkLimiter
 from session_manager.activity.link import Link
 from session_manager.api.identity import Actor
 from session_manager.domain.errors import ActivityUnavailable, RateLimited, StartupFailure
@@ -105,15 +104,12 @@ class ChatLimit:
 
     def __init__(self, settings: Settings, link: Link) -> None:
         self._item = parse_limit("rate_limit_chat", settings.rate_limit_chat)
-        self._storage = LinkStorage(link)
-        self._strategy = FixedWindowRateLimiter(self._storage)
+        self._limiter = LinkLimiter(link)
 
     async def check(self, actor: Actor, session: str) -> None:
         """RateLimited over the limit, ActivityUnavailable without Redis."""
         if self._item is None:
             return
-        key = actor.limit_key(session)
-        if await self._strategy.hit(self._item, key, "chat"):
-            return
-        stats = await self._strategy.get_window_stats(self._item, key, "chat")
-        raise RateLimited(retry_after=max(1, round(stats.reset_time - time.time())))
+        hit = await self._limiter.take(self._item, actor.limit_key(session), "chat")
+        if not hit.allowed:
+            raise RateLimited(retry_after=max(1, round(hit.reset_after)))
