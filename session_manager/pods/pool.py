@@ -1,8 +1,8 @@
 """Open connections to pods, kept for the next turn.
 
-By the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time, so one idle connection
-each is enough.  It is kept for less time than any common server keeps its side (Node.js and uvicorn: 5 s): a message sent
-into a connection that the pod is just closing would count as perhaps delivered.
+By the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time, so one idle
+connection each is enough.  It is kept for less time than any common server keeps its side (Node.js and uvicorn: 5 s): a
+message sent into a connection that the pod is just closing would count as perhaps delivered.
 """
 
 from __future__ import annotations

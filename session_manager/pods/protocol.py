@@ -23,7 +23,7 @@ class TurnRequest:
 
 @dataclass(frozen=True, slots=True)
 class TurnReply:
-    """``response``: a JSON object as text, unchanged from the pod or ``{"reply": …}``. ``events``: (kind, JSON text)."""
+    """``response``: a JSON object as text, the pod's own or ``{"reply": …}``. ``events``: (kind, JSON text)."""
 
     response: str
     events: list[tuple[str, str]] = field(default_factory=list)

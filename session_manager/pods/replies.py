@@ -1,8 +1,8 @@
 """What a pod said, as JSON text that every database, parser and event stream takes.
 
-A JSON object stays what it is; anything else becomes ``{"reply": …}``.  Lone surrogates and bytes that are no UTF-8 become U+FFFD,
-``NaN`` and ``Infinity`` become null.  Line breaks between tokens become spaces, so that the text fits on one line of a
-stream.
+A JSON object stays what it is; anything else becomes ``{"reply": …}``.  Lone surrogates and bytes that are no UTF-8
+become U+FFFD, ``NaN`` and ``Infinity`` become null.  Line breaks between tokens become spaces, so that the text fits on
+one line of a stream.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 It stands between the owner and its pods, because it can promise what the owner cannot.  Its connection to the owner
 breaks when the owner dies, however that happens, and then it ends every pod.  It holds the owner's lock on the data
 folder until they are gone.  It has one thread, so forking is safe, and little memory, so forking is fast.  Orphans of a
-pod become its own children, so that it sees them end.  If the keeper itself is killed, the kernel kills the pods (Linux),
-and the owner, or the next one, finds the rest.
+pod become its own children, so that it sees them end.  If the keeper itself is killed, the kernel kills the pods
+(Linux), and the owner, or the next one, finds the rest.
 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
