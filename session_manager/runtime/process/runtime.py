@@ -20,7 +20,7 @@ from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.process.output import last_lines, last_words
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
-from session_manager.runtime.process.probe import until_ready
+from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
 from session_manager.settings import Settings
 
@@ -151,7 +151,7 @@ class ProcessRuntime:
 
     async def _answers(self, pod: _Pod, probe: Probe) -> bool:
         """Whether it got ready; False when it ended. PodCannotStart when it took too long."""
-        probing = asyncio.create_task(until_ready(pod.address.port, probe))
+        probing = asyncio.create_task(until_ready(LOOPBACK, pod.address.port, probe))
         ending = asyncio.create_task(pod.process.gone.wait())
         try:
             await asyncio.wait((probing, ending), timeout=probe.startup_timeout, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Is the pod ready? Its probe path, asked over loopback."""
+"""Is the pod ready? Its probe path, asked directly."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 from contextlib import suppress
 
 from session_manager.domain.session_class import Probe
-from session_manager.runtime.process.ports import LOOPBACK
 
 QUICKEST = 0.005  # seconds between two knocks at a port on which nothing listens yet
 
 
-async def until_ready(port: int, probe: Probe) -> None:
+async def until_ready(ip: str, port: int, probe: Probe) -> None:
     """Return when the probe was answered with 2xx. The caller owns the time limit."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -19,7 +18,7 @@ async def until_ready(port: int, probe: Probe) -> None:
         heard = False
         with suppress(OSError, TimeoutError, ValueError):
             async with asyncio.timeout(probe.timeout):
-                heard, ready = await _ask(port, probe.path)
+                heard, ready = await _ask(ip, port, probe.path)
                 if ready:
                     return
         # A refused connection costs next to nothing: knock more often while little time has passed, so that waiting
@@ -28,12 +27,17 @@ async def until_ready(port: int, probe: Probe) -> None:
         await asyncio.sleep(probe.interval if heard else min(probe.interval, max(QUICKEST, patience)))
 
 
-async def _ask(port: int, path: str) -> tuple[bool, bool]:
+async def _ask(ip: str, port: int, path: str) -> tuple[bool, bool]:
     """Whether something answered, and whether it said 2xx."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=4096)
+    reader, writer = await asyncio.open_connection(ip, port, limit=4096)
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {_literal(ip)}:{port}\r\nConnection: close\r\n\r\n".encode())
         version, _, rest = (await reader.readline()).partition(b" ")
         return True, version.startswith(b"HTTP/1.") and rest[:1] == b"2"
     finally:
         writer.transport.abort()
+
+
+def _literal(ip: str) -> str:
+    """As it stands in a URL."""
+    return f"[{ip}]" if ":" in ip else ip
