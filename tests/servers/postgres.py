@@ -20,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 PASSWORD = "correct-horse"
 START_WITHIN = 60.0  # seconds
@@ -101,21 +102,32 @@ class PostgresServer:
 
     def stop(self) -> None:
         """A fast shutdown: connections are cut, data is written."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
+        if self._process is not None:
+            family = psutil.Process(self._process.pid)
+            for process in (family, *family.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    process.wait(STOP_WITHIN)
+            self._process.wait(STOP_WITHIN)
+            self._process = None
+
+    def discard(self) -> None:
+        """An immediate shutdown, for data that nobody needs any more."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(number)
         try:
             self._process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(STOP_WITHIN)
-            self._process = None
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
@@ -144,7 +156,7 @@ def postgres_server(*options: str) -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop()
+            server.discard()
 
 
 def find_programs() -> Path:

@@ -22,7 +22,7 @@ END $$
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server, shared(server.pid):
+    with postgres_server("deadlock_timeout=50ms") as server, shared(server.pid):
         yield server
 
 

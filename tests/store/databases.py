@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from session_manager.domain.message import NewMessage, Outcome
+from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import NewSession
@@ -38,6 +39,7 @@ class SqliteDatabase:
         return SqliteStore(self.path, patience, workers=self.workers, migrations=migrations)
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        self.path.parent.mkdir(exist_ok=True)
         connection = sqlite3.connect(self.path, isolation_level=None)
         try:
             return connection.execute(sql).fetchall()
@@ -100,7 +102,7 @@ async def say(store: SqlStore, session: str, text: str = "hello") -> str:
     return (await store.accept(new_message(session, text))).message.id
 
 
-async def pass_time(store: SqlStore) -> int:
+async def pass_time(store: SqlStore) -> Micros:
     """Wait until the database's clock has moved on by a microsecond."""
     before = await store.now()
     while (now := await store.now()) <= before:

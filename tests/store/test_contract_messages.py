@@ -117,7 +117,8 @@ async def test_record_is_the_one_result(store: SqlStore) -> None:
     recorded = await store.get_message(session, message)
     assert (recorded.status, recorded.response, recorded.error) == (MessageStatus.PROCESSED, DONE.response, None)
     touched = await store.get_session(session)
-    assert touched.last_activity == recorded.finished_at > before.last_activity
+    assert touched.last_activity == recorded.finished_at
+    assert touched.last_activity > before.last_activity
     assert touched.expires_at - touched.last_activity == before.expires_at - before.last_activity
     await pass_time(store)
     for attempt in (1, 2, None):

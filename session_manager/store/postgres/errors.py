@@ -30,7 +30,7 @@ _REFUSED = {
     asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
     asyncpg.InvalidCatalogNameError: "The database that SESSION_DB_URI names does not exist",
     asyncpg.InsufficientPrivilegeError: "The user of SESSION_DB_URI may not create or use the tables",
-    asyncpg.ClientConfigurationError: "SESSION_DB_URI is not a valid PostgreSQL address",
+    ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
     ssl.SSLError: "The TLS connection to PostgreSQL failed: check sslmode and the certificates",
 }
 

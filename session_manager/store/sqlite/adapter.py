@@ -63,7 +63,7 @@ class SqliteStore(SqlStore):
             prepare_file(self._path)
         writing = self._open()
         try:
-            make_durable(writing)
+            make_durable(writing, self._patience)
         except BaseException:
             writing.close()
             raise

@@ -32,9 +32,17 @@ def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
         connection.commit()
     except sqlite3.Error as error:
         logger.error("The database refused a commit", extra={"event": "store.commit_failed", "reason": str(error)})
-        connection.rollback()
+        _abandon(connection)
         return [(None, StoreUnavailable())] * len(calls)
     return results
+
+
+def _abandon(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except sqlite3.Error as error:
+        # SQLite has then rolled back by itself, or the next BEGIN fails and says so to the next callers.
+        logger.error("A rollback failed", extra={"event": "store.rollback_failed", "reason": str(error)})
 
 
 def _run_guarded(connection: Connection, call: Call) -> Result:

@@ -19,6 +19,8 @@ Clock = Callable[[], int]
 
 _IDS = re.compile(r"ids\((\$\d+)\)")
 _CACHED_STATEMENTS = 256
+_SHORTEST_PAUSE = 0.0005  # seconds between looks at a lock that another process holds; they grow with the wait
+_LONGEST_PAUSE = 0.02
 # Errors of one statement. Every other code (locked, disk full, I/O, corrupt) says that the database is in trouble.
 _OWN_FAULT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 
@@ -33,10 +35,11 @@ class Connection:
 
     def __init__(self, path: str, patience: float, clock: Clock = wall_clock, *, read_only: bool = False) -> None:
         self.clock = clock
+        self._patience = patience
         self._sql: dict[str, str] = {}
         self.raw = sqlite3.connect(
             path,
-            timeout=patience,
+            timeout=patience if read_only else 0,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_CACHED_STATEMENTS,
@@ -63,8 +66,22 @@ class Connection:
         return text
 
     def begin(self) -> None:
-        """Take the write lock. sqlite3.OperationalError when another process holds it for longer than the patience."""
-        self.raw.execute("BEGIN IMMEDIATE")
+        """Take the write lock. sqlite3.OperationalError when another process holds it for longer than the patience.
+
+        SQLite's own waiting looks every 100 ms in the end, and a busy neighbour's pauses are shorter than that: it
+        would win nearly every time.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                self.raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                waited = time.monotonic() - started
+                if waited >= self._patience or not is_busy(error):
+                    raise
+                time.sleep(min(_SHORTEST_PAUSE + waited / 20, _LONGEST_PAUSE, self._patience))
+            else:
+                return
 
     def begin_read(self) -> None:
         """Fix the snapshot that the following reads share."""
@@ -92,10 +109,19 @@ class Connection:
         self.raw.close()
 
 
-def is_own_fault(error: Exception) -> bool:
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process held a lock for longer than the patience."""
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_own_fault(error: sqlite3.Error) -> bool:
     """Whether this is about the statement and its values, so that others in the transaction may go on."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF in _OWN_FAULT
+    return _primary_code(error) in _OWN_FAULT
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """The result code without the details that SQLite adds; errors of the Python module itself have none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 def translated(error: Exception) -> Exception:

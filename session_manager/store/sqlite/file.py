@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
-from session_manager.store.sqlite.connection import Connection
+from session_manager.store.sqlite.connection import Connection, is_busy
 
 MEMORY = ":memory:"
 
+_BUSY_PAUSE = 0.01
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables and RETURNING
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.gcsfuse", "fuse.s3fs", "fuse.sshfs", "fuse.rclone"}
 _CHECKPOINT_PAGES = 4000  # 16 MB of WAL: a quarter of the checkpoints, each of which costs two more fsyncs
@@ -50,14 +52,28 @@ def _mounts() -> str:
         return ""
 
 
-def make_durable(connection: Connection) -> None:
-    """WAL with an fsync at every commit. For a connection that writes."""
+def make_durable(connection: Connection, patience: float) -> None:
+    """WAL with an fsync at every commit, for a connection that writes. Blocks for at most ``patience`` seconds.
+
+    SQLite does not wait by itself when two processes switch a new file to WAL at once.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _make_durable(connection)
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE)
+
+
+def _make_durable(connection: Connection) -> None:
     try:
         mode = connection.raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         connection.raw.execute("PRAGMA synchronous = FULL")
         connection.raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+        if is_busy(error):
             raise StoreUnavailable from error
         raise StartupFailure(f"The database file cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:

@@ -27,14 +27,11 @@ class Reader(Protocol):
 
 def read_snapshot(connection: Connection, transaction: Transaction[T]) -> T:
     """Run all statements of the transaction on the same state of the database."""
+    connection.begin_read()
     try:
-        connection.begin_read()
-        try:
-            return connection.run(transaction)
-        finally:
-            connection.rollback()
-    except Exception as error:
-        raise translated(error) from error
+        return connection.run(transaction)
+    finally:
+        connection.rollback()
 
 
 class ThreadReader:
@@ -52,11 +49,18 @@ class ThreadReader:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, transaction)
 
     def _run(self, transaction: Transaction[T]) -> T:
+        try:
+            return read_snapshot(self._connection(), transaction)
+        except Exception as error:
+            raise translated(error) from error
+
+    def _connection(self) -> Connection:
+        """This thread's own."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()
             self._open.append(connection)
-        return read_snapshot(connection, transaction)
+        return connection
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None

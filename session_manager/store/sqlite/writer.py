@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.sqlite.batch import Call, Result, run_batch
-from session_manager.store.sqlite.connection import Connection
+from session_manager.store.sqlite.connection import Connection, is_busy
 from session_manager.store.transactions.base import Transaction
 
 logger = logging.getLogger(__name__)
@@ -142,15 +142,15 @@ class ThreadWriter:
             self._begin_failed(error)
             return
         batch = self._take(MAX_BATCH)
-        if not batch:
+        if batch:
+            self._hand_back(batch, run_batch(connection, [waiting.call for waiting in batch]))
+        else:
             connection.rollback()
-            return
-        self._hand_back(batch, run_batch(connection, [waiting.call for waiting in batch]))
 
     def _begin_failed(self, error: sqlite3.Error) -> None:
         """Locked: those who still have patience go on waiting. Anything else will not get better by waiting."""
         logger.error("The database cannot be written", extra={"event": "store.begin_failed", "reason": str(error)})
-        if self._closing or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        if self._closing or not is_busy(error):
             batch = self._take(len(self._queue))
             self._hand_back(batch, [(None, StoreUnavailable())] * len(batch))
 
