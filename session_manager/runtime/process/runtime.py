@@ -13,6 +13,7 @@ from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe, SessionClass
+from session_manager.runtime.probe import until_ready
 from session_manager.runtime.process.environment import agent_environment, pod_environment
 from session_manager.runtime.process.folders import Folders, SessionPaths, remove_folder
 from session_manager.runtime.process.leftovers import end_leftovers
@@ -20,7 +21,6 @@ from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.process.output import last_lines, last_words
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
-from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
 from session_manager.settings import Settings
 
