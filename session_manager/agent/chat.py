@@ -77,14 +77,12 @@ class _Answer:
 
     def reply(self, reply: dict[str, object]) -> None:
         if self._streams:
-            self._connection.send_event("reply", reply)
-            self._connection.end_stream()
+            self._connection.send_event("reply", reply, last=True)
         else:
             self._connection.answer(200, reply, self._keep_alive)
 
     def failure(self, error: str) -> None:
         if self._streams:
-            self._connection.send_event("error", {"error": error})
-            self._connection.end_stream()
+            self._connection.send_event("error", {"error": error}, last=True)
         else:
             self._connection.answer(500, {"error": error}, self._keep_alive)

@@ -112,12 +112,9 @@ class Connection:
         """Begin a chunked answer of server-sent events."""
         self._send((_status_line(200) + _STREAM).encode())
 
-    def send_event(self, event: str, value: object) -> None:
+    def send_event(self, event: str, value: object, last: bool = False) -> None:
         data = f"event: {event}\ndata: {json.dumps(value)}\n\n".encode()
-        self._send(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def end_stream(self) -> None:
-        self._send(b"0\r\n\r\n")
+        self._send(b"%x\r\n%b\r\n%b" % (len(data), data, b"0\r\n\r\n" if last else b""))
 
     def _receive(self, size: int) -> bytes:
         try:

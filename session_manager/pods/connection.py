@@ -25,13 +25,17 @@ _KEPT_SIZES = frozenset(map(len, _KEPT))
 
 
 class PodConnection(asyncio.Protocol):
-    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``reusable``."""
+    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``reusable``.
+
+    ``framed``: the answer said itself where it ends. One that ends with the connection may have been cut short.
+    """
 
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.body = bytearray()
         self.streams = False
+        self.framed = False
         self.idle_since = 0.0
         self._loop = asyncio.get_running_loop()
         self._parser = HttpResponseParser(self)
@@ -41,11 +45,11 @@ class PodConnection(asyncio.Protocol):
         self._chunks: deque[bytes] = deque()
         self._unread = 0
         self._throttled = False
-        self._head_size = 0
+        self._idle_talk = 0  # bytes since the last one of a body: headers, trailers, the framing of chunks
         self._head_done = True
         self._done = True
         self._until_close = False
-        self._last = False
+        self._last = False  # nothing can be sent after this exchange
         self._failure: PodFailure | None = None
 
     # -- for the client ------------------------------------------------------------------------------------------------
@@ -55,8 +59,8 @@ class PodConnection(asyncio.Protocol):
         self.headers = {}
         self.body = bytearray()
         self.streams = False
-        self._head_size = 0
-        self._head_done = self._done = self._until_close = False
+        self._idle_talk = 0
+        self._head_done = self._done = self._until_close = self.framed = False
         if self._transport is not None:
             self._transport.write(request)
 
@@ -118,13 +122,12 @@ class PodConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._failure is not None:
             return
-        if not self._head_done:
-            self._head_size += len(data)
+        self._idle_talk += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail(PodRejected("the pod's answer is not HTTP"))
-        if self._head_size > MAX_HEAD and not self._head_done:
+        if self._idle_talk > MAX_HEAD:
             self._fail(PodRejected("the pod's answer has too many headers"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,11 +147,17 @@ class PodConnection(asyncio.Protocol):
 
     # -- httptools -----------------------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._done:  # an answer to nothing: the next one could be taken for another message's
+            self._last = True
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) in _KEPT_SIZES and (name := name.lower()) in _KEPT:
+        if len(name) in _KEPT_SIZES and (name := name.lower()) in _KEPT and not self._head_done:
             self.headers[name] = value
 
     def on_headers_complete(self) -> None:
+        if self._done:
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
             return
@@ -160,6 +169,9 @@ class PodConnection(asyncio.Protocol):
             self._wake()
 
     def on_body(self, body: bytes) -> None:
+        self._idle_talk = 0
+        if self._done:
+            return
         if self.streams:
             self._chunks.append(body)
             self._unread += len(body)
@@ -174,6 +186,6 @@ class PodConnection(asyncio.Protocol):
         if self.status < 200:  # an interim answer; the real one follows
             self.headers = {}
             return
-        self._done = self._failure is None
+        self._done = self.framed = self._failure is None
         self._last = self._last or not self._parser.should_keep_alive()
         self._wake()

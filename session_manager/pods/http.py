@@ -6,17 +6,18 @@ import asyncio
 
 import orjson
 
-from session_manager.domain.errors import PodRejected
+from session_manager.domain.errors import PodDied, PodFailure, PodRejected
 from session_manager.domain.session_class import SessionClass
 from session_manager.pods.connection import MAX_REPLY, PodConnection
 from session_manager.pods.events import EventParser
 from session_manager.pods.pool import PodPool
 from session_manager.pods.protocol import DeltaListener, TurnReply, TurnRequest
 from session_manager.pods.refusals import check_answer, excerpt
-from session_manager.pods.replies import delta_text, reply_text, text_reply
+from session_manager.pods.replies import delta_text, json_text, reply_text, text_reply
 from session_manager.runtime.protocol import Address
 
 LINGER = 5.0  # seconds that a pod gets to end its stream after its reply
+_CUT_SHORT = "the pod ended its answer by closing the connection, and what came is not complete"
 
 _HEAD = (
     "POST /chat HTTP/1.1\r\nHost: %s\r\nUser-Agent: session-manager\r\nContent-Type: application/json\r\n"
@@ -48,6 +49,8 @@ class HttpPodClient:
                 return TurnReply(await _follow(connection, on_delta))
             body = bytes(connection.body)
             check_answer(connection.status, connection.headers, body)
+            if not connection.framed and json_text(body)[0] is None:
+                raise PodDied(_CUT_SHORT)
             return TurnReply(reply_text(body))
         finally:
             # After a failure, or when the caller gives up, this closes it: the pod sees that nobody waits any more.
@@ -81,6 +84,8 @@ async def _follow(connection: PodConnection, on_delta: DeltaListener) -> str:
     last = parser.end()
     if last is not None:
         await stream.take(*last)
+    if stream.reply is None and not connection.framed:
+        raise PodDied(_CUT_SHORT)
     return stream.reply or text_reply("".join(stream.words))
 
 
@@ -90,7 +95,7 @@ async def _linger(connection: PodConnection) -> None:
         async with asyncio.timeout(LINGER):
             while await connection.chunk() is not None:
                 pass
-    except (TimeoutError, PodRejected):
+    except (TimeoutError, PodFailure):
         pass
 
 

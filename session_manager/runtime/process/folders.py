@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -95,5 +96,19 @@ class Folders:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder that a pod may have filled: links are removed, not followed; folders may be read-only."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except PermissionError:
+            _make_writable(folder)
+            shutil.rmtree(folder)
+
+
+def _make_writable(folder: Path) -> None:
+    folder.chmod(0o700)
+    for path, names, _ in os.walk(folder):
+        for child in (Path(path, name) for name in names):
+            if not child.is_symlink():
+                child.chmod(0o700)

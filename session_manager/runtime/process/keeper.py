@@ -9,7 +9,7 @@ pod become its own children, so that it sees them end.  If the keeper itself is 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
 * from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
-* to the owner: ``spawned`` {pod}, ``refused`` {pod, missing, error}, ``gone`` {pod, status} (as from waitpid)
+* to the owner: ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status (as from waitpid), printed}
 """
 
 from __future__ import annotations
@@ -44,26 +44,18 @@ class Log:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._open()
-
-    def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._size = os.fstat(self._file).st_size
 
     def write(self, data: bytes) -> None:
-        # A full disk loses output; it does not stop pods.
+        # Opened each time: no descriptor per pod, and a file that somebody removed is there again. A full disk loses
+        # output; it does not stop pods.
         with suppress(OSError):
-            if self._size + len(data) > MAX_LOG:
-                self._rotate()
-            self._size += os.write(self._file, data)
-
-    def _rotate(self) -> None:
-        self._path.replace(self._path.with_suffix(".log.1"))
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        os.close(self._file)
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(file, data)
+                if os.fstat(file).st_size > MAX_LOG:
+                    self._path.replace(self._path.with_suffix(".log.1"))
+            finally:
+                os.close(file)
 
 
 class Pod:
@@ -78,6 +70,7 @@ class Pod:
         self.record = record
         self.status: int | None = None
         self.deadline: float | None = None
+        self.printed = False
         self.silent = False  # it closed its output
 
     def signal(self, number: int) -> bool:
@@ -96,9 +89,12 @@ class Pod:
             data = os.read(self.output, CHUNK)
         except BlockingIOError:
             return False
+        if not data:
+            self.silent = True
+            return False
+        self.printed = True
         self.log.write(data)
-        self.silent = not data
-        return not self.silent
+        return True
 
 
 class Keeper:
@@ -156,18 +152,18 @@ class Keeper:
 
     def _on_spawn(self, pod: str, session: str, log: str, record: str, **process: Any) -> None:
         reading, writing = os.pipe()
+        os.set_blocking(reading, False)
         try:
             pid = self._spawn(pod, session, record, writing, **process)
-            self._pods[pod] = Pod(pod, session, pid, reading, Log(log), record)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.close(reading)
             Path(record).unlink(missing_ok=True)
             missing = isinstance(error, FileNotFoundError)
             self._tell(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
         else:
-            os.set_blocking(reading, False)
+            self._pods[pod] = Pod(pod, session, pid, reading, Log(log), record)
             self._selector.register(reading, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
-            self._tell(op="spawned", pod=pod)
+            self._tell(op="spawned", pod=pod, pid=pid)
         finally:
             os.close(writing)
 
@@ -234,7 +230,7 @@ class Keeper:
         if pod.signal(0) or kill_escaped(pod.session, {other.pid for other in self._pods.values()}):
             return
         self._forget(pod)
-        self._tell(op="gone", pod=pod.name, status=pod.status)
+        self._tell(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
 
     def _forget(self, pod: Pod) -> None:
         if not pod.silent:
@@ -243,7 +239,6 @@ class Keeper:
             if not pod.copy_output():
                 break
         os.close(pod.output)
-        pod.log.close()
         Path(pod.record).unlink(missing_ok=True)
         del self._pods[pod.name]
 
@@ -308,7 +303,7 @@ def started(pid: int) -> int | None:
 
 
 def raise_file_limit() -> tuple[int, int]:
-    """Allow this process two files per pod; returns the limits that pods get."""
+    """Allow this process a file for each pod; returns the limits that pods get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import keeper
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,19 @@ class Refusal:
 
 
 class PodProcess:
-    """One pod. Once ``gone`` is set nothing of it runs; ``status`` is as from waitpid, None when nobody knows it."""
+    """One pod. Once ``gone`` is set nothing of it runs.
+
+    ``status``: as from waitpid, None when nobody saw its end; ``printed``: whether it printed anything.
+    """
 
     def __init__(self, uid: str, on_gone: Callable[[], None]) -> None:
         self.uid = uid
         self.spawned = asyncio.Event()
         self.gone = asyncio.Event()
+        self.pid = 0
         self.refusal: Refusal | None = None
         self.status: int | None = None
+        self.printed = False
         self._on_gone = on_gone
 
     def end(self, status: int | None) -> None:
@@ -75,7 +84,7 @@ class KeeperLink:
             command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
             # Not through asyncio: its child watchers differ between event loops, and nobody needs one here.
             self._process = subprocess.Popen(  # noqa: ASYNC220
-                command, pass_fds=(its.fileno(), lock), start_new_session=True
+                command, stdin=subprocess.DEVNULL, pass_fds=(its.fileno(), lock), start_new_session=True
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._listening = asyncio.create_task(self._listen(reader), name="keeper")
@@ -120,19 +129,30 @@ class KeeperLink:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with suppress(OSError):
             while line := await reader.readline():
-                self._hear(**json.loads(line))
-        # It was killed. Its pods were too, or they are found by their records.
-        await self._clean_up()
-        self._end_pods()
+                message = json.loads(line)
+                getattr(self, "_on_" + message.pop("op"))(**message)
+        # It was killed. So were its pods, or they are found now.
+        log.error("the keeper of the pods was killed", extra={"event": "keeper.lost"})
+        try:
+            await self._clean_up()
+        except StartupFailure as error:
+            log.error(error.detail, extra={"event": "keeper.leftovers"})
+        finally:
+            self._end_pods()
 
-    def _hear(self, op: str, pod: str, status: int | None = None, missing: bool = False, error: str = "") -> None:
-        if op == "spawned":
-            self._pods[pod].spawned.set()
-            return
-        ended = self._pods.pop(pod)
-        if op == "refused":
-            ended.refusal = Refusal(missing, error)
-        ended.end(status)
+    def _on_spawned(self, pod: str, pid: int) -> None:
+        self._pods[pod].pid = pid
+        self._pods[pod].spawned.set()
+
+    def _on_refused(self, pod: str, missing: bool, error: str) -> None:
+        refused = self._pods.pop(pod)
+        refused.refusal = Refusal(missing, error)
+        refused.end(None)
+
+    def _on_gone(self, pod: str, status: int, printed: bool) -> None:
+        gone = self._pods.pop(pod)
+        gone.printed = printed
+        gone.end(status)
 
     def _end_pods(self) -> None:
         while self._pods:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -20,7 +19,8 @@ def last_lines(paths: SessionPaths, count: int) -> list[str]:
     for file in (paths.older_log, paths.log):
         with suppress(FileNotFoundError):
             text += file.read_bytes()
-    return list(deque(text.decode("utf-8", "replace").splitlines(), maxlen=max(count, 0)))
+    lines = text.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return lines[-count:] if text and count > 0 else []
 
 
 def last_words(paths: SessionPaths, secrets: Iterable[str]) -> str:

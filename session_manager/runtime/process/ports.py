@@ -37,4 +37,6 @@ def in_use(port: int) -> bool:
             trial.bind((LOOPBACK, port))
         except OSError:
             return True
-    return False
+    with socket.socket() as trial:  # where a port may be bound once for all addresses and once for this one
+        trial.settimeout(0.1)
+        return trial.connect_ex((LOOPBACK, port)) == 0

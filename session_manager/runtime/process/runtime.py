@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
-from session_manager.domain.session_class import Probe, SessionClass
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.process.environment import agent_environment, pod_environment
+from session_manager.runtime.process.failures import crashed, how_it_ended, never_ready, no_command, not_runnable
 from session_manager.runtime.process.folders import Folders, SessionPaths, remove_folder
 from session_manager.runtime.process.leftovers import end_leftovers
 from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
+from session_manager.runtime.process.listeners import pod_listens
 from session_manager.runtime.process.lock import take_lock
-from session_manager.runtime.process.output import last_lines, last_words
+from session_manager.runtime.process.output import last_lines
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
 from session_manager.settings import Settings
 
 PORT_TRIES = 3
+SETTLE = 1.0  # seconds
 
 
 @dataclass(slots=True)
@@ -70,15 +72,15 @@ class ProcessRuntime:
             raise
 
     async def close(self, grace: float | None = None) -> None:
+        lock, self._lock = self._lock, None  # from here on no pod is started
         pods = list(self._pods.values())
         await asyncio.gather(*(self._end(pod, pod.grace if grace is None else grace) for pod in pods))
         link, self._link = self._link, None
         if link is not None:
             await link.close()
             await asyncio.to_thread(self._folders.clear_tmp)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if lock is not None:
+            os.close(lock)
 
     async def _end_leftovers(self) -> None:
         await asyncio.to_thread(end_leftovers, self._folders)
@@ -105,8 +107,7 @@ class ProcessRuntime:
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
         if not session_class.command:
-            remedy = f"the class {session_class.name} has no command; give it one in the file of SessionClasses"
-            raise PodCannotStart("NoCommand", remedy)
+            raise no_command(session_class)
         before = self._pods.get(session)
         if before is not None:
             await self._end(before, before.grace)
@@ -127,18 +128,18 @@ class ProcessRuntime:
         pod = self._spawn(keeper, session, session_class, paths)
         try:
             await pod.process.spawned.wait()
-            self._check_refusal(pod, session_class)
-            port, probe = pod.address.port, session_class.probe
-            on_phase(f"waiting for GET {probe.path} on port {port}")
-            pod.ready = await self._answers(pod, probe)
+            if pod.process.refusal is not None:
+                raise not_runnable(pod.process.refusal, session_class)
+            on_phase(f"waiting for GET {session_class.probe.path} on port {pod.address.port}")
+            pod.ready = await self._answers(pod, session_class) and await self._answers_itself(pod)
         finally:
             if not pod.ready:
                 await self._end(pod, pod.grace)
         if pod.ready:
             return pod.address
-        if in_use(port):
+        if in_use(pod.address.port):
             return None
-        raise self._crashed(pod, paths, session_class)
+        raise crashed(session, pod.process, paths, [*self._agent_env.values(), *session_class.env.values()])
 
     def _spawn(self, keeper: KeeperLink, session: str, session_class: SessionClass, paths: SessionPaths) -> _Pod:
         uid = str(uuid.uuid4())
@@ -149,40 +150,40 @@ class ProcessRuntime:
         pod = self._pods[session] = _Pod(session, address, session_class.grace_period, process)
         return pod
 
-    async def _answers(self, pod: _Pod, probe: Probe) -> bool:
-        """Whether it got ready; False when it ended. PodCannotStart when it took too long."""
-        probing = asyncio.create_task(until_ready(LOOPBACK, pod.address.port, probe))
+    async def _answers(self, pod: _Pod, session_class: SessionClass) -> bool:
+        """Whether its probe was answered; False when it ended. PodCannotStart when it took too long."""
+        probe = session_class.probe
+        last_try = "nothing was tried"
+
+        def on_try(words: str) -> None:
+            nonlocal last_try
+            last_try = words
+
+        probing = asyncio.create_task(until_ready(LOOPBACK, pod.address.port, probe, on_try))
         ending = asyncio.create_task(pod.process.gone.wait())
         try:
             await asyncio.wait((probing, ending), timeout=probe.startup_timeout, return_when=asyncio.FIRST_COMPLETED)
-            if pod.process.gone.is_set():
-                return False
-            if probing.done():
-                return True
-            raise PodCannotStart(
-                "NeverReady",
-                f"GET {probe.path} was not answered with 2xx within {probe.startup_timeout:g} s; listen on the port in "
-                f"PORT, or raise probe.startupTimeoutSeconds; see session-manager logs {pod.session}",
-            )
+            if not (probing.done() or ending.done()):
+                raise never_ready(pod.session, session_class, last_try)
+            return not pod.process.gone.is_set()
         finally:
             probing.cancel()
             ending.cancel()
-            await asyncio.wait((probing, ending))
+            await asyncio.gather(probing, ending, return_exceptions=True)
 
     @staticmethod
-    def _check_refusal(pod: _Pod, session_class: SessionClass) -> None:
-        refusal = pod.process.refusal
-        if refusal is not None:
-            program = Path(session_class.command[0]).name
-            reason = "CommandNotFound" if refusal.missing else "CommandNotRunnable"
-            remedy = f"{program}: {refusal.error}; install it, or mend the command of the class {session_class.name}"
-            raise PodCannotStart(reason, remedy)
+    async def _answers_itself(pod: _Pod) -> bool:
+        """Whether the answer was the pod's own; False when it ended.
 
-    def _crashed(self, pod: _Pod, paths: SessionPaths, session_class: SessionClass) -> PodCannotStart:
-        words = last_words(paths, [*self._agent_env.values(), *session_class.env.values()])
-        said = f"last output: {words}" if words else "it printed nothing"
-        remedy = f"{describe(pod.process.status)}; {said}; see session-manager logs {pod.session}"
-        return PodCannotStart("CrashedAtStart", remedy)
+        Where the listener is no process of the pod (a stranger, or a container that it started), the pod shows by
+        living on that it is content: one that finds its port taken ends.
+        """
+        if await asyncio.to_thread(pod_listens, pod.process.pid, pod.address.port) is not False:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):
+                await pod.process.gone.wait()
+        return not pod.process.gone.is_set()
 
     async def stop_pod(self, session: str, uid: str, grace: float) -> None:
         pod = self._pods.get(session)
@@ -201,7 +202,7 @@ class ProcessRuntime:
         if self._pods.get(pod.session) is pod:
             del self._pods[pod.session]
         if pod.ready and pod.wanted:
-            exit_ = PodExit(pod.session, pod.address.uid, describe(pod.process.status))
+            exit_ = PodExit(pod.session, pod.address.uid, how_it_ended(pod.process.status))
             for listener in self._listeners:
                 listener(exit_)
 
@@ -221,15 +222,3 @@ class ProcessRuntime:
 
     async def logs(self, session: str, tail: int) -> str:
         return "\n".join(await asyncio.to_thread(last_lines, self._folders.of(session), tail))
-
-
-def describe(status: int | None) -> str:
-    """How a process ended, in words; ``status`` as from waitpid."""
-    if status is None:
-        return "its end was not seen"
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"
