@@ -71,6 +71,8 @@ def invalid(errors: Sequence[Any]) -> InvalidInput:
     if first.get("type") == "json_invalid":
         return InvalidInput("the body is not JSON")
     message = str(first.get("msg", "invalid")).removeprefix("Value error, ")
+    if first.get("type") == "string_pattern_mismatch":
+        message = "must be a UUID" if field.endswith("_id") else "has characters that are not allowed here"
     return InvalidInput(f"{field}: {message}" if field else f"the request body: {message}", field or None)
 
 
