@@ -49,6 +49,8 @@ class Leases:
             await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
 
     async def _renew_one(self, session: str, holder: str) -> None:
+        if self._held.get(session, ("", 0.0))[0] != holder:
+            return  # given back since this round began
         before = asyncio.get_running_loop().time()
         try:
             ours = await self._renew(session, holder)

@@ -158,6 +158,8 @@ class RedisActivity:
     async def finish(
         self, claim: Claim, session_class: SessionClass, note: FeedNote | None, *, pod_spoiled: bool = False
     ) -> int:
+        # Before and not after: a renewal that is sent while the reply is on its way would bring the lease back.
+        self.let_go(claim)
         reply = await self._call(
             FINISH,
             claim.session,
@@ -168,7 +170,6 @@ class RedisActivity:
             claim.address.uid if pod_spoiled else b"",
             orjson.dumps(note) if note else b"",
         )
-        self.let_go(claim)
         return int(reply[1])
 
     async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from session_manager.activity.leases import Leases
 from session_manager.activity.link import Link
 from session_manager.activity.protocol import Claim, Gap, NoClaim, Queued, SessionGone
 from session_manager.activity.redis import RedisActivity
@@ -127,6 +128,15 @@ class TestTurn:
         assert (following.message_id, following.fresh) == ("m2", True)
         assert await activity.finish(following, CLASS, None) == 0
         assert await activity.claim(session, CLASS) == NoClaim.EMPTY
+
+    async def test_a_turn_that_is_being_finished_renews_its_lease_no_more(self, activity, session):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        finishing = asyncio.create_task(activity.finish(claim, CLASS, None))
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        assert not activity.holds(claim)
+        await finishing
 
     async def test_finish_twice_is_harmless(self, activity, session):
         await awake(activity, session)
@@ -332,3 +342,22 @@ async def test_leases_are_renewed(make, link, session):
         while await link.execute("PTTL", key) <= before:
             before = await link.execute("PTTL", key)
     assert activity.holds(claim)
+
+
+async def test_a_lease_given_back_during_a_round_is_not_renewed():
+    renewed = []
+
+    async def renew(session: str, holder: str) -> bool:
+        renewed.append(session)
+        leases.drop("b", "holder")
+        return True
+
+    leases = Leases(0.003, renew)
+    leases.hold("a", "holder", 0)
+    leases.hold("b", "holder", 0)
+    renewing = asyncio.create_task(leases.run())
+    async with asyncio.timeout(5):
+        while len(renewed) < 3:
+            await asyncio.sleep(0.001)
+    renewing.cancel()
+    assert set(renewed) == {"a"}
