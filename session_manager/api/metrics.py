@@ -47,10 +47,11 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
 
     def request(self, method: str, status: int, duration: float) -> None:
+        if method not in KNOWN_METHODS:
+            method = "other"
         child = self._children.get((method, status))
         if child is None:
-            known = method if method in KNOWN_METHODS else "other"
-            child = self._children[method, status] = self._requests.labels(known, str(status))
+            child = self._children[method, status] = self._requests.labels(method, str(status))
         child.inc()
         self._seconds.observe(duration)
 

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def test_the_page_lists_every_metric_with_its_labels():
-    told = dict(re.findall(r"^\| `(session_manager_\w+)` \| \w+ \| ([^|]*) \|", PAGE.read_text("utf-8"), re.M))
+    told = dict(re.findall(r"^\| `(session_manager_\w+)` \| \w+ \|([^|]*)\|", PAGE.read_text("utf-8"), re.M))
     metrics = Metrics()
     metrics.request("GET", 200, 0.1)
     metrics.sessions.labels("awake").set(1)
