@@ -9,7 +9,8 @@ pod become its own children, so that it sees them end.  If the keeper itself is 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
 * from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
-* to the owner: ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status (as from waitpid), printed}
+* to the owner: ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed}; the status is
+  as from waitpid
 """
 
 from __future__ import annotations

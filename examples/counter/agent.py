@@ -1,0 +1,28 @@
+"""Counts messages twice: in memory, which is gone after a sleep, and in HOME, which stays as long as the session."""
+
+from pathlib import Path
+
+from session_manager.agent import Context, serve
+
+in_memory = 0
+
+
+def reply(message: str, context: Context) -> dict[str, object]:
+    global in_memory  # noqa: PLW0603 - this is what the example shows
+    in_memory += 1
+    in_home = count(Path(context.home) / "count")
+    words = f"message {in_home} of this session, {in_memory} since this pod started"
+    return {"reply": words, "in_home": in_home, "in_memory": in_memory}
+
+
+def count(file: Path) -> int:
+    """One more than the file says. Written aside and renamed, so that a pod that dies here leaves a whole file."""
+    number = int(file.read_text()) + 1 if file.exists() else 1
+    new = file.with_suffix(".new")
+    new.write_text(str(number))
+    new.replace(file)
+    return number
+
+
+if __name__ == "__main__":
+    serve(reply)
