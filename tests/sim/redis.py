@@ -120,16 +120,16 @@ class SimRedis:
         """Somebody runs FLUSHALL: the connections stay."""
         self._socket.run("flushall", [])
 
-    def restart(self, seconds: float, memory: object = None) -> None:
+    def restart(self, seconds: float, memory: dict[bytes, Any] | None = None) -> None:
         """It ends and comes back after ``seconds``, empty or with an old ``snapshot``."""
         self._starts += 1
         with self._server.lock:
             self._server.dbs[0].clear()
-            if memory is not None:
-                self._server.dbs[0].update(copy.deepcopy(memory))  # type: ignore[call-overload]
+            if memory:
+                self._server.dbs[0].update(copy.deepcopy(memory))
         self.go_down(seconds)
 
-    def snapshot(self) -> object:
+    def snapshot(self) -> dict[bytes, Any]:
         return copy.deepcopy(dict(self._server.dbs[0].items()))
 
     def _break_links(self) -> None:

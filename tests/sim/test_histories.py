@@ -7,7 +7,7 @@ import time
 from secrets import randbits
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.sim.machine import Histories

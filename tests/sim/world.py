@@ -56,6 +56,7 @@ class World:
         self.facts = Facts(connection.raw, self.loop)
         self._random = random
         self._lives = 0
+        self._snapshot: dict[bytes, Any] = {}
         self.processes: list[FrontDoor | ScalerHost] = []
         self.doors = [self._front_door(i) for i in range(DOORS)]
         self.scaler = self._scaler()
@@ -110,9 +111,13 @@ class World:
         self.redis.flush()
         self.invariants.forget_retired()
 
-    def restart_redis(self, seconds: float) -> None:
-        self.redis.restart(seconds)
+    def restart_redis(self, seconds: float, *, old: bool = False) -> None:
+        """It comes back empty, or as old as the last snapshot."""
+        self.redis.restart(seconds, self._snapshot if old else None)
         self.invariants.forget_retired()
+
+    def keep_snapshot(self) -> None:
+        self._snapshot = self.redis.snapshot()
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
