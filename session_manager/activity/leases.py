@@ -16,14 +16,19 @@ from session_manager.domain.errors import Unavailable
 log = logging.getLogger(__name__)
 
 Renew = Callable[[str, str], Awaitable[bool]]
+Release = Callable[[str, str], Awaitable[None]]
 
 
 class Leases:
-    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period``: seconds."""
+    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period``: seconds.
 
-    def __init__(self, period: float, renew: Renew) -> None:
+    ``release(session, holder)`` frees it there, if it is that holder's.
+    """
+
+    def __init__(self, period: float, renew: Renew, release: Release) -> None:
         self._period = period
         self._renew = renew
+        self._release = release
         self._held: dict[str, tuple[str, float]] = {}
 
     def hold(self, session: str, holder: str, since: float) -> None:
@@ -31,8 +36,7 @@ class Leases:
         self._held[session] = (holder, since)
 
     def drop(self, session: str, holder: str) -> None:
-        held = self._held.get(session)
-        if held is not None and held[0] == holder:
+        if self._keeps(session, holder):
             del self._held[session]
 
     def holds(self, session: str, holder: str) -> bool:
@@ -49,20 +53,26 @@ class Leases:
             await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
 
     async def _renew_one(self, session: str, holder: str) -> None:
-        if self._held.get(session, ("", 0.0))[0] != holder:
-            return  # given back since this round began
+        if not self._keeps(session, holder):
+            return
         before = asyncio.get_running_loop().time()
         try:
             ours = await self._renew(session, holder)
+            if not self._keeps(session, holder):
+                # Given back meanwhile. If Redis ran the renewal after that, at a second try, it brought the lease back.
+                await self._release(session, holder)
         except SessionGone:
             ours = False
         except Unavailable:
             return
-        held = self._held.get(session)
-        if held is None or held[0] != holder:
+        if not self._keeps(session, holder):
             return
         if ours:
             self._held[session] = (holder, before)
         else:
             del self._held[session]
             log.warning("turn lease lost", extra={"event": "turn.lease_lost", "session": session})
+
+    def _keeps(self, session: str, holder: str) -> bool:
+        held = self._held.get(session)
+        return held is not None and held[0] == holder

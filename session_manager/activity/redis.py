@@ -68,7 +68,7 @@ class RedisActivity:
         self._link = link
         self._lease_ms = _ms(lease)
         self._heartbeat_ms = _ms(heartbeat)
-        self._leases = Leases(lease, self._renew)
+        self._leases = Leases(lease, self._renew, self._release)
         self._generations = Generations(self._lease_ms, has_unfinished, self._take_back)
         self._renewing: asyncio.Task[None] | None = None
 
@@ -110,6 +110,10 @@ class RedisActivity:
 
     async def _renew(self, session: str, holder: str) -> bool:
         return bool((await self._call(RENEW, session, holder, self._lease_ms))[0] == b"OK")
+
+    async def _release(self, session: str, holder: str) -> None:
+        message_id, token = holder.split(" ")
+        await self._call(ABANDON, session, message_id, token, 0, b"")
 
     # -- turns ---------------------------------------------------------------------------------------------------
 

@@ -344,20 +344,34 @@ async def test_leases_are_renewed(make, link, session):
     assert activity.holds(claim)
 
 
-async def test_a_lease_given_back_during_a_round_is_not_renewed():
-    renewed = []
+class TestGivingALeaseBackWhileItIsRenewed:
+    async def test_before_its_turn_in_the_round_it_is_not_renewed(self):
+        renewed, released = await self._round(on_renewal=lambda leases: leases.drop("b", "holder"))
+        assert (set(renewed), released) == ({"a"}, [])
 
-    async def renew(session: str, holder: str) -> bool:
-        renewed.append(session)
-        leases.drop("b", "holder")
-        return True
+    async def test_during_its_renewal_it_is_released_once_more(self):
+        renewed, released = await self._round(on_renewal=lambda leases: leases.drop("a", "holder"))
+        assert (renewed[:2], released) == (["a", "b"], ["a"])
 
-    leases = Leases(0.003, renew)
-    leases.hold("a", "holder", 0)
-    leases.hold("b", "holder", 0)
-    renewing = asyncio.create_task(leases.run())
-    async with asyncio.timeout(5):
-        while len(renewed) < 3:
-            await asyncio.sleep(0.001)
-    renewing.cancel()
-    assert set(renewed) == {"a"}
+    async def _round(self, on_renewal: Callable[[Leases], None]) -> tuple[list[str], list[str]]:
+        """Three renewals of two leases; who was renewed and who was released."""
+        renewed: list[str] = []
+        released: list[str] = []
+
+        async def renew(session: str, holder: str) -> bool:
+            renewed.append(session)
+            on_renewal(leases)
+            return True
+
+        async def release(session: str, holder: str) -> None:
+            released.append(session)
+
+        leases = Leases(0.003, renew, release)
+        leases.hold("a", "holder", 0)
+        leases.hold("b", "holder", 0)
+        renewing = asyncio.create_task(leases.run())
+        async with asyncio.timeout(5):
+            while len(renewed) < 3:
+                await asyncio.sleep(0.001)
+        renewing.cancel()
+        return renewed, released
