@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-sim lint format bench build lock clean
+.PHONY: help run test test-faults test-cluster test-sim lint format bench build lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: .venv/.dev ## Pure, contract and end-to-end tests; about two minutes (ARGS
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
 	@$(PYTEST) tests/faults -m 'not sim' -s $(ARGS)
+
+test-cluster: .venv/.dev ## On a real Kubernetes: the one of KUBECONFIG, or one started here (hack/localkube)
+	@hack/test-cluster $(ARGS)
 
 test-sim: .venv/.dev ## The simulation for MINUTES=10, or HOURS=
 	@SIM_MINUTES=$(if $(HOURS),$$(($(HOURS) * 60)),$(MINUTES)) $(PYTEST) -m sim --timeout=0 -o faulthandler_timeout=0 -s $(ARGS)

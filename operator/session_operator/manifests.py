@@ -214,6 +214,7 @@ def deployment_skeleton(session: SessionSpec) -> Json:
     manifest["spec"] = {
         "paused": True,
         "replicas": 0,
+        "strategy": {"type": "Recreate"},  # what would be filled in otherwise cannot be changed to it by an apply
         "selector": {"matchLabels": selected},
         "template": {"metadata": {"labels": selected}, "spec": {"containers": [container]}},
     }
@@ -260,6 +261,10 @@ def volume_claim(session: SessionSpec, storage: Storage) -> Json:
     """Owned by nobody: what becomes of it on expiry and delete is for the class to say."""
     manifest = _child("v1", "PersistentVolumeClaim", session)
     del manifest["metadata"]["ownerReferences"]
+    manifest["metadata"]["annotations"] = {
+        names.ON_EXPIRE_ANNOTATION: storage.on_expire,
+        names.ON_DELETE_ANNOTATION: storage.on_delete,
+    }
     manifest["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage.size}}}
     if storage.storage_class is not None:
         manifest["spec"]["storageClassName"] = storage.storage_class

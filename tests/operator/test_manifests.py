@@ -94,6 +94,7 @@ def test_the_deployment_that_is_created_has_no_replicas_and_is_paused():
         "spec": {
             "paused": True,
             "replicas": 0,
+            "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": {"sessionmanager.dev/session": UUID}},
             "template": {
                 "metadata": {"labels": {"sessionmanager.dev/session": UUID}},
@@ -147,7 +148,11 @@ def test_the_volume_claim_has_no_owner():
     assert manifests.volume_claim(SESSION, Storage("2Gi", "fast")) == {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": NAME, "labels": LABELS},
+        "metadata": {
+            "name": NAME,
+            "labels": LABELS,
+            "annotations": {"sessionmanager.dev/on-expire": "Keep", "sessionmanager.dev/on-delete": "Delete"},
+        },
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": "2Gi"}},

@@ -24,6 +24,8 @@ INSTALL_LABEL = f"{GROUP}/install"  # which front door made a Session
 
 WAKE_ANNOTATION = f"{GROUP}/wake"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
+ON_EXPIRE_ANNOTATION = f"{GROUP}/on-expire"  # of a volume: Keep or Delete
+ON_DELETE_ANNOTATION = f"{GROUP}/on-delete"
 
 MANAGED_BY = "session-manager"
 SESSION_COMPONENT = "session"
@@ -73,6 +75,11 @@ def session_of_child(name: str) -> str | None:
 def warm_name(class_name: str) -> str:
     """The Deployment of a class's warm pods."""
     return _WARM_PREFIX + class_name
+
+
+def class_of_pool(name: str) -> str | None:
+    """The class whose warm Deployment has this name."""
+    return name.removeprefix(_WARM_PREFIX) if name.startswith(_WARM_PREFIX) else None
 
 
 def awake_list(session: str) -> str:

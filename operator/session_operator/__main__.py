@@ -1,0 +1,5 @@
+"""``python -m session_operator``."""
+
+from session_operator.main import main
+
+main()

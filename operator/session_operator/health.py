@@ -1,0 +1,63 @@
+"""/healthz for the kubelet and /metrics for a scraper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.queued = Gauge(
+            "session_operator_queue_length", "Sessions and classes that wait to be reconciled.", registry=self.registry
+        )
+        self.pods = Gauge("session_operator_answering_pods", "Pods that answer.", registry=self.registry)
+        self.sessions = Gauge("session_operator_sessions", "Session resources.", registry=self.registry)
+        self.starts = Counter(
+            "session_operator_pod_starts", "Pod starts by result.", ["result"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "session_operator_pod_start_seconds",
+            "From the wake until the pod answered, seconds.",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+
+
+class HealthServer:
+    """``healthy`` says whether the operator does its work; ``collect`` brings the gauges up to date."""
+
+    def __init__(self, metrics: Metrics, healthy: Callable[[], bool], collect: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._healthy = healthy
+        self._collect = collect
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/metrics", self._show)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        found: int = self._runner.addresses[0][1]
+        return found
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _health(self, _: web.Request) -> web.Response:
+        fine = self._healthy()
+        return web.json_response({"status": "healthy" if fine else "unhealthy"}, status=200 if fine else 503)
+
+    async def _show(self, _: web.Request) -> web.Response:
+        self._collect()
+        return web.Response(body=generate_latest(self._metrics.registry), content_type="text/plain")

@@ -1,0 +1,207 @@
+"""The operator as a process: kopf's watches, the queue, the scaler, and health, in one event loop.
+
+Wakes do not wait for kopf: the scaler runs as soon as the pods and the classes are known, while kopf still lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import kopf
+import uvloop
+from pydantic import ValidationError
+
+from session_manager.activity.link import Link
+from session_manager.activity.redis import RedisActivity
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.logs import setup_logging
+from session_manager.runtime.kubernetes.cluster import CLASSES, SCALED_OBJECTS, Cluster
+from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_operator import handlers
+from session_operator.children import Children
+from session_operator.handlers import Events
+from session_operator.health import HealthServer, Metrics
+from session_operator.manifests import RedisTrigger
+from session_operator.pods import Pods
+from session_operator.reconcile import Reconciler
+from session_operator.resources import Resources
+from session_operator.runtime import KubernetesRuntime
+from session_operator.settings import OperatorSettings
+from session_operator.warm import WarmPods
+from session_operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds between tries to reach what is away
+
+
+class Operator:
+    """The parts, wired once."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self.cluster = Cluster(settings.sessions_namespace)
+        self.classes = ClusterClasses(
+            settings.idle_timeout, settings.session_ttl, settings.user_pod_image, settings.user_pod_port
+        )
+        self.link = Link.from_settings(settings)
+        self.activity = RedisActivity(self.link, lease=settings.lease, heartbeat=settings.heartbeat)
+        self.resources = Resources(self.cluster, self.classes)
+        self.children = Children(self.cluster, settings.scaler, _trigger(settings))
+        self.pods = Pods(self.cluster)
+        self.warm = WarmPods(self.cluster, self.pods)
+        self.metrics = Metrics()
+        self.runtime = KubernetesRuntime(self.cluster, self.resources, self.children, self.pods, self.warm)
+        self.reconciler = Reconciler(
+            self.cluster, self.resources, self.children, self.runtime, self.warm, self.activity
+        )
+        self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
+        self.runtime.on_change(self.queue.add)
+        self.scaler = Scaler(self.activity, self.runtime, self.classes, _times(settings), settings.max_wakes)
+        self.health = HealthServer(self.metrics, self._healthy, self._collect)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop``. Pods stay as they are. StartupFailure for what no retry mends."""
+        kopf_stop = asyncio.Event()
+        try:
+            await self.cluster.start()
+            port = await self.health.start(self._settings.operator_host, self._settings.operator_port)
+            log.info("operator starts", extra={"event": "operator.starting", "port": port})
+            await _unless(stop, self._start(kopf_stop))
+            await self._until(stop)
+        finally:
+            await self._close(kopf_stop)
+
+    async def _start(self, kopf_stop: asyncio.Event) -> None:
+        await _persist(self._look_around)
+        await _persist(self.activity.start)
+        await self.runtime.start()
+        self._spawn(self.scaler.run(), "scaler")
+        self._spawn(self.queue.run(), "queue")
+        self._spawn(self._run_kopf(kopf_stop), "kopf")
+        log.info("operator runs", extra={"event": "operator.running", "namespace": self.cluster.namespace})
+
+    async def _look_around(self) -> None:
+        """Classes, without which no pod can be started, and whether KEDA is there."""
+        found, _ = await self.cluster.list(CLASSES)
+        for resource in found:
+            self.classes.put(resource)
+        self.children.keda_served = await self.cluster.serves(SCALED_OBJECTS)
+        if self._settings.scaler == "keda" and not self.children.keda_served:
+            log.warning("KEDA is not installed here; sessions are scaled natively", extra={"event": "keda.missing"})
+
+    async def _run_kopf(self, stop: asyncio.Event) -> None:
+        registry = kopf.OperatorRegistry()
+        events = Events(self.resources, self.children, self.reconciler, self.queue)
+        handlers.register(registry, events, keda=self.children.keda_served)
+        handlers.register_login(registry)
+        await kopf.operator(
+            registry=registry,
+            settings=handlers.settings(),
+            namespaces=[self.cluster.namespace],
+            standalone=True,
+            stop_flag=stop,
+        )
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(coroutine, name=name))
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        """Until asked to stop, or until a loop that should never end has ended: then a restart is better."""
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            if not stop.is_set():
+                log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended"})
+                raise StartupFailure(f"the loop {task.get_name()} ended")
+
+    async def _close(self, kopf_stop: asyncio.Event) -> None:
+        kopf_stop.set()
+        kopf_tasks = [task for task in self._tasks if task.get_name() == "kopf"]
+        for task in self._tasks:
+            if task not in kopf_tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.runtime.close()
+        await self.health.close()
+        await self.activity.close()
+        await self.cluster.close()
+        log.info("operator stopped", extra={"event": "operator.stopped"})
+
+    def _healthy(self) -> bool:
+        return all(not task.done() for task in self._tasks)
+
+    def _collect(self) -> None:
+        self.metrics.queued.set(len(self.queue))
+        self.metrics.pods.set(len(self.runtime.pods()))
+        self.metrics.sessions.set(len(self.resources.all()))
+
+
+def _trigger(settings: OperatorSettings) -> RedisTrigger:
+    own = f"{settings.redis_host}:{settings.redis_port}"
+    return RedisTrigger(settings.keda_redis_address or own)
+
+
+def _times(settings: OperatorSettings) -> ScalerTimes:
+    return ScalerTimes(
+        tick=min(1.0, settings.idle_timeout / 4),
+        heartbeat=settings.heartbeat,
+        retry_first=settings.retry_first,
+        retry_last=settings.retry_last,
+    )
+
+
+async def _persist(start: Any) -> None:
+    pause = RETRY_FIRST
+    while True:
+        try:
+            await start()
+            return
+        except Unavailable as error:
+            log.warning("not reachable yet: %s", error.detail, extra={"event": "start.unreachable"})
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, RETRY_LAST)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do it, unless asked to stop before it is done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait((working,))
+    elif not working.cancelled():
+        working.result()
+
+
+async def _main(settings: OperatorSettings) -> None:
+    stop = asyncio.Event()
+    operator = Operator(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await operator.run(stop)
+
+
+def main() -> None:
+    """``python -m session_operator``: everything comes from the environment."""
+    try:
+        settings = OperatorSettings()
+        setup_logging(settings)
+        logging.getLogger("session_operator").setLevel(settings.log_level.upper())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        sys.exit(f"{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}")
+    except StartupFailure as error:
+        sys.exit(error.detail)

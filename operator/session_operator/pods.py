@@ -1,0 +1,183 @@
+"""Pods as the runtime sees them: a pure view of each, and the watch that keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import PODS, Cluster
+from session_manager.runtime.kubernetes.watch import DELETED, Watch
+from session_operator.conditions import Trouble
+from session_operator.trouble import trouble_of_pod
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """``session`` is empty for a pod that waits in the pool of ``warm``. ``ended``: how its container ended, or empty.
+
+    ``claimed``: it came from a pool, so its Session and not a ReplicaSet controls it. ``step``: how far a start is.
+    """
+
+    name: str
+    uid: str
+    version: str
+    created: str
+    session: str
+    warm: str
+    ip: str
+    port: int
+    spec_hash: str
+    ready: bool
+    leaving: bool
+    claimed: bool
+    ended: str
+    step: str
+    trouble: Trouble | None
+
+
+def view_of(pod: Json) -> PodView:
+    metadata, status = pod["metadata"], pod.get("status", {})
+    labels = metadata.get("labels", {})
+    owners = metadata.get("ownerReferences", ())
+    ports = pod["spec"]["containers"][0].get("ports") or [{"containerPort": 0}]
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        created=metadata["creationTimestamp"],
+        session=labels.get(names.SESSION_LABEL, ""),
+        warm=labels.get(names.WARM_LABEL, ""),
+        ip=status.get("podIP", ""),
+        port=ports[0]["containerPort"],
+        spec_hash=metadata.get("annotations", {}).get(names.SPEC_HASH_ANNOTATION, ""),
+        ready=_condition(status, "Ready"),
+        leaving="deletionTimestamp" in metadata,
+        claimed=any(owner["kind"] == names.SESSION_KIND and owner.get("controller") for owner in owners),
+        ended=_ended(status),
+        step=_step(status),
+        trouble=trouble_of_pod(pod),
+    )
+
+
+def _condition(status: Json, kind: str) -> bool:
+    return any(each["type"] == kind and each["status"] == "True" for each in status.get("conditions", ()))
+
+
+def _ended(status: Json) -> str:
+    """A container that was restarted has forgotten everything: to us it ended."""
+    for container in status.get("containerStatuses", ()):
+        ended = container["state"].get("terminated") or container.get("lastState", {}).get("terminated")
+        if ended is not None:
+            return str(ended.get("reason") or f"exit code {ended.get('exitCode')}")
+        if container.get("restartCount"):
+            return "restarted"
+    if status.get("phase") in {"Failed", "Succeeded"}:
+        return str(status.get("reason") or status["phase"])
+    return ""
+
+
+def _step(status: Json) -> str:
+    if not _condition(status, "PodScheduled"):
+        return "looking for a node"
+    if any("running" in container["state"] for container in status.get("containerStatuses", ())):
+        return "starting the program"
+    return "pulling the image and making the container"
+
+
+class Pods:
+    """The pods of all sessions and pools, from one watch."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._watch = Watch(cluster, PODS, names.MANAGED_SELECTOR)
+        self._watch.listen(self._on_event)
+        self._by_uid: dict[str, PodView] = {}
+        self._of_session: dict[str, set[str]] = defaultdict(set)
+        self._of_pool: dict[str, set[str]] = defaultdict(set)
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._listeners: list[Callable[[PodView, bool], None]] = []
+
+    def listen(self, listener: Callable[[PodView, bool], None]) -> None:
+        """Tell of every change as (pod, whether it still exists)."""
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        """Returns when all present pods are known."""
+        self._watch.start()
+        await self._watch.synced.wait()
+
+    async def close(self) -> None:
+        await self._watch.close()
+
+    @property
+    def healthy(self) -> bool:
+        return self._watch.healthy
+
+    def get(self, uid: str) -> PodView | None:
+        return self._by_uid.get(uid)
+
+    def of_session(self, session: str) -> list[PodView]:
+        """Oldest first."""
+        return self._sorted(self._of_session.get(session, ()))
+
+    def of_pool(self, class_name: str) -> list[PodView]:
+        return self._sorted(self._of_pool.get(class_name, ()))
+
+    def sessions(self) -> list[str]:
+        return list(self._of_session)
+
+    def _sorted(self, uids: set[str] | tuple[()]) -> list[PodView]:
+        return sorted((self._by_uid[uid] for uid in uids), key=lambda pod: (pod.created, pod.name))
+
+    async def change(self, session: str, patience: float) -> None:
+        """Until something happens to a pod of the session, at most ``patience`` seconds."""
+        event = self._waiting.setdefault(session, asyncio.Event())
+        try:
+            async with asyncio.timeout(max(patience, 0)):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+    def learn(self, pod: Json) -> PodView:
+        """What a write returned, before the watch tells of it."""
+        view = view_of(pod)
+        self._put(view)
+        return view
+
+    def _on_event(self, kind: str, pod: Json) -> None:
+        view = view_of(pod)
+        if kind == DELETED:
+            self._drop(view.uid)
+        else:
+            self._put(view)
+        for listener in self._listeners:
+            listener(view, kind != DELETED)
+        self._wake(view.session)
+
+    def _put(self, view: PodView) -> None:
+        self._drop(view.uid)
+        self._by_uid[view.uid] = view
+        if view.session:
+            self._of_session[view.session].add(view.uid)
+        elif view.warm:
+            self._of_pool[view.warm].add(view.uid)
+
+    def _drop(self, uid: str) -> None:
+        before = self._by_uid.pop(uid, None)
+        if before is None:
+            return
+        for index, key in ((self._of_session, before.session), (self._of_pool, before.warm)):
+            if uid in index.get(key, ()):
+                index[key].discard(uid)
+                if not index[key]:
+                    del index[key]
+
+    def _wake(self, session: str) -> None:
+        event = self._waiting.pop(session, None)
+        if event is not None:
+            event.set()

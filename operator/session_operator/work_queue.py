@@ -1,0 +1,75 @@
+"""A queue of keys that have to be looked at: each at most once in it, none by two at a time.
+
+What is added while it is being looked at is looked at once more.  What fails is tried again, later each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+PAUSE_FIRST, PAUSE_LAST = 0.5, 60.0  # seconds between tries of one key
+
+
+class WorkQueue:
+    def __init__(self, work: Callable[[str], Awaitable[None]], workers: int) -> None:
+        self._work = work
+        self._workers = workers
+        self._waiting: dict[str, None] = {}
+        self._busy: set[str] = set()
+        self._tries: dict[str, int] = {}
+        self._delayed: dict[str, asyncio.TimerHandle] = {}
+        self._something = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: str) -> None:
+        delayed = self._delayed.pop(key, None)
+        if delayed is not None:
+            delayed.cancel()
+        self._waiting[key] = None
+        self._something.set()
+
+    async def run(self) -> None:
+        """Work, for ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._workers):
+                    group.create_task(self._serve(), name=f"reconciler {number}")
+        finally:
+            for delayed in self._delayed.values():
+                delayed.cancel()
+
+    async def _serve(self) -> None:
+        while True:
+            key = self._take()
+            if key is None:
+                self._something.clear()
+                await self._something.wait()
+                continue
+            try:
+                await self._work(key)
+                self._tries.pop(key, None)
+            except Exception as error:
+                self._retry(key, error)
+            finally:
+                self._busy.discard(key)
+                self._something.set()
+
+    def _take(self) -> str | None:
+        key = next((key for key in self._waiting if key not in self._busy), None)
+        if key is not None:
+            del self._waiting[key]
+            self._busy.add(key)
+        return key
+
+    def _retry(self, key: str, error: Exception) -> None:
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        pause = min(PAUSE_FIRST * 2 ** min(tries - 1, 20), PAUSE_LAST)
+        extra = {"event": "reconcile.failed", "key": key, "reason": str(error), "tries": tries}
+        log.warning("reconciling failed; trying again", extra=extra, exc_info=error if tries == 3 else None)
+        self._delayed[key] = asyncio.get_running_loop().call_later(pause, self.add, key)

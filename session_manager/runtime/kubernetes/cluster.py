@@ -1,0 +1,241 @@
+"""A thin client of one namespace of a Kubernetes API: JSON objects in and out.
+
+Addresses, certificates and tokens, renewed ones too, are the official client's work; its generated models are left out,
+since they cost more time and memory than all the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from kubernetes.aio import client, config
+
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.runtime.kubernetes import names
+
+Json = dict[str, Any]
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)  # seconds
+WATCH_SECONDS = 50  # after which the server ends a watch
+SILENCE = 60.0  # seconds without a word after which a watch counts as dead; bookmarks and the end come sooner
+LIST_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object: the path of its API and its name in the plural."""
+
+    api: str
+    plural: str
+
+
+SESSIONS = Resource(f"apis/{names.API_VERSION}", names.SESSIONS)
+CLASSES = Resource(f"apis/{names.API_VERSION}", names.CLASSES)
+DEPLOYMENTS = Resource("apis/apps/v1", "deployments")
+SERVICES = Resource("api/v1", "services")
+PODS = Resource("api/v1", "pods")
+CLAIMS = Resource("api/v1", "persistentvolumeclaims")
+SCALED_OBJECTS = Resource(f"apis/{names.KEDA_API_VERSION}", "scaledobjects")
+
+
+class ApiError(Exception):
+    """The API server refused. ``reason`` is a CamelCase word of Kubernetes."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class ApiNotFound(ApiError):
+    """404: no such object, or no such kind."""
+
+
+class ApiConflict(ApiError):
+    """409: it exists already, or it is not the one that was meant."""
+
+
+class ApiInvalid(ApiError):
+    """422: the object breaks a rule, or a ``test`` of a JSON patch did not hold."""
+
+
+class ApiExpired(ApiError):
+    """410: that resource version is too old; list again."""
+
+
+_ERRORS = {404: ApiNotFound, 409: ApiConflict, 410: ApiExpired, 422: ApiInvalid}
+
+
+class Cluster:
+    """Raises ApiError for what the server refuses, Unavailable when it cannot be reached or is overloaded."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._client: client.ApiClient | None = None
+
+    async def start(self) -> None:
+        """Find the API: by KUBECONFIG or ~/.kube/config, else by the pod's service account. StartupFailure: neither."""
+        configuration = client.Configuration()
+        files = config.KUBE_CONFIG_DEFAULT_LOCATION.split(":")
+        try:
+            if any(Path(file).expanduser().exists() for file in files):
+                await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            raise StartupFailure(f"no Kubernetes API is configured: {error}") from None
+        self._client = client.ApiClient(configuration)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]
+            self._client = None
+
+    # -- objects -----------------------------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource, name: str) -> Json:
+        return await self._json("GET", self._path(resource, name))
+
+    async def list(self, resource: Resource, selector: str = "") -> tuple[list[Json], str]:
+        """All objects, and the resource version from which to watch on."""
+        query = {"labelSelector": selector, "limit": str(LIST_PAGE)}
+        items: list[Json] = []
+        while True:
+            page = await self._json("GET", self._path(resource), query)
+            items += page["items"]
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return items, metadata["resourceVersion"]
+            query["continue"] = metadata["continue"]
+
+    async def create(self, resource: Resource, body: Json, manager: str) -> Json:
+        """ApiConflict when it exists."""
+        return await self._json("POST", self._path(resource), {"fieldManager": manager}, body)
+
+    async def apply(self, resource: Resource, body: Json, manager: str, subresource: str = "") -> Json:
+        """Server-side apply: ``manager`` owns what stands in ``body``, and nothing else of the object."""
+        path = self._path(resource, body["metadata"]["name"], subresource)
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
+
+    async def json_patch(self, resource: Resource, name: str, patch: Iterable[Json], manager: str) -> Json:
+        """All of ``patch`` or nothing; ApiInvalid when one of its tests does not hold."""
+        path = self._path(resource, name)
+        return await self._json("PATCH", path, {"fieldManager": manager}, list(patch), "application/json-patch+json")
+
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, version: str | None = None, grace: int | None = None
+    ) -> None:
+        """Delete exactly this object, ``version`` its resource version. Gone already is fine; ApiConflict: another."""
+        preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        with suppress(ApiNotFound):
+            await self._json("DELETE", self._path(resource, name), None, body)
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the cluster knows this kind of object."""
+        try:
+            found = await self._json("GET", f"/{resource.api}")
+        except ApiNotFound:
+            return False
+        return any(each["name"] == resource.plural for each in found["resources"])
+
+    async def logs(self, pod: str, tail: int) -> str:
+        response = await self._request("GET", self._path(PODS, pod, "log"), {"tailLines": str(tail)})
+        return (await response.read()).decode(errors="replace")
+
+    async def watch(self, resource: Resource, version: str, selector: str) -> AsyncIterator[Json]:
+        """Events after ``version``, until the server ends them. TimeoutError when nothing at all is heard."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "labelSelector": selector,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT.total)
+        response = await self._request("GET", self._path(resource), query, timeout=timeout)
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE):
+                    line = await response.content.readline()
+                if not line:
+                    return
+                yield _checked(orjson.loads(line))
+        except aiohttp.ClientError as error:
+            raise Unavailable("The Kubernetes API ended a watch") from error
+        finally:
+            response.close()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _path(self, resource: Resource, name: str = "", subresource: str = "") -> str:
+        path = f"/{resource.api}/namespaces/{self.namespace}/{resource.plural}"
+        return "/".join(part for part in (path, name, subresource) if part)
+
+    async def _json(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: object = None, kind: str = ""
+    ) -> Json:
+        response = await self._request(method, path, query, body, kind)
+        found: Json = orjson.loads(await self._read(response))
+        return found
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: object = None,
+        kind: str = "",
+        timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        if self._client is None:
+            raise Unavailable("The Kubernetes API is not connected")
+        headers = {"Accept": "application/json", "Content-Type": kind or "application/json"}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        found = {key: value for key, value in (query or {}).items() if value}
+        url = f"{self._client.configuration.host}{path}{'?' + urlencode(found) if found else ''}"
+        try:
+            answer = await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable("The Kubernetes API cannot be reached") from error
+        response: aiohttp.ClientResponse = answer.response
+        if response.status >= 400:
+            raise _error(response.status, await self._read(response))
+        return response
+
+    @staticmethod
+    async def _read(response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("The Kubernetes API broke off its answer") from error
+
+
+def _checked(event: Json) -> Json:
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise _error(status.get("code", 500), orjson.dumps(status))
+    return event
+
+
+def _error(status: int, body: bytes) -> Exception:
+    try:
+        found = orjson.loads(body)
+        reason, message = found.get("reason", ""), found.get("message", "")
+    except (orjson.JSONDecodeError, AttributeError):
+        reason, message = "", body[:200].decode(errors="replace")
+    if status == 429 or status >= 500:
+        return Unavailable("The Kubernetes API is overloaded or broken")
+    return _ERRORS.get(status, ApiError)(status, reason, message)
