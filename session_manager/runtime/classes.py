@@ -67,14 +67,14 @@ class _ClassSpec(_Spec):
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     command: tuple[_Text, ...] = ()
     image: str | None = None
-    port: int = Field(_CLASS.port, ge=1, le=65535)
+    port: int = Field(_CLASS.port, ge=1, le=65535, strict=True)
     protocol: Protocol = _CLASS.protocol
     env: dict[str, _Text] = Field(default_factory=dict)
     probe: _ProbeSpec = _ProbeSpec()
     idle_timeout_seconds: _Seconds | None = None
     ttl_seconds: _Seconds | None = None
     turn_timeout_seconds: _Seconds = _CLASS.turn_timeout
-    grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = _CLASS.grace_period
+    grace_period_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = _CLASS.grace_period
     redelivery: Redelivery = _CLASS.redelivery
 
     @field_validator("env")

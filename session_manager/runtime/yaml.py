@@ -15,6 +15,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a name is a word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
             seen.add(key.value)
@@ -34,4 +36,4 @@ def read_yaml(file: Path) -> object:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise StartupFailure(f"{file}: {line}{error.problem}") from None
     except yaml.YAMLError as error:
-        raise StartupFailure(f"{file}: {error}") from None
+        raise StartupFailure(f"{file}: {str(error).splitlines()[0]}") from None

@@ -9,8 +9,8 @@ pod become its own children, so that it sees them end.  If the keeper itself is 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
 * from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
-* to the owner: ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed}; the status is
-  as from waitpid
+* to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed}; the
+  status is as from waitpid
 """
 
 from __future__ import annotations
@@ -111,6 +111,7 @@ class Keeper:
         """Serve the owner until its connection breaks; then end everything."""
         self._wake_on_children()
         try:
+            self._tell(op="ready")
             while True:
                 for key, _ in self._selector.select(self._patience()):
                     key.data()

@@ -78,7 +78,7 @@ class KeeperLink:
         return self._listening is not None and not self._listening.done()
 
     async def start(self, lock: int) -> None:
-        """Start the keeper. It holds the lock's descriptor until its last pod is gone."""
+        """Start the keeper. It holds the lock's descriptor until its last pod is gone. StartupFailure."""
         ours, its = socket.socketpair()
         with its:
             command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
@@ -87,6 +87,8 @@ class KeeperLink:
                 command, stdin=subprocess.DEVNULL, pass_fds=(its.fileno(), lock), start_new_session=True
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
+        if not await reader.readline():
+            raise StartupFailure("The process that is to hold the pods did not start")
         self._listening = asyncio.create_task(self._listen(reader), name="keeper")
 
     def spawn(self, spawn: Spawn, on_gone: Callable[[], None]) -> PodProcess:

@@ -1,0 +1,157 @@
+"""SessionClasses from YAML: what is read, and what is refused in which words."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager.domain.errors import InvalidInput, StartupFailure
+from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.runtime.classes import ConfiguredClasses, load_classes
+from session_manager.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(folder: Path, text: str, **settings: Any) -> ConfiguredClasses:
+    file = folder / "classes.yaml"
+    file.write_text(text, "utf-8")
+    return load_classes(Settings(_env_file=None, session_classes=file, **settings))
+
+
+def test_every_field(tmp_path: Path) -> None:
+    text = """
+    classes:
+      - name: mine
+        command: [python, ./agent.py, ../x, "*.py", a/b]
+        image: agents/mine:1
+        port: 8000
+        protocol: adk
+        env: {A: "1", B: ""}
+        probe: {path: /ready, startupTimeoutSeconds: 5, intervalSeconds: 0.5, timeoutSeconds: 2}
+        idleTimeoutSeconds: 6
+        ttlSeconds: 7
+        turnTimeoutSeconds: 8.5
+        gracePeriodSeconds: 0
+        redelivery: idempotent
+    """
+    assert load(tmp_path, text).get("mine") == SessionClass(
+        name="mine",
+        command=("python", str(tmp_path / "agent.py"), str(tmp_path.parent / "x"), "*.py", "a/b"),
+        image="agents/mine:1",
+        port=8000,
+        protocol=Protocol.ADK,
+        env={"A": "1", "B": ""},
+        probe=Probe("/ready", 5, 0.5, 2),
+        idle_timeout=6,
+        ttl=7,
+        turn_timeout=8.5,
+        grace_period=0,
+        redelivery=Redelivery.IDEMPOTENT,
+    )
+
+
+def test_what_is_left_out_has_the_defaults_of_the_settings(tmp_path: Path) -> None:
+    classes = load(tmp_path, "classes: [{name: mine, command: [x]}]", idle_timeout=3, session_ttl=4)
+    assert classes.get("mine") == SessionClass("mine", ("x",), idle_timeout=3, ttl=4)
+
+
+def test_the_default_class_is_built_in_and_can_be_replaced(tmp_path: Path) -> None:
+    built_in = load_classes(Settings(_env_file=None, idle_timeout=3)).get("default")
+    echo = (sys.executable, "-P", "-m", "session_manager.agent.echo")
+    assert built_in == SessionClass("default", echo, idle_timeout=3)
+    assert load(tmp_path, "classes: []").get("default").command == echo
+    assert load(tmp_path, "classes: [{name: default, command: [x]}]").get("default").command == ("x",)
+
+
+def test_an_unknown_class_names_those_that_there_are(tmp_path: Path) -> None:
+    classes = load(tmp_path, "classes: [{name: mine}, {name: another}]")
+    with pytest.raises(InvalidInput, match=re.escape("no class 'x'; there are another, default, mine")) as caught:
+        classes.get("x")
+    assert caught.value.field == "class"
+
+
+def test_the_file_is_relative_to_nothing_but_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, "classes: [{name: mine, command: [./agent.py]}]")
+    monkeypatch.chdir(tmp_path)
+    classes = load_classes(Settings(_env_file=None, session_classes=Path("classes.yaml")))
+    assert classes.get("mine").command == (str(tmp_path / "agent.py"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "classes: [{name: a, idleTimeout: 5}]",
+            "class a: idleTimeout: there is no such field; did you mean idleTimeoutSeconds?",
+        ),
+        (
+            "classes: [{name: a, ttl_seconds: 5}]",
+            "class a: ttl_seconds: there is no such field; did you mean ttlSeconds?",
+        ),
+        ("classes: [{name: a, zzz: 5}]", "class a: zzz: there is no such field; there are name, command, image,"),
+        ("classes: [{name: a, probe: {url: /}}]", "class a: probe: url: there is no such field; there are path,"),
+        (
+            "classes: [{name: a, probe: {timeout: 1}}]",
+            "class a: probe: timeout: there is no such field; did you mean timeoutSeconds?",
+        ),
+        ("classes: [{name: a, probe: {path: health}}]", "class a: probe: path: String should match"),
+        ('classes: [{name: a, probe: {path: "/a\\r\\nX: y"}}]', "class a: probe: path: String should match"),
+        ("classes: [{name: a, probe: 5}]", "class a: probe: should be a mapping"),
+        ("classes: [{name: a, command: python agent.py}]", "class a: command: should be a list"),
+        ("classes: [{name: a, command: [sleep, 5]}]", "class a: command: 1: should be text; put it in quotes"),
+        ('classes: [{name: a, command: ["a\\0"]}]', "class a: command: 0: String should match"),
+        ("classes: [{name: a, env: {A: 5}}]", "class a: env: A: should be text; put it in quotes"),
+        ("classes: [{name: a, env: {A: yes}}]", "class a: env: A: should be text; put it in quotes"),
+        ("classes: [{name: a, env: {PORT: '5'}}]", "class a: env: PORT is set by the runtime"),
+        ("classes: [{name: a, env: {'A=B': '5'}}]", "class a: env: 'A=B' cannot be the name of a variable"),
+        ("classes: [{name: a, env: [A]}]", "class a: env: should be a mapping"),
+        ("classes: [{name: a, idleTimeoutSeconds: 0}]", "class a: idleTimeoutSeconds: Input should be greater than 0"),
+        ("classes: [{name: a, ttlSeconds: .inf}]", "class a: ttlSeconds: Input should be"),
+        ("classes: [{name: a, ttlSeconds: .nan}]", "class a: ttlSeconds: Input should be"),
+        (
+            "classes: [{name: a, turnTimeoutSeconds: '5'}]",
+            "class a: turnTimeoutSeconds: Input should be a valid number",
+        ),
+        ("classes: [{name: a, gracePeriodSeconds: -1}]", "class a: gracePeriodSeconds: Input should be greater"),
+        (
+            "classes: [{name: a, gracePeriodSeconds: true}]",
+            "class a: gracePeriodSeconds: Input should be a valid number",
+        ),
+        ("classes: [{name: a, port: 70000}]", "class a: port: Input should be less than or equal to 65535"),
+        ("classes: [{name: a, port: '5'}]", "class a: port: Input should be a valid integer"),
+        ("classes: [{name: a, protocol: grpc}]", "class a: protocol: Input should be 'http' or 'adk'"),
+        ("classes: [{name: a, redelivery: never}]", "class a: redelivery: Input should be 'replace' or 'idempotent'"),
+        ("classes: [{name: Mine}]", "class Mine: name: String should match"),
+        ("classes: [{name: ''}]", "class : name: String should match"),
+        ("classes: [{name: a}, {command: [x]}]", "class number 2: name: is missing"),
+        ("classes: [{name: a}, {name: b}, {name: a}]", "class a: defined 2 times"),
+        ("classes: [{name: a, name: b}]", "line 1: name stands twice"),
+        ("classes: [5]", "class number 1: should be a mapping"),
+        ("classes: {}", "classes: should be a list"),
+        ("sessionClasses: []", "classes: is missing"),
+        ("[]", "should be a mapping"),
+        ("", "should be a mapping"),
+        ("classes: [", "line 1: "),
+        ("classes: !!python/object:os.system []", "line 1: could not determine a constructor"),
+        ("? [a]\n: b", "line 1: "),
+        ("\0", "unacceptable character"),
+    ],
+)
+def test_mistakes_are_told_with_file_class_and_field(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(StartupFailure) as caught:
+        load(tmp_path, text)
+    assert caught.value.detail.startswith(f"{tmp_path / 'classes.yaml'}: {words}")
+    assert "\n" not in caught.value.detail
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StartupFailure, match=r"none\.yaml: No such file or directory"):
+        load_classes(Settings(_env_file=None, session_classes=tmp_path / "none.yaml"))
+    (tmp_path / "latin").write_bytes(b"classes: \xe4")
+    with pytest.raises(StartupFailure, match="latin: not UTF-8"):
+        load_classes(Settings(_env_file=None, session_classes=tmp_path / "latin"))

@@ -1,0 +1,204 @@
+"""Pods that cannot start: the reason, and words that help."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.session_class import Probe, SessionClass
+from session_manager.runtime.process import ProcessRuntime
+from session_manager.runtime.process import runtime as process_runtime
+from session_manager.runtime.process.ports import LOOPBACK
+from tests.runtime.programs import SERVE, python, serving
+
+SOON = Probe(startup_timeout=0.5, timeout=0.1)
+
+
+async def failure(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> PodCannotStart:
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(PodCannotStart) as caught:
+        await runtime.start_pod(session, session_class, lambda words: None)
+    assert runtime.pods() == {}
+    assert set(psutil.Process().children(recursive=True)) == before
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("print('first'); print('no key'); print(); raise SystemExit(3)", "exit code 3; last output: no key; see "),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL; it printed nothing"),
+        ("import nothing_like_it", "last output: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("import os; print('\\x1b[31mred', os.environ['OPENAI_API_KEY'], '\\x07')", "last output: red ***; see"),
+        ("import os; print(os.environ['HOME'])", "last output: {session}; see"),
+        ("print('x' * 100000)", "last output: " + "x" * 200 + "; see"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff\\n')", "last output: \ufffd; see"),
+    ],
+)
+async def test_a_pod_that_exits_at_its_start(runtime: ProcessRuntime, session: str, code: str, remedy: str) -> None:
+    error = await failure(runtime, session, python(code))
+    assert error.reason == "CrashedAtStart"
+    assert remedy.format(session=session) in error.remedy
+
+
+async def test_the_last_words_are_not_those_of_an_earlier_pod(runtime: ProcessRuntime, session: str) -> None:
+    assert "last output: hello" in (await failure(runtime, session, python("print('hello')"))).remedy
+    assert "it printed nothing" in (await failure(runtime, session, python("pass"))).remedy
+
+
+async def test_a_command_that_there_is_not(runtime: ProcessRuntime, session: str) -> None:
+    error = await failure(runtime, session, SessionClass("mine", ("no-such-program", "x")))
+    assert error.reason == "CommandNotFound"
+    assert error.remedy.startswith("no-such-program: No such file")
+    assert "class mine" in error.remedy
+
+
+async def test_a_command_that_cannot_be_run(runtime: ProcessRuntime, session: str, tmp_path: Path) -> None:
+    (tmp_path / "agent").write_text("")
+    error = await failure(runtime, session, SessionClass("mine", (str(tmp_path / "agent"),)))
+    assert error.reason == "CommandNotRunnable"
+    assert error.remedy.startswith("agent: Permission denied")
+
+
+async def test_a_class_without_a_command(runtime: ProcessRuntime, session: str) -> None:
+    error = await failure(runtime, session, SessionClass("mine"))
+    assert error.reason == "NoCommand"
+    assert "mine" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "because"),
+    [
+        ("import time; time.sleep(600)", "nothing listens on the port"),
+        ("serve()", "it answers 404"),
+        ("server.listen(); import time; time.sleep(600)", "it takes longer than 0.1 s to answer"),
+        (
+            "server.listen(); [server.accept()[0].send(b'hello\\n') for _ in iter(int, 1)]",
+            "what it answers is not HTTP",
+        ),
+        (
+            "server.listen(); [server.accept()[0].send(b'x' * 9999) for _ in iter(int, 1)]",
+            "what it answers is not HTTP",
+        ),
+    ],
+)
+async def test_a_pod_that_is_never_ready(runtime: ProcessRuntime, session: str, code: str, because: str) -> None:
+    if code == "serve()":
+        session_class = serving(probe=Probe(path="/elsewhere", startup_timeout=1.0))
+    else:
+        bind = "import os, socket; server = socket.socket(); server.bind(('127.0.0.1', int(os.environ['PORT'])))\n"
+        session_class = python(bind + code, probe=SOON)
+    error = await failure(runtime, session, session_class)
+    assert error.reason == "NeverReady"
+    assert f"s: {because};" in error.remedy
+
+
+class Stranger:
+    """Takes the port that a pod was given before the pod does, and answers its probe. ``times``: how often."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.taken: list[int] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> int:
+        server = await asyncio.start_server(self._hear, LOOPBACK, 0)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = int(await reader.readline())
+        if len(self.taken) < self.times:
+            self._servers.append(await asyncio.start_server(self._answer, LOOPBACK, port))
+            self.taken.append(port)
+        writer.write(b"go on\n")
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+
+
+@pytest.fixture
+async def stranger():
+    stranger = Stranger(times=1)
+    yield stranger
+    await stranger.stop()
+
+
+# Tells its port to the stranger, waits until that one is there, and a while longer, and then tries to listen.
+LATE = """
+import os, socket, time
+with socket.create_connection(("127.0.0.1", {port})) as peer:
+    peer.sendall(os.environ["PORT"].encode() + b"\\n")
+    peer.recv(100)
+time.sleep(0.3)
+"""
+
+
+async def test_a_stranger_that_took_the_port_is_not_taken_for_the_pod(
+    runtime: ProcessRuntime, session: str, stranger: Stranger
+) -> None:
+    phases: list[str] = []
+    session_class = serving(LATE.format(port=await stranger.start()))
+    address = await runtime.start_pod(session, session_class, phases.append)
+    assert stranger.taken not in ([], [address.port])
+    assert "another process took the port; trying another port" in phases
+
+
+async def test_strangers_on_every_port(runtime: ProcessRuntime, session: str, stranger: Stranger) -> None:
+    stranger.times = 100
+    error = await failure(runtime, session, serving(LATE.format(port=await stranger.start())))
+    assert error.reason == "PortTaken"
+    assert len(stranger.taken) == 3
+
+
+async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is_content(
+    runtime: ProcessRuntime, session: str, stranger: Stranger
+) -> None:
+    """As with a container that the command starts."""
+    content = LATE.format(port=await stranger.start()) + "time.sleep(600)"
+    address = await runtime.start_pod(session, python(content), lambda words: None)
+    assert [address.port] == stranger.taken
+
+
+async def test_a_listener_in_a_child_is_the_pods_own(
+    runtime: ProcessRuntime, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_runtime, "SETTLE", 1e6)  # what a stranger would have to wait
+    forks = f"import os\nif os.fork():\n    os.wait()\n{SERVE}"
+    await runtime.start_pod(session, python(forks), lambda words: None)
+
+
+async def test_the_next_start_after_a_failure_works(runtime: ProcessRuntime, session: str) -> None:
+    await failure(runtime, session, python("raise SystemExit(1)"))
+    address = await runtime.start_pod(session, serving(), lambda words: None)
+    assert runtime.pods() == {session: address}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "x/../../y", "A" * 36, str(uuid.uuid1()), str(uuid.uuid4()).upper(), f"{uuid.uuid4()}\n"]
+)
+async def test_no_path_is_made_of_what_is_no_session(runtime: ProcessRuntime, data: Path, name: str) -> None:
+    before = sorted(data.rglob("*"))
+    for call in (
+        runtime.start_pod(name, serving(), lambda words: None),
+        runtime.forget(name, files=True),
+        runtime.forget(name, files=False),
+        runtime.logs(name, 10),
+        runtime.gone(name),
+    ):
+        with pytest.raises(Exception, match="UUIDv4"):
+            await call
+    assert sorted(data.rglob("*")) == before
