@@ -13,6 +13,7 @@ from session_manager.domain.errors import InvalidInput, SessionManagerError, Sta
 from session_manager.domain.message import Accepted, Outcome
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.postgres.errors import translated
 from tests.servers.postgres import PASSWORD, PostgresServer, postgres_server
 from tests.store.databases import DONE, make, new_message, say
 from tests.waiting import until
@@ -157,9 +158,8 @@ async def test_a_connection_cut_in_the_midst_of_a_statement(store: PostgresStore
         accepting = asyncio.ensure_future(store.accept(new_message(session)))
         [pid] = await until(lambda: waiting(other))
         await other.execute("SELECT pg_terminate_backend($1)", pid)
-        with pytest.raises(StoreUnavailable):
-            await accepting
-    assert await store.list_messages(session, 10) == []
+    accepted = await accepting
+    assert [each.id for each in await store.list_messages(session, 10)] == [accepted.message.id]
 
 
 async def test_a_deadlock_is_tried_again(store: PostgresStore, postgres_uri: str) -> None:
@@ -263,3 +263,48 @@ async def test_a_server_that_is_away_and_comes_back() -> None:
 def assert_silent(error: SessionManagerError, server: PostgresServer) -> None:
     for secret in (PASSWORD, "wrong", "127.0.0.1", str(server.port), "SELECT", "UPDATE"):
         assert secret not in error.detail
+
+
+@pytest.mark.parametrize("key", [None, "once"])
+@pytest.mark.parametrize("committed", [True, False])
+async def test_an_accept_whose_connection_breaks_is_accepted_once(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool, key: str | None
+) -> None:
+    session = await make(store)
+    before = await say(store, session, "before")
+    fetch_really = asyncpg.Connection.fetch
+    broken: list[str] = []
+
+    async def fetch_and_break(connection, sql, *params, **options):
+        if "INSERT INTO message" not in sql or broken:
+            return await fetch_really(connection, sql, *params, **options)
+        broken.append(sql)
+        if committed:
+            await fetch_really(connection, sql, *params, **options)
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", fetch_and_break)
+    new = new_message(session, "in doubt", idempotency_key=key, body_hash=key)
+    accepted = await store.accept(new)
+    assert broken
+    assert (accepted.message.id, accepted.message.seq, accepted.repeated) == (new.id, 2, False)
+    assert [each.id for each in await store.list_messages(session, 10)] == [before, new.id]
+
+
+async def test_an_accept_that_nobody_can_tell_the_end_of(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PostgresStore(postgres_uri, 1, patience=0.1)
+    await store.start()
+    session = await make(store)
+
+    async def break_always(connection, sql, *params, **options):
+        raise ConnectionResetError
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", break_always)
+    with pytest.raises(StoreUnavailable):
+        await store.accept(new_message(session))
+    await store.close()
+
+
+def test_a_connection_that_ended_while_idle_is_an_outage():
+    error = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    assert isinstance(translated(error), StoreUnavailable)

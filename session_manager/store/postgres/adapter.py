@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,12 +16,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from session_manager.domain.errors import Conflict, StoreUnavailable
+from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
 from session_manager.store.postgres import hot
-from session_manager.store.postgres.errors import translated, translated_at_start
+from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
 from session_manager.store.transactions import messages
@@ -30,6 +31,8 @@ from session_manager.store.transactions.rows import session_of
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 P = ParamSpec("P")
 Record: TypeAlias = asyncpg.Record
@@ -37,6 +40,7 @@ Connection: TypeAlias = "PoolConnectionProxy[Record]"
 
 _IDS = re.compile(r"ids\((\$\d+)\)")
 _TRIES = 3  # of a transaction that PostgreSQL ended to break a deadlock
+_LOOK_AGAIN = 0.2  # seconds between tries to find out what became of a commit
 _SILENCE = 6  # patiences after which a server that says nothing counts as away
 _SYNCHRONOUS = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
@@ -112,15 +116,35 @@ class PostgresStore(SqlStore):
     async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
-            rows = await self._rows(hot.ACCEPT, *key, new.text, owner)
+            rows = await self._commit(hot.ACCEPT, *key, new.text, owner)
         except Conflict:
             rows = []
+        except InDoubt:
+            return await self._settle(new, owner)
         if not rows:
             # Unknown, deleted, or a known Idempotency-Key: the long way finds out which, and settles a race.
             return await super().accept(new, owner)
         row = rows[0]
         seq, at, lowest = row[hot.SEQ], row[hot.ACCEPTED_AT], row[hot.LOWEST]
         return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
+
+    async def _settle(self, new: NewMessage, owner: str | None) -> Accepted:
+        """Accept what may have been accepted already. Under the same id that cannot be done twice.
+
+        A 503 would say that nothing was accepted, so it waits for the answer as long as for any other.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience * _SILENCE
+        while True:
+            try:
+                return await self._read(messages.find_accepted, new) or await super().accept(new, owner)
+            except IdempotencyMismatch:
+                raise
+            except (Conflict, StoreUnavailable):  # Conflict: the first try was committed just now
+                if loop.time() > deadline:
+                    log.error("nobody knows whether a message was accepted", extra={"event": "store.in_doubt"})
+                    raise StoreUnavailable from None
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def record(
         self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
@@ -160,6 +184,15 @@ class PostgresStore(SqlStore):
         with _our_errors():
             async with self._connection() as connection:
                 return await connection.fetch(sql, *params)
+
+    async def _commit(self, sql: str, *params: object) -> list[Record]:
+        """``_rows``, but InDoubt when the connection broke after the statement was sent."""
+        with _our_errors():
+            async with self._connection() as connection:
+                try:
+                    return await connection.fetch(sql, *params)
+                except IN_DOUBT as error:
+                    raise InDoubt from error
 
     async def _run(self, connection: Connection, transaction: Transaction[T]) -> T:
         try:

@@ -17,6 +17,7 @@ from session_manager.domain.errors import (
 _AWAY = (
     OSError,  # includes TimeoutError: no connection, or none in time
     asyncpg.InterfaceError,  # the connection or the pool was closed under us
+    asyncpg.InternalClientError,  # the server said goodbye while the connection was idle: nothing was sent on it
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting, cancelled
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
@@ -25,6 +26,8 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # the primary became a standby
     asyncpg.InternalServerError,
 )
+# Of a statement that was sent: it may have been committed, or may yet be.
+IN_DOUBT = (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 _BAD_TEXT = (UnicodeEncodeError, asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 _REFUSED = {
     asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
@@ -33,6 +36,10 @@ _REFUSED = {
     ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
     ssl.SSLError: "The TLS connection to PostgreSQL failed: check sslmode and the certificates",
 }
+
+
+class InDoubt(Exception):
+    """Nobody said whether a statement was committed."""
 
 
 def translated(error: Exception) -> Exception:

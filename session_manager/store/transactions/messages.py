@@ -9,7 +9,7 @@ from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.base import Row, Transaction
 from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
 from session_manager.store.transactions.sessions import NO_SESSION, owned
 
@@ -26,11 +26,13 @@ _INSERT = """
 INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
-_KNOWN = f"""
+_ACCEPTED = f"""
 SELECT {SESSION}, {_LOWEST}, body_hash, {MESSAGE}
 FROM session JOIN message ON message.session = session.uuid
-WHERE session.uuid = $1 AND session.deleted_at IS NULL AND message.caller = $2 AND message.idempotency_key = $3
+WHERE session.uuid = $1 AND session.deleted_at IS NULL
 """
+_BY_ID = f"{_ACCEPTED} AND message.id = $2"
+_KNOWN = f"{_ACCEPTED} AND message.caller = $2 AND message.idempotency_key = $3"
 
 _REDELIVER = f"UPDATE message SET attempt = attempt + 1 WHERE id = $1 AND finished_at IS NULL RETURNING {MESSAGE}"
 _DIED = """
@@ -77,11 +79,20 @@ def find_repeated(new: NewMessage, owner: str | None) -> Transaction[Accepted | 
     rows = yield owned(_KNOWN, owner, new.session, new.caller, new.idempotency_key)
     if not rows:
         return None
-    row = rows[0]
-    lowest, body_hash, message = row[SESSION_WIDTH], row[SESSION_WIDTH + 1], message_of(row[SESSION_WIDTH + 2 :])
-    if body_hash != new.body_hash:
+    if rows[0][SESSION_WIDTH + 1] != new.body_hash:
         raise IdempotencyMismatch
-    return Accepted(message, session_of(row), message.seq if lowest is None else lowest, repeated=True)
+    return _accepted_before(rows[0], repeated=True)
+
+
+def find_accepted(new: NewMessage) -> Transaction[Accepted | None]:
+    """This very message, if it was accepted already."""
+    rows = yield _BY_ID, (new.session, new.id)
+    return _accepted_before(rows[0], repeated=False) if rows else None
+
+
+def _accepted_before(row: Row, *, repeated: bool) -> Accepted:
+    lowest, message = row[SESSION_WIDTH], message_of(row[SESSION_WIDTH + 2 :])
+    return Accepted(message, session_of(row), message.seq if lowest is None else lowest, repeated)
 
 
 def redeliver(now: Micros, message_id: str) -> Transaction[Message | None]:
