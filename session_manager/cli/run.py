@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,10 @@ from pydantic import SecretStr
 from session_manager import __version__
 from session_manager.cli.config import listen, load_settings, make_folder, refuse_open_door
 from session_manager.cli.remote import DEFAULT_URL
-from session_manager.cli.server import FrontDoor, run_until_signalled
 from session_manager.cli.shared_redis import SharedRedis
+from session_manager.cli.signals import Stop, run_until_signalled, unless
 from session_manager.logs import setup_logging
-from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
-from session_manager.store.open import open_store
 
 DEV_PATIENCE = 3.0  # seconds that turns get on Ctrl-C: somebody sits there and waits
 
@@ -31,50 +30,44 @@ def run_dev(**given: Any) -> None:
     settings = load_settings(**given)
     if "shutdown_timeout" not in settings.model_fields_set:
         settings = settings.model_copy(update={"shutdown_timeout": DEV_PATIENCE})
+    _run(settings, _dev)
+
+
+def run_serve(**given: Any) -> None:
+    _run(load_settings(**given), partial(_front_door, announce=lambda: None))
+
+
+def _run(settings: Settings, work: Callable[[Settings, socket.socket, Stop], Coroutine[Any, Any, None]]) -> None:
+    """Check first what a person may have got wrong, then import and start what is heavy."""
     setup_logging(settings)
     refuse_open_door(settings)
     with listen(settings) as listener:
         make_folder(settings.data_dir)
-        own_redis = not settings.model_fields_set & {"redis_url", "redis_host"}
-        redis = SharedRedis(settings.data_dir / "redis") if own_redis else None
-        run_until_signalled(partial(_dev, settings, redis, listener))
+        run_until_signalled(partial(work, settings, listener))
 
 
-async def _dev(
-    settings: Settings,
-    redis: SharedRedis | None,
-    listener: socket.socket,
-    asked: asyncio.Event,
-    at_once: asyncio.Event,
-) -> None:
-    if redis is None:
-        await _front_door(settings, listener, asked, at_once, banner=True)
+async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:
+    def announce() -> None:
+        print(_banner(settings, listener), flush=True)
+
+    if settings.model_fields_set & {"redis_url", "redis_host"}:
+        await _front_door(settings, listener, stop, announce)
         return
+    redis = SharedRedis(settings.data_dir / "redis")
     try:
-        url = SecretStr(await redis.start())
-        settings = settings.model_copy(update={"redis_url": url})
-        await _front_door(settings, listener, asked, at_once, banner=True)
+        await unless(stop.asked, redis.start())
+        if not stop.asked.is_set():
+            url = SecretStr(redis.url)
+            await _front_door(settings.model_copy(update={"redis_url": url}), listener, stop, announce)
     finally:
         await redis.stop()
 
 
-def run_serve(**given: Any) -> None:
-    settings = load_settings(**given)
-    setup_logging(settings)
-    refuse_open_door(settings)
-    with listen(settings) as listener:
-        make_folder(settings.data_dir)
-        run_until_signalled(partial(_front_door, settings, listener, banner=False))
+async def _front_door(settings: Settings, listener: socket.socket, stop: Stop, announce: Callable[[], None]) -> None:
+    from session_manager.cli.server import FrontDoor  # noqa: PLC0415  half a second
+    from session_manager.runtime.classes import load_classes  # noqa: PLC0415
 
-
-async def _front_door(
-    settings: Settings, listener: socket.socket, asked: asyncio.Event, at_once: asyncio.Event, *, banner: bool
-) -> None:
-    def announce() -> None:
-        if banner:
-            print(_banner(settings, listener), flush=True)
-
-    await FrontDoor(settings, load_classes(settings), listener, announce).run(asked, at_once)
+    await FrontDoor(settings, load_classes(settings), listener, announce).run(stop)
 
 
 def _banner(settings: Settings, listener: socket.socket) -> str:
@@ -112,6 +105,8 @@ def upgrade_database(**given: Any) -> None:
 
 
 async def _upgrade(settings: Settings) -> str:
+    from session_manager.store.open import open_store  # noqa: PLC0415
+
     store = open_store(settings)
     try:
         await store.start()

@@ -10,23 +10,20 @@ import asyncio
 import contextlib
 import logging
 import math
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import uvicorn
-import uvloop
 
 from session_manager.api.app import build_app
 from session_manager.api.services import Services
+from session_manager.cli.signals import Stop, first, unless
 from session_manager.domain.session_class import SessionClasses
 from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LINGER = 1.0  # seconds, after the last turn, for answers to go out
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Server(uvicorn.Server):
@@ -63,32 +60,32 @@ class FrontDoor:
         self._listener = listener
         self._announce = announce
 
-    async def run(self, asked: asyncio.Event, at_once: asyncio.Event) -> None:
-        """Serve until ``asked``, then drain until ``at_once``. StartupFailure: it could not start."""
+    async def run(self, stop: Stop) -> None:
+        """Serve until asked to stop, then drain. StartupFailure: it could not start."""
         try:
-            await _unless(asked, self._services.start())
-            if not asked.is_set():
-                await self._serve(asked, at_once)
+            await unless(stop.asked, self._services.start())
+            if not stop.asked.is_set():
+                await self._serve(stop)
         finally:
-            await _unless(at_once, self._services.close(patience=0.0))
-            if at_once.is_set():
+            await unless(stop.at_once, self._services.close(patience=0.0))
+            if stop.at_once.is_set():
                 await self._services.close(patience=0.0, grace=0.0)
             log.info("stopped", extra={"event": "front.stopped"})
 
-    async def _serve(self, asked: asyncio.Event, at_once: asyncio.Event) -> None:
+    async def _serve(self, stop: Stop) -> None:
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
         log.info("serving", extra={"event": "front.serving", "port": self._listener.getsockname()[1]})
         self._announce()
         try:
-            await _first(asked.wait(), asyncio.shield(serving), self._services.until_refused())
+            await first(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
         finally:
             log.info("stopping", extra={"event": "front.stopping"})
             self._services.stop_taking_work()
             self._server.should_exit = True
-            await _unless(at_once, self._services.drain(self._services.settings.shutdown_timeout))
+            await unless(stop.at_once, self._services.drain(self._services.settings.shutdown_timeout))
             await self._end_requests()
-            self._server.force_exit = at_once.is_set()
-            await _unless(at_once, serving)
+            self._server.force_exit = stop.at_once.is_set()
+            await unless(stop.at_once, serving)
 
     async def _end_requests(self) -> None:
         """Let answers out. Who still waits then is told where to look later, and streams end."""
@@ -99,43 +96,3 @@ class FrontDoor:
                 request.cancel()
             if late:
                 await asyncio.wait(late, timeout=LINGER)
-
-
-async def _first(*works: Awaitable[Any]) -> None:
-    """Until one of them is done. StartupFailure of any is raised; the others are cancelled."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _unless(event: asyncio.Event, work: Awaitable[Any]) -> None:
-    """Do it, unless the event comes first; then cancel it."""
-    await _first(event.wait(), work)
-
-
-Work = Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]
-
-
-def run_until_signalled(work: Work) -> None:
-    """Run ``work(asked, at_once)`` on uvloop; the first signal sets ``asked``, the next ``at_once``."""
-
-    async def main() -> None:
-        asked, at_once = asyncio.Event(), asyncio.Event()
-
-        def signalled() -> None:
-            (at_once if asked.is_set() else asked).set()
-
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, signalled)
-        await work(asked, at_once)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())

@@ -65,21 +65,22 @@ class _Address:
 
 
 class SharedRedis:
-    """From ``start`` to ``stop`` the address stays the same, whoever runs the server."""
+    """``url`` (with the password) stays the same from ``start`` to ``stop``, whoever runs the server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / "address"
+        self.url = ""
         self._own: LocalRedis | None = None
         self._keeper: asyncio.Task[None] | None = None
 
-    async def start(self) -> str:
-        """Join the one that runs, or run it; its URL, with the password. StartupFailure in one line."""
+    async def start(self) -> None:
+        """Join the one that runs, or run it. StartupFailure in one line."""
         known = _Address.read(self._path)
         if known is None or not await known.answers():
             known = await self._run(known)
         self._keeper = asyncio.create_task(self._keep(known), name="local redis")
-        return f"redis://:{known.password}@127.0.0.1:{known.port}/0"
+        self.url = f"redis://:{known.password}@127.0.0.1:{known.port}/0"
 
     async def stop(self) -> None:
         """End the server, if it is ours."""

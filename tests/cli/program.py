@@ -1,0 +1,164 @@
+"""The command ``session-manager`` as a process, the way a person or a script runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from session_manager.client import Client
+
+PROGRAM = Path(sys.executable).with_name("session-manager")
+CLASSES = Path(__file__).with_name("classes.yaml")
+BASE = {
+    "PATH": os.environ["PATH"],
+    "LANG": "C.UTF-8",
+    "PORT": "0",
+    "SESSION_CLASSES": str(CLASSES),
+    "LEASE": "1.5",
+    "REPAIR_INTERVAL": "0.3",
+}
+PATIENCE = 30.0  # seconds
+
+
+def run(*args: str, cwd: Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [PROGRAM, *args],
+        cwd=cwd,
+        env={**BASE, **env},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+    return result
+
+
+class Running:
+    """A command that goes on, in ``cwd``. What it prints is read from files, so that nobody has to keep up."""
+
+    def __init__(self, *args: str, cwd: Path, **env: str) -> None:
+        self.cwd = cwd
+        name = f"{args[0]}-{time.monotonic_ns()}"
+        self._out, self._err = cwd / f"{name}.out", cwd / f"{name}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [PROGRAM, *args],
+                cwd=cwd,
+                env={**BASE, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text("utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text("utf-8")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.err.splitlines()]
+
+    def until_said(self, words: str) -> None:
+        """Until ``words`` stand in its output or its log."""
+
+        def said() -> bool:
+            if words in self.out + self.err:
+                return True
+            assert self.process.poll() is None, f"ended without {words!r}: {self.out}{self.err}"
+            return False
+
+        until(said, words)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait until it has ended; its exit code."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.ended()
+
+
+class FrontDoor(Running):
+    """A running ``dev`` or ``serve``."""
+
+    def __init__(self, command: str, cwd: Path, *args: str, **env: str) -> None:
+        super().__init__(command, *args, cwd=cwd, **env)
+        self.until_said('"front.serving"')
+        [port] = (line["port"] for line in self.log if line["event"] == "front.serving")
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = Client(self.url)
+
+    def stop(self) -> int:
+        self.client.close()
+        return super().stop()
+
+    def cli(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command against it."""
+        return run(*args, cwd=self.cwd, stdin=stdin, SESSION_MANAGER_URL=self.url, **env)
+
+    def said(self, *args: str, **env: str) -> str:
+        """What a command prints that must succeed."""
+        done = self.cli(*args, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def told(self, *args: str, **env: str) -> Any:
+        """The same as JSON."""
+        return json.loads(self.said(*args, "--json", **env))
+
+    def create(self, session_class: str = "talker") -> str:
+        return str(self.client.create("ada", session_class)["uuid"])
+
+    def chat(self, session: str, message: str) -> Any:
+        """The reply of its agent, asked without the command line."""
+        return self.client.chat(session, message, wait=PATIENCE)["pod_response"]["reply"]
+
+    def go_on(self, session: str) -> None:
+        """Let an agent that was told to wait go on."""
+        (self.cwd / "data" / "homes" / session / "go").touch()
+
+    def family(self) -> list[psutil.Process]:
+        """Everything that it started."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+
+def assert_gone(processes: Iterable[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(list(processes), timeout=PATIENCE)
+    assert alive == []
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
+    """It refused in one line on stderr, with exit code 1 and without a stack trace."""
+    assert done.returncode == 1, done
+    assert re.fullmatch(r"Error: .*\n", done.stderr), done.stderr
+    assert words in done.stderr
+    assert done.stdout == ""
