@@ -165,8 +165,14 @@ class Turns:
         return None
 
     async def recorded(self, message: Message) -> Outcome | None:
-        """The result as SQL has it. NotFound when the session was deleted."""
-        present = await self._store.get_message(message.session, message.id)
+        """The result as SQL has it; None when it has none or cannot be asked. NotFound when the session was deleted.
+
+        Never Unavailable: that is the answer to what was not accepted.
+        """
+        try:
+            present = await self._store.get_message(message.session, message.id)
+        except Unavailable:
+            return None
         return None if present.status is None else Outcome(present.status, present.response, present.error)
 
     async def cancel(self, session: str, message_id: str, owner: str | None) -> Message:

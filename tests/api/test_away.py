@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from session_manager.domain.errors import StoreUnavailable
 from tests.servers.front import front_door, settings_for
 
 
@@ -87,3 +88,38 @@ async def test_a_turn_that_ends_while_the_database_is_locked_is_recorded_after(s
         while (await front.call("GET", path))[1]["status"] != "processed":
             await asyncio.sleep(0.02)
     assert (await front.call("GET", path))[1]["pod_response"]["attempt"] == 1
+
+
+async def test_a_database_that_goes_away_after_the_accept(start, monkeypatch):
+    front = await start()
+    session = await front.create()
+    get_message, refusals = front.services.store.get_message, iter(range(3))
+
+    async def refuse_thrice(*args):
+        if next(refusals, None) is not None:
+            raise StoreUnavailable
+        return await get_message(*args)
+
+    monkeypatch.setattr(front.services.store, "get_message", refuse_thrice)
+    status, body = await front.chat(session, "queued, while the pod wakes", wait=None)
+    assert (status, body["status"]) == (202, "queued")
+    status, body = await front.chat(session, "waits")
+    assert (status, body["status"]) == (200, "processed")
+
+
+async def test_a_stream_outlives_a_database_that_goes_away_for_a_moment(start, monkeypatch):
+    front = await start()
+    session = await front.create()
+    get_message, refusals = front.services.store.get_message, iter(range(2))
+
+    async def refuse_twice(*args):
+        if next(refusals, None) is not None:
+            raise StoreUnavailable
+        return await get_message(*args)
+
+    monkeypatch.setattr(front.services.store, "get_message", refuse_twice)
+    headers = {"Accept": "text/event-stream"}
+    url = f"{front.url}/session/{session}/chat"
+    async with front.client.post(url, json={"message": "hello"}, headers=headers) as response:
+        text = (await response.read()).decode()
+    assert "event: turn.processed" in text
