@@ -16,11 +16,11 @@ from uuid import uuid4
 
 import orjson
 
-from session_manager.api import problems, sse
+from session_manager.api import sse
 from session_manager.api.bodies import MAX_CHAT_BODY, checked_json, read_body
 from session_manager.api.identity import Actor
 from session_manager.api.limits import ChatLimit
-from session_manager.domain.errors import InvalidInput, SessionManagerError, TooLarge
+from session_manager.domain.errors import InvalidInput, TooLarge, Unavailable
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.turns.feed import DELETED, Feed
 from session_manager.turns.service import Ticket, Turns
@@ -52,20 +52,16 @@ class ChatRoute:
         self._answer_within = answer_within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, session: str) -> None:
-        try:
-            actor: Actor = scope["actor"]
-            options = _options(scope["headers_map"])
-            await self._limit.check(actor, session)
-            text = _message_of(await read_body(receive, scope["headers_map"], MAX_CHAT_BODY))
-            new = _new_message(session, text, actor, options)
-            if options.stream:
-                await self._stream(new, actor, receive, send)
-                return
-            status, headers, body = await self._answer(new, actor, options)
-        except SessionManagerError as error:
-            status, plain, body = problems.of(error)
-            headers = [(name.encode(), value.encode()) for name, value in plain.items()]
-        headers.append((b"content-length", str(len(body)).encode()))
+        actor: Actor = scope["actor"]
+        options = _options(scope["headers_map"])
+        await self._limit.check(actor, session)
+        text = _message_of(await read_body(receive, scope["headers_map"], MAX_CHAT_BODY))
+        new = _new_message(session, text, actor, options)
+        if options.stream:
+            await self._stream(new, actor, receive, send)
+            return
+        status, headers, body = await self._answer(new, actor, options)
+        headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -114,7 +110,7 @@ class ChatRoute:
         message_id = ticket.message.id
         queued = {"message_id": message_id, "position": 0 if ticket.turn else ticket.position or 1}
         yield sse.event("turn.running" if ticket.turn else "turn.queued", orjson.dumps(queued))
-        outcome = await self._turns.recorded(ticket.message)
+        outcome = await self._recorded(ticket)
         while outcome is None:
             note = await anext(notes)
             if note is None:
@@ -126,8 +122,15 @@ class ChatRoute:
             elif note["kind"] != "event":
                 yield sse.event(note["kind"], sse.payload(note))
                 continue
-            outcome = await self._turns.recorded(ticket.message)
+            outcome = await self._recorded(ticket)
         yield sse.event(f"turn.{outcome.status}", _ended(ticket, outcome))
+
+    async def _recorded(self, ticket: Ticket) -> Outcome | None:
+        """The result; None also while the database is away, since a stream outlives that."""
+        try:
+            return await self._turns.recorded(ticket.message)
+        except Unavailable:
+            return None
 
 
 def _new_message(session: str, text: str, actor: Actor, options: ChatOptions) -> NewMessage:

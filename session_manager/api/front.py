@@ -59,15 +59,15 @@ class Front:
 
         try:
             await self._serve(scope, receive, noting)
-        except SessionManagerError as error:
-            await _refuse(noting, error)
         except ClientGone:
             status = 499
-        except asyncio.CancelledError:
-            # The server stops, and its patience is over. A stream ends like any other; its client resumes elsewhere.
+        except (SessionManagerError, asyncio.CancelledError) as error:
             if status == 0:
-                await _refuse(noting, Unavailable("the server stops; try again"))
+                # Cancelled: the server stops, and its patience is over.
+                ours = isinstance(error, SessionManagerError)
+                await _refuse(noting, error if ours else Unavailable("the server stops; try again"))
             elif not complete:
+                # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
                 await send({"type": "http.response.body", "body": b""})
         finally:
             self._note(scope, status, time.perf_counter() - began)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from session_manager.activity.protocol import FeedNote, TurnActivity
 from session_manager.domain.errors import Unavailable
@@ -65,11 +65,14 @@ class Feed:
                     continue
                 if note is not None and note["number"] <= last:
                     continue
-                async for event in self._stored(session, last):
-                    last = event.number
-                    yield event
+                # What cannot be read while the database is away is read at the next sign of life.
+                with suppress(Unavailable):
+                    async for event in self._stored(session, last):
+                        last = event.number
+                        yield event
+                    if note is None:
+                        await self._store.get_session(session)
                 if note is None:
-                    await self._store.get_session(session)
                     yield None
 
     async def _stored(self, session: str, after: int) -> AsyncGenerator[StoredEvent, None]:

@@ -1,0 +1,113 @@
+"""The feed: every stored event once and in order, whatever Redis or the database leave out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from session_manager.activity.protocol import TurnActivity
+from session_manager.domain.errors import ActivityUnavailable, NotFound, StoreUnavailable
+from session_manager.domain.message import StoredEvent
+from session_manager.domain.times import Micros
+from session_manager.store.protocol import Store
+from session_manager.turns.feed import PAGE, Feed
+
+SESSION = "s"
+
+
+class Events:
+    """A store of events that may be away, or have lost the session."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.away = False
+        self.deleted = False
+
+    async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]:
+        if self.away:
+            raise StoreUnavailable
+        numbers = range(after + 1, min(after + limit, self.count) + 1)
+        return [StoredEvent(number, "turn.processed", None, "{}", Micros(0)) for number in numbers]
+
+    async def get_session(self, session: str) -> None:
+        if self.deleted:
+            raise NotFound
+
+
+class Notes:
+    """The live side; ``away`` refuses to be watched."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.away = False
+
+    @asynccontextmanager
+    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+        if self.away:
+            raise ActivityUnavailable
+        yield self.heard
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+def feed(events: Events, notes: Notes) -> Feed:
+    return Feed(cast(Store, events), cast(TurnActivity, notes), poll=0.001)
+
+
+async def numbers(feed: Feed, after: int, wanted: int) -> list[int]:
+    found: list[int] = []
+    async with asyncio.timeout(10), aclosing(feed.follow(SESSION, after)) as items:
+        async for item in items:
+            if isinstance(item, StoredEvent):
+                found.append(item.number)
+            if len(found) == wanted:
+                break
+    return found
+
+
+async def test_replays_over_pages_from_where_the_client_was(notes):
+    assert await numbers(feed(Events(PAGE * 2 + 5), notes), 3, PAGE * 2 + 2) == list(range(4, PAGE * 2 + 6))
+
+
+async def test_a_note_for_what_was_sent_already_sends_nothing_twice(notes):
+    events = Events(2)
+    notes.heard.put_nowait({"kind": "event", "number": 1})
+    notes.heard.put_nowait({"kind": "event", "number": 2})
+    events.count = 3
+    assert await numbers(feed(events, notes), 0, 3) == [1, 2, 3]
+
+
+async def test_without_redis_the_database_is_asked_now_and_then(notes):
+    notes.away = True
+    assert await numbers(feed(Events(2), notes), 0, 2) == [1, 2]
+
+
+async def test_a_database_that_is_away_does_not_end_the_feed(notes):
+    events = Events(2)
+    events.away = True
+    async with asyncio.timeout(10), aclosing(feed(events, notes).follow(SESSION, 0)) as items:
+        assert await anext(items) is None
+        events.away = False
+        assert [cast(StoredEvent, await anext(items)).number for _ in range(2)] == [1, 2]
+
+
+async def test_live_notes_pass_and_the_end_ends(notes):
+    notes.heard.put_nowait({"kind": "delta", "data": "x"})
+    notes.heard.put_nowait({"kind": "session.deleted"})
+    async with asyncio.timeout(10):
+        kinds = [item["kind"] async for item in feed(Events(0), notes).follow(SESSION, 0) if isinstance(item, dict)]
+    assert kinds == ["delta", "session.deleted"]
+
+
+async def test_a_deleted_session_is_noticed_without_a_note(notes):
+    events = Events(0)
+    events.deleted = True
+    with pytest.raises(NotFound):
+        await numbers(feed(events, notes), 0, 1)
