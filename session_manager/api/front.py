@@ -64,8 +64,8 @@ class Front:
         except (SessionManagerError, asyncio.CancelledError) as error:
             if status == 0:
                 # Cancelled: the server stops, and its patience is over.
-                ours = isinstance(error, SessionManagerError)
-                await _refuse(noting, error if ours else Unavailable("the server stops; try again"))
+                stopping = Unavailable("the server stops; try again")
+                await _refuse(noting, error if isinstance(error, SessionManagerError) else stopping)
             elif not complete:
                 # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
                 await send({"type": "http.response.body", "body": b""})
