@@ -4,9 +4,9 @@ if stop then return stop end
 local idle, class = tonumber(ARGV[3]), ARGV[4]
 for i = 5, #ARGV, 2 do
   redis.call('ZADD', inbox, 'NX', ARGV[i + 1], ARGV[i])
+  added(ARGV[i + 1])
 end
 redis.call('HSET', hash, 'class', class)
-redis.call('PERSIST', hash)
 if address() then
   want(idle)
 elseif not backing_off() then

@@ -6,17 +6,15 @@ local lease, idle, class = ARGV[7], tonumber(ARGV[8]), ARGV[9]
 
 local known = redis.call('ZSCORE', inbox, mid)
 if not known then
-  -- An earlier message is missing here: adding this one would let it run first.
-  if lowest ~= seq and #redis.call('ZRANGEBYSCORE', inbox, lowest, lowest, 'LIMIT', 0, 1) == 0 then
-    return {'GAP'}
-  end
+  -- An earlier message may be missing here: adding this one would let it run first.
+  if lowest ~= seq and last_seq() ~= tonumber(seq) - 1 then return {'GAP'} end
 end
 local a = address()
 local alone = redis.call('ZCARD', inbox) == (known and 1 or 0)
 if not known then
   redis.call('ZADD', inbox, seq, mid)
   redis.call('HSET', hash, 'fresh:' .. mid, generation[1], 'class', class)
-  redis.call('PERSIST', hash)
+  added(seq)
 end
 if a then
   want(idle)
