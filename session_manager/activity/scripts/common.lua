@@ -51,8 +51,19 @@ local function wake(idle)
 end
 
 local function unwant()
+  redis.call('HDEL', hash, 'sleep')
   redis.call('ZREM', 'awake', id)
   redis.call('DEL', wakelist)
+end
+
+-- Every unfinished message up to this seq was put into the inbox: seqs have no gaps, and who adds one adds all before it.
+local function last_seq()
+  return tonumber(redis.call('HGET', hash, 'seq') or 0)
+end
+
+local function added(seq)
+  redis.call('HSET', hash, 'seq', math.max(last_seq(), tonumber(seq)))
+  redis.call('PERSIST', hash)
 end
 
 local function backing_off()

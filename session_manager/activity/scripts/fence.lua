@@ -19,7 +19,7 @@ if ARGV[3] ~= '1' and not redis.call('HGET', hash, 'sleep') and deadline and ton
 end
 local uid = redis.call('HGET', hash, 'pod')
 if uid then retire(uid) end
-redis.call('HDEL', hash, 'sleep', 'phase')
+redis.call('HDEL', hash, 'phase')
 unwant()
 redis.call('PUBLISH', 'wake', id)
 return {'PASSED'}
