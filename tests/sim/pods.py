@@ -157,8 +157,7 @@ class SimRuntime:
         try:
             await self._become_ready(pod, birth, session_class)
         except BaseException:
-            if not self._gate.dead:
-                self._machines.remove(pod)
+            self._machines.remove(pod)
             raise
         await self._gate.after("runtime.start_pod")
         return pod.address
@@ -190,6 +189,9 @@ class SimRuntime:
 
     async def forget(self, session: str, *, files: bool) -> None:
         await self._gate.before("runtime.forget")
+        orphan = self._machines.pods.get(session)
+        if orphan is not None and not orphan.answers:
+            self._machines.remove(orphan)
         if files:
             self._machines.files.discard(session)
         await self._gate.after("runtime.forget")
