@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
+from session_manager.domain.errors import Forbidden, InvalidInput, StartupFailure, Unauthenticated
 
 MAX_USER_ID = 128
 LOCAL = "local"
@@ -56,7 +56,7 @@ class Identity:
 
     def __init__(self, keys: Mapping[str, SecretStr], trusted_proxies: str = "") -> None:
         self._by_digest = {_digest(key.get_secret_value().encode()): _split(name) for name, key in keys.items()}
-        self._proxies = [ipaddress.ip_network(each.strip()) for each in trusted_proxies.split(",") if each.strip()]
+        self._proxies = [_network(each.strip()) for each in trusted_proxies.split(",") if each.strip()]
 
     @property
     def open(self) -> bool:
@@ -103,6 +103,13 @@ class Identity:
             return any(ipaddress.ip_address(address) in network for network in self._proxies)
         except ValueError:
             return False
+
+
+def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        raise StartupFailure(f"TRUSTED_PROXIES: {value!r} is no network; write for example 10.0.0.0/8") from None
 
 
 def _bearer(value: bytes) -> bytes:
