@@ -70,7 +70,7 @@ class FrontDoor:
             await unless(stop.at_once, self._services.close(patience=0.0))
             if stop.at_once.is_set():
                 await self._services.close(patience=0.0, grace=0.0)
-            log.info("stopped", extra={"event": "front.stopped"})
+        log.info("stopped", extra={"event": "front.stopped"})
 
     async def _serve(self, stop: Stop) -> None:
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
