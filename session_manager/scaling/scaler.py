@@ -49,6 +49,7 @@ class Scaler:
         self._wakes = asyncio.Semaphore(max_wakes)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._pokes: dict[str, asyncio.Event] = {}
+        self._started_as: dict[str, SessionClass] = {}
         self._closing = False
 
     async def run(self) -> None:
@@ -143,9 +144,10 @@ class Scaler:
         pod = self._runtime.pods().get(session)
         if desire.deleted:
             return await self._remove(session, pod)
-        session_class = class_of(self._classes, desire.class_name)
         if pod is None:
+            self._started_as.pop(session, None)
             return await self._step_without_pod(session, desire, poke)
+        session_class = self._class_of(session, desire)
         if desire.retire == pod.uid:
             await self._stop(session, pod, session_class)
             return True
@@ -156,6 +158,12 @@ class Scaler:
         if desire.due:
             return await self._activity.fence(session, session_class) == "PASSED"
         return False
+
+    def _class_of(self, session: str, desire: Desire) -> SessionClass:
+        """The session's class by the name that Redis has, or what its pod was started as when Redis lost that."""
+        if not desire.class_name and session in self._started_as:
+            return self._started_as[session]
+        return class_of(self._classes, desire.class_name)
 
     async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         if desire.pod:
@@ -170,6 +178,7 @@ class Scaler:
         if pod is not None:
             await self._runtime.stop_pod(session, pod.uid, grace=0.0)
         await self._runtime.forget(session, files=True)
+        self._started_as.pop(session, None)
         return False
 
     async def _stop(self, session: str, pod: Address, session_class: SessionClass) -> None:
@@ -196,6 +205,7 @@ class Scaler:
                 await self._fail(session, desire, error)
                 return
         if pod is not None:
+            self._started_as[session] = session_class
             await self._publish(session, pod, session_class, old=generation != self._activity.generation)
 
     async def _start_while_wanted(
