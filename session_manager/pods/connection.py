@@ -132,10 +132,10 @@ class PodConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._last = True
-        if self._until_close and exc is None:
-            self._done = True
-        if not self._done and self._failure is None:
-            self._failure = PodDied("the pod broke off the connection before its answer was complete")
+        if self._failure is None:
+            self._done = self._done or (self._until_close and exc is None)
+            if not self._done:
+                self._failure = PodDied("the pod broke off the connection before its answer was complete")
         self._wake()
 
     def _fail(self, failure: PodFailure) -> None:

@@ -31,13 +31,18 @@ class EventParser:
             self._size += len(whole)
             if whole:
                 self._take_line(whole)
-            elif (event := self.end()) is not None:
+            elif (event := self._end()) is not None:
                 yield event
         self._line += rest
         if self._size + len(self._line) > MAX_EVENT:
             raise PodRejected(f"an event of the pod's stream is longer than {MAX_EVENT} bytes")
 
-    def end(self) -> tuple[str, str] | None:
+    def finish(self) -> tuple[str, str] | None:
+        """The event that the stream ended in; None when there is none."""
+        self._take_line(bytes(self._line))
+        return self._end()
+
+    def _end(self) -> tuple[str, str] | None:
         """The event that has arrived; None when it has no data."""
         event, data = self._event, self._data
         self._event, self._data, self._size = b"", [], 0

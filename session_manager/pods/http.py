@@ -58,6 +58,8 @@ class HttpPodClient:
 
 
 def _encode(address: Address, request: TurnRequest) -> bytes:
+    if not (request.session + request.message_id).isprintable():
+        raise ValueError("an id that cannot stand in a header")
     body = orjson.dumps(
         {
             "message": request.text,
@@ -81,7 +83,7 @@ async def _follow(connection: PodConnection, on_delta: DeltaListener) -> str:
         if stream.reply is not None:
             await _linger(connection)
             return stream.reply
-    last = parser.end()
+    last = parser.finish()
     if last is not None:
         await stream.take(*last)
     if stream.reply is None and not connection.framed:

@@ -17,13 +17,18 @@ from session_manager.settings import Settings
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("classes")
+
+
 def load(folder: Path, text: str, **settings: Any) -> ConfiguredClasses:
     file = folder / "classes.yaml"
     file.write_text(text, "utf-8")
     return load_classes(Settings(_env_file=None, session_classes=file, **settings))
 
 
-def test_every_field(tmp_path: Path) -> None:
+def test_every_field(folder: Path) -> None:
     text = """
     classes:
       - name: mine
@@ -39,9 +44,9 @@ def test_every_field(tmp_path: Path) -> None:
         gracePeriodSeconds: 0
         redelivery: idempotent
     """
-    assert load(tmp_path, text).get("mine") == SessionClass(
+    assert load(folder, text).get("mine") == SessionClass(
         name="mine",
-        command=("python", str(tmp_path / "agent.py"), str(tmp_path.parent / "x"), "*.py", "a/b"),
+        command=("python", str(folder / "agent.py"), str(folder.parent / "x"), "*.py", "a/b"),
         image="agents/mine:1",
         port=8000,
         protocol=Protocol.ADK,
@@ -55,31 +60,31 @@ def test_every_field(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_left_out_has_the_defaults_of_the_settings(tmp_path: Path) -> None:
-    classes = load(tmp_path, "classes: [{name: mine, command: [x]}]", idle_timeout=3, session_ttl=4)
+def test_what_is_left_out_has_the_defaults_of_the_settings(folder: Path) -> None:
+    classes = load(folder, "classes: [{name: mine, command: [x]}]", idle_timeout=3, session_ttl=4)
     assert classes.get("mine") == SessionClass("mine", ("x",), idle_timeout=3, ttl=4)
 
 
-def test_the_default_class_is_built_in_and_can_be_replaced(tmp_path: Path) -> None:
+def test_the_default_class_is_built_in_and_can_be_replaced(folder: Path) -> None:
     built_in = load_classes(Settings(_env_file=None, idle_timeout=3)).get("default")
     echo = (sys.executable, "-P", "-m", "session_manager.agent.echo")
     assert built_in == SessionClass("default", echo, idle_timeout=3)
-    assert load(tmp_path, "classes: []").get("default").command == echo
-    assert load(tmp_path, "classes: [{name: default, command: [x]}]").get("default").command == ("x",)
+    assert load(folder, "classes: []").get("default").command == echo
+    assert load(folder, "classes: [{name: default, command: [x]}]").get("default").command == ("x",)
 
 
-def test_an_unknown_class_names_those_that_there_are(tmp_path: Path) -> None:
-    classes = load(tmp_path, "classes: [{name: mine}, {name: another}]")
+def test_an_unknown_class_names_those_that_there_are(folder: Path) -> None:
+    classes = load(folder, "classes: [{name: mine}, {name: another}]")
     with pytest.raises(InvalidInput, match=re.escape("no class 'x'; there are another, default, mine")) as caught:
         classes.get("x")
     assert caught.value.field == "class"
 
 
-def test_the_file_is_relative_to_nothing_but_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(tmp_path, "classes: [{name: mine, command: [./agent.py]}]")
-    monkeypatch.chdir(tmp_path)
+def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(folder, "classes: [{name: mine, command: [./agent.py]}]")
+    monkeypatch.chdir(folder)
     classes = load_classes(Settings(_env_file=None, session_classes=Path("classes.yaml")))
-    assert classes.get("mine").command == (str(tmp_path / "agent.py"),)
+    assert classes.get("mine").command == (str(folder / "agent.py"),)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +147,16 @@ def test_the_file_is_relative_to_nothing_but_itself(tmp_path: Path, monkeypatch:
         ("\0", "unacceptable character"),
     ],
 )
-def test_mistakes_are_told_with_file_class_and_field(tmp_path: Path, text: str, words: str) -> None:
+def test_mistakes_are_told_with_file_class_and_field(folder: Path, text: str, words: str) -> None:
     with pytest.raises(StartupFailure) as caught:
-        load(tmp_path, text)
-    assert caught.value.detail.startswith(f"{tmp_path / 'classes.yaml'}: {words}")
+        load(folder, text)
+    assert caught.value.detail.startswith(f"{folder / 'classes.yaml'}: {words}")
     assert "\n" not in caught.value.detail
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(StartupFailure, match=r"none\.yaml: No such file or directory"):
-        load_classes(Settings(_env_file=None, session_classes=tmp_path / "none.yaml"))
-    (tmp_path / "latin").write_bytes(b"classes: \xe4")
+        load_classes(Settings(_env_file=None, session_classes=folder / "none.yaml"))
+    (folder / "latin").write_bytes(b"classes: \xe4")
     with pytest.raises(StartupFailure, match="latin: not UTF-8"):
-        load_classes(Settings(_env_file=None, session_classes=tmp_path / "latin"))
+        load_classes(Settings(_env_file=None, session_classes=folder / "latin"))
