@@ -31,7 +31,7 @@ class Chat:
             answer.reply(self._turns.run(message, context, answer.piece))
         except PeerGone:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() would end this thread without a word
             traceback.print_exc(file=sys.stderr)
             answer.failure(f"{type(error).__name__}: {error}")
 

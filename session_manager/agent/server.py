@@ -82,7 +82,7 @@ class Server:
                     if not request.keep_alive:
                         return
             except BadRequest as error:
-                connection.answer(error.status, {"error": error.detail}, keep_alive=False)
+                connection.refuse(error)
 
     def _serve_request(self, connection: Connection, request: Request) -> None:
         route = request.method, request.path

@@ -44,7 +44,7 @@ class Turns:
             # One loop for the pod's whole life: what an agent opens in one turn it can use in the next.
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(_not_exiting(coroutine), self._loop).result()
 
     def _in_step(self, pieces: AsyncGeneratorType[Any, Any]) -> Iterator[object]:
         """An async generator as a plain one."""
@@ -63,6 +63,13 @@ class Turns:
                 yield piece[0]
         finally:
             self._wait(close())
+
+
+async def _not_exiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except SystemExit as error:  # it would end the loop, and every later turn would wait for that
+        raise RuntimeError(f"SystemExit: {error}") from error
 
 
 def _collect(pieces: GeneratorType[object, None, object], on_piece: OnPiece) -> object:

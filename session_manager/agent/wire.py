@@ -78,8 +78,8 @@ class Connection:
         return Request(method, path, headers, body, keep_alive)
 
     def _read_head(self) -> bytes | None:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if len(self._buffer) > MAX_HEAD:
+        while (end := self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD)) < 0:
+            if len(self._buffer) >= MAX_HEAD:
                 raise BadRequest(431, f"the headers are longer than {MAX_HEAD} bytes")
             data = self._receive(65536)
             if not data:
@@ -107,6 +107,18 @@ class Connection:
         body = json.dumps(value).encode()
         head = f"{_status_line(status)}{_JSON % len(body)}{headers}{'' if keep_alive else _CLOSE}\r\n"
         self._send(head.encode("latin-1") + body)
+
+    def refuse(self, error: BadRequest) -> None:
+        """Answer it, and read what the peer still sends: closing on unread bytes would take the answer back."""
+        self.answer(error.status, {"error": error.detail}, keep_alive=False)
+        rest = 2 * MAX_BODY
+        try:
+            self._peer.settimeout(1.0)
+            self._peer.shutdown(socket.SHUT_WR)
+            while rest > 0 and (data := self._peer.recv(65536)):
+                rest -= len(data)
+        except OSError:
+            pass
 
     def start_stream(self) -> None:
         """Begin a chunked answer of server-sent events."""
@@ -137,11 +149,14 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     try:
         method, target, version = first.split(" ")
-        headers = dict(_parse_header(line) for line in lines)
+        fields = [_parse_header(line) for line in lines]
     except ValueError:
         raise BadRequest(400, "this is not HTTP") from None
     if version not in {"HTTP/1.1", "HTTP/1.0"}:
         raise BadRequest(400, "this is not HTTP/1.1")
+    headers = dict(fields)
+    if len(headers) < len(fields) and sum(name == "content-length" for name, _ in fields) > 1:
+        raise BadRequest(400, "the Content-Length stands twice")
     return method, target.partition("?")[0], version, headers
 
 
@@ -158,4 +173,4 @@ def _body_length(headers: dict[str, str]) -> int:
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise BadRequest(400, "the Content-Length is not a number")
-    return int(length)
+    return int(length[:10])  # more digits than that are too many bytes anyway
