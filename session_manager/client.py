@@ -48,6 +48,10 @@ class Unreachable(ClientError):
     """No answer, or one that broke off: the server may have received the call."""
 
 
+class InvalidRequest(ClientError):
+    """No request can be made with this address, key or user."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One server-sent event. Only recorded events have a ``number``; ``data`` is what its JSON says."""
@@ -213,7 +217,7 @@ class Client:
             raise Unreachable(f"cannot reach {self._url}") from None
         except (requests.RequestException, ValueError):
             # Their words may quote a header, and with it the key.
-            raise ClientError(f"no request to {self._url} can be made: check address, key and user") from None
+            raise InvalidRequest(f"no request to {self._url} can be made: check address, key and user") from None
         if answer.status_code >= 300:
             with answer:
                 raise _error(answer)

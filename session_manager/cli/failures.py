@@ -40,10 +40,12 @@ class Told:
 
 def explain(error: Exception) -> Told | None:
     """One line and an exit code for an error that is no bug; None for one that is."""
-    from session_manager.client import ClientError, Unreachable  # noqa: PLC0415  slow, and only where something failed
+    from session_manager.client import ClientError, InvalidRequest, Unreachable  # noqa: PLC0415  slow, and only where something failed
 
     if isinstance(error, Unreachable):
         return Told(f"{error.detail}; is it running? Start it with 'session-manager dev'", ExitCode.UNREACHABLE)
+    if isinstance(error, InvalidRequest):
+        return Told(error.detail, ExitCode.USAGE)
     if isinstance(error, ClientError):
         again = f"; try again in {error.retry_after:g} s" if error.retry_after else ""
         return Told(error.detail + again, _BY_STATUS.get(error.status or 0, ExitCode.FAILED))

@@ -98,7 +98,8 @@ def _follow_status(client: Client, session: str, *, as_json: bool) -> None:
                 show.as_json(found)
             else:
                 waiting = f", {found['queue_length']} waiting" if found["queue_length"] else ""
-                print(f"{time.strftime('%H:%M:%S')}  {found['status']:<9}  {show.plain(found['reason'])}{waiting}")
+                line = f"{time.strftime('%H:%M:%S')}  {found['status']:<9}  {show.plain(found['reason'])}{waiting}"
+                print(line, flush=True)
 
 
 def _states(client: Client, session: str) -> Iterator[dict[str, Any]]:
