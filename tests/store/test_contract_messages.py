@@ -128,6 +128,13 @@ async def test_record_is_the_one_result(store: SqlStore) -> None:
     assert await store.events(session, 0, 10) == []
 
 
+async def test_an_error_that_quotes_garbage_is_recorded(store: SqlStore) -> None:
+    session = await make(store)
+    message = await say(store, session)
+    assert await store.record(message, 1, Outcome.failed("The pod said ü \0 \ud800")) == []
+    assert (await store.get_message(session, message)).error == "The pod said ü \ufffd ?"
+
+
 async def test_record_of_nothing(store: SqlStore) -> None:
     assert await store.record(new_id(), 1, DONE) is None
     assert await store.record(new_id(), None, DONE) is None

@@ -197,7 +197,7 @@ async def test_text_that_cannot_be_stored(store: PostgresStore) -> None:
         with pytest.raises(InvalidInput):
             await store.rename_session(session, text)
         with pytest.raises(InvalidInput):
-            await store.record(message, 1, Outcome.failed(text))
+            await store.record(message, 1, Outcome.processed(text))
     assert await store.record(message, 1, DONE) == []
 
 

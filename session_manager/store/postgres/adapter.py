@@ -150,7 +150,7 @@ class PostgresStore(SqlStore):
         self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
     ) -> list[StoredEvent] | None:
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
-        result = (outcome.status.value, outcome.response, outcome.error)
+        result = (outcome.status.value, outcome.response, messages.storable(outcome.error))
         rows = await self._rows(hot.RECORD, message_id, attempt, *result, kinds, data)
         return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
 

@@ -30,8 +30,8 @@ def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
     try:
         results = [run(connection, call) for call in calls]
         connection.commit()
-    except sqlite3.Error as error:
-        logger.error("The database refused a commit", extra={"event": "store.commit_failed", "reason": str(error)})
+    except Exception:
+        logger.exception("The database refused a commit", extra={"event": "store.commit_failed"})
         _abandon(connection)
         return [(None, StoreUnavailable())] * len(calls)
     return results
@@ -40,9 +40,9 @@ def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
 def _abandon(connection: Connection) -> None:
     try:
         connection.rollback()
-    except sqlite3.Error as error:
-        # SQLite has then rolled back by itself, or the next BEGIN fails and says so to the next callers.
-        logger.error("A rollback failed", extra={"event": "store.rollback_failed", "reason": str(error)})
+    except sqlite3.Error:
+        # The next BEGIN then fails, and says so to the next callers.
+        logger.exception("A rollback failed", extra={"event": "store.rollback_failed"})
 
 
 def _run_guarded(connection: Connection, call: Call) -> Result:

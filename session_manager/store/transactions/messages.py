@@ -120,10 +120,15 @@ def record(
 
 
 def _finish(now: Micros, message_id: str, attempt: int | None, outcome: Outcome) -> tuple[str, tuple[object, ...]]:
-    params = (message_id, now, outcome.status.value, outcome.response, outcome.error)
+    params = (message_id, now, outcome.status.value, outcome.response, storable(outcome.error))
     if attempt is None:
         return f"{_FINISH} RETURNING session", params
     return f"{_FINISH_ATTEMPT} RETURNING session", (*params, attempt)
+
+
+def storable(error: str | None) -> str | None:
+    """An error quotes what a pod sent: whatever no engine can store must not keep the turn from ending."""
+    return error and error.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def numbered_events(message_id: str, events: Sequence[tuple[str, str]], last: int, now: Micros) -> list[StoredEvent]:
