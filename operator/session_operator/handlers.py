@@ -103,6 +103,7 @@ def settings() -> kopf.OperatorSettings:
     found = kopf.OperatorSettings()
     found.posting.enabled = False
     found.scanning.disabled = True
+    found.queueing.exit_timeout = 0.1  # seconds; the handlers only take notes, so nothing is lost with them
     for kind in ("deployments.v1.apps", "services.v1"):
         found.watching.label_selectors[kind] = names.MANAGED_SELECTOR
     return found

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
+from session_manager.activity.target import Target
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
 from session_manager.runtime.kubernetes.cluster import CLASSES, SCALED_OBJECTS, Cluster
@@ -66,26 +67,33 @@ class Operator:
         self.scaler = Scaler(self.activity, self.runtime, self.classes, _times(settings), settings.max_wakes)
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop``. Pods stay as they are. StartupFailure for what no retry mends."""
-        kopf_stop = asyncio.Event()
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT. Pods stay as they are. StartupFailure for what no retry mends."""
+        stop = self._stop
+        self._take_signals()
         try:
             await self.cluster.start()
             port = await self.health.start(self._settings.operator_host, self._settings.operator_port)
             log.info("operator starts", extra={"event": "operator.starting", "port": port})
-            await _unless(stop, self._start(kopf_stop))
+            await _unless(stop, self._start())
             await self._until(stop)
         finally:
-            await self._close(kopf_stop)
+            await self._close()
 
-    async def _start(self, kopf_stop: asyncio.Event) -> None:
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _start(self) -> None:
         await _persist(self._look_around)
         await _persist(self.activity.start)
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
         self._spawn(self.queue.run(), "queue")
-        self._spawn(self._run_kopf(kopf_stop), "kopf")
+        self._spawn(self._run_kopf(), "kopf")
         log.info("operator runs", extra={"event": "operator.running", "namespace": self.cluster.namespace})
 
     async def _look_around(self) -> None:
@@ -97,18 +105,24 @@ class Operator:
         if self._settings.scaler == "keda" and not self.children.keda_served:
             log.warning("KEDA is not installed here; sessions are scaled natively", extra={"event": "keda.missing"})
 
-    async def _run_kopf(self, stop: asyncio.Event) -> None:
+    async def _run_kopf(self) -> None:
         registry = kopf.OperatorRegistry()
         events = Events(self.resources, self.children, self.reconciler, self.queue)
         handlers.register(registry, events, keda=self.children.keda_served)
         handlers.register_login(registry)
-        await kopf.operator(
+        ready = asyncio.Event()
+        running = kopf.operator(
             registry=registry,
             settings=handlers.settings(),
             namespaces=[self.cluster.namespace],
             standalone=True,
-            stop_flag=stop,
+            ready_flag=ready,
         )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(running, name="kopf operator")
+            await ready.wait()
+            # It takes the signals for itself when it starts, and what it ends then is all that runs in this loop.
+            self._take_signals()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
@@ -123,12 +137,9 @@ class Operator:
                 log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended"})
                 raise StartupFailure(f"the loop {task.get_name()} ended")
 
-    async def _close(self, kopf_stop: asyncio.Event) -> None:
-        kopf_stop.set()
-        kopf_tasks = [task for task in self._tasks if task.get_name() == "kopf"]
+    async def _close(self) -> None:
         for task in self._tasks:
-            if task not in kopf_tasks:
-                task.cancel()
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.runtime.close()
         await self.health.close()
@@ -146,8 +157,8 @@ class Operator:
 
 
 def _trigger(settings: OperatorSettings) -> RedisTrigger:
-    own = f"{settings.redis_host}:{settings.redis_port}"
-    return RedisTrigger(settings.keda_redis_address or own)
+    target = Target.from_settings(settings)
+    return RedisTrigger(settings.keda_redis_address or str(target), target.tls is not None, target.database)
 
 
 def _times(settings: OperatorSettings) -> ScalerTimes:
@@ -184,12 +195,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _main(settings: OperatorSettings) -> None:
-    stop = asyncio.Event()
-    operator = Operator(settings)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await operator.run(stop)
+    await Operator(settings).run()
 
 
 def main() -> None:

@@ -19,9 +19,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """``session`` is empty for a pod that waits in the pool of ``warm``. ``ended``: how its container ended, or empty.
+    """``session`` is empty for a pod that waits in the pool of ``warm``. ``path`` is that of its probe.
 
-    ``claimed``: it came from a pool, so its Session and not a ReplicaSet controls it. ``step``: how far a start is.
+    ``ended``: how its container ended, or empty. ``claimed``: it came from a pool, so its Session and not a ReplicaSet
+    controls it. ``step``: how far a start is.
     """
 
     name: str
@@ -32,6 +33,7 @@ class PodView:
     warm: str
     ip: str
     port: int
+    path: str
     spec_hash: str
     ready: bool
     leaving: bool
@@ -45,7 +47,8 @@ def view_of(pod: Json) -> PodView:
     metadata, status = pod["metadata"], pod.get("status", {})
     labels = metadata.get("labels", {})
     owners = metadata.get("ownerReferences", ())
-    ports = pod["spec"]["containers"][0].get("ports") or [{"containerPort": 0}]
+    container = pod["spec"]["containers"][0]
+    ports = container.get("ports") or [{"containerPort": 0}]
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -55,6 +58,7 @@ def view_of(pod: Json) -> PodView:
         warm=labels.get(names.WARM_LABEL, ""),
         ip=status.get("podIP", ""),
         port=ports[0]["containerPort"],
+        path=container.get("readinessProbe", {}).get("httpGet", {}).get("path", "/"),
         spec_hash=metadata.get("annotations", {}).get(names.SPEC_HASH_ANNOTATION, ""),
         ready=_condition(status, "Ready"),
         leaving="deletionTimestamp" in metadata,
@@ -128,8 +132,8 @@ class Pods:
     def of_pool(self, class_name: str) -> list[PodView]:
         return self._sorted(self._of_pool.get(class_name, ()))
 
-    def sessions(self) -> list[str]:
-        return list(self._of_session)
+    def all(self) -> list[PodView]:
+        return list(self._by_uid.values())
 
     def _sorted(self, uids: set[str] | tuple[()]) -> list[PodView]:
         return sorted((self._by_uid[uid] for uid in uids), key=lambda pod: (pod.created, pod.name))

@@ -66,8 +66,8 @@ class Reconciler:
         await self._warm.keep_pool(spec)
 
     async def _reconcile_session(self, session: str) -> None:
-        view = self._resources.get(session)
-        if view is None or view.leaving:
+        view = await self._resources.find(session)
+        if view is None:
             await self._gone(session)
             return
         try:

@@ -13,6 +13,9 @@ from session_operator.manifests import SessionSpec
 
 Json = dict[str, Any]
 
+SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"
+WITHOUT_TRYING = frozenset({SUSPENDED, CLASS_MISSING})  # reasons for which no pod is even asked for
+
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
@@ -57,9 +60,6 @@ class Resources:
         if found is not None and found.uid == uid:
             del self._sessions[uuid]
 
-    def get(self, uuid: str) -> SessionView | None:
-        return self._sessions.get(uuid)
-
     def all(self) -> list[SessionView]:
         return list(self._sessions.values())
 
@@ -83,9 +83,9 @@ class Resources:
         view = await self.find(uuid)
         if view is None:
             return None
-        if view.mode == "Suspended":
-            raise PodCannotStart("Suspended", "the mode of the Session is Suspended; set it to Auto or AlwaysOn")
+        if view.mode == SUSPENDED:
+            raise PodCannotStart(SUSPENDED, "the mode of the Session is Suspended; set it to Auto or AlwaysOn")
         try:
             return self.spec(view)
         except InvalidInput as error:
-            raise PodCannotStart("ClassMissing", f"{error.detail}; create it, or delete the session") from None
+            raise PodCannotStart(CLASS_MISSING, f"{error.detail}; create it, or delete the session") from None

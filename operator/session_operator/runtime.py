@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from session_manager.domain.errors import PodCannotStart, Unavailable
-from session_manager.domain.session_class import SessionClass
+from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.cluster import PODS, ApiConflict, ApiNotFound, Cluster
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
@@ -21,13 +21,14 @@ from session_operator.children import Children
 from session_operator.conditions import Trouble
 from session_operator.manifests import SessionSpec
 from session_operator.pods import Pods, PodView
-from session_operator.resources import Resources
+from session_operator.resources import WITHOUT_TRYING, Resources
 from session_operator.trouble import trouble_of_deployment
 from session_operator.warm import WarmPods
 
 log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between looks at what no pod tells
+FIRST_LOOK = 2.0  # seconds that a new operator gives the pods that it finds to answer, before it says what there is
 APPEAR = 10.0  # seconds until a Session that has work has to be there
 
 
@@ -42,15 +43,22 @@ class KubernetesRuntime:
         self._ended: set[str] = set()
         self._exit_listeners: list[ExitListener] = []
         self._change_listeners: list[Callable[[str], None]] = []
+        self._starting: set[str] = set()
+        self._discoveries: dict[str, asyncio.Task[None]] = {}
         self.troubles: dict[str, Trouble] = {}
         pods.listen(self._on_pod)
 
     async def start(self) -> None:
+        """Know the pods that are there, and which of them answer: what seems gone would be started again."""
         await self._pods.start()
+        if self._discoveries:
+            await asyncio.wait(self._discoveries.values(), timeout=FIRST_LOOK)
 
     async def close(self, grace: float | None = None) -> None:
         """Watch no more. The pods stay: the next operator finds them."""
         await self._pods.close()
+        for task in list(self._discoveries.values()):
+            await _cancel(task)
 
     def on_exit(self, listener: ExitListener) -> None:
         self._exit_listeners.append(listener)
@@ -72,6 +80,8 @@ class KubernetesRuntime:
         if pod.session and pod.uid not in self._ended and exists and _alive(pod):
             if known is None and pod.ready:
                 self._answers(pod)
+            elif known is None and pod.ip:
+                self._discover(pod)
             return
         if known is not None:
             self._exited(known, pod.ended or ("it was deleted" if exists else "it is gone"))
@@ -80,6 +90,25 @@ class KubernetesRuntime:
                 self._end_soon(pod)
         if not exists:
             self._ended.discard(pod.uid)
+
+    def _discover(self, pod: PodView) -> None:
+        """A pod that nobody here has started: KEDA did, or an operator before this one."""
+        if pod.session not in self._starting and pod.session not in self._discoveries:
+            task = asyncio.create_task(self._probe_found(pod), name=f"discover {pod.name}")
+            self._discoveries[pod.session] = task
+            task.add_done_callback(lambda _: self._discoveries.pop(pod.session, None))
+
+    async def _probe_found(self, pod: PodView) -> None:
+        probe = Probe(path=pod.path)
+        try:
+            async with asyncio.timeout(probe.startup_timeout):
+                if await self._probed(pod, probe):
+                    self._answers(pod)
+                return
+        except (TimeoutError, PodCannotStart):
+            log.warning("ending a pod that never answered", extra={"event": "pod.silent", "session": pod.session})
+        with suppress(Unavailable):
+            await self._give_up(pod.session)
 
     def _exited(self, pod: PodView, reason: str) -> None:
         self._drop(pod)
@@ -118,7 +147,10 @@ class KubernetesRuntime:
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
         on_phase("asking the cluster for a pod")
+        self._starting.add(session)
         try:
+            if session in self._discoveries:
+                await _cancel(self._discoveries[session])
             async with asyncio.timeout(session_class.probe.startup_timeout):
                 pod = await self._start(session, session_class, on_phase)
         except TimeoutError:
@@ -133,6 +165,8 @@ class KubernetesRuntime:
         except BaseException:
             await asyncio.shield(self._give_up(session))
             raise
+        finally:
+            self._starting.discard(session)
         self._answers(pod)
         return _address(pod)
 
@@ -146,7 +180,7 @@ class KubernetesRuntime:
         while True:
             pod = await self._with_address(session, on_phase)
             on_phase(f"waiting for GET {session_class.probe.path} on port {pod.port}")
-            if await self._probed(pod, session_class):
+            if await self._probed(pod, session_class.probe):
                 return pod
 
     async def _appeared(self, session: str) -> SessionSpec:
@@ -191,9 +225,9 @@ class KubernetesRuntime:
         if trouble is not None:
             raise PodCannotStart(trouble.reason, trouble.remedy)
 
-    async def _probed(self, pod: PodView, session_class: SessionClass) -> bool:
+    async def _probed(self, pod: PodView, probe: Probe) -> bool:
         """Whether it answered; False when the pod went away before. PodCannotStart when its container ended."""
-        probing = asyncio.create_task(until_ready(pod.ip, pod.port, session_class.probe))
+        probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe))
         try:
             while not probing.done():
                 changing = asyncio.create_task(self._pods.change(pod.session, LOOK))
@@ -221,6 +255,8 @@ class KubernetesRuntime:
         return PodCannotStart("StartedTooSlowly", f"after {seconds:g} s {step}; raise probe.startupTimeoutSeconds")
 
     def _failed(self, session: str, error: PodCannotStart) -> None:
+        if error.reason in WITHOUT_TRYING:
+            return  # the status tells those by what it sees, for as long as it sees it
         self.troubles[session] = Trouble(error.reason, error.remedy)
         self._changed(session)
 

@@ -1,0 +1,116 @@
+"""The definitions on a real API server: what it takes, what it refuses and in which words, what kubectl shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from session_operator import crds
+from tests.cluster.world import kubectl
+
+UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+SECRET = {"secretKeyRef": {"name": "keys", "key": "a"}}
+
+
+def manifest(kind: str, name: str, **spec: Any) -> str:
+    body = {"apiVersion": "sessionmanager.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return json.dumps(body)
+
+
+def refused(namespace: str, text: str) -> str:
+    answer = kubectl("-n", namespace, "create", "-f", "-", stdin=text, check=False)
+    assert "created" not in answer
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "spec.image: Required value"),
+        ({"image": ""}, "spec.image"),
+        ({"image": "x", "port": 0}, "spec.port"),
+        ({"image": "x", "protocol": "grpc"}, 'supported values: "http", "adk"'),
+        ({"image": "x", "warm": 1, "storage": {"size": "1Gi"}}, "a class with storage cannot keep warm pods"),
+        ({"image": "x", "env": [{"name": "PORT", "value": "1"}]}, "are set by the session manager"),
+        ({"image": "x", "env": [{"name": "A"}, {"name": "A"}]}, "Duplicate value"),
+        (
+            {
+                "image": "x",
+                "env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+            },
+            "either a value or valueFrom",
+        ),
+        ({"image": "x", "template": {"labels": {"sessionmanager.dev/session": "x"}}}, "set by the session manager"),
+        ({"image": "x", "template": {"annotations": {"sessionmanager.dev/wake": "x"}}}, "set by the session manager"),
+        ({"image": "x", "template": {"hostNetwork": True}}, 'unknown field "spec.template.hostNetwork"'),
+        ({"image": "x", "storage": {"size": "a lot"}}, "spec.storage.size"),
+        ({"image": "x", "resources": {"limits": {"memory": "much"}}}, "spec.resources.limits"),
+    ],
+)
+def test_a_class_that_is_refused(namespace: str, spec: dict[str, Any], words: str):
+    assert words in refused(namespace, manifest("SessionClass", "bad", **spec))
+
+
+def test_a_class_gets_its_defaults(namespace: str):
+    kubectl("-n", namespace, "create", "-f", "-", stdin=manifest("SessionClass", "plain", image="x"))
+    found = json.loads(kubectl("-n", namespace, "get", "sessclass", "plain", "-o", "json"))["spec"]
+    assert found == {
+        "image": "x",
+        "port": 1111,
+        "protocol": "http",
+        "probe": {"path": "/health", "startupTimeoutSeconds": 60, "intervalSeconds": 0.05, "timeoutSeconds": 1},
+        "turnTimeoutSeconds": 600,
+        "gracePeriodSeconds": 5,
+        "redelivery": "replace",
+        "warm": 0,
+    }
+
+
+@pytest.mark.parametrize("name", ["nope", UUID.replace("-4a5e-", "-1a5e-"), UUID.replace("-9d38-", "-cd38-")])
+def test_a_session_is_called_after_its_uuid(namespace: str, name: str):
+    assert "the name of a Session is its uuid" in refused(namespace, manifest("Session", name, owner="ann"))
+
+
+def test_a_session_needs_an_owner(namespace: str):
+    assert "spec.owner: Required value" in refused(namespace, manifest("Session", UUID))
+
+
+def test_owner_and_class_of_a_session_stay(namespace: str):
+    kubectl("-n", namespace, "create", "-f", "-", stdin=manifest("Session", UUID, owner="ann"))
+    found = json.loads(kubectl("-n", namespace, "get", "session", UUID, "-o", "json"))["spec"]
+    assert found == {"owner": "ann", "classRef": {"name": "default"}, "mode": "Auto"}
+    patches = [({"owner": "bob"}, "keeps its owner"), ({"classRef": {"name": "other"}}, "keeps its class")]
+    for spec, words in patches:
+        patch = ["-p", json.dumps({"spec": spec})]
+        assert words in kubectl("-n", namespace, "patch", "session", UUID, "--type=merge", *patch, check=False)
+    kubectl("-n", namespace, "patch", "session", UUID, "--type=merge", "-p", '{"spec": {"mode": "Suspended"}}')
+
+
+def test_kubectl_shows_phase_class_owner_and_age(namespace: str):
+    kubectl("-n", namespace, "create", "-f", "-", stdin=manifest("Session", UUID, owner="ann"))
+    heading, row = kubectl("-n", namespace, "get", "sess").splitlines()
+    assert heading.split() == ["NAME", "PHASE", "CLASS", "OWNER", "AGE"]
+    assert row.split()[:3] == [UUID, "default", "ann"]
+
+
+def test_every_field_explains_itself():
+    def without(schema: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, each in schema.get("properties", {}).items():
+            here = f"{path}.{name}"
+            if "description" not in each:
+                found.append(here)
+            found += without(each, here) + without(each.get("items", {}), here + "[]")
+        return found
+
+    for definition in crds.load():
+        schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        for part in ("spec", "status"):
+            assert without(schema["properties"].get(part, {}), part) == []
+
+
+def test_kubectl_explains(definitions: None):
+    assert "AlwaysOn neither sleeps nor" in kubectl("explain", "session.spec.mode")
+    assert "How it is known that the pod answers." in kubectl("explain", "sessionclass.spec.probe")

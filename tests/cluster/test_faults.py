@@ -1,0 +1,136 @@
+"""What dies, comes back, or happens at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS
+from session_manager.runtime.protocol import Address
+from tests.cluster.world import CLASS, World, chat, kubectl
+from tests.waiting import until
+
+CRASHER = ["python3", "examples/crasher/agent.py"]
+
+
+async def replaced(world: World, session: str, old: Address) -> Address:
+    """The address of another pod of a session that is still wanted."""
+
+    async def another() -> Address | None:
+        await world.wake(session)
+        found = await world.published(session)
+        return found if found is not None and found.uid != old.uid else None
+
+    found: Address = await until(another, 60)
+    return found
+
+
+async def test_an_operator_that_is_killed_costs_an_awake_session_nothing(world: World):
+    await world.make_class()
+    session, asleep = await world.make_session(), await world.make_session()
+    before = await world.awake(session)
+    world.operator.stop(signal.SIGKILL)
+    assert await chat(before, session, "still there?") == {"reply": "You said: still there?"}
+    await world.wake(asleep)
+    world.operator.start()
+    assert await world.awake(asleep)
+    assert await world.published(session) == before
+    [pod] = await world.pods(session)
+    assert pod["metadata"]["uid"] == before.uid
+    await world.asleep(session)
+
+
+async def test_an_operator_that_is_killed_during_a_wake_finishes_it(world: World):
+    await world.make_class()
+    session = await world.make_session()
+    await world.until_phase(session, "Created")
+    await world.wake(session)
+
+    async def woken() -> bool:
+        deployment = await world.child(DEPLOYMENTS, session)
+        return deployment is not None and deployment["spec"]["replicas"] == 1
+
+    await until(woken)
+    world.operator.stop(signal.SIGKILL)
+    world.operator.start()
+    assert await world.awake(session)
+    assert len(await world.pods(session)) == 1
+
+
+async def test_a_restart_writes_nothing_that_is_as_it_should_be(world: World):
+    await world.make_class()
+    session = await world.make_session()
+    address = await world.awake(session)
+    await world.until_phase(session, "Awake")
+    before = await world.child(DEPLOYMENTS, session)
+    world.operator.stop()
+    world.operator.start(IDLE_TIMEOUT="90")
+    await until(lambda: world.operator.log_events().count("operator.running") == 2)
+    other = await world.make_session()
+    await world.until_phase(other, "Created")
+    after = await world.child(DEPLOYMENTS, session)
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert await world.published(session) == address
+
+
+async def test_a_pod_that_is_deleted_is_replaced(world: World):
+    await world.make_class()
+    session = await world.make_session()
+    before = await world.awake(session)
+    [pod] = await world.pods(session)
+    await world.cluster.delete(PODS, pod["metadata"]["name"], uid=before.uid)
+    after = await replaced(world, session, before)
+    assert await chat(after, session, "hi") == {"reply": "You said: hi"}
+
+
+async def test_a_pod_whose_program_dies_is_another_pod_afterwards(world: World):
+    await world.make_class(command=CRASHER)
+    session = await world.make_session()
+    before = await world.awake(session)
+    with suppress(OSError):
+        await chat(before, session, "die")
+    after = await replaced(world, session, before)
+    assert await chat(after, session, "hi") == {"reply": "Alive, at attempt 1"}
+
+
+async def test_a_wake_while_it_goes_to_sleep_is_answered(world: World):
+    await world.make_class()
+    session = await world.make_session()
+    for _ in range(3):
+        before = await world.awake(session)
+        assert await world.activity.fence(session, CLASS, force=True) == "PASSED"
+        after = await world.awake(session)
+        assert after.uid != before.uid
+        assert await chat(after, session, "hi") == {"reply": "You said: hi"}
+
+
+async def test_a_late_sleep_does_not_end_what_was_woken_since(world: World):
+    """The patch of a sleep that was meant for an earlier wake, sent now."""
+    await world.make_class()
+    session = await world.make_session()
+    await world.awake(session)
+    name = names.child_name(session)
+    patch = [
+        {"op": "test", "path": "/metadata/annotations/sessionmanager.dev~1wake", "value": "an earlier wake"},
+        {"op": "replace", "path": "/spec/replicas", "value": 0},
+    ]
+    answer = await asyncio.to_thread(
+        kubectl,
+        "-n",
+        world.namespace,
+        "patch",
+        "deployment",
+        name,
+        "--type=json",
+        "-p",
+        str(patch).replace("'", '"'),
+        check=False,
+    )
+    assert "the server rejected our request" in answer or "test operation" in answer.lower()
+    deployment = await world.child(DEPLOYMENTS, session)
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 1
