@@ -185,7 +185,7 @@ async def test_a_deadlock_is_tried_again(store: PostgresStore, postgres_uri: str
 
             await until(both_wait)
         await crossed
-    assert tries == 3
+    assert tries >= 3, "nobody was interrupted"
 
 
 async def test_text_that_cannot_be_stored(store: PostgresStore) -> None:
