@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.domain.errors import NotFound, Unavailable
-from session_manager.domain.session import Hot
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.store.protocol import Store
 from session_manager.turns.dispatch import Dispatcher, until_available
@@ -37,6 +36,7 @@ class Drains:
         self._max_drains = max_drains
         self._look_every = look_every
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._announced: set[str] = set()
         self._ready = asyncio.Event()
         self._closing = False
 
@@ -71,8 +71,14 @@ class Drains:
             return False
         task = asyncio.create_task(self._guarded(session, work), name=f"drain {session}")
         self._running[session] = task
-        task.add_done_callback(lambda _: self._running.pop(session, None))
+        task.add_done_callback(lambda _: self._ended(session))
         return True
+
+    def _ended(self, session: str) -> None:
+        del self._running[session]
+        if session in self._announced:
+            self._announced.remove(session)
+            self._spawn(session, self._welcome)
 
     async def _guarded(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> None:
         try:
@@ -81,6 +87,9 @@ class Drains:
             log.info("drain put off: %s", error.detail, extra={"event": "drain.put_off", "session": session})
         except (NotFound, SessionGone):
             log.debug("drain of a deleted session", extra={"event": "drain.gone", "session": session})
+        except Exception:
+            # The repair comes back to it once its lease has run out.
+            log.exception("a drain ended unexpectedly", extra={"event": "drain.crashed", "session": session})
         finally:
             self._ready.set()
 
@@ -120,15 +129,19 @@ class Drains:
             session = await self._activity.next_ready()
             if session is None:
                 return
-            self._spawn(session, self._welcome)
+            if session in self._running:
+                # Its drain may have looked too early, and knows nothing of what there is to commit.
+                self._announced.add(session)
+            else:
+                self._spawn(session, self._welcome)
 
     async def _welcome(self, uuid: str) -> None:
-        """Commit what the scaler found out, then drain."""
-        hot = await self._activity.hot(uuid)
-        await self._commit_facts(uuid, hot)
+        """Commit what the scaler found out, since nobody else will, then drain."""
+        await until_available(lambda: self._commit_facts(uuid))
         await self._drain(uuid)
 
-    async def _commit_facts(self, uuid: str, hot: Hot) -> None:
+    async def _commit_facts(self, uuid: str) -> None:
+        hot = await self._activity.hot(uuid)
         session = await self._store.get_session(uuid)
         if hot.address and (session.woken_at is None or session.failure is not None):
             await self._store.record_wake(uuid)
