@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-cluster test-sim lint format bench build lock clean
+.PHONY: help run test test-faults test-cluster test-sim lint format bench build manifests manifests-check lock clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, pods as processes
 	@exec $(BIN)/session-manager dev $(ARGS)
@@ -49,6 +49,12 @@ bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints wha
 build: .venv/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
+
+manifests: ## Render k8s-manifests/ from the chart, and copy the CRDs into it
+	@hack/manifests
+
+manifests-check: ## Fail where k8s-manifests/ or the chart's CRDs are stale
+	@hack/manifests --check
 
 lock: ## Resolve the dependencies again into the three lock files
 	@$(PYTHON) -m venv .venv-lock
