@@ -32,7 +32,11 @@ def settings_table() -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) and value < 1e5 else str(int(value) if isinstance(value, float) else value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float) and value < 1e5
+        else str(int(value) if isinstance(value, float) else value)
+    )
 
 
 def test_every_setting_stands_in_the_readme_with_its_default():
@@ -46,7 +50,9 @@ def routes(tmp_path: Path) -> dict[str, Any]:
     settings = Settings(_env_file=None, data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
     front = build_app(Services(settings, load_classes(settings)))
     document = front._app.openapi()
-    return {f"{method.upper()} {path}": call for path, calls in document["paths"].items() for method, call in calls.items()}
+    return {
+        f"{method.upper()} {path}": call for path, calls in document["paths"].items() for method, call in calls.items()
+    }
 
 
 def test_every_route_stands_in_the_readme(routes: dict[str, Any]):
@@ -65,7 +71,7 @@ def test_every_status_of_an_error_stands_in_the_readme():
 
 def test_every_command_and_exit_code_stands_in_the_readme():
     text = README.read_text("utf-8")
-    for name in get_command(app).commands:
+    for name in vars(get_command(app))["commands"]:
         assert re.search(rf"\b{name}\b", text), name
     assert set(re.findall(r"^\| (\d+) \| ", text, re.M)) == {str(int(code)) for code in ExitCode}
 
@@ -83,4 +89,6 @@ def test_the_decisions_are_numbered_without_a_gap():
 
 
 if __name__ == "__main__":
-    README.write_text(TABLE.sub(lambda found: found[1] + settings_table() + found[3], README.read_text("utf-8")), "utf-8")
+    README.write_text(
+        TABLE.sub(lambda found: found[1] + settings_table() + found[3], README.read_text("utf-8")), "utf-8"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -18,16 +19,22 @@ from tests.cli.program import BASE, PROGRAM, assert_gone, assert_one_line, run, 
 
 def test_the_life_of_a_session(start):
     front = start()
-    session = front.create("default")
-    assert front.told("status", session)["status"] == "created"
-    assert front.said("chat", session, "hello there") == "You said: hello there"
-    assert front.told("status", session)["status"] == "awake"
-    assert front.told("sleep", session)["status"] == "sleeping"
-    assert front.told("status", session)["status"] == "sleeping"
-    assert front.told("wake", session)["status"] in {"waking", "awake"}
-    assert front.said("chat", session, "again") == "You said: again"
-    assert front.said("delete", session) == f"{session} terminated"
-    assert front.cli("status", session).returncode == 3
+
+    def said(*args: str) -> str:
+        done = run(*args, cwd=front.cwd, SESSION_MANAGER_URL=front.url)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    session = said("create")
+    assert front.client.get(session)["status"] == "created"
+    assert said("chat", session, "hello there") == "You said: hello there"
+    assert front.client.get(session)["status"] == "awake"
+    assert json.loads(said("sleep", session, "--json"))["status"] == "sleeping"
+    assert front.client.get(session)["status"] == "sleeping"
+    assert json.loads(said("wake", session, "--json"))["status"] in {"waking", "awake"}
+    assert said("chat", session, "again") == "You said: again"
+    assert said("delete", session) == f"{session} terminated"
+    assert run("status", session, cwd=front.cwd, SESSION_MANAGER_URL=front.url).returncode == 3
 
 
 def test_what_it_prints_can_be_typed(start):
@@ -146,7 +153,6 @@ def test_what_was_said_is_there_after_a_restart(start):
     second = start()
     [message] = second.client.messages(session)
     assert message["pod_response"] == {"reply": "I heard hello"}
-    assert second.client.get(session)["status"] == "sleeping"
     assert second.chat(session, "more") == "I heard more"
 
 
