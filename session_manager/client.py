@@ -148,19 +148,21 @@ class Client:
         A stream that breaks off is resumed, since the key makes it the same message. None is a sign of life.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Accept": "text/event-stream"}
-        tries = 0
+        accepted, tries = False, RESUME_TRIES
         while True:
             try:
-                for event in self._stream_once(session, message, headers):
-                    tries = RESUME_TRIES  # it was accepted, so it may be resumed
+                for number, event in enumerate(self._stream_once(session, message, headers)):
+                    accepted = True
+                    if number:  # more than what every stream begins with
+                        tries = RESUME_TRIES
                     yield event
                     if event is not None and event.kind in ENDED:
                         return
                 raise Unreachable("the stream ended before the turn did")
             except ClientError as error:
-                if not tries or not (isinstance(error, Unreachable) or error.status == 503):
-                    raise
                 tries -= 1
+                if not accepted or not tries or not (isinstance(error, Unreachable) or error.status == 503):
+                    raise
                 time.sleep(RESUME_PAUSE)
 
     def _stream_once(self, session: str, message: str, headers: dict[str, str]) -> Iterator[Event | None]:
