@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ class Agent:
     def stop(self) -> tuple[int, str, str]:
         """SIGTERM; exit code and output."""
         self.process.terminate()
+        return self.ended()
+
+    def ended(self) -> tuple[int, str, str]:
         out, errors = self.process.communicate(timeout=20)
         return self.process.returncode, out, errors
 
@@ -78,8 +81,8 @@ def running(code: str | Path, home: Path, **env: str) -> Iterator[Agent]:
     try:
         wait_for(port, process)
         agent = Agent(process, port)
-        yield agent
-        agent.connection.close()
+        with closing(agent.connection):
+            yield agent
     finally:
         process.kill()
         process.communicate()

@@ -289,7 +289,7 @@ def test_health_answers_during_a_turn_and_sigterm_lets_it_finish(tmp_path: Path)
         (tmp_path / "go on").touch()
         assert agent.answer() == (200, {"done": "long"})
         other.connection.close()
-        assert agent.stop() == (0, "hello\nbye\n", "")
+        assert agent.ended() == (0, "hello\nbye\n", "")
 
 
 def test_turns_never_overlap(tmp_path: Path) -> None:
