@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-cluster test-sim lint format bench build manifests manifests-check lock clean
+.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench build manifests manifests-check lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,13 @@ run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, 
 	@exec $(BIN)/session-manager dev $(ARGS)
 
 test: .venv/.dev ## Pure, contract and end-to-end tests; about two minutes (ARGS= goes to pytest)
-	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim' $(ARGS)
+	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart' $(ARGS)
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
 	@$(PYTEST) tests/faults -m 'not sim' -s $(ARGS)
+
+test-chart: .venv/.dev ## The Helm chart, rendered with many values; needs helm
+	@$(PYTEST) tests/chart $(ARGS)
 
 test-cluster: .venv/.dev ## On a real Kubernetes: the one of KUBECONFIG, or one started here (hack/localkube)
 	@hack/test-cluster $(ARGS)

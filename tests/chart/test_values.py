@@ -1,0 +1,219 @@
+"""What the values lead to, and which are refused."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.chart.helm import CHART, CLASS_API, KEDA, ROOT, needs_helm, refusal, render, run
+
+pytestmark = needs_helm
+
+Json = dict[str, Any]
+
+EXTERNAL_REDIS: Json = {"redis": {"enabled": False}, "externalRedis": {"host": "redis.internal", "password": "x"}}
+
+
+def test_lint():
+    done = run("lint", "--strict", "--kube-version", "1.34.0", str(CHART))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_manifests_are_those_of_the_chart():
+    done = subprocess.run(["hack/manifests", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"replicas": 3}, "replicas"),
+        ({"frontDoor": {"replica": 3}}, "replica"),
+        ({"frontDoor": {"replicas": 0}}, "replicas"),
+        ({"scaler": "knative"}, "scaler"),
+        ({"postgresql": {"enabled": False}}, "replicas"),
+        ({"postgresql": {"enabled": False}, "frontDoor": {"replicas": 1, "autoscaling": {"enabled": True}}}, "enabled"),
+        ({"database": {"uri": "mysql://x"}}, "uri"),
+        ({"redis": {"persistence": {"size": "large"}}}, "size"),
+        ({"sessions": {"podCIDRs": ["10.0.0.0"]}}, "podCIDRs"),
+        ({"sessions": {"namespace": "Not A Name"}}, "namespace"),
+        ({"frontDoor": {"service": {"type": "Public"}}}, "type"),
+        ({"frontDoor": {"env": {"log-level": "INFO"}}}, "log-level"),
+        ({"gateway": {"enabled": True}}, "parentRefs"),
+        ({"redis": {"enabled": False}}, "externalRedis"),
+        ({**EXTERNAL_REDIS, "externalRedis": {"host": "r", "tls": True}}, "urlSecret"),
+        (EXTERNAL_REDIS, "keda.existingSecret"),
+        ({"redis": {"existingSecret": "mine"}, "sessions": {"namespace": "people"}}, "keda.existingSecret"),
+    ],
+    ids=str,
+)
+def test_values_that_are_refused(values: Json, words: str):
+    assert words in refusal(values)
+
+
+def test_keda_logs_in_as_a_user_of_its_own():
+    objects = render({"sessions": {"namespace": "people"}})
+    authentication = objects.find("TriggerAuthentication", "session-manager-redis")
+    assert authentication["metadata"]["namespace"] == "people"
+    secret = objects.find("Secret", "session-manager-redis-keda")
+    assert secret["metadata"]["namespace"] == "people"
+    assert authentication["spec"]["secretTargetRef"] == [
+        {"parameter": "username", "name": "session-manager-redis-keda", "key": "keda-username"},
+        {"parameter": "password", "name": "session-manager-redis-keda", "key": "keda-password"},
+    ]
+    own = objects.find("Secret", "redis-credentials")
+    assert own["metadata"]["namespace"] == "prod"
+    assert {name: own["stringData"][name] for name in secret["stringData"]} == secret["stringData"]
+    assert secret["stringData"]["keda-password"] != own["stringData"]["redis-password"]
+
+
+@pytest.mark.parametrize(("values", "served"), [({}, ()), ({"scaler": "native"}, (KEDA,))], ids=["absent", "native"])
+def test_nothing_of_keda_where_it_does_not_scale(values: Json, served: tuple[str, ...]):
+    objects = render(values, served=served)
+    assert objects.names("TriggerAuthentication") == set()
+    assert "session-manager-redis-keda" not in objects.names("Secret")
+
+
+def test_redis_refuses_to_forget():
+    script = render().find("ConfigMap", "session-manager-redis")["data"]["start.sh"]
+    for words in (
+        "--appendonly yes",
+        "--maxmemory-policy noeviction",
+        "user default on #",
+        "~session:*:awake resetchannels -@all +ping +eval +type +llen",
+    ):
+        assert words in script
+
+
+def test_redis_of_somebody_else():
+    objects = render({**EXTERNAL_REDIS, "scaler": "native"})
+    assert not {"session-manager-redis"} & (objects.names("StatefulSet") | objects.names("NetworkPolicy"))
+    for name in ("session-manager", "session-operator"):
+        env = objects.env("Deployment", name)
+        assert (env["REDIS_HOST"], env["REDIS_PORT"]) == ("redis.internal", "6379")
+        assert env["REDIS_PASSWORD"] == {"secretKeyRef": {"name": "redis-credentials", "key": "redis-password"}}
+
+
+def test_redis_by_a_url():
+    objects = render({"redis": {"enabled": False}, "externalRedis": {"urlSecret": "mine"}, "scaler": "native"})
+    env = objects.env("Deployment", "session-manager")
+    assert env["REDIS_URL"] == {"secretKeyRef": {"name": "mine", "key": "redis-url"}}
+    assert "REDIS_HOST" not in env
+    assert "redis-credentials" not in objects.names("Secret")
+
+
+@pytest.mark.parametrize(
+    ("database", "secret"),
+    [({"uri": "postgresql://u:p@db/sessions"}, "session-db"), ({"existingSecret": "mine"}, "mine")],
+    ids=["uri", "secret"],
+)
+def test_postgresql_of_somebody_else(database: Json, secret: str):
+    objects = render({"postgresql": {"enabled": False}, "database": database})
+    assert "session-manager-postgres" not in objects.names("StatefulSet")
+    assert objects.find("Deployment", "session-manager")["spec"]["replicas"] == 2
+    uri = objects.env("Deployment", "session-manager")["SESSION_DB_URI"]
+    assert uri == {"secretKeyRef": {"name": secret, "key": "session-db-uri"}}
+
+
+def test_given_secrets_are_used_and_none_is_made():
+    values = {
+        "apiKeys": {"existingSecret": "keys"},
+        "redis": {"existingSecret": "redis"},
+        "postgresql": {"existingSecret": "postgres"},
+    }
+    objects = render(values)
+    assert objects.names("Secret") == set()
+    used = {str(value) for value in objects.env("Deployment", "session-manager").values() if isinstance(value, dict)}
+    assert {name for name in ("keys", "redis", "postgres") if any(f"'{name}'" in each for each in used)} == {
+        "keys",
+        "redis",
+        "postgres",
+    }
+
+
+def test_what_outlives_an_uninstall():
+    objects = render({"sessions": {"namespace": "people", "createNamespace": True}})
+    kept = {
+        (each["kind"], each["metadata"]["name"])
+        for each in objects.items
+        if each["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    }
+    assert kept == {
+        ("CustomResourceDefinition", "sessions.sessionmanager.dev"),
+        ("CustomResourceDefinition", "sessionclasses.sessionmanager.dev"),
+        ("Namespace", "people"),
+        ("SessionClass", "default"),
+        ("Secret", "redis-credentials"),
+        ("Secret", "postgres-credentials"),
+        ("Secret", "session-manager-key"),
+    }
+
+
+@pytest.mark.parametrize(("served", "hook"), [((), "post-install"), ((CLASS_API,), None)], ids=["first", "later"])
+def test_the_default_class(served: tuple[str, ...], hook: str | None):
+    values = {"defaultClass": {"image": {"repository": "me/agent", "tag": "7"}, "port": 9000, "spec": {"warm": 2}}}
+    found = render(values, served=served).find("SessionClass", "default")
+    assert found["spec"] == {"image": "me/agent:7", "port": 9000, "warm": 2}
+    assert found["metadata"]["annotations"].get("helm.sh/hook") == hook
+    # By these helm takes over at the first upgrade what the hook made.
+    assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+    assert found["metadata"]["annotations"]["meta.helm.sh/release-name"] == "sm"
+
+
+def test_from_outside():
+    values = {
+        "ingress": {"enabled": True, "host": "a.example", "tlsSecret": "tls", "className": "nginx"},
+        "gateway": {"enabled": True, "parentRefs": [{"name": "gw"}], "hostnames": ["a.example"]},
+        "frontDoor": {"service": {"type": "LoadBalancer", "port": 8000}},
+    }
+    objects = render(values)
+    ingress = objects.find("Ingress", "session-manager")["spec"]
+    assert ingress["tls"] == [{"hosts": ["a.example"], "secretName": "tls"}]
+    [rule] = ingress["rules"]
+    assert rule["host"] == "a.example"
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "session-manager", "port": {"name": "http"}}
+    route = objects.find("HTTPRoute", "session-manager")["spec"]
+    assert route["rules"][0]["backendRefs"] == [{"name": "session-manager", "port": 8000}]
+    service = objects.find("Service", "session-manager")["spec"]
+    assert (service["type"], service["ports"]) == (
+        "LoadBalancer",
+        [{"name": "http", "port": 8000, "targetPort": "http"}],
+    )
+    assert render().names("Ingress") | render().names("HTTPRoute") == set()
+
+
+def test_what_prometheus_and_grafana_get():
+    flags = {"serviceMonitor": True, "prometheusRule": True, "dashboard": True, "labels": {"release": "prom"}}
+    objects = render({"monitoring": flags})
+    monitor = objects.find("ServiceMonitor", "session-manager")
+    assert monitor["metadata"]["labels"]["release"] == "prom"
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["authorization"] == {"credentials": {"name": "session-manager-key", "key": "metrics-key"}}
+    [group] = objects.find("PrometheusRule", "session-manager")["spec"]["groups"]
+    assert {rule["alert"] for rule in group["rules"]} == {
+        "SessionManagerDown",
+        "SessionManagerRefuses",
+        "SessionOperatorDown",
+        "SessionRedisDown",
+        "SessionMessagesWait",
+        "SessionWakesFail",
+        "SessionVolumeFills",
+    }
+    data = objects.find("ConfigMap", "session-manager-dashboard")["data"]
+    assert data["session-manager.json"] == (CHART / "files" / "dashboard.json").read_text()
+    assert render().names("ServiceMonitor") | render().names("PrometheusRule") == set()
+
+
+def test_the_key_of_prometheus_acts_for_a_user_of_its_own():
+    found = render().find("Secret", "session-manager-key")["stringData"]
+    assert found["session-api-keys"] == f"service:{found['key']},metrics@prometheus:{found['metrics-key']}"
+
+
+def test_the_notes_end_with_three_commands_and_tell_where_keda_is_missing():
+    text = (CHART / "templates" / "NOTES.txt").read_text()
+    [_, commands] = text.split("\nNext:\n")
+    assert len([line for line in commands.splitlines() if line.startswith("  ")]) == 3
+    assert "KEDA is not installed" in text
