@@ -63,22 +63,28 @@ class Gate:
         await self.alive()
 
     async def before(self, call: str) -> None:
-        await self.alive()
-        self._spring(f"before {call}")
-        await self.alive()
+        await self._pass(f"before {call}")
 
     async def after(self, call: str) -> None:
+        await self._pass(f"after {call}")
+
+    async def _pass(self, passage: str) -> None:
         await self.alive()
-        self._spring(f"after {call}")
-        await self.alive()
+        if self.traps:
+            self._spring(passage)
+            await self.alive()
 
     async def alive(self) -> None:
         """Go on at once, later, or never."""
+        if self.stalled_until:
+            await self._stand_still()
+        if self.dead:
+            await asyncio.get_running_loop().create_future()
+
+    async def _stand_still(self) -> None:
         loop = asyncio.get_running_loop()
         while not self.dead and self.stalled_until > loop.time():
             await asyncio.sleep(self.stalled_until - loop.time())
-        if self.dead:
-            await loop.create_future()
 
     def _spring(self, passage: str) -> None:
         for trap in [each for each in self.traps if each.at in passage]:

@@ -28,14 +28,14 @@ from tests.sim.store import Database, gated
 
 # Seconds. Shorter than in production, in the same order: a history of minutes is run in a moment.
 LEASE = 6.0
-HEARTBEAT = 5.0
-REPAIR = 2.0
+HEARTBEAT = 10.0
+REPAIR = 3.0
 ANSWER_WITHIN = 4.0
 BOOT_RETRY = 0.5
 MAX_DRAINS = 3
 MAX_WAKES = 2
-TIMES = ScalerTimes(tick=1.0, heartbeat=HEARTBEAT, retry_first=2.0, retry_last=8.0)
-IDLE, TTL, TURN = 12.0, 90.0, 25.0
+TIMES = ScalerTimes(tick=2.0, heartbeat=HEARTBEAT, retry_first=2.0, retry_last=8.0)
+IDLE, TTL, TURN = 12.0, 60.0, 25.0
 
 CLASSES = {
     each.name: each

@@ -38,6 +38,23 @@ class _Socket(FakeSocket):
         now = self._loop.unix_micros()
         return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
 
+    def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
+        """As fakeredis runs it, but compiled once, and without a garbage collection each time: that is half the time."""
+        server: Any = self._server
+        runtime = self._get_server_runtime(server)
+        chunks: dict[bytes, Any] = vars(server).setdefault("_chunks", {})
+        if script not in chunks:
+            chunks[script] = runtime.compile(script)
+        server._lua_current_socket[0] = self
+        server._lua_set_keys_argv(
+            runtime.table_from(keys_and_args[:numkeys]), runtime.table_from(keys_and_args[numkeys:])
+        )
+        self._script_resp = 2
+        try:
+            return self._convert_lua_result(chunks[script](), nested=False)
+        finally:
+            self._script_resp = None
+
     def run(self, command: str, args: Sequence[bytes]) -> Any:
         """One command at this instant; what Redis refuses is raised."""
         function, signature = self._name_to_func(command.lower())
