@@ -15,9 +15,14 @@ DEFAULT_DATABASE = "data/sessions/sessions.db"
 
 
 class Settings(BaseSettings):
-    """Environment variables of the same name in capitals, or a ``.env`` file; the environment wins."""
+    """Environment variables of the same name in capitals, or a ``.env`` file; the environment wins.
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    One that is empty counts as not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     # Where it listens
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs SESSION_API_KEYS.")
@@ -36,7 +41,9 @@ class Settings(BaseSettings):
 
     # Facts
     session_db_uri: SecretStr | None = Field(None, description="postgresql://… or sqlite:///…; wins over the path.")
-    cloud_run_session_db_path: Path | None = Field(None, description="Path of a SQLite file.")
+    cloud_run_session_db_path: Path | None = Field(
+        None, description="Path of a SQLite file; sessions/sessions.db in DATA_DIR."
+    )
     data_dir: Path = Field(Path("data"), description="Folder of the process runtime: homes, logs, Redis data.")
     database_pool: int = Field(10, ge=1, description="PostgreSQL connections. Ten saturate two cores.")
     database_patience: float = Field(5.0, gt=0, description="Seconds to wait for a connection or a lock, then 503.")

@@ -14,6 +14,7 @@ from session_manager.api.app import build_app
 from session_manager.api.services import Services
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
+from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
@@ -49,14 +50,21 @@ def routes(tmp_path: Path) -> dict[str, Any]:
     """Method and path of everything in OpenAPI; nothing is started."""
     settings = Settings(_env_file=None, data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
     front = build_app(Services(settings, load_classes(settings)))
-    document = front._app.openapi()
+    fastapi: Any = front._app
+    document = fastapi.openapi()
     return {
         f"{method.upper()} {path}": call for path, calls in document["paths"].items() for method, call in calls.items()
     }
 
 
+def test_the_first_screen_shows_what_dev_prints():
+    shown = banner(Settings(_env_file=None), 8080, ".venv/bin/session-manager")
+    assert f"```text{shown}```" in README.read_text("utf-8")
+
+
 def test_every_route_stands_in_the_readme(routes: dict[str, Any]):
-    told = set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", README.read_text("utf-8")))
+    table = "\n".join(line for line in README.read_text("utf-8").splitlines() if line.startswith("| `"))
+    told = set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", table))
     assert told == set(routes)
 
 

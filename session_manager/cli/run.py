@@ -48,7 +48,7 @@ def _run(settings: Settings, work: Callable[[Settings, socket.socket, Stop], Cor
 
 async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:
     def announce() -> None:
-        print(_banner(settings, listener), flush=True)
+        print(banner(settings, listener.getsockname()[1], _command()), flush=True)
 
     if settings.model_fields_set & {"redis_url", "redis_host"}:
         await _front_door(settings, listener, stop, announce)
@@ -64,17 +64,16 @@ async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:
 
 
 async def _front_door(settings: Settings, listener: socket.socket, stop: Stop, announce: Callable[[], None]) -> None:
-    from session_manager.cli.server import FrontDoor  # noqa: PLC0415  half a second
-    from session_manager.runtime.classes import load_classes  # noqa: PLC0415
+    from session_manager.api.hosts import open_classes  # noqa: PLC0415  half a second
+    from session_manager.cli.server import FrontDoor  # noqa: PLC0415
 
-    await FrontDoor(settings, load_classes(settings), listener, announce).run(stop)
+    await FrontDoor(settings, open_classes(settings), listener, announce).run(stop)
 
 
-def _banner(settings: Settings, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
+def banner(settings: Settings, port: int, command: str) -> str:
+    """What a person reads first; ``command`` is how this program is called."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{port}"
-    command = _command()
     there = "" if url == DEFAULT_URL else f" --url {url}"
     key = ' -H "Authorization: Bearer $SESSION_MANAGER_KEY"' if settings.session_api_keys else ""
     needs_key = "  export SESSION_MANAGER_KEY=…   # one of SESSION_API_KEYS\n" if key else ""
