@@ -6,7 +6,7 @@ Each field says its unit and why its default is what it is; the table in README.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -67,6 +67,10 @@ class Settings(BaseSettings):
 
     # Pods
     session_classes: Path | None = Field(None, description="YAML file of SessionClasses for the process runtime.")
+    session_runtime: Literal["process", "kubernetes"] = Field("process", description="What runs pods.")
+    sessions_namespace: str = Field("default", description="Namespace of Sessions, SessionClasses and their pods.")
+    install_id: str = Field("session-manager", description="Marks the Sessions of one installation in a cluster.")
+    pod_cidrs: str = Field("", description="Comma-separated networks of pods; only addresses there are believed.")
     user_pod_image: str | None = Field(None, description="Image of the default class on Kubernetes.")
     user_pod_port: int = Field(1111, ge=1, le=65535, description="Port of the default class on Kubernetes.")
 

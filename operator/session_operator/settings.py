@@ -12,7 +12,6 @@ from session_manager.settings import Settings
 class OperatorSettings(Settings):
     """Environment variables of the same name in capitals, or a ``.env`` file; the environment wins."""
 
-    sessions_namespace: str = Field("default", description="Namespace of Sessions, SessionClasses and their pods.")
     scaler: Literal["keda", "native"] = Field("native", description="Who wakes, where the class does not say.")
     keda_redis_address: str = Field("", description="host:port at which KEDA reaches Redis; default is our own.")
     operator_host: str = Field("0.0.0.0", description="Address of /healthz and /metrics.")  # noqa: S104 - for the kubelet

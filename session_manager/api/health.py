@@ -83,7 +83,7 @@ def _describe(services: Services, anonymous: bool, redis: bool, database: bool) 
         "status": words[redis and database],
         "redis": words[redis],
         "database": words[database],
-        "kubernetes": "disabled",
+        "kubernetes": "disabled" if services.host.healthy is None else words[services.host.healthy],
         "timestamp": rfc3339(Micros(services.wall_clock())),
         "service": "session-manager",
         "version": __version__,

@@ -10,11 +10,9 @@ from typing import Any
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
+from session_manager.api.hosts import open_host, open_pods
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses
-from session_manager.pods.http import HttpPodClient
-from session_manager.runtime.process import ProcessRuntime
-from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
 from session_manager.turns.dispatch import Dispatcher
@@ -27,7 +25,6 @@ from session_manager.turns.service import Turns
 log = logging.getLogger(__name__)
 
 RETRY_LAST = 5.0
-OWNER_RETRY = 0.5
 FEED_POLL = 2.0
 
 
@@ -43,28 +40,18 @@ class Services:
         self.activity = RedisActivity(
             self.link, lease=settings.lease, heartbeat=settings.heartbeat, has_unfinished=self.store.has_unfinished
         )
-        self.pods = HttpPodClient()
-        self.runtime = ProcessRuntime.from_settings(settings)
+        self.pods = open_pods(settings)
+        self.host = open_host(settings, classes, self.activity, self.store)
         self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
         self.drains = Drains(
             self.store, self.activity, self.dispatcher, classes, settings.max_drains, settings.repair_interval
         )
         self.feed = Feed(self.store, self.activity, FEED_POLL)
         self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed)
-        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.runtime)
+        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host)
         self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval)
-        self.scaler = Scaler(self.activity, self.runtime, classes, self._times(), settings.max_wakes)
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
-
-    def _times(self) -> ScalerTimes:
-        settings = self.settings
-        return ScalerTimes(
-            tick=min(1.0, settings.idle_timeout / 4),
-            heartbeat=settings.heartbeat,
-            retry_first=settings.retry_first,
-            retry_last=settings.retry_last,
-        )
 
     @property
     def storage_uri(self) -> str:
@@ -99,23 +86,12 @@ class Services:
             redis_up = redis_up or await self._try(self.activity.start, "redis")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
-        self._spawn(self._own_pods(), "pods")
+        self._spawn(self.host.run(), "pods")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
         task.add_done_callback(_report)
         self._tasks.append(task)
-
-    async def _own_pods(self) -> None:
-        """Run the pods of this data folder, as soon as no other process does."""
-        while True:
-            try:
-                await self.runtime.start()
-                break
-            except StartupFailure:
-                await asyncio.sleep(OWNER_RETRY)
-        log.info("this process owns the pods", extra={"event": "pods.owned"})
-        await self.scaler.run()
 
     def stop_taking_work(self) -> None:
         self.stopping = True
@@ -143,7 +119,7 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.runtime.close(grace)
+        await self.host.close(grace)
         await self.dispatcher.close()
         await self.activity.close()
         await self.pods.close()

@@ -57,6 +57,7 @@ def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) ->
         session_class = services.classes.get(body.class_name)
         new = NewSession(str(uuid4()), body.user_id, session_class.name, micros(session_class.ttl), body.name)
         session = await services.store.create_session(new)
+        services.host.created(session)
         return answers.json(answers.created(session), 201, {"location": f"/session/{session.uuid}"})
 
 
@@ -114,7 +115,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     ) -> Response:
         """The last lines that the session's pods printed."""
         await services.store.get_session(session_id, actor.user)
-        return PlainTextResponse(await services.runtime.logs(session_id, tail))
+        return PlainTextResponse(await services.host.logs(session_id, tail))
 
 
 async def _hot(services: Services, session: str) -> Hot | None:

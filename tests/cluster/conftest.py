@@ -17,7 +17,7 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_operator import crds
-from tests.cluster.world import OperatorProcess, World, kubectl
+from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
 from tests.servers.redis import RedisServer
 
 REPORT = pytest.StashKey[World]()
@@ -70,6 +70,19 @@ async def world(
         assert await asyncio.to_thread(operator.stop) == 0
     await world.activity.close()
     await cluster.close()
+
+
+@pytest.fixture
+async def door(world: World, own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[FrontDoorProcess]:
+    """A front door beside the operator."""
+    folder = tmp_path / "door"
+    folder.mkdir()
+    door = FrontDoorProcess(world.namespace, own_redis.url, folder)
+    world.doors.append(door)
+    await door.start()
+    yield door
+    if door.running:
+        assert await asyncio.to_thread(door.stop) == 0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import requests
+
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session import Failure
@@ -34,6 +36,84 @@ def kubectl(*words: str, stdin: str | None = None, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(done.stderr)
     return done.stdout + ("" if check else done.stderr)
+
+
+class FrontDoorProcess:
+    """``session-manager serve`` for one namespace, on a free port, with SQLite in ``folder``."""
+
+    def __init__(self, namespace: str, redis_url: str, folder: Path) -> None:
+        self._log = folder / "log"
+        self._env = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "KUBECONFIG") if name in os.environ},
+            "SESSION_RUNTIME": "kubernetes",
+            "SESSIONS_NAMESPACE": namespace,
+            "REDIS_URL": redis_url,
+            "DATA_DIR": str(folder / "data"),
+            "CLOUD_RUN_SESSION_DB_PATH": str(folder / "sessions.db"),
+            "PORT": "0",
+            "LOG_FORMAT": "json",
+            "REPAIR_INTERVAL": "0.5",
+            "SHUTDOWN_TIMEOUT": "3",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    async def start(self, **env: str) -> None:
+        """Returns when it serves."""
+        with self._log.open("ab") as log:
+            command = [str(Path(sys.executable).parent / "session-manager"), "serve"]
+            folder, environment = self._log.parent, {**self._env, **env}
+            # Popen, as for the operator: both are stopped and killed by the same few lines.
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)  # noqa: ASYNC220
+        already = self.log().count("front.serving")
+        await until(lambda: self.log().count("front.serving") > already, 30)
+        lines = [json.loads(line) for line in self.log().splitlines() if "front.serving" in line]
+        self.url = f"http://127.0.0.1:{lines[-1]['port']}"
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        code = self._process.wait(20)
+        self._process = None
+        return code
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    async def ask(self, method: str, path: str, body: Json | None = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON (or text) of one request."""
+
+        def ask() -> tuple[int, Any]:
+            answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=90)
+            return answer.status_code, answer.json() if "json" in answer.headers["content-type"] else answer.text
+
+        return await asyncio.to_thread(ask)
+
+    async def create(self, class_name: str = "default", user: str = "ann") -> str:
+        async def created() -> str | None:
+            status, found = await self.ask("POST", "/session/create", {"user_id": user, "class": class_name})
+            return found["uuid"] if status == 201 else None  # its watch may not have told of the class yet
+
+        uuid: str = await until(created, 20)
+        return uuid
+
+    async def chat(self, session: str, message: str, wait: int = 60) -> Json:
+        status, found = await self.ask("POST", f"/session/{session}/chat", {"message": message}, Prefer=f"wait={wait}")
+        assert (status, found.get("status")) == (200, "processed"), (status, found)
+        reply: Json = found["pod_response"]
+        return reply
+
+    async def until_status(self, session: str, status: str) -> Json:
+        async def reached() -> Json | None:
+            _, found = await self.ask("GET", f"/session/{session}")
+            return found if found.get("status") == status else None
+
+        found: Json = await until(reached, 60)
+        return found
 
 
 class OperatorProcess:
@@ -91,6 +171,7 @@ class World:
         self.link = link
         self.activity = RedisActivity(link, lease=15, heartbeat=5, has_unfinished=_nothing_unfinished)
         self.operator = operator
+        self.doors: list[FrontDoorProcess] = []
 
     async def make_class(self, name: str = "default", **spec: Any) -> None:
         body = {
@@ -138,6 +219,7 @@ class World:
         ]
         pods = kubectl(*words, "get", "pods", "-o", "name", check=False).split()
         parts += [f"{pod}\n{kubectl(*words, 'logs', pod, '--tail=30', check=False)}" for pod in pods[:10]]
+        parts += ["front door:\n" + "\n".join(door.log().splitlines()[-40:]) for door in self.doors]
         parts.append("operator:\n" + "\n".join(self.operator.log().splitlines()[-60:]))
         return "\n\n".join(parts)
 

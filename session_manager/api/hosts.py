@@ -1,0 +1,151 @@
+"""Where pods run, as a front door sees it: on this machine by itself, or in a cluster by the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Protocol
+
+from session_manager.activity.redis import RedisActivity
+from session_manager.domain.errors import Conflict, StartupFailure
+from session_manager.domain.session import Session
+from session_manager.domain.session_class import SessionClasses, class_of
+from session_manager.domain.times import micros
+from session_manager.pods.checked import CheckedPods, parse_networks
+from session_manager.pods.http import HttpPodClient
+from session_manager.pods.protocol import PodClient
+from session_manager.runtime.classes import load_classes
+from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.runtime.process import ProcessRuntime
+from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.settings import Settings
+from session_manager.store.protocol import NewSession, Store
+
+log = logging.getLogger(__name__)
+
+KUBERNETES = "kubernetes"
+OWNER_RETRY = 0.5  # seconds
+
+
+class PodHost(Protocol):
+    @property
+    def healthy(self) -> bool | None:
+        """Whether the cluster answers; None where there is none."""
+        ...
+
+    async def run(self) -> None:
+        """Do what is to be done for sessions and their pods, for ever."""
+        ...
+
+    async def close(self, grace: float | None = None) -> None: ...
+    def created(self, session: Session) -> None:
+        """A session was made."""
+        ...
+
+    async def gone(self, session: str) -> bool:
+        """Nothing of a deleted session is left. Unavailable when that cannot be known now."""
+        ...
+
+    async def logs(self, session: str, tail: int) -> str:
+        """The last ``tail`` lines that the session's pods printed, oldest first; empty when there are none."""
+        ...
+
+
+def open_classes(settings: Settings) -> SessionClasses:
+    """From the cluster, whose host fills them in, or from a YAML file. StartupFailure names what is wrong in it."""
+    if settings.session_runtime != KUBERNETES:
+        return load_classes(settings)
+    return ClusterClasses(settings.idle_timeout, settings.session_ttl, settings.user_pod_image, settings.user_pod_port)
+
+
+def open_pods(settings: Settings) -> PodClient:
+    pods = HttpPodClient()
+    if settings.session_runtime != KUBERNETES:
+        return pods
+    return CheckedPods(pods, parse_networks(settings.pod_cidrs))
+
+
+def open_host(settings: Settings, classes: SessionClasses, activity: RedisActivity, store: Store) -> PodHost:
+    """``classes`` as ``open_classes`` made them. StartupFailure when what Kubernetes needs is not installed."""
+    if isinstance(classes, ClusterClasses):
+        return _open_cluster(settings, classes, activity, store)
+    runtime = ProcessRuntime.from_settings(settings)
+    return ProcessHost(runtime, Scaler(activity, runtime, classes, _times(settings), settings.max_wakes))
+
+
+def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisActivity, store: Store) -> PodHost:
+    try:
+        from session_manager.runtime.kubernetes.cluster import Cluster  # noqa: PLC0415  an optional dependency
+        from session_manager.runtime.kubernetes.sessions import KubernetesSessions  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
+    return KubernetesSessions(
+        Cluster(settings.sessions_namespace),
+        classes,
+        Records(store, classes),
+        settings.install_id,
+        settings.repair_interval,
+        activity.awake,
+        activity.on_wake,
+    )
+
+
+def _times(settings: Settings) -> ScalerTimes:
+    return ScalerTimes(
+        tick=min(1.0, settings.idle_timeout / 4),
+        heartbeat=settings.heartbeat,
+        retry_first=settings.retry_first,
+        retry_last=settings.retry_last,
+    )
+
+
+class ProcessHost:
+    """The pods of this data folder, as processes."""
+
+    def __init__(self, runtime: ProcessRuntime, scaler: Scaler) -> None:
+        self._runtime = runtime
+        self._scaler = scaler
+
+    @property
+    def healthy(self) -> bool | None:
+        return None
+
+    async def run(self) -> None:
+        """Run the pods, as soon as no other process does."""
+        while True:
+            try:
+                await self._runtime.start()
+                break
+            except StartupFailure:
+                await asyncio.sleep(OWNER_RETRY)
+        log.info("this process owns the pods", extra={"event": "pods.owned"})
+        await self._scaler.run()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._runtime.close(grace)
+
+    def created(self, session: Session) -> None:
+        """Nothing of a session stands on this machine before it is woken."""
+
+    async def gone(self, session: str) -> bool:
+        return await self._runtime.gone(session)
+
+    async def logs(self, session: str, tail: int) -> str:
+        return await self._runtime.logs(session, tail)
+
+
+class Records:
+    """SQL, for sessions that begin in the cluster."""
+
+    def __init__(self, store: Store, classes: SessionClasses) -> None:
+        self._store = store
+        self._classes = classes
+
+    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
+        return await self._store.get_session(uuid, owner)
+
+    async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
+        ttl = micros(class_of(self._classes, class_name).ttl)
+        with suppress(Conflict):  # known already
+            await self._store.create_session(NewSession(uuid, owner, class_name, ttl))

@@ -1,0 +1,274 @@
+"""What a front door does with Session resources. The pods behind them are the operator's.
+
+SQL decides which sessions exist; the resources follow.  A session that was made, or that wants its pod and has no
+resource (it had expired, or somebody deleted it), gets one.  The resource of one that was deleted or has expired goes,
+by its UID and resource version, so that a newer one of the same name stays.  What a person made is adopted: it is then a
+session like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
+from session_manager.domain.session import Session
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import (
+    CLASSES,
+    PODS,
+    SESSIONS,
+    ApiConflict,
+    ApiError,
+    ApiNotFound,
+    Cluster,
+)
+from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.runtime.kubernetes.watch import DELETED, Watch
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+LOOKED_AT = 20  # resources that one sweep compares with SQL, in turn
+
+
+class Records(Protocol):
+    """What is asked of SQL."""
+
+    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
+        """NotFound when it is unknown or deleted."""
+        ...
+
+    async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
+        """Make the record of a session that stands in the cluster already; nothing when there is one."""
+        ...
+
+
+def session_manifest(session: Session, install: str) -> Json:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.SESSION_KIND,
+        "metadata": {"name": session.uuid, "labels": {names.INSTALL_LABEL: install}},
+        "spec": {"classRef": {"name": session.class_name}, "owner": session.user_id},
+    }
+
+
+def _trim(resource: Json) -> Json:
+    """Thousands of these are kept."""
+    metadata, spec = resource["metadata"], resource["spec"]
+    kept = {key: metadata[key] for key in ("name", "uid", "resourceVersion", "deletionTimestamp") if key in metadata}
+    kept["labels"] = {names.INSTALL_LABEL: metadata.get("labels", {}).get(names.INSTALL_LABEL)}
+    return {"metadata": kept, "spec": {key: spec[key] for key in ("owner", "classRef", "mode") if key in spec}}
+
+
+class KubernetesSessions:
+    """``install`` marks the resources of this installation. ``interval`` in seconds: between sweeps.
+
+    ``wanted`` gives the sessions that are waking or awake; ``on_wake`` subscribes to those that are woken.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        classes: ClusterClasses,
+        records: Records,
+        install: str,
+        interval: float,
+        wanted: Callable[[], Coroutine[Any, Any, Any]],
+        on_wake: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._cluster = cluster
+        self._classes = classes
+        self._records = records
+        self._install = install
+        self._interval = interval
+        self._wanted = wanted
+        self._on_wake = on_wake
+        self._sessions = Watch(cluster, SESSIONS, keep=_trim)
+        self._sessions.listen(self._on_session)
+        self._class_watch = Watch(cluster, CLASSES)
+        self._class_watch.listen(self._on_class)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn: list[str] = []
+
+    # -- the host of pods, as a front door sees it ---------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watch and sweep, for ever."""
+        await self._cluster.start()
+        self._class_watch.start()
+        self._sessions.start()
+        await self._subscribe()
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._sweep()
+            except (SessionManagerError, ApiError) as error:
+                log.info("put off: %s", error, extra={"event": "resources.put_off"})
+
+    async def close(self, grace: float | None = None) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sessions.close()
+        await self._class_watch.close()
+        await self._cluster.close()
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether the API answers, by the watch."""
+        return self._sessions.healthy
+
+    def created(self, session: Session) -> None:
+        """A session was made: its resource should stand there, now if possible, else by the sweep."""
+        self._spawn(self._make(session), session.uuid)
+
+    async def gone(self, session: str) -> bool:
+        """Whether nothing of a deleted session is left; what is, is asked to go."""
+        try:
+            return await self._take_away(session)
+        except ApiError as error:
+            raise Unavailable("The Kubernetes API refused to delete the session's resource") from error
+
+    async def _take_away(self, session: str) -> bool:
+        try:
+            found = await self._cluster.get(SESSIONS, session)
+        except ApiNotFound:
+            pods, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
+            return not pods
+        await self._delete(_trim(found))
+        return False
+
+    async def logs(self, session: str, tail: int) -> str:
+        pods, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
+        if not pods:
+            return ""
+        newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        try:
+            return await self._cluster.logs(newest["metadata"]["name"], tail)
+        except ApiError:
+            return ""  # its container has not begun, or is gone
+
+    # -- resources -----------------------------------------------------------------------------------------------------
+
+    def _on_class(self, kind: str, resource: Json) -> None:
+        if kind == DELETED:
+            self._classes.drop(resource["metadata"]["name"])
+        else:
+            self._classes.put(resource)
+
+    def _on_session(self, kind: str, resource: Json) -> None:
+        if kind != DELETED and not resource["metadata"]["labels"][names.INSTALL_LABEL]:
+            self._spawn(self._adopt(resource), resource["metadata"]["name"])
+
+    async def _subscribe(self) -> None:
+        while True:
+            try:
+                await self._on_wake(self._woken)
+                return
+            except Unavailable:
+                await asyncio.sleep(self._interval)
+
+    def _woken(self, session: str) -> None:
+        """Told when a session is woken, and when it has expired."""
+        if not self._sessions.synced.is_set():
+            return
+        if self._missing(session):
+            self._spawn(self._make_from_record(session), session)
+        else:
+            self._spawn(self._compare(self._sessions.objects[session]), session)
+
+    def _missing(self, session: str) -> bool:
+        found = self._sessions.objects.get(session)
+        return found is None or "deletionTimestamp" in found["metadata"]
+
+    async def _make_from_record(self, session: str) -> None:
+        try:
+            record = await self._records.get_session(session)
+        except NotFound:
+            return
+        if record.expired_at is None:
+            await self._make(record)
+
+    async def _make(self, session: Session) -> None:
+        try:
+            await self._cluster.create(SESSIONS, session_manifest(session, self._install), names.FRONT_DOOR)
+        except ApiConflict:
+            return  # another front door was faster, or it is on its way out and the sweep comes back
+        log.info("session resource made", extra={"event": "resource.made", "session": session.uuid})
+
+    async def _delete(self, resource: Json) -> None:
+        metadata = resource["metadata"]
+        try:
+            await self._cluster.delete(
+                SESSIONS, metadata["name"], uid=metadata["uid"], version=metadata["resourceVersion"]
+            )
+        except ApiConflict:
+            return  # it has changed since: look again before it is taken away
+        log.info("session resource deleted", extra={"event": "resource.deleted", "session": metadata["name"]})
+
+    async def _adopt(self, resource: Json) -> None:
+        """A person made it. Its record comes first: what stands in the cluster alone has no conversation."""
+        name, spec = resource["metadata"]["name"], resource["spec"]
+        await self._records.adopt(name, spec["owner"], spec["classRef"]["name"])
+        patch: Json = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.SESSION_KIND,
+            "metadata": {
+                "name": name,
+                "uid": resource["metadata"]["uid"],
+                "labels": {names.INSTALL_LABEL: self._install},
+            },
+        }
+        await self._cluster.apply(SESSIONS, patch, names.FRONT_DOOR)
+        log.info("session adopted", extra={"event": "resource.adopted", "session": name})
+
+    # -- sweep ---------------------------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        if not self._sessions.healthy:
+            return
+        awake = await self._wanted()
+        for session in awake:
+            if self._missing(session):
+                await self._make_from_record(session)
+        for session in self._next():
+            resource = self._sessions.objects.get(session)
+            if resource is not None and session not in awake:
+                await self._compare(resource)
+
+    def _next(self) -> list[str]:
+        """Some resources after the other, so that all have their turn."""
+        if not self._turn:
+            self._turn = list(self._sessions.objects)
+        some, self._turn = self._turn[:LOOKED_AT], self._turn[LOOKED_AT:]
+        return some
+
+    async def _compare(self, resource: Json) -> None:
+        """What a crash between a commit and its resource has left behind."""
+        name, install = resource["metadata"]["name"], resource["metadata"]["labels"][names.INSTALL_LABEL]
+        if not install:
+            await self._adopt(resource)
+        elif install == self._install:
+            try:
+                record = await self._records.get_session(name)
+            except NotFound:
+                return  # a deleted session's teardown asks for it; one that SQL never knew is not ours to end
+            if record.expired_at is not None:
+                await self._delete(resource)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], session: str) -> None:
+        task = asyncio.create_task(self._try(work, session), name=f"resource {session}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _try(work: Coroutine[Any, Any, None], session: str) -> None:
+        try:
+            await work
+        except (SessionManagerError, ApiError) as error:
+            extra = {"event": "resource.failed", "session": session, "reason": str(error)}
+            log.warning("a Session resource could not be written; the sweep comes back", extra=extra)
