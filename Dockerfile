@@ -17,7 +17,9 @@ RUN /opt/session-manager/bin/pip install --quiet --no-deps --no-build-isolation 
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/session-manager /opt/session-manager
-RUN mkdir -m 700 /data && chown 65532:65532 /data
+# The user has a name as well, since libraries ask for it.
+RUN echo 'session-manager:x:65532:65532::/data:/usr/sbin/nologin' >>/etc/passwd \
+    && mkdir -m 700 /data && chown 65532:65532 /data
 ENV PATH=/opt/session-manager/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOST=0.0.0.0 DATA_DIR=/data LOG_FORMAT=json
