@@ -9,7 +9,7 @@ import json
 import socket
 
 MAX_HEAD = 64 * 1024
-MAX_BODY = 2 * 1024 * 1024
+MAX_BODY = 8 * 1024 * 1024  # a message of 1 MiB, in JSON that may need six bytes for one
 _PHRASES = {
     200: "OK",
     400: "Bad Request",
@@ -111,7 +111,7 @@ class Connection:
     def refuse(self, error: BadRequest) -> None:
         """Answer it, and read what the peer still sends: closing on unread bytes would take the answer back."""
         self.answer(error.status, {"error": error.detail}, keep_alive=False)
-        rest = 2 * MAX_BODY
+        rest = MAX_BODY
         try:
             self._peer.settimeout(1.0)
             self._peer.shutdown(socket.SHUT_WR)

@@ -103,7 +103,7 @@ def test_a_turn_knows_its_context(agent: Agent, home: Path) -> None:
         ("apieces", {"reply": "ab"}),
         ("surrogate", {"x": "\ud800"}),
         ("big", {"x": "y" * 3_000_000}),
-        ("x" * 1024 * 1024, {"reply": "x" * 1024 * 1024}),
+        ("\x01" * 1024 * 1024, {"reply": "\x01" * 1024 * 1024}),
     ],
 )
 def test_what_an_agent_returns_is_the_reply(agent: Agent, message: str, reply: object) -> None:
@@ -218,7 +218,7 @@ def test_an_attempt_that_is_no_number(agent: Agent) -> None:
         (b"POST /chat HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n", 400),
         (b"POST /chat HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
         (b"POST /chat HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-        (b"POST /chat HTTP/1.1\r\nContent-Length: 2097153\r\n\r\n", 413),
+        (b"POST /chat HTTP/1.1\r\nContent-Length: 8388609\r\n\r\n", 413),
         (b"POST /chat HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
         (b"GET /health HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", 431),
         (b"x" * 70_000, 431),

@@ -27,6 +27,11 @@ def not_runnable(refusal: Refusal, session_class: SessionClass) -> PodCannotStar
     return PodCannotStart(reason, remedy)
 
 
+def machine_trouble(error: OSError) -> PodCannotStart:
+    """No space, no files, no permission: not the agent's fault."""
+    return PodCannotStart("MachineTrouble", f"{error.strerror}; the machine that runs the pods needs attention")
+
+
 def crashed(session: str, process: PodProcess, paths: SessionPaths, secrets: Iterable[str]) -> PodCannotStart:
     words = last_words(paths, secrets) if process.printed else ""
     said = f"last output: {words}; see session-manager logs {session}" if words else "it printed nothing"

@@ -9,8 +9,8 @@ pod become its own children, so that it sees them end.  If the keeper itself is 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
 * from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
-* to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed}; the
-  status is as from waitpid
+* to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed};
+  the status is as from waitpid
 """
 
 from __future__ import annotations
@@ -153,24 +153,33 @@ class Keeper:
         self._owner.sendall(json.dumps(message).encode() + b"\n")
 
     def _on_spawn(self, pod: str, session: str, log: str, record: str, **process: Any) -> None:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
         try:
-            pid = self._spawn(pod, session, record, writing, **process)
+            pid, output = self._spawn(pod, session, record, **process)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            os.close(reading)
             Path(record).unlink(missing_ok=True)
             missing = isinstance(error, FileNotFoundError)
             self._tell(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
         else:
-            self._pods[pod] = Pod(pod, session, pid, reading, Log(log), record)
-            self._selector.register(reading, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
+            self._pods[pod] = Pod(pod, session, pid, output, Log(log), record)
+            self._selector.register(output, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
             self._tell(op="spawned", pod=pod, pid=pid)
+
+    def _spawn(
+        self, pod: str, session: str, record: str, command: list[str], env: dict[str, str], cwd: str
+    ) -> tuple[int, int]:
+        """The pid, and the end of a pipe from which to read what the pod prints."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        try:
+            return self._fork(pod, session, record, command, env, cwd, writing), reading
+        except BaseException:
+            os.close(reading)
+            raise
         finally:
             os.close(writing)
 
-    def _spawn(
-        self, pod: str, session: str, record: str, output: int, command: list[str], env: dict[str, str], cwd: str
+    def _fork(
+        self, pod: str, session: str, record: str, command: list[str], env: dict[str, str], cwd: str, output: int
     ) -> int:
         keeper, files = os.getpid(), self._files
 
@@ -180,8 +189,10 @@ class Keeper:
                 if os.getppid() != keeper:
                     os._exit(1)
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-            # By the child itself, so that there is no moment at which it runs and is not on record.
-            write_record(record, pod, session)
+            # By the child itself, so that there is no moment at which it runs and is not on record. On a full disk it
+            # runs without one: its environment is record enough where there is a /proc.
+            with suppress(OSError):
+                write_record(record, pod, session)
 
         process = subprocess.Popen(
             command,
@@ -213,13 +224,15 @@ class Keeper:
     def _reap(self) -> None:
         by_pid = {pod.pid: pod for pod in self._pods.values()}
         with suppress(ChildProcessError):
-            while pid := ended_child():
+            while ended := ended_child():
+                pid, status = ended
                 pod = by_pid.get(pid)
                 if pod is not None:
                     # What the leader leaves behind ends with it, as in a container. Before it is reaped, since until
                     # then its pid, which is the group's name, cannot be given to another process.
                     pod.signal(signal.SIGKILL)
-                _, status = os.waitpid(pid, 0)
+                if status is None:
+                    _, status = os.waitpid(pid, 0)
                 if pod is not None:
                     pod.status = status
 
@@ -256,10 +269,17 @@ class Keeper:
             self._forget(pod)
 
 
-def ended_child(wait: bool = False) -> int | None:
-    """The pid of a child that ended and is not reaped yet; None when there is none. ChildProcessError: no children."""
-    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
-    return ended.si_pid if ended else None
+def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
+    """The pid of a child that ended: on Linux not reaped yet, elsewhere with its status. None: there is none.
+
+    ChildProcessError: there are no children at all.
+    """
+    how = 0 if wait else os.WNOHANG
+    if LINUX:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | how)
+        return (ended.si_pid, None) if ended else None
+    pid, status = os.waitpid(-1, how)
+    return (pid, status) if pid else None
 
 
 def kill_escaped(session: str | None, leaders: set[int]) -> bool:
@@ -308,7 +328,8 @@ def raise_file_limit() -> tuple[int, int]:
     """Allow this process a file for each pod; returns the limits that pods get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     return soft, hard
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import keeper
 
+END_WITHIN = 10.0  # seconds that a keeper gets to kill what is left
+
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +123,7 @@ class KeeperLink:
             with suppress(OSError):
                 await self._writer.wait_closed()
         if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
+            await asyncio.to_thread(_wait, self._process)
         self._end_pods()
 
     def _send(self, **message: object) -> None:
@@ -159,3 +161,11 @@ class KeeperLink:
     def _end_pods(self) -> None:
         while self._pods:
             self._pods.popitem()[1].end(None)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(END_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,25 +1,31 @@
-"""Ports for pods: below those that the kernel gives to outgoing connections, and never one twice."""
+"""Ports for pods: below those that the kernel gives to outgoing connections.
+
+They are given out in turn, so that the port of a pod that is gone is not soon another pod's: for a moment somebody may
+still know the address of the one that is gone.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
+from collections.abc import Iterator
 
 from session_manager.domain.errors import PodCannotStart
 
 LOOPBACK = "127.0.0.1"
 RANGE = range(20_000, 32_000)
-TRIES = 200
 
 
 class Ports:
     def __init__(self) -> None:
         self._taken: set[int] = set()
+        start = random.choice(RANGE)
+        self._in_turn: Iterator[int] = itertools.cycle((*range(start, RANGE.stop), *range(RANGE.start, start)))
 
     def take(self) -> int:
         """A port on which nothing listens now. Somebody else may still be faster than the pod: see ``in_use``."""
-        for _ in range(TRIES):
-            port = random.choice(RANGE)
+        for port in itertools.islice(self._in_turn, len(RANGE)):
             if port not in self._taken and not in_use(port):
                 self._taken.add(port)
                 return port

@@ -14,10 +14,17 @@ from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.process.environment import agent_environment, pod_environment
-from session_manager.runtime.process.failures import crashed, how_it_ended, never_ready, no_command, not_runnable
+from session_manager.runtime.process.failures import (
+    crashed,
+    how_it_ended,
+    machine_trouble,
+    never_ready,
+    no_command,
+    not_runnable,
+)
 from session_manager.runtime.process.folders import Folders, SessionPaths, remove_folder
 from session_manager.runtime.process.leftovers import end_leftovers
-from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
+from session_manager.runtime.process.link import END_WITHIN, KeeperLink, PodProcess, Spawn
 from session_manager.runtime.process.listeners import pod_listens
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.process.output import last_lines
@@ -74,7 +81,10 @@ class ProcessRuntime:
     async def close(self, grace: float | None = None) -> None:
         lock, self._lock = self._lock, None  # from here on no pod is started
         pods = list(self._pods.values())
-        await asyncio.gather(*(self._end(pod, pod.grace if grace is None else grace) for pod in pods))
+        graces = [pod.grace if grace is None else grace for pod in pods]
+        with suppress(TimeoutError):  # of what is not gone by then the link takes care
+            async with asyncio.timeout(max(graces, default=0.0) + END_WITHIN):
+                await asyncio.gather(*map(self._end, pods, graces))
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -111,12 +121,15 @@ class ProcessRuntime:
         before = self._pods.get(session)
         if before is not None:
             await self._end(before, before.grace)
-        paths = await asyncio.to_thread(self._folders.prepare, session)
-        for _ in range(PORT_TRIES):
-            address = await self._try_port(session, session_class, paths, on_phase)
-            if address is not None:
-                return address
-            on_phase("another process took the port; trying another port")
+        try:
+            paths = await asyncio.to_thread(self._folders.prepare, session)
+            for _ in range(PORT_TRIES):
+                address = await self._try_port(session, session_class, paths, on_phase)
+                if address is not None:
+                    return address
+                on_phase("another process took the port; trying another port")
+        except OSError as error:
+            raise machine_trouble(error) from None
         raise PodCannotStart("PortTaken", "other processes took each port before the pod could listen on it")
 
     async def _try_port(
