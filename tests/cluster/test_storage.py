@@ -1,0 +1,91 @@
+"""A volume per session: kept across sleep, and after the end as the class says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import CLAIMS, SESSIONS
+from tests.cluster.world import FrontDoorProcess, World, chat, kubectl
+from tests.waiting import until
+
+COUNTER = ["python3", "examples/counter/agent.py"]
+
+
+@pytest.fixture
+def storage(world: World, tmp_path: Path) -> Any:
+    """``storage`` of a class: the cluster's default, or a folder of this machine where the cluster has none."""
+    classes = json.loads(kubectl("get", "storageclass", "-o", "json"))["items"]
+    if classes:
+        yield {"size": "1Gi"}
+        return
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    for each in (folder, *folder.parents):
+        if each.stat().st_mode & 0o001 == 0:
+            each.chmod(0o755)
+    folder.chmod(0o777)
+    name = f"volume-{world.namespace}"
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": name,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": str(folder)},
+    }
+    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    kubectl("create", "-f", "-", stdin=json.dumps(body))
+    yield {"size": "1Gi", "storageClassName": name}
+    kubectl("delete", "pv", name, "--wait=false")
+
+
+async def test_what_a_pod_wrote_is_there_after_sleep(world: World, storage: dict[str, Any]):
+    await world.make_class(command=COUNTER, storage=storage)
+    session = await world.make_session()
+    first = await world.awake(session)
+    assert (await chat(first, session, "one"))["in_home"] == 1
+    await world.asleep(session)
+    second = await world.awake(session)
+    reply = await chat(second, session, "two")
+    assert (reply["in_home"], reply["in_memory"]) == (2, 1)
+
+
+async def test_a_volume_outlives_its_session_resource(world: World, storage: dict[str, Any]):
+    await world.make_class(command=COUNTER, storage=storage)
+    session = await world.make_session()
+    await chat(await world.awake(session), session, "one")
+    found = await world.cluster.get(SESSIONS, session)
+    await world.cluster.delete(SESSIONS, session, uid=found["metadata"]["uid"])
+
+    async def no_pod() -> bool:
+        return not await world.pods(session)
+
+    await until(no_pod, 60)
+    await world.make_session(uuid=session)
+    reply = await chat(await world.awake(session), session, "two")
+    assert reply["in_home"] == 2
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("Delete", False), ("Keep", True)])
+async def test_a_volume_goes_with_its_session_if_the_class_says_so(
+    world: World, door: FrontDoorProcess, storage: dict[str, Any], policy: str, kept: bool
+):
+    await world.make_class(command=COUNTER, storage={**storage, "onDelete": policy})
+    session = await door.create()
+    assert (await door.chat(session, "one"))["in_home"] == 1
+    assert (await door.ask("DELETE", f"/session/{session}"))[0] == 200
+
+    async def gone() -> bool:
+        return not await world.pods(session) and await world.find(SESSIONS, session) is None
+
+    await until(gone, 60)
+
+    async def settled() -> bool:
+        claim = await world.find(CLAIMS, names.child_name(session))
+        return (claim is not None and "deletionTimestamp" not in claim["metadata"]) == kept
+
+    await until(settled, 20)
