@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from session_manager.activity.protocol import ScalerActivity, SessionGone
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
 from session_operator.children import Children
 from session_operator.conditions import Facts, status_of
 from session_operator.manifests import SessionSpec
-from session_operator.resources import Resources, SessionView
+from session_operator.resources import SUSPENDED, Resources, SessionView
 from session_operator.runtime import KubernetesRuntime
 from session_operator.warm import WarmPods
 
@@ -83,7 +83,16 @@ class Reconciler:
             if repair:
                 self._touched.add(session)
             raise
+        if view.mode == SUSPENDED and self._runtime.pod_of(session) is not None:
+            await self._suspend(spec)
         await self._tell(view, spec)
+
+    async def _suspend(self, spec: SessionSpec) -> None:
+        """Its pod goes as soon as nothing runs or waits; the queue asks again until then."""
+        with suppress(SessionGone):
+            answer = await self._activity.fence(spec.uuid, spec.class_spec.base, force=True)
+            if answer not in {"PASSED", "ASLEEP"}:
+                raise Unavailable("a turn runs or waits")
 
     async def _gone(self, session: str) -> None:
         """Its pods go with it: nobody may be sent to them any more."""

@@ -121,3 +121,16 @@ async def test_a_suspended_session_does_not_wake_until_it_may(world: World):
     await world.until_phase(session, "Created")
     await world.wake(session)
     assert await until(lambda: world.published(session), 30)
+
+
+async def test_an_awake_session_that_is_suspended_goes_to_sleep(world: World):
+    await world.make_class()
+    session = await world.make_session()
+    await world.awake(session)
+    kubectl("-n", world.namespace, "patch", "session", session, "--type=merge", "-p", '{"spec": {"mode": "Suspended"}}')
+
+    async def no_pod() -> bool:
+        return not await world.pods(session)
+
+    await until(no_pod, 30)
+    await world.until_phase(session, "Suspended")

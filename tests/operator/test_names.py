@@ -1,0 +1,43 @@
+"""One module makes names, labels and annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import session_manager
+import session_operator
+from session_manager.runtime.kubernetes import names
+
+UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+
+
+def test_no_other_module_spells_one_out():
+    roots = [Path(module.__file__ or "").parent for module in (session_manager, session_operator)]
+    sources = [file for root in roots for file in root.rglob("*.py") if file != Path(names.__file__)]
+    words = ("sessionmanager.dev", "keda.sh", "app.kubernetes.io")
+    spelled = {file.name for file in sources if any(word in file.read_text() for word in words)}
+    assert spelled == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "session"),
+    [
+        (f"session-{UUID}", UUID),
+        ("session-manager", None),
+        (UUID, None),
+        (f"session-{UUID.upper()}", None),
+        ("warm-default", None),
+    ],
+)
+def test_a_child_tells_its_session(name: str, session: str | None):
+    assert names.session_of_child(name) == session
+
+
+def test_names_lead_back():
+    assert names.session_of_child(names.child_name(UUID)) == UUID
+    assert names.class_of_pool(names.warm_name("default")) == "default"
+    assert names.class_of_pool("other") is None
+    assert len(names.child_name(UUID)) <= 63
+    assert len(names.warm_name("x" * 58)) <= 63

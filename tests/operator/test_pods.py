@@ -1,0 +1,80 @@
+"""A pod as the runtime sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from session_operator.pods import view_of
+
+UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+
+
+def pod(status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    probe = {"httpGet": {"path": "/ready", "port": "http"}}
+    container = {"name": "agent", "ports": [{"containerPort": 8000}], "readinessProbe": probe}
+    return {
+        "metadata": {
+            "name": "session-x-1",
+            "uid": "u",
+            "resourceVersion": "7",
+            "creationTimestamp": "2026-01-31T12:00:00Z",
+            "labels": {"sessionmanager.dev/session": UUID},
+            "annotations": {"sessionmanager.dev/spec-hash": "abc"},
+            **metadata,
+        },
+        "spec": {"containers": [container]},
+        "status": status or {},
+    }
+
+
+def running(**container: Any) -> dict[str, Any]:
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
+    states = [{"state": {"running": {}}, "restartCount": 0, **container}]
+    return {"phase": "Running", "podIP": "10.1.2.3", "conditions": conditions, "containerStatuses": states}
+
+
+def test_a_pod_that_answers():
+    view = view_of(pod(running()))
+    assert (view.session, view.warm, view.ip, view.port, view.path) == (UUID, "", "10.1.2.3", 8000, "/ready")
+    assert (view.ready, view.leaving, view.claimed, view.ended, view.trouble) == (True, False, False, "", None)
+    assert (view.spec_hash, view.version) == ("abc", "7")
+
+
+def test_a_pod_of_a_pool_and_one_that_was_claimed():
+    assert view_of(pod(running(), labels={"sessionmanager.dev/warm": "default"})).warm == "default"
+    owner = {"kind": "Session", "controller": True}
+    assert view_of(pod(running(), ownerReferences=[owner])).claimed
+    assert not view_of(pod(running(), ownerReferences=[{"kind": "ReplicaSet", "controller": True}])).claimed
+
+
+def test_a_pod_that_leaves():
+    assert view_of(pod(running(), deletionTimestamp="2026-01-31T12:00:05Z")).leaving
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [
+        (running(state={"terminated": {"exitCode": 3, "reason": "Error"}}), "Error"),
+        (running(state={"terminated": {"exitCode": 3}}), "exit code 3"),
+        (running(restartCount=1, lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "OOMKilled"),
+        (running(restartCount=1), "restarted"),
+        ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+        ({"phase": "Succeeded"}, "Succeeded"),
+    ],
+)
+def test_a_program_that_ended_or_began_again_has_forgotten_everything(status: dict[str, Any], ended: str):
+    assert view_of(pod(status)).ended == ended
+
+
+@pytest.mark.parametrize(
+    ("status", "step"),
+    [
+        ({}, "looking for a node"),
+        ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, "pulling the image and making the container"),
+        (running(), "starting the program"),
+    ],
+)
+def test_how_far_it_is(status: dict[str, Any], step: str):
+    assert view_of(pod(status)).step == step

@@ -1,0 +1,80 @@
+"""The queue: each key once, none by two at a time, what failed again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from session_operator import work_queue
+from session_operator.work_queue import WorkQueue
+from tests.waiting import until
+
+
+async def stop(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_key_that_was_added_often_is_looked_at_once():
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    queue = WorkQueue(work, 2)
+    for key in ("a", "b", "a", "a"):
+        queue.add(key)
+    assert len(queue) == 2
+    running = asyncio.create_task(queue.run())
+    await until(lambda: not len(queue) and len(seen) == 2)
+    await stop(running)
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_what_is_added_while_it_is_looked_at_is_looked_at_again_and_never_by_two():
+    begun, go = 0, asyncio.Event()
+    at_once: list[int] = []
+    busy = 0
+
+    async def work(key: str) -> None:
+        nonlocal begun, busy
+        begun += 1
+        busy += 1
+        at_once.append(busy)
+        await go.wait()
+        busy -= 1
+
+    queue = WorkQueue(work, 4)
+    queue.add("a")
+    running = asyncio.create_task(queue.run())
+    await until(lambda: begun == 1)
+    queue.add("a")
+    await asyncio.sleep(0)
+    assert begun == 1
+    go.set()
+    await until(lambda: begun == 2 and not busy)
+    await stop(running)
+    assert at_once == [1, 1]
+
+
+async def test_what_failed_is_tried_again_and_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(work_queue, "PAUSE_FIRST", 0.001)
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+        if key == "bad" and seen.count("bad") < 3:
+            raise RuntimeError("not yet")
+
+    queue = WorkQueue(work, 1)
+    queue.add("bad")
+    queue.add("good")
+    running = asyncio.create_task(queue.run())
+    await until(lambda: seen.count("bad") == 3 and "good" in seen)
+    await stop(running)
+    assert [record.reason for record in caplog.records] == ["not yet", "not yet"]  # type: ignore[attr-defined]
