@@ -61,16 +61,19 @@ class Front:
             await self._serve(scope, receive, noting)
         except ClientGone:
             status = 499
-        except (SessionManagerError, asyncio.CancelledError) as error:
-            if status == 0:
-                # Cancelled: the server stops, and its patience is over.
-                stopping = Unavailable("the server stops; try again")
-                await _refuse(noting, error if isinstance(error, SessionManagerError) else stopping)
-            elif not complete:
-                # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
-                await send({"type": "http.response.body", "body": b""})
+        except (Exception, asyncio.CancelledError) as error:
+            if not complete:  # else FastAPI has answered and told the log, and raises it all the same
+                await self._end(noting, _in_words(error), started=status != 0)
         finally:
             self._note(scope, status, time.perf_counter() - began)
+
+    @staticmethod
+    async def _end(send: Send, error: SessionManagerError, *, started: bool) -> None:
+        if not started:
+            await _refuse(send, error)
+        else:
+            # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
+            await send({"type": "http.response.body", "body": b""})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = scope["headers_map"] = header_map(scope["headers"])
@@ -116,6 +119,16 @@ async def _checked(receive: Receive, headers: dict[bytes, bytes]) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _in_words(error: BaseException) -> SessionManagerError:
+    """What the caller reads. Of a mistake of ours it reads nothing, and the log all."""
+    if isinstance(error, SessionManagerError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return Unavailable("the server stops; try again")  # and its patience is over
+    log.error("unexpected error", exc_info=error, extra={"event": "request.crashed"})
+    return SessionManagerError("something went wrong; the log has the details")
 
 
 async def _refuse(send: Send, error: SessionManagerError) -> None:

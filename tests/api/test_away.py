@@ -123,3 +123,15 @@ async def test_a_stream_outlives_a_database_that_goes_away_for_a_moment(start, m
     async with front.client.post(url, json={"message": "hello"}, headers=headers) as response:
         text = (await response.read()).decode()
     assert "event: turn.processed" in text
+
+
+async def test_a_mistake_of_ours_is_a_problem_document(front, monkeypatch):
+    session = await front.create()
+
+    async def break_down(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(front.services.store, "accept", break_down)
+    async with front.client.post(f"{front.url}/session/{session}/chat", json={"message": "x"}) as response:
+        assert (response.status, response.content_type) == (500, "application/problem+json")
+        assert "Zero" not in (await response.json(content_type=None))["detail"]
