@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from pathlib import Path
 
@@ -16,15 +17,12 @@ from session_manager.runtime.process import runtime as process_runtime
 from session_manager.runtime.process.ports import LOOPBACK
 from tests.runtime.programs import SERVE, python, serving
 
-SOON = Probe(startup_timeout=0.5, timeout=0.1)
-
 
 async def failure(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> PodCannotStart:
-    before = set(psutil.Process().children(recursive=True))
     with pytest.raises(PodCannotStart) as caught:
         await runtime.start_pod(session, session_class, lambda words: None)
     assert runtime.pods() == {}
-    assert set(psutil.Process().children(recursive=True)) == before
+    assert children_of_pods() == []
     return caught.value
 
 
@@ -71,31 +69,39 @@ async def test_a_class_without_a_command(runtime: ProcessRuntime, session: str) 
     assert "mine" in error.remedy
 
 
-@pytest.mark.parametrize(
-    ("code", "because"),
-    [
-        ("import time; time.sleep(600)", "nothing listens on the port"),
-        ("serve()", "it answers 404"),
-        ("server.listen(); import time; time.sleep(600)", "it takes longer than 0.1 s to answer"),
-        (
-            "server.listen(); [server.accept()[0].send(b'hello\\n') for _ in iter(int, 1)]",
-            "what it answers is not HTTP",
-        ),
-        (
-            "server.listen(); [server.accept()[0].send(b'x' * 9999) for _ in iter(int, 1)]",
-            "what it answers is not HTTP",
-        ),
-    ],
-)
-async def test_a_pod_that_is_never_ready(runtime: ProcessRuntime, session: str, code: str, because: str) -> None:
-    if code == "serve()":
-        session_class = serving(probe=Probe(path="/elsewhere", startup_timeout=1.0))
-    else:
-        bind = "import os, socket; server = socket.socket(); server.bind(('127.0.0.1', int(os.environ['PORT'])))\n"
-        session_class = python(bind + code, probe=SOON)
-    error = await failure(runtime, session, session_class)
-    assert error.reason == "NeverReady"
-    assert f"s: {because};" in error.remedy
+BIND = "import os, socket, time\nserver = socket.socket()\nserver.bind(('127.0.0.1', int(os.environ['PORT'])))\n"
+ANSWER = BIND + "server.listen()\nwhile True: server.accept()[0].send({answer})"
+NEVER_READY = [
+    ("import time; time.sleep(600)", "nothing listens on the port"),
+    (BIND + "time.sleep(600)", "nothing listens on the port"),
+    (BIND + "server.listen()\ntime.sleep(600)", "it takes longer than 0.2 s to answer"),
+    (ANSWER.format(answer="b'HTTP/1.1 404 Not Found\\r\\n\\r\\n'"), "it answers 404"),
+    (ANSWER.format(answer="b'HTTP/1.1 2000 OK\\r\\n\\r\\n'"), "what it answers is not HTTP"),
+    (ANSWER.format(answer="b'hello\\n'"), "what it answers is not HTTP"),
+    (ANSWER.format(answer="b'x' * 9999"), "what it answers is not HTTP"),
+]
+
+
+async def test_pods_that_are_never_ready(runtime: ProcessRuntime) -> None:
+    """All at once, since each has to wait until its time is up."""
+
+    async def start(code: str) -> PodCannotStart:
+        session_class = python(code, probe=Probe(startup_timeout=2.0, timeout=0.2))
+        with pytest.raises(PodCannotStart) as caught:
+            await runtime.start_pod(str(uuid.uuid4()), session_class, lambda words: None)
+        return caught.value
+
+    errors = await asyncio.gather(*(start(code) for code, _ in NEVER_READY))
+    assert {error.reason for error in errors} == {"NeverReady"}
+    found = [re.findall(r"within 2 s: (.*?);", error.remedy) for error in errors]
+    assert found == [[because] for _, because in NEVER_READY]
+    assert runtime.pods() == {}
+    assert children_of_pods() == []
+
+
+def children_of_pods() -> list[psutil.Process]:
+    """Everything below the keeper."""
+    return [child for keeper in psutil.Process().children() for child in keeper.children(recursive=True)]
 
 
 class Stranger:
@@ -143,7 +149,7 @@ import os, socket, time
 with socket.create_connection(("127.0.0.1", {port})) as peer:
     peer.sendall(os.environ["PORT"].encode() + b"\\n")
     peer.recv(100)
-time.sleep(0.3)
+time.sleep(0.1)
 """
 
 
@@ -165,9 +171,10 @@ async def test_strangers_on_every_port(runtime: ProcessRuntime, session: str, st
 
 
 async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is_content(
-    runtime: ProcessRuntime, session: str, stranger: Stranger
+    runtime: ProcessRuntime, session: str, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a container that the command starts."""
+    monkeypatch.setattr(process_runtime, "SETTLE", 0.3)
     content = LATE.format(port=await stranger.start()) + "time.sleep(600)"
     address = await runtime.start_pod(session, python(content), lambda words: None)
     assert [address.port] == stranger.taken
