@@ -176,9 +176,12 @@ class LocalRedis:
             lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StartupFailure(f"Cannot write to {self._folder}: {error.strerror}") from None
-        if not await _until(lambda: _try_lock(lock), UNLOCK_WITHIN):
+        try:
+            if not await _until(lambda: _try_lock(lock), UNLOCK_WITHIN):
+                raise StartupFailure(f"Another Redis uses {self._folder}")
+        except BaseException:
             os.close(lock)
-            raise StartupFailure(f"Another Redis uses {self._folder}")
+            raise
         log = self._folder / "redis.log"
         self._log_start = log.stat().st_size if log.exists() else 0
         return lock

@@ -27,6 +27,7 @@ from session_manager.domain.errors import StartupFailure
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5  # seconds
+JOIN_EVERY = 0.1
 PATIENCE = 2.0
 
 
@@ -93,21 +94,31 @@ class SharedRedis:
 
     async def _run(self, known: _Address | None) -> _Address:
         server = LocalRedis(self._folder, known.port, known.password) if known else LocalRedis(self._folder)
+        starting = asyncio.create_task(server.start(), name="start local redis")
         try:
-            await server.start()
-        except StartupFailure:
-            # Two that start at once both see none; one of them gets the lock.
-            winner = _Address.read(self._path)
-            if winner is not None and await winner.answers():
+            winner = await self._somebody_else(server, starting)
+            if winner is not None:
+                await _cancel(starting)
                 return winner
-            raise
+            await starting
         except BaseException:
+            await _cancel(starting)
             await server.stop()
             raise
         self._own = server
         address = _Address(server.port, server.password)
         address.write(self._path)
         return address
+
+    async def _somebody_else(self, server: LocalRedis, starting: asyncio.Task[None]) -> _Address | None:
+        """Of several that start at once one gets the lock; the others join it as soon as it answers."""
+        while True:
+            await asyncio.wait((starting,), timeout=JOIN_EVERY)
+            if starting.done() or server.pid is not None:
+                return None
+            winner = _Address.read(self._path)
+            if winner is not None and await winner.answers() and server.pid is None:
+                return winner
 
     async def _keep(self, address: _Address) -> None:
         """See to it that the server runs."""
@@ -120,6 +131,11 @@ class SharedRedis:
                 if await self._run(address) != address:
                     log.error("redis had to move: restart this program", extra={"event": "redis.moved"})
                     return
-                log.warning("redis started again", extra={"event": "redis.started_again"})
+                log.warning("redis was started again", extra={"event": "redis.started_again"})
             except StartupFailure as error:
                 log.warning("redis is away: %s", error.detail, extra={"event": "redis.away"})
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
