@@ -219,8 +219,10 @@ class Scaler:
         try:
             while not starting.done():
                 poked = asyncio.create_task(poke.wait())
-                await asyncio.wait((starting, poked), return_when=asyncio.FIRST_COMPLETED)
-                await _cancel(poked)
+                try:
+                    await asyncio.wait((starting, poked), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await _cancel(poked)
                 if poke.is_set() and not starting.done():
                     poke.clear()
                     if not await self._still_wanted(session):

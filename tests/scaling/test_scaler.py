@@ -34,15 +34,20 @@ class Classes:
 
 @dataclass
 class Pods:
-    """A runtime whose pods are nothing but addresses."""
+    """A runtime whose pods are nothing but addresses. They start at once, unless ``hold_up`` is set."""
 
     present: dict[str, Address] = field(default_factory=dict)
+    hold_up: bool = False
+    starting: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     def on_exit(self, listener: ExitListener) -> None: ...
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+        self.starting.set()
+        if self.hold_up:
+            await asyncio.Event().wait()
         self.present[session] = address = Address("127.0.0.1", 4000, str(uuid4()))
         return address
 
@@ -103,3 +108,9 @@ async def test_a_pod_that_redis_forgot_keeps_the_idle_time_of_its_class(
     assert deadline is not None
     assert seconds(deadline) - now <= BRISK.idle_timeout + 1
     assert session in pods.present
+
+
+async def test_a_scaler_that_ends_while_a_pod_starts_leaves_nothing_behind(activity: RedisActivity, pods: Pods):
+    pods.hold_up = True
+    await activity.wake(str(uuid4()), BRISK)
+    await pods.starting.wait()
