@@ -45,9 +45,10 @@ async def test_a_message_revives_an_expired_session(store: SqlStore) -> None:
     made = await store.get_session(session)
     assert await store.expire(session, made.last_activity)
     assert (await store.get_session(session)).expired_at is not None
-    await say(store, session)
+    accepted = await store.accept(new_message(session))
     revived = await store.get_session(session)
     assert revived.expired_at is None
+    assert accepted.session == revived
     assert revived.last_activity > made.last_activity
 
 

@@ -20,6 +20,7 @@ from session_manager.store.sqlite.connection import Connection
 from session_manager.store.sqlite.file import file_system, make_durable
 from session_manager.store.sqlite.writer import MAX_BATCH, ThreadWriter
 from tests.store.databases import DONE, make, new_message, new_session, say
+from tests.waiting import until
 
 LOCK = """
 import sqlite3, sys
@@ -161,8 +162,8 @@ async def test_locked_for_longer_than_the_patience(path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM message") == [(1,)]
 
 
-async def test_each_call_has_its_own_patience(path: Path) -> None:
-    store = SqliteStore(path, patience=0.2)
+async def test_each_call_has_its_own_patience(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(path, patience=0.1)
     await store.start()
     session = await make(store)
     with locked(path):
@@ -173,6 +174,7 @@ async def test_each_call_has_its_own_patience(path: Path) -> None:
         store._writer._queue[1].since += 1000  # as if it had come so much later
         with pytest.raises(StoreUnavailable):
             await first
+        await until(lambda: caplog.text.count("cannot be written") >= 2)
         assert not second.done()
     assert (await second).message.seq == 1
     await store.close()
@@ -299,6 +301,8 @@ proc /proc proc rw 0 0
 server:/export /mnt/shared nfs4 rw,vers=4.2 0 0
 bucket /mnt/my\\040bucket fuse.gcsfuse rw 0 0
 /dev/vdb /mnt/shared/local ext4 rw 0 0
+tmpfs /mnt/covered tmpfs rw 0 0
+host:/x /mnt/covered nfs rw 0 0
 """
 
 
@@ -309,6 +313,7 @@ bucket /mnt/my\\040bucket fuse.gcsfuse rw 0 0
         ("/mnt/shared/x.db", "nfs4"),
         ("/mnt/shared/local/x.db", "ext4"),
         ("/mnt/sharedness/x.db", "ext4"),
+        ("/mnt/covered/x.db", "nfs"),
         ("/mnt/my bucket/deep/x.db", "fuse.gcsfuse"),
     ],
 )

@@ -41,6 +41,7 @@ Connection: TypeAlias = "PoolConnectionProxy[Record]"
 _IDS = re.compile(r"ids\((\$\d+)\)")
 _TRIES = 3  # of a transaction that PostgreSQL ended to break a deadlock
 _LOOK_AGAIN = 0.2  # seconds between tries to find out what became of a commit
+_IDLE = 300  # seconds until an unused connection is closed, before some firewall forgets it
 _SILENCE = 6  # patiences after which a server that says nothing counts as away
 _SYNCHRONOUS = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
@@ -81,7 +82,7 @@ class PostgresStore(SqlStore):
             self._uri,
             min_size=1,
             max_size=self._size,
-            max_inactive_connection_lifetime=0,
+            max_inactive_connection_lifetime=_IDLE,
             timeout=self._patience,
             command_timeout=self._patience * _SILENCE,
             init=_make_durable,
@@ -219,7 +220,10 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise translated(error) from error
+        ours = translated(error)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 async def _make_durable(connection: asyncpg.Connection[Record]) -> None:

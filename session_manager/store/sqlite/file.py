@@ -14,7 +14,10 @@ MEMORY = ":memory:"
 
 _BUSY_PAUSE = 0.01
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables and RETURNING
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.gcsfuse", "fuse.s3fs", "fuse.sshfs", "fuse.rclone"}
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "fuse.glusterfs"} | {
+    f"fuse.{name}" for name in ("gcsfuse", "s3fs", "mount-s3", "blobfuse", "blobfuse2", "sshfs", "rclone")
+}
+_LARGEST_WAL = 64 * 1024 * 1024  # bytes that the WAL keeps on disk when long reads have let it grow
 _CHECKPOINT_PAGES = 4000  # 16 MB of WAL: a quarter of the checkpoints, each of which costs two more fsyncs
 
 
@@ -41,7 +44,8 @@ def file_system(path: Path, mounts: str) -> str | None:
     for line in mounts.splitlines():
         _, point, kind, *_ = line.split(" ")
         if path.is_relative_to(point.replace("\\040", " ")):
-            found = max(found, (len(point), kind), key=lambda mount: mount[0])
+            # Of two on the same point the later one covers the other.
+            found = max((len(point), kind), found, key=lambda mount: mount[0])
     return found[1]
 
 
@@ -72,6 +76,7 @@ def _make_durable(connection: Connection) -> None:
         mode = connection.raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         connection.raw.execute("PRAGMA synchronous = FULL")
         connection.raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.raw.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
     except sqlite3.OperationalError as error:
         if is_busy(error):
             raise StoreUnavailable from error

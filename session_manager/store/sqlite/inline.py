@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.sqlite.batch import run_batch
-from session_manager.store.sqlite.connection import Connection, translated
+from session_manager.store.sqlite.connection import Connection
 from session_manager.store.sqlite.readers import read_snapshot
 from session_manager.store.transactions.base import Transaction
 
@@ -43,10 +43,7 @@ class InlineReader:
         self._connection = connection
 
     async def read(self, transaction: Transaction[T]) -> T:
-        try:
-            return read_snapshot(self._connection, transaction)
-        except Exception as error:
-            raise translated(error) from error
+        return read_snapshot(lambda: self._connection, transaction)
 
     async def close(self) -> None:
         """The writer closes the connection that both use."""

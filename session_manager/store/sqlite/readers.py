@@ -25,13 +25,20 @@ class Reader(Protocol):
     async def close(self) -> None: ...
 
 
-def read_snapshot(connection: Connection, transaction: Transaction[T]) -> T:
+def read_snapshot(connect: Callable[[], Connection], transaction: Transaction[T]) -> T:
     """Run all statements of the transaction on the same state of the database."""
-    connection.begin_read()
     try:
-        return connection.run(transaction)
-    finally:
-        connection.rollback()
+        connection = connect()
+        connection.begin_read()
+        try:
+            return connection.run(transaction)
+        finally:
+            connection.rollback()
+    except Exception as error:
+        ours = translated(error)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 class ThreadReader:
@@ -49,10 +56,7 @@ class ThreadReader:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, transaction)
 
     def _run(self, transaction: Transaction[T]) -> T:
-        try:
-            return read_snapshot(self._connection(), transaction)
-        except Exception as error:
-            raise translated(error) from error
+        return read_snapshot(self._connection, transaction)
 
     def _connection(self) -> Connection:
         """This thread's own."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
@@ -63,6 +64,7 @@ def accept(now: Micros, new: NewMessage, owner: str | None) -> Transaction[Accep
     session, seq, lowest = session_of(rows[0]), rows[0][SESSION_WIDTH], rows[0][SESSION_WIDTH + 1]
     if session.expired_at is not None:
         yield _REVIVE, (new.session,)
+        session = replace(session, expired_at=None)
     key = (new.idempotency_key, new.body_hash)
     yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now)
     return accepted(new, session, seq, seq if lowest is None else lowest, now)
