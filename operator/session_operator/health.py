@@ -28,6 +28,11 @@ class Metrics:
             registry=self.registry,
         )
 
+    def started(self, result: str, seconds: float) -> None:
+        self.starts.labels(result).inc()
+        if result == "answered":
+            self.seconds.observe(seconds)
+
 
 class HealthServer:
     """``healthy`` says whether the operator does its work; ``collect`` brings the gauges up to date."""

@@ -64,6 +64,7 @@ class Operator:
         )
         self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
         self.runtime.on_change(self.queue.add)
+        self.runtime.on_started(self.metrics.started)
         self.scaler = Scaler(self.activity, self.runtime, self.classes, _times(settings), settings.max_wakes)
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         self._tasks: list[asyncio.Task[None]] = []

@@ -43,6 +43,7 @@ class KubernetesRuntime:
         self._ended: set[str] = set()
         self._exit_listeners: list[ExitListener] = []
         self._change_listeners: list[Callable[[str], None]] = []
+        self._start_listeners: list[Callable[[str, float], None]] = []
         self._starting: set[str] = set()
         self._discoveries: dict[str, asyncio.Task[None]] = {}
         self.troubles: dict[str, Trouble] = {}
@@ -66,6 +67,10 @@ class KubernetesRuntime:
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with the session whose pod or whose trouble is another one now."""
         self._change_listeners.append(listener)
+
+    def on_started(self, listener: Callable[[str, float], None]) -> None:
+        """Call ``listener`` with what came of each start, in a word or two, and the seconds that it took."""
+        self._start_listeners.append(listener)
 
     def pods(self) -> dict[str, Address]:
         return {pod.session: _address(pod) for pod in self._answering.values()}
@@ -146,6 +151,20 @@ class KubernetesRuntime:
     # -- start ---------------------------------------------------------------------------------------------------------
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+        loop = asyncio.get_running_loop()
+        began, result = loop.time(), "given up"
+        try:
+            address = await self._start_or_fail(session, session_class, on_phase)
+            result = "answered"
+            return address
+        except PodCannotStart as error:
+            result = error.reason
+            raise
+        finally:
+            for listener in self._start_listeners:
+                listener(result, loop.time() - began)
+
+    async def _start_or_fail(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
         on_phase("asking the cluster for a pod")
         self._starting.add(session)
         try:
@@ -154,7 +173,7 @@ class KubernetesRuntime:
             async with asyncio.timeout(session_class.probe.startup_timeout):
                 pod = await self._start(session, session_class, on_phase)
         except TimeoutError:
-            error = await self._too_late(session, session_class)
+            error = self._too_late(session, session_class)
             self._failed(session, error)
             await self._give_up(session)
             raise error from None
@@ -242,7 +261,7 @@ class KubernetesRuntime:
         finally:
             await _cancel(probing)
 
-    async def _too_late(self, session: str, session_class: SessionClass) -> PodCannotStart:
+    def _too_late(self, session: str, session_class: SessionClass) -> PodCannotStart:
         pod = self._candidate(session)
         seconds = session_class.probe.startup_timeout
         if pod is not None and pod.trouble is not None:

@@ -1,0 +1,219 @@
+"""Watches of an API server that misbehaves: one that forgets, breaks off, falls silent, and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import config
+
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.runtime.kubernetes import cluster as cluster_module
+from session_manager.runtime.kubernetes import watch as watch_module
+from session_manager.runtime.kubernetes.cluster import (
+    PODS,
+    ApiConflict,
+    ApiError,
+    ApiInvalid,
+    ApiNotFound,
+    Cluster,
+)
+from session_manager.runtime.kubernetes.watch import Watch
+from tests.waiting import until
+
+Script = Callable[[web.StreamResponse], Awaitable[None]]
+
+
+def pod(name: str, version: int = 1) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version), "managedFields": ["much"]}}
+
+
+class ApiServer:
+    """Lists ``pods``; each watch plays the next of ``watches``, and the last one again and again."""
+
+    def __init__(self) -> None:
+        self.pods: list[dict[str, Any]] = []
+        self.watches: list[Script] = [hold]
+        self.lists = 0
+        self.refusal: tuple[int, Any] | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.refusal is not None:
+            status, body = self.refusal
+            return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
+        if "watch" not in request.query:
+            self.lists += 1
+            return web.json_response({"items": self.pods, "metadata": {"resourceVersion": "1"}})
+        play = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await play(response)
+        return response
+
+
+async def hold(_: web.StreamResponse) -> None:
+    await asyncio.sleep(60)
+
+
+def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Script:
+    async def play(response: web.StreamResponse) -> None:
+        for kind, thing in events:
+            await response.write(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
+        if then is not None:
+            await then(response)
+
+    return play
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    server = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(kubeconfig))
+    monkeypatch.setattr(config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    monkeypatch.setattr(watch_module, "PAUSE_FIRST", 0.01)
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def cluster(api: ApiServer) -> AsyncIterator[Cluster]:
+    cluster = Cluster("default")
+    await cluster.start()
+    yield cluster
+    await cluster.close()
+
+
+@pytest.fixture
+async def events(cluster: Cluster) -> AsyncIterator[tuple[Watch, list[tuple[str, str]]]]:
+    watch, told = Watch(cluster, PODS), []
+    watch.listen(lambda kind, thing: told.append((kind, thing["metadata"]["name"])))
+    yield watch, told
+    await watch.close()
+
+
+Events = tuple[Watch, list[tuple[str, str]]]
+
+
+async def test_what_is_there_and_what_happens(api: ApiServer, events: Events):
+    watch, told = events
+    api.pods = [pod("a")]
+    api.watches = [tell(("MODIFIED", pod("a", 2)), ("BOOKMARK", pod("", 3)), ("DELETED", pod("a", 4)), then=hold)]
+    watch.start()
+    await until(lambda: len(told) == 3)
+    assert told == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+    assert (watch.objects, watch.healthy, api.lists) == ({}, True, 1)
+
+
+async def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, events: Events):
+    watch, told = events
+    api.watches = [tell(("ADDED", pod("a", 2))), tell(("ADDED", pod("b", 3)), then=hold)]
+    watch.start()
+    await until(lambda: len(told) == 2)
+    assert (api.lists, set(watch.objects)) == (1, {"a", "b"})
+
+
+async def test_what_vanished_in_a_gap_is_told(api: ApiServer, events: Events):
+    watch, told = events
+    api.pods = [pod("a"), pod("b")]
+    gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+
+    async def meanwhile(response: web.StreamResponse) -> None:
+        api.pods = [pod("b")]
+        await tell(("ERROR", gone))(response)
+
+    api.watches = [meanwhile, hold]
+    watch.start()
+    await until(lambda: ("DELETED", "a") in told)
+    assert (api.lists, set(watch.objects)) == (2, {"b"})
+
+
+async def test_silence_is_noticed(api: ApiServer, events: Events, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster_module, "SILENCE", 0.05)
+    watch, told = events
+    api.watches = [hold, hold, tell(("ADDED", pod("a", 2)), then=hold)]
+    watch.start()
+    await until(lambda: told == [("ADDED", "a")])
+
+
+async def test_a_server_that_is_away_is_asked_again(api: ApiServer, events: Events):
+    watch, _ = events
+    api.refusal = (503, "")
+    watch.start()
+    await until(lambda: not watch.healthy and not watch.synced.is_set())
+    api.refusal, api.pods = None, [pod("a")]
+    await until(lambda: watch.healthy)
+    assert set(watch.objects) == {"a"}
+
+
+async def test_a_listener_that_cannot_read_one_does_not_miss_the_next(api: ApiServer, cluster: Cluster):
+    watch, told = Watch(cluster, PODS), []
+
+    def listen(kind: str, thing: dict[str, Any]) -> None:
+        if thing["metadata"]["name"] == "bad":
+            raise KeyError("spec")
+        told.append(thing["metadata"]["name"])
+
+    watch.listen(listen)
+    api.pods = [pod("bad"), pod("good")]
+    watch.start()
+    await until(lambda: told == ["good"])
+    await watch.close()
+
+
+async def test_many_keep_little(api: ApiServer, cluster: Cluster):
+    api.pods = [pod("a")]
+    watch = Watch(cluster, PODS, keep=lambda thing: {"metadata": {"name": thing["metadata"]["name"]}})
+    watch.start()
+    await watch.synced.wait()
+    assert watch.objects == {"a": {"metadata": {"name": "a"}}}
+    await watch.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (404, {"reason": "NotFound", "message": "no"}, ApiNotFound),
+        (409, {"reason": "Conflict", "message": "no"}, ApiConflict),
+        (422, {"reason": "Invalid", "message": "no"}, ApiInvalid),
+        (403, {"reason": "Forbidden", "message": "no"}, ApiError),
+        (429, {}, Unavailable),
+        (500, "not JSON", Unavailable),
+        (400, "not JSON", ApiError),
+    ],
+)
+async def test_refusals(api: ApiServer, cluster: Cluster, status: int, body: Any, error: type[Exception]):
+    api.refusal = (status, body)
+    with pytest.raises(error):
+        await cluster.get(PODS, "a")
+
+
+async def test_nobody_there(cluster: Cluster, api: ApiServer):
+    await cluster.close()
+    with pytest.raises(Unavailable):
+        await cluster.get(PODS, "a")
+
+
+async def test_no_cluster_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(StartupFailure, match="no Kubernetes API is configured"):
+        await Cluster("default").start()
