@@ -42,7 +42,8 @@ def _run(settings: Settings, work: Callable[[Settings, socket.socket, Stop], Cor
     setup_logging(settings)
     refuse_open_door(settings)
     with listen(settings) as listener:
-        make_folder(settings.data_dir)
+        if settings.session_runtime == "process":
+            make_folder(settings.data_dir)
         run_until_signalled(partial(work, settings, listener))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import socket
@@ -64,6 +65,9 @@ class FrontDoor:
         """Serve until asked to stop, then drain. StartupFailure: it could not start."""
         try:
             await unless(stop.asked, self._services.start())
+            # What is there now stays: it need not be looked through with every collection, a tenth of the time under load.
+            gc.collect()
+            gc.freeze()
             if not stop.asked.is_set():
                 await self._serve(stop)
         finally:
