@@ -65,7 +65,7 @@ class FrontDoor:
         """Serve until asked to stop, then drain. StartupFailure: it could not start."""
         try:
             await unless(stop.asked, self._services.start())
-            # What is there now stays: it need not be looked through with every collection, a tenth of the time under load.
+            # What is there now stays; looking through it with every collection is a tenth of the time under load.
             gc.collect()
             gc.freeze()
             if not stop.asked.is_set():
