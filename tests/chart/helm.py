@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "session-manager"
 RELEASE, NAMESPACE = "sm", "prod"
 KEDA = "keda.sh/v1alpha1"
-CLASS_API = "sessionmanager.dev/v1alpha1/SessionClass"
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import CHART, CLASS_API, KEDA, ROOT, needs_helm, refusal, render, run
+from tests.chart.helm import CHART, KEDA, ROOT, needs_helm, refusal, render, run
 
 pytestmark = needs_helm
 
@@ -144,22 +144,19 @@ def test_what_outlives_an_uninstall():
         ("CustomResourceDefinition", "sessions.sessionmanager.dev"),
         ("CustomResourceDefinition", "sessionclasses.sessionmanager.dev"),
         ("Namespace", "people"),
-        ("SessionClass", "default"),
         ("Secret", "redis-credentials"),
         ("Secret", "postgres-credentials"),
         ("Secret", "session-manager-key"),
     }
 
 
-@pytest.mark.parametrize(("served", "hook"), [((), "post-install"), ((CLASS_API,), None)], ids=["first", "later"])
-def test_the_default_class(served: tuple[str, ...], hook: str | None):
-    values = {"defaultClass": {"image": {"repository": "me/agent", "tag": "7"}, "port": 9000, "spec": {"warm": 2}}}
-    found = render(values, served=served).find("SessionClass", "default")
-    assert found["spec"] == {"image": "me/agent:7", "port": 9000, "warm": 2}
-    assert found["metadata"]["annotations"].get("helm.sh/hook") == hook
-    # By these helm takes over at the first upgrade what the hook made.
-    assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
-    assert found["metadata"]["annotations"]["meta.helm.sh/release-name"] == "sm"
+def test_the_default_class_is_a_setting_of_both():
+    values = {"defaultClass": {"image": {"repository": "me/agent", "tag": "7"}, "port": 9000}}
+    objects = render(values)
+    for name in ("session-manager", "session-operator"):
+        env = objects.env("Deployment", name)
+        assert (env["USER_POD_IMAGE"], env["USER_POD_PORT"]) == ("me/agent:7", "9000")
+    assert objects.names("SessionClass") == set()  # helm refuses one in the release that brings its kind
 
 
 def test_from_outside():
