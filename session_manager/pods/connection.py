@@ -25,7 +25,7 @@ _KEPT_SIZES = frozenset(map(len, _KEPT))
 
 
 class PodConnection(asyncio.Protocol):
-    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``reusable``.
+    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``open``.
 
     ``framed``: the answer said itself where it ends. One that ends with the connection may have been cut short.
     """
@@ -82,12 +82,17 @@ class PodConnection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """The exchange is over, and the pod kept the connection open as far as the kernel knows.
+        """The exchange is over, and neither side wants it to be the last."""
+        return self._done and not self._last
+
+    @property
+    def open(self) -> bool:
+        """Reusable, and the pod neither closed the connection nor said anything since, as far as the kernel knows.
 
         The event loop may not yet have told what the kernel knows: a message sent into a connection that the pod has
         closed would count as perhaps delivered.
         """
-        return self._done and not self._last and not self._readable.poll(0)
+        return self.reusable and not self._readable.poll(0)
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -29,7 +29,7 @@ class PodPool:
         connection = self._idle.pop(address.uid, None)
         if connection is not None:
             # Its age too: a loop that was held up has not swept.
-            if connection.reusable and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
+            if connection.open and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
                 return connection
             connection.abort()
         return await _connect(address)
