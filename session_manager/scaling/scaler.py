@@ -169,6 +169,10 @@ class Scaler:
         if desire.pod:
             await self._activity.lost(session, desire.pod)
             return True
+        if desire.wanted and not desire.class_name:
+            # All that Redis has left is that it was wanted. Whoever wants it still says so again, with its class.
+            await self._activity.lost(session, "")
+            return False
         if desire.wanted:
             await self._start(session, desire, poke)
             return True
