@@ -25,7 +25,7 @@ test: .venv/.dev ## Pure, contract and end-to-end tests; about two minutes (ARGS
 	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart' $(ARGS)
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
-	@$(PYTEST) tests/faults -m 'not sim' -s $(ARGS)
+	@$(PYTEST) tests/faults -m 'not sim' -s -o faulthandler_timeout=0 $(ARGS)
 
 test-chart: .venv/.dev ## The Helm chart, rendered with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)

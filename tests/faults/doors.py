@@ -20,7 +20,17 @@ START_WITHIN = 30.0  # seconds
 # Longer than the 30 seconds that running turns get.
 STOP_WITHIN = 45.0
 # What a fault of the surroundings must never lead to.
-BUGS = frozenset({"turn.crashed", "loop.ended", "request.crashed", "scaler.failed", "redis.listener", "redis.prepare"})
+BUGS = frozenset(
+    {
+        "turn.crashed",
+        "drain.crashed",
+        "loop.ended",
+        "request.crashed",
+        "scaler.failed",
+        "redis.listener",
+        "redis.prepare",
+    }
+)
 
 
 class Door:
@@ -71,8 +81,8 @@ class Door:
                 yield {"event": "loop.ended", "message": line}
 
     def bugs(self) -> list[str]:
-        """What it logged about mistakes of the program; a traceback counts as one."""
-        entries = [entry for entry in self.logged() if entry["event"] in BUGS or "exc_info" in entry]
+        """What it logged about mistakes of the program; an error with a traceback counts as one."""
+        entries = [entry for entry in self.logged() if entry["event"] in BUGS or _is_traceback(entry)]
         return [f"{self.name} logged {json.dumps(entry)[:2000]}" for entry in entries]
 
     def owns_pods(self) -> bool:
@@ -96,3 +106,7 @@ class Door:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not end within {STOP_WITHIN:g} s of SIGTERM") from None
+
+
+def _is_traceback(entry: dict[str, Any]) -> bool:
+    return "exc_info" in entry and entry["severity"] in {"ERROR", "CRITICAL"}

@@ -9,6 +9,7 @@ until it does, if it sent one.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -22,8 +23,8 @@ import aiohttp
 
 IN_A_ROW = 15
 AT_ANY_TIME = 10
-SPREAD = 8.0  # seconds over which each session's messages are sent, if nothing holds them up
-ANSWER_WITHIN = 60.0
+SPREAD = 4.0  # seconds over which each session's messages are sent, if nothing holds them up
+ANSWER_WITHIN = 70.0
 REPEAT_AFTER = 0.5
 KNOWN_WITHIN = 90.0
 NOBODY = (aiohttp.ClientConnectorError, ConnectionRefusedError)
@@ -83,16 +84,37 @@ class Load:
 
     async def run(self) -> None:
         """Send everything; returns when each client knows what there is to know."""
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN)
-        client = aiohttp.ClientSession(connector=connector, timeout=timeout)
-        async with client, asyncio.TaskGroup() as clients:
+        async with _client() as client, asyncio.TaskGroup() as clients:
             for number, session in enumerate(self._sessions):
                 clients.create_task(self._write_in_a_row(client, session, f"{number:02}-row"))
                 for single in range(AT_ANY_TIME):
                     clients.create_task(self._write_once(client, session, f"{number:02}-any-{single:02}"))
                 if self._hang_up:
                     clients.create_task(self._send_half(session, f"{number:02}-half"))
+
+    async def repeat(self, number: int) -> list[str]:
+        """Send some acknowledged messages again, under their keys: whoever gets another answer is told of."""
+        keyed = [sent for sent in self.sent if sent.key and sent.fate is Fate.ACKNOWLEDGED]
+        chosen = self._random.sample(keyed, min(number, len(keyed)))
+        again = [Sent(sent.session, sent.text, sent.key, None, None) for sent in chosen]
+        async with _client() as client:
+            await asyncio.gather(*(self._try(client, sent, None) for sent in again))
+        return [
+            f"{before.text}: repeated, it was answered {after.statuses} {after.answer}, not as {before.message_id}"
+            for before, after in zip(chosen, again, strict=True)
+            if (after.statuses, after.message_id) != ([200], before.message_id)
+        ]
+
+    async def once_more(self) -> list[str]:
+        """One more message to each session, which wakes it: whoever gets no result is told of."""
+        last = [Sent(session, f"{number:02}-last", None, 60, None) for number, session in enumerate(self._sessions)]
+        async with _client() as client:
+            await asyncio.gather(*(self._try(client, sent, None) for sent in last))
+        return [
+            f"{sent.text}: after it all answered {sent.statuses} {sent.answer}"
+            for sent in last
+            if sent.statuses != [200]
+        ]
 
     async def _write_in_a_row(self, client: aiohttp.ClientSession, session: str, name: str) -> None:
         for number in range(IN_A_ROW):
@@ -138,7 +160,7 @@ class Load:
         url = f"{door}/session/{sent.session}/chat"
         try:
             async with asyncio.timeout(hang_up), client.post(url, json={"message": sent.text}, headers=headers) as got:
-                self._understand(sent, got.status, await got.json(content_type=None))
+                self._understand(sent, got.status, await got.read())
         except NOBODY:
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -146,11 +168,12 @@ class Load:
             sent.unanswered += isinstance(error, TimeoutError) and hang_up is None
 
     @staticmethod
-    def _understand(sent: Sent, status: int, body: dict[str, Any]) -> None:
+    def _understand(sent: Sent, status: int, body: bytes) -> None:
         sent.statuses.append(status)
         if status in {200, 202}:
             sent.fate, sent.acknowledged_at = Fate.ACKNOWLEDGED, time.monotonic()
-            sent.message_id, sent.answer = body["message_id"], body
+            sent.answer = json.loads(body)
+            sent.message_id = sent.answer["message_id"]
         elif not sent.broken:
             sent.fate = Fate.REFUSED
 
@@ -167,3 +190,8 @@ class Load:
         await writer.wait_closed()
         self.sent.append(sent)
         self.halves += 1
+
+
+def _client() -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)

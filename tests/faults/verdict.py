@@ -24,9 +24,13 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds since the fault was injected: until it was over, every message had its result, every session slept."""
+class Course:
+    """``waiting``: messages without a result when the fault came.
 
+    Seconds since then: until it was over, every message had its result, every session slept.
+    """
+
+    waiting: int
     over: float
     quiet: float
     asleep: float
@@ -116,7 +120,7 @@ def _wrong_order(evidence: Evidence) -> list[str]:
     return found
 
 
-def figures(evidence: Evidence, times: Times) -> dict[str, str]:
+def figures(evidence: Evidence, course: Course) -> dict[str, str]:
     """What happened, by name of the figure."""
     load, rows = evidence.load, evidence.records.messages
     fates = Counter(sent.fate for sent in load.sent)
@@ -129,6 +133,7 @@ def figures(evidence: Evidence, times: Times) -> dict[str, str]:
     answers = ", ".join(f"{count} × {status}" for status, count in sorted(load.statuses().items()))
     return {
         "sent": str(len(load.sent)),
+        "waiting when the fault came": str(course.waiting),
         "acknowledged": str(fates[Fate.ACKNOWLEDGED]),
         "refused": str(fates[Fate.REFUSED]),
         "unknown": f"{repeated}, {known} of them acknowledged when repeated",
@@ -139,7 +144,7 @@ def figures(evidence: Evidence, times: Times) -> dict[str, str]:
         "deliveries to pods": f"{len(deliveries)}, {sum(each.end is None for each in deliveries)} of them cut off",
         "pods": str(len({(each.session, each.pid) for each in deliveries})),
         "longest accept to result": f"{max(waits, default=0.0):.1f} s",
-        "fault lasted": f"{times.over:.1f} s",
-        "time until quiet": f"{times.quiet:.1f} s",
-        "time until asleep": f"{times.asleep:.1f} s",
+        "fault lasted": f"{course.over:.1f} s",
+        "time until quiet": f"{course.quiet:.1f} s",
+        "time until asleep": f"{course.asleep:.1f} s",
     }
