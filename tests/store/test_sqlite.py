@@ -145,7 +145,7 @@ async def test_a_bad_one_alone_undoes_what_it_did(store: SqliteStore) -> None:
     assert await store.get_session(session) == before
 
 
-async def test_locked_for_longer_than_the_patience(path: Path) -> None:
+async def test_locked_for_longer_than_the_patience(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = SqliteStore(path, patience=0.2)
     await store.start()
     session = await make(store)
@@ -157,6 +157,7 @@ async def test_locked_for_longer_than_the_patience(path: Path) -> None:
         )
         assert [type(one) for one in results] == [StoreUnavailable] * 6
         assert (await store.get_session(session)).uuid == session, "reading goes on"
+        assert caplog.text.count("cannot be written") < 10, "it waits without spinning"
     assert (await store.accept(new_message(session))).message.seq == 1, "what was refused never runs"
     await store.close()
     assert rows(path, "SELECT count(*) FROM message") == [(1,)]
