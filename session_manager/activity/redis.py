@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -71,6 +72,8 @@ class RedisActivity:
         self._leases = Leases(lease, self._renew, self._release)
         self._generations = Generations(self._lease_ms, has_unfinished, self._take_back)
         self._renewing: asyncio.Task[None] | None = None
+        self._name = uuid4().hex
+        self._claims = count()
 
     async def start(self) -> None:
         """Connect; StartupFailure for wrong credentials, ActivityUnavailable when merely unreachable."""
@@ -120,7 +123,7 @@ class RedisActivity:
     async def take(
         self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
     ) -> Claim | Queued | Gap:
-        token = uuid4().hex
+        token = self._new_token()
         since = asyncio.get_running_loop().time()
         reply = await self._call(
             TAKE,
@@ -140,12 +143,16 @@ class RedisActivity:
         return Gap()
 
     async def claim(self, session: str, session_class: SessionClass) -> Claim | str:
-        token = uuid4().hex
+        token = self._new_token()
         since = asyncio.get_running_loop().time()
         reply = await self._call(CLAIM, session, token, self._lease_ms, _ms(session_class.idle_timeout))
         if reply[0] == b"RUN":
             return self._claimed(session, token, since, reply)
         return str(reply[0].decode())
+
+    def _new_token(self) -> str:
+        """Never given before: the name of this process' connection, and a number."""
+        return f"{self._name}.{next(self._claims)}"
 
     def _claimed(self, session: str, token: str, since: float, reply: list[Any]) -> Claim:
         _, mid, fresh, replace, ip, port, uid = reply

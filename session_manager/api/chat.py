@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -21,6 +20,7 @@ from session_manager.api.bodies import MAX_CHAT_BODY, checked_json, read_body
 from session_manager.api.identity import Actor
 from session_manager.api.limits import ChatLimit
 from session_manager.domain.errors import InvalidInput, TooLarge, Unavailable
+from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.turns.feed import DELETED, Feed
 from session_manager.turns.service import Ticket, Turns
@@ -137,7 +137,7 @@ def _new_message(session: str, text: str, actor: Actor, options: ChatOptions) ->
     key = options.idempotency_key
     digest = hashlib.sha256(text.encode()).hexdigest() if key is not None else None
     caller = actor.caller if actor.user is None else f"{actor.caller}|{actor.user}"
-    return NewMessage(str(uuid4()), session, text, caller, key, digest)
+    return NewMessage(new_id(), session, text, caller, key, digest)
 
 
 def _message_of(body: bytes) -> str:
