@@ -51,8 +51,8 @@ def _error(refusal: RedisError) -> Exception:
 class Connection(asyncio.Protocol):
     """``timeout``: seconds of silence until it counts as broken. ``on_message(channel, data)``: what SUBSCRIBE brings.
 
-    ``on_lost()`` is called in the moment that it ends, and ``lost`` is set; ``garbled`` says that what came was no reply
-    of Redis. ``run_id`` names the server's process, once somebody asked for it.
+    ``on_lost()`` is called in the moment that it ends, and ``lost`` is set; ``garbled`` says that what came was no
+    reply of Redis. ``run_id`` names the server's process, once somebody asked for it.
     """
 
     def __init__(

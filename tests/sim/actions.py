@@ -20,7 +20,8 @@ def _session(world: World, number: int) -> str:
 
 
 def _process(world: World, who: int) -> FrontDoor | ScalerHost:
-    return (*world.doors, world.scaler)[who]
+    processes: tuple[FrontDoor | ScalerHost, ...] = (*world.doors, world.scaler)
+    return processes[who]
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------

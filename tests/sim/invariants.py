@@ -34,7 +34,8 @@ class Row:
 
 
 _ROWS = """
-SELECT id, session, seq, attempt, deaths, accepted_at, finished_at, status, response, error FROM message ORDER BY session, seq
+SELECT id, session, seq, attempt, deaths, accepted_at, finished_at, status, response, error
+FROM message ORDER BY session, seq
 """
 
 

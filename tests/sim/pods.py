@@ -1,4 +1,4 @@
-"""The pods of the world and the two ways to them: the runtime that starts and stops them, the client that talks to them."""
+"""The pods of the world, and the two ways to them: the runtime that starts and stops, the client that talks."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class SimRuntime:
         self._gate = gate
 
     async def start(self) -> None: ...
-    async def close(self) -> None: ...
+    async def close(self, grace: float | None = None) -> None: ...
 
     def on_exit(self, listener: ExitListener) -> None:
         self._machines.listen(self._gate, listener)

@@ -39,7 +39,7 @@ class _Socket(FakeSocket):
         return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
 
     def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
-        """As fakeredis runs it, but compiled once, and without a garbage collection each time: that is half the time."""
+        """As fakeredis runs it, but compiled once, and without a garbage collection each time: half the time."""
         server: Any = self._server
         runtime = self._get_server_runtime(server)
         chunks: dict[bytes, Any] = vars(server).setdefault("_chunks", {})

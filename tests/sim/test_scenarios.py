@@ -63,7 +63,7 @@ def awake(world: World) -> World:
 
 
 def instant(happened: Callable[[World], object]) -> float:
-    """Seconds until it happens in an awake world that is left alone; worlds are alike until something is done to them."""
+    """Seconds until it happens in an awake world that is left alone; until something is done all are alike."""
     with opened() as world:
         woken(world)
         began = world.loop.time()
@@ -260,3 +260,21 @@ def test_redis_comes_back_with_a_wish_for_a_session_that_expired(awake: World) -
     awake.keep_snapshot()
     play(awake, TTL + 3, RestartRedis(0.5, old=True))
     assert awake.facts.failed() == []
+
+
+def test_a_scaler_that_was_away_ends_the_pod_of_a_session_that_expired(awake: World) -> None:
+    """The cancelled turn's pod has to go, and Redis remembers that for longer than the session's TTL."""
+    play(
+        awake,
+        Moods(0, (Mood.HANG,)),
+        Send(0),
+        1.0,
+        SetTrap(SCALER, Fault.CRASH, at="before redis."),
+        0.3,
+        Cancel(0),
+        TTL + 2,
+        RestartScaler(),
+        Send(1),
+        1.0,
+    )
+    assert pods_of(awake, "m2") == ["pod2"]

@@ -61,6 +61,11 @@ local function last_seq()
   return tonumber(redis.call('HGET', hash, 'seq') or 0)
 end
 
+-- A session with nothing to do ends by expire.lua, which remembers the pod that has to go; this is for what nobody ends.
+local function ends_with(ttl)
+  redis.call('PEXPIRE', hash, tonumber(ttl) + 3600000)
+end
+
 local function added(seq)
   redis.call('HSET', hash, 'seq', math.max(last_seq(), tonumber(seq)))
   redis.call('PERSIST', hash)

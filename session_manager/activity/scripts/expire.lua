@@ -9,7 +9,7 @@ redis.call('DEL', hash, inbox, wakelist)
 if dying then
   -- The scaler may not have ended the pod yet, and must not take it for one that Redis forgot.
   redis.call('HSET', hash, 'retire', dying)
-  redis.call('PEXPIRE', hash, 3600000)
+  ends_with(0)
 end
 redis.call('PUBLISH', 'wake', id)
 return {'OK'}

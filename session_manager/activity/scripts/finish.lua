@@ -15,7 +15,7 @@ elseif redis.call('ZSCORE', 'awake', id) then
   redis.call('ZADD', 'awake', 'GT', now + idle, id)
 end
 if left == 0 then
-  redis.call('PEXPIRE', hash, ttl)
+  ends_with(ttl)
   if redis.call('HGET', hash, 'sleep') then redis.call('PUBLISH', 'wake', id) end
 end
 if note ~= '' then redis.call('PUBLISH', feed, note) end

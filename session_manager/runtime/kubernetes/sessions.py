@@ -2,8 +2,8 @@
 
 SQL decides which sessions exist; the resources follow.  A session that was made, or that wants its pod and has no
 resource (it had expired, or somebody deleted it), gets one.  The resource of one that was deleted or has expired goes,
-by its UID and resource version, so that a newer one of the same name stays.  What a person made is adopted: it is then a
-session like any other.
+by its UID and resource version, so that a newer one of the same name stays.  What a person made is adopted: it is then
+a session like any other.
 """
 
 from __future__ import annotations
