@@ -90,11 +90,17 @@ async def test_when_the_owner_is_killed_everything_ends(data: Path, session: str
     assert list((data / "run").iterdir()) == []
 
 
-async def test_the_next_owner_takes_over_at_once(data: Path, session: str) -> None:
-    """The lock is free only when the pods of the former owner are gone, so it never sees them."""
+async def test_the_next_owner_starts_when_the_pods_of_the_former_are_gone(data: Path, session: str) -> None:
+    """The keeper holds the lock until then. Here it is held up, so that the pod outlives its owner."""
     with owner(data, session, SERVE) as process:
-        pod = psutil.Process(pid_of(data, session))
+        keeper, pod = keeper_of(process), psutil.Process(pid_of(data, session))
+        keeper.suspend()
         process.kill()
+        process.wait()
+        with pytest.raises(StartupFailure, match="owned by another process"):
+            await ProcessRuntime(data, {}, patience=0.1).start()
+        assert alive(pod)
+        keeper.resume()
         following = ProcessRuntime(data, {}, patience=20)
         await following.start()
         assert not alive(pod)
