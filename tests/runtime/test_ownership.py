@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,8 @@ def owner(data: Path, session: str, code: str) -> Iterator[psutil.Popen]:
         assert process.stdout.readline() == "ready\n"
         yield process
     finally:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
         process.wait()
         process.stdout.close()
 
