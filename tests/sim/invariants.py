@@ -206,7 +206,7 @@ class Invariants:
     def at_rest(self, *, expired: bool = False) -> None:
         for key in self._redis.look("KEYS", "session:*"):
             fields = {each.decode() for each in self._redis.look("HKEYS", key)}
-            if expired and "deleted" not in fields and fields - {"retire"}:
+            if expired and self._redis.look("PTTL", key) < 0:
                 self._fail(f"{key.decode()} outlives its session: {fields}")
             if any(field.startswith("fresh:") or field in ("pod", "ip", "sleep") for field in fields):
                 self._fail(f"{key.decode()} keeps {fields}")

@@ -266,12 +266,11 @@ def test_a_scaler_that_was_away_ends_the_pod_of_a_session_that_expired(awake: Wo
     """The cancelled turn's pod has to go, and Redis remembers that for longer than the session's TTL."""
     play(
         awake,
-        Moods(0, (Mood.HANG,)),
+        SetTrap(DOOR0, Fault.STALL, at="after pod.chat", seconds=1.0),
         Send(0),
-        1.0,
+        0.7,
         SetTrap(SCALER, Fault.CRASH, at="before redis."),
-        0.3,
-        Cancel(0),
+        Cancel(1),
         TTL + 2,
         RestartScaler(),
         Send(1),
