@@ -6,7 +6,12 @@ import sys
 import textwrap
 from typing import Any
 
+import pytest
+
 from session_manager.domain.session_class import SessionClass
+
+# What only Linux's /proc, prctl and subreapers make possible.
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 SERVE = "from session_manager.agent import serve; serve(lambda message, context: message)"
 
@@ -46,3 +51,5 @@ if os.fork() == 0:
 os.wait()"""
     ),
 }
+if sys.platform != "linux":
+    CHILD = {"in its group": CHILD["in its group"]}

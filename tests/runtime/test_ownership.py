@@ -19,7 +19,7 @@ from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import ProcessRuntime, leftovers
 from session_manager.runtime.process.keeper import started
 from session_manager.runtime.protocol import PodExit
-from tests.runtime.programs import CHILD, SERVE, serving
+from tests.runtime.programs import CHILD, SERVE, linux_only, serving
 from tests.runtime.test_pods import alive, child_of, home_of, ignore, pid_of
 from tests.waiting import until
 
@@ -109,6 +109,7 @@ async def test_the_next_owner_starts_when_the_pods_of_the_former_are_gone(data: 
         await following.close()
 
 
+@linux_only
 @pytest.mark.parametrize("where", CHILD)
 async def test_when_the_keeper_is_killed_too_the_next_owner_ends_the_rest(data: Path, session: str, where: str) -> None:
     with owner(data, session, CHILD[where] + SERVE) as process:
@@ -126,6 +127,7 @@ async def test_when_the_keeper_is_killed_too_the_next_owner_ends_the_rest(data: 
         await following.close()
 
 
+@linux_only
 async def test_when_the_keeper_is_killed_the_owner_goes_on_with_another(
     runtime: ProcessRuntime, data: Path, session: str
 ) -> None:
@@ -163,6 +165,7 @@ def record(data: Path, session: str, **fields: object) -> None:
     (data / "run" / f"{session}.json").write_text(json.dumps({"pod": "x", "session": session, **fields}))
 
 
+@linux_only
 async def test_a_pid_that_was_reused_is_not_killed(data: Path, session: str) -> None:
     with bystander() as process:
         record(data, session, pid=process.pid, started=(started(process.pid) or 0) - 1, at=time.time())
@@ -171,6 +174,7 @@ async def test_a_pid_that_was_reused_is_not_killed(data: Path, session: str) -> 
     assert list((data / "run").iterdir()) == []
 
 
+@linux_only
 async def test_a_pod_that_hides_its_environment_is_found_by_its_record(data: Path, session: str) -> None:
     with bystander(env={}) as process:
         record(data, session, pid=process.pid, started=started(process.pid), at=time.time())
@@ -178,6 +182,7 @@ async def test_a_pod_that_hides_its_environment_is_found_by_its_record(data: Pat
         assert not alive(process)
 
 
+@linux_only
 async def test_a_pod_without_a_whole_record_is_found_by_its_environment(data: Path, session: str) -> None:
     data.joinpath("run").mkdir(parents=True)
     data.joinpath("run", f"{session}.json").write_text('{"pod": "x", "pi')
@@ -211,6 +216,7 @@ async def test_a_folder_that_cannot_be_written_to_is_one_clear_line(tmp_path: Pa
         await ProcessRuntime(tmp_path / "file" / "data", {}).start()
 
 
+@linux_only
 async def test_a_keeper_that_is_lost_while_a_pod_starts(runtime: ProcessRuntime, session: str) -> None:
     killed: list[int] = []
 

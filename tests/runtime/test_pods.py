@@ -15,7 +15,7 @@ import pytest
 
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.protocol import PodExit
-from tests.runtime.programs import CHILD, python, serving
+from tests.runtime.programs import CHILD, linux_only, python, serving
 from tests.waiting import until
 
 
@@ -73,6 +73,7 @@ async def test_the_environment_is_built_from_nothing(
     }
 
 
+@linux_only
 async def test_a_pod_inherits_nothing_else(runtime: ProcessRuntime, data: Path, session: str) -> None:
     """No file of ours is open in it, no signal ignored or blocked, and its terminal is its own session."""
     note = """
@@ -162,6 +163,7 @@ async def test_everything_that_a_pod_started_ends_with_it(
     assert not (data / "run" / f"{session}.json").exists()
 
 
+@linux_only
 async def test_the_escaped_child_of_another_pod_lives_on(runtime: ProcessRuntime, data: Path, session: str) -> None:
     other = str(uuid.uuid4())
     address = await runtime.start_pod(session, serving(), ignore)

@@ -15,7 +15,7 @@ from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process import runtime as process_runtime
 from session_manager.runtime.process.ports import LOOPBACK
-from tests.runtime.programs import SERVE, python, serving
+from tests.runtime.programs import SERVE, linux_only, python, serving
 
 
 async def failure(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> PodCannotStart:
@@ -153,6 +153,7 @@ time.sleep(0.1)
 """
 
 
+@linux_only
 async def test_a_stranger_that_took_the_port_is_not_taken_for_the_pod(
     runtime: ProcessRuntime, session: str, stranger: Stranger
 ) -> None:
@@ -163,6 +164,7 @@ async def test_a_stranger_that_took_the_port_is_not_taken_for_the_pod(
     assert "another process took the port; trying another port" in phases
 
 
+@linux_only
 async def test_strangers_on_every_port(runtime: ProcessRuntime, session: str, stranger: Stranger) -> None:
     stranger.times = 100
     error = await failure(runtime, session, serving(LATE.format(port=await stranger.start())))
