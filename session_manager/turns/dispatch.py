@@ -35,6 +35,7 @@ RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
 
 T = TypeVar("T")
+OnRecorded = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +74,33 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._owed, return_exceptions=True)
 
-    async def run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
-        """Run one claimed message. ``accepted``: the message itself, where the caller has it at hand."""
+    async def run(
+        self,
+        claim: Claim,
+        session_class: SessionClass,
+        user_id: str,
+        accepted: Message | None,
+        on_recorded: OnRecorded | None = None,
+    ) -> Ended:
+        """Run one claimed message. ``accepted``: the message itself, where the caller has it at hand.
+
+        ``on_recorded`` is called with the outcome once nothing can change it any more, which is before Redis was told.
+        """
         try:
-            return await self._run(claim, session_class, user_id, accepted)
+            return await self._run(claim, session_class, user_id, accepted, on_recorded)
         except SessionGone:
             return Ended(None, 0)
         finally:
             self._activity.let_go(claim)
 
-    async def _run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
+    async def _run(
+        self,
+        claim: Claim,
+        session_class: SessionClass,
+        user_id: str,
+        accepted: Message | None,
+        on_recorded: OnRecorded | None,
+    ) -> Ended:
         message = await until_available(lambda: self._open_attempt(claim, session_class, accepted))
         if message is None:
             return Ended(None, await self._finish(claim, session_class, None))
@@ -103,11 +121,11 @@ class Dispatcher:
         except PodRejected as error:
             outcome, spoiled, events = Outcome.failed(error.detail), False, []
         except (PodDied, PodMisdirected):
-            return await self._died(claim, session_class, message)
+            return await self._died(claim, session_class, message, on_recorded)
         except PodUnreachable:
             await self._abandon(claim, session_class)
             return Ended(None, 0)
-        return await self._record(claim, session_class, message, outcome, events, spoiled)
+        return await self._record(claim, session_class, message, outcome, events, spoiled, on_recorded)
 
     @staticmethod
     def _must_replace(claim: Claim, session_class: SessionClass) -> bool:
@@ -169,7 +187,9 @@ class Dispatcher:
         except Unavailable:
             log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
 
-    async def _died(self, claim: Claim, session_class: SessionClass, message: Message) -> Ended:
+    async def _died(
+        self, claim: Claim, session_class: SessionClass, message: Message, on_recorded: OnRecorded | None
+    ) -> Ended:
         deaths = await until_available(lambda: self._store.record_death(message.id, message.attempt))
         extra = {"event": "turn.pod_died", "session": claim.session, "deaths": deaths}
         log.warning("the pod died during a turn", extra=extra)
@@ -177,7 +197,7 @@ class Dispatcher:
             await self._abandon(claim, session_class)
             return Ended(None, 0)
         outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message")
-        return await self._record(claim, session_class, message, outcome, [], spoiled=True)
+        return await self._record(claim, session_class, message, outcome, [], True, on_recorded)
 
     async def _record(
         self,
@@ -187,6 +207,7 @@ class Dispatcher:
         outcome: Outcome,
         events: list[tuple[str, str]],
         spoiled: bool,
+        on_recorded: OnRecorded | None,
     ) -> Ended:
         ended = (f"turn.{outcome.status}", "{}")
         stored = await until_available(
@@ -195,6 +216,9 @@ class Dispatcher:
         if stored is None:
             # Fenced off: cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its.
             return Ended(None, await self._let_go(claim, session_class))
+        if on_recorded is not None:
+            # Its answer need not wait for Redis: the release is on its way there before the answer leaves.
+            on_recorded(outcome)
         note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
         return Ended(outcome, await self._finish(claim, session_class, note, spoiled=spoiled))
 
