@@ -74,24 +74,26 @@ class Lifecycle:
         return True
 
     async def expire(self, session: Session) -> bool:
-        """End a session's runtime side after its TTL, unless something comes in between: then that wins."""
+        """End a session's runtime side after its TTL, unless something comes in between: then that wins.
+
+        SQL is told last, so that what is cut short is repeated.
+        """
         session_class = class_of(self._classes, session.class_name)
         try:
             answer = await self._activity.fence(session.uuid, session_class, force=True)
-            if answer == "BUSY":
+            if answer != "PASSED":
                 await self._drop_stale(session)
-            if answer in ("BUSY", "UNSETTLED"):
+            if answer in ("BUSY", "UNSETTLED") or not await self._activity.expire(session.uuid):
                 return False
-            if not await self._store.expire(session.uuid, session.last_activity):
-                return False
-            await self._activity.expire(session.uuid)
         except SessionGone:
+            return False
+        if not await self._store.expire(session.uuid, session.last_activity):
             return False
         log.info("session expired", extra={"event": "session.expired", "session": session.uuid})
         return True
 
     async def _drop_stale(self, session: Session) -> None:
-        """Inbox entries whose results are in SQL: their front door died before it could remove them."""
+        """Inbox entries whose results are in SQL: nobody could tell Redis at that time."""
         session_class = class_of(self._classes, session.class_name)
         for message_id in await self._activity.inbox(session.uuid):
             try:
