@@ -66,6 +66,7 @@ class Delivery:
 class Pod:
     session: str
     address: Address
+    born_of: Gate
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -100,10 +101,10 @@ class Machines:
     def listen(self, gate: Gate, listener: ExitListener) -> None:
         self._exits = [each for each in self._exits if not each[0].dead] + [(gate, listener)]
 
-    def create(self, session: str) -> Pod:
+    def create(self, session: str, born_of: Gate) -> Pod:
         self._born += 1
         # Ports are reused, uids are not.
-        pod = Pod(session, Address("127.0.0.1", 20_000 + self._born % 3, f"pod{self._born}"))
+        pod = Pod(session, Address("127.0.0.1", 20_000 + self._born % 3, f"pod{self._born}"), born_of)
         self.pods[session] = pod
         self.files.add(session)
         return pod
@@ -148,11 +149,11 @@ class SimRuntime:
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
         await self._gate.before("runtime.start_pod")
         present = self._machines.pods.get(session)
-        if present is not None and present.answers:
+        if present is not None and present.born_of is self._gate:
             raise AssertionError(f"a second pod is started for {session}")
         # A pod that an earlier life of the scaler was starting is the one to wait for.
         birth = self._machines.next_birth(session)
-        pod = present or self._machines.create(session)
+        pod = present or self._machines.create(session, self._gate)
         on_phase("Starting")
         try:
             await self._become_ready(pod, birth, session_class)

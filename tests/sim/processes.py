@@ -11,7 +11,6 @@ from session_manager.activity.link import Link
 from session_manager.activity.protocol import Claim
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.errors import InvalidInput, Unavailable
-from session_manager.domain.message import Message
 from session_manager.domain.session_class import Probe, Redelivery, SessionClass, SessionClasses
 from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_manager.turns.dispatch import Dispatcher, Ended
@@ -110,9 +109,9 @@ async def _patiently(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
 class _WatchedDispatcher(Dispatcher):
     """Says whose claim a delivery to a pod belongs to."""
 
-    async def run(self, claim: Claim, session_class: SessionClass, user_id: str, accepted: Message | None) -> Ended:
+    async def run(self, claim: Claim, *args: Any, **kwargs: Any) -> Ended:
         CLAIM.set(claim.token)
-        return await super().run(claim, session_class, user_id, accepted)
+        return await super().run(claim, *args, **kwargs)
 
 
 class FrontDoor(_Process):

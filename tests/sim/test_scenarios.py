@@ -262,6 +262,19 @@ def test_redis_comes_back_with_a_wish_for_a_session_that_expired(awake: World) -
     assert awake.facts.failed() == []
 
 
+def test_a_message_was_cancelled_while_redis_was_away(world: World) -> None:
+    """Nobody told the inbox; the session's pod does not start, so that nobody claims it; it goes with the expiry."""
+    never = Births(0, (Birth.NEVER,) * 9)
+    play(world, never, Send(0), 0.1, SetTrap(DOOR0, Fault.REFUSE, at="before redis.cancel"), Cancel(0), TTL)
+    assert not world.redis.look("KEYS", "session:*")
+
+
+def test_a_front_door_crashes_while_a_session_expires(awake: World) -> None:
+    trap = SetTrap(DOOR0, Fault.CRASH, at="after store.expire")
+    play(awake, trap, SetTrap(DOOR1, Fault.CRASH, at=trap.at), 0.1, Send(0), 1.0, Sleep(), 2.0, TTL + 3)
+    assert awake.redis.look("HKEYS", "session:s1") == [b"retire"]
+
+
 def test_a_scaler_that_was_away_ends_the_pod_of_a_session_that_expired(awake: World) -> None:
     """The cancelled turn's pod has to go, and Redis remembers that for longer than the session's TTL."""
     play(
