@@ -230,7 +230,10 @@ class Scaler:
                 if poke.is_set() and not starting.done():
                     poke.clear()
                     if not await self._still_wanted(session):
-                        return None
+                        await _cancel(starting)
+            if starting.cancelled():
+                return None
+            # It may have ended, well or not, while we asked: publishing it, or its failure, tells that nobody wants it.
             pod = starting.result()
         finally:
             await _cancel(starting)
@@ -278,6 +281,6 @@ class _Phases:
 
 
 async def _cancel(task: asyncio.Task[object]) -> None:
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
+    """End it, however it ends."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
