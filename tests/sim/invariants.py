@@ -67,6 +67,9 @@ class Facts:
     def failed(self) -> list[str]:
         return self._ids("SELECT uuid FROM session WHERE failed_at IS NOT NULL")
 
+    def woken(self) -> list[str]:
+        return self._ids("SELECT uuid FROM session WHERE woken_at IS NOT NULL")
+
     def unpurged(self) -> list[str]:
         return self._ids("SELECT uuid FROM session WHERE deleted_at IS NOT NULL AND purged_at IS NULL")
 

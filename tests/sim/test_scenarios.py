@@ -262,6 +262,14 @@ def test_redis_comes_back_with_a_wish_for_a_session_that_expired(awake: World) -
     assert awake.facts.failed() == []
 
 
+@pytest.mark.parametrize("birth", Birth)
+def test_sleep_while_a_pod_starts(world: World, birth: Birth) -> None:
+    """The scaler learns that nobody wants the pod after its start has ended, well or not: it goes, and nobody hears."""
+    stall = SetTrap(SCALER, Fault.STALL, at="before redis.desire", seconds=6.0)
+    play(world, Births(0, (birth,)), Wake(), 0.008, stall, Sleep(), 9.0)
+    assert world.facts.failed() == world.facts.woken() == []
+
+
 def test_a_message_was_cancelled_while_redis_was_away(world: World) -> None:
     """Nobody told the inbox; the session's pod does not start, so that nobody claims it; it goes with the expiry."""
     never = Births(0, (Birth.NEVER,) * 9)
