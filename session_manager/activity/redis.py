@@ -45,6 +45,7 @@ PHASE = load_script("phase")
 DESIRE = load_script("desire")
 HOT = load_script("hot")
 AWAKE = load_script("awake")
+READY = load_script("ready")
 
 DELETED_MARK_MS = 3_600_000
 MAX_ADOPTIONS = 5
@@ -251,8 +252,8 @@ class RedisActivity:
     # -- notes ---------------------------------------------------------------------------------------------------
 
     async def next_ready(self) -> str | None:
-        session = await self._link.execute("RPOP", "ready")
-        return session.decode() if session else None
+        _, session = await self._call(READY, "")
+        return session.decode() or None
 
     async def on_ready(self, listener: Callable[[], None]) -> None:
         await self._link.subscribe("ready", lambda _: listener(), listener)

@@ -91,6 +91,9 @@ class SqlStore(ABC):
         while not await self._write(teardown.purge_some, uuid):
             pass
 
+    async def reopen_teardowns(self) -> None:
+        await self._write(teardown.reopen)
+
     async def drop_tombstones(self, before: Micros) -> int:
         return await self._write(teardown.drop_tombstones, before)
 

@@ -110,6 +110,10 @@ class Store(Protocol):
         """Remove messages and events of a deleted session and note the teardown as finished; the tombstone stays."""
         ...
 
+    async def reopen_teardowns(self) -> None:
+        """Every tombstone counts as one whose teardown has not finished: Redis may have forgotten the deletes."""
+        ...
+
     async def drop_tombstones(self, before: Micros) -> int:
         """Remove finished tombstones deleted before then."""
         ...

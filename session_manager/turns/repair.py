@@ -46,6 +46,7 @@ class Repair:
         self._interval = interval
         self._after: tuple[int, str] | None = None
         self._soon = asyncio.Event()
+        self._told = b""
 
     async def run(self) -> None:
         """Repair and sweep, for ever; at once when Redis lost its memory."""
@@ -105,7 +106,14 @@ class Repair:
         return alive
 
     async def sweep(self) -> None:
-        """Expire what is past its TTL, repeat unfinished teardowns, forget old tombstones."""
+        """Expire what is past its TTL, repeat unfinished teardowns, forget old tombstones.
+
+        A Redis that came back older than it was may know a deleted session as one that is awake: it is told again.
+        """
+        generation = self._activity.generation
+        if generation != self._told:
+            await self._store.reopen_teardowns()
+            self._told = generation
         for session in await self._store.expirable(SWEEP):
             await self._lifecycle.expire(session)
         for uuid in await self._store.deleted_sessions(SWEEP):

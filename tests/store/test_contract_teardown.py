@@ -84,6 +84,9 @@ async def test_a_tombstone_is_kept_until_it_is_dropped(store: SqlStore, database
     await store.purge_session(second)
     await store.purge_session(second)
     assert await store.deleted_sessions(10) == [first]
+    await store.reopen_teardowns()
+    assert await store.deleted_sessions(10) == [second, first]
+    await store.purge_session(second)
     later = Micros(await pass_time(store))
     assert await store.drop_tombstones(Micros(0)) == 0
     assert await store.drop_tombstones(later) == 1

@@ -45,6 +45,7 @@ DELETE FROM message WHERE session = $1
 AND seq IN (SELECT seq FROM message WHERE session = $1 ORDER BY seq LIMIT $2) RETURNING 1
 """
 _PURGED = "UPDATE session SET purged_at = coalesce(purged_at, $2) WHERE uuid = $1"
+_REOPEN = "UPDATE session SET purged_at = NULL WHERE deleted_at IS NOT NULL AND purged_at IS NOT NULL"
 _DROP = "DELETE FROM session WHERE deleted_at < $1 AND purged_at IS NOT NULL RETURNING 1"
 
 
@@ -79,6 +80,10 @@ def purge_some(now: Micros, uuid: str) -> Transaction[bool]:
         return False
     yield _PURGED, (uuid, now)
     return True
+
+
+def reopen(now: Micros) -> Transaction[None]:
+    yield _REOPEN, ()
 
 
 def drop_tombstones(now: Micros, before: Micros) -> Transaction[int]:
