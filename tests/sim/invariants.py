@@ -56,7 +56,7 @@ class Facts:
         return self.messages().get(message_id)
 
     def unfinished(self) -> list[str]:
-        return self._ids("SELECT id FROM message WHERE finished_at IS NULL")
+        return self._ids("SELECT id FROM message WHERE finished_at IS NULL ORDER BY session, seq")
 
     def deleted(self, session: str) -> bool:
         return session in self._ids("SELECT uuid FROM session WHERE deleted_at IS NOT NULL")

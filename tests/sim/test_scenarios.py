@@ -110,7 +110,7 @@ def test_crash_after_the_result_before_the_inbox_knows(awake: World) -> None:
 
 
 def test_crash_before_the_result_is_recorded(awake: World) -> None:
-    play(awake, SetTrap(DOOR0, Fault.CRASH, at="before store.record"), Send(0), Send(1), 1.0)
+    play(awake, SetTrap(DOOR0, Fault.CRASH, at="before store.record"), Send(0), 0.1, Send(1), 1.0)
     assert pods_of(awake, "m1") == ["pod1", "pod2"]
     assert attempts(awake) == [2, 1]
 
@@ -195,7 +195,7 @@ def test_expiry_at_the_instant_of_a_message(awake: World, expires: float, after:
 
 @pytest.mark.parametrize("door", [0, 1])
 def test_delete_during_a_turn(awake: World, door: int) -> None:
-    play(awake, Moods(0, (Mood.SLOW,)), Send(0, wait=40.0), Send(1, wait=40.0), 3.0, Delete(door))
+    play(awake, Moods(0, (Mood.SLOW,)), Send(0, wait=40.0), 0.1, Send(1, wait=40.0), 3.0, Delete(door))
     assert not results(awake)
     assert [type(each.error).__name__ for each in awake.clients.calls if each.what == "send"] == ["NotFound"] * 2
 
@@ -203,19 +203,19 @@ def test_delete_during_a_turn(awake: World, door: int) -> None:
 @pytest.mark.parametrize("door", [0, 1])
 def test_cancel_during_a_turn(awake: World, door: int) -> None:
     """Its pod is replaced, and the next message runs."""
-    play(awake, Moods(0, (Mood.HANG,)), Send(0), Send(1), 3.0, Cancel(door, 0))
+    play(awake, Moods(0, (Mood.HANG,)), Send(0), 0.1, Send(1), 3.0, Cancel(door, 0))
     assert [row.status for row in results(awake)] == ["failed", "processed"]
     assert pods_of(awake, "m2") == ["pod2"]
 
 
 def test_a_pod_dies_thrice(awake: World) -> None:
     """The message fails, visibly, and the next goes on."""
-    play(awake, Moods(0, (Mood.DIE,) * 3), Send(0), Send(1), 10.0)
+    play(awake, Moods(0, (Mood.DIE,) * 3), Send(0), 0.1, Send(1), 10.0)
     assert [(row.status, row.attempt, row.deaths) for row in results(awake)] == [("failed", 3, 3), ("processed", 1, 0)]
 
 
 def test_a_turn_takes_too_long(awake: World) -> None:
-    play(awake, Moods(0, (Mood.HANG,)), Send(0), Send(1), TURN)
+    play(awake, Moods(0, (Mood.HANG,)), Send(0), 0.1, Send(1), TURN)
     assert [row.status for row in results(awake)] == ["failed", "processed"]
     assert pods_of(awake, "m2") == ["pod2"]
 
@@ -235,18 +235,21 @@ def test_a_front_door_stalls_between_claim_and_delivery(world: World) -> None:
     play(world, SetTrap(DOOR0, Fault.STALL, 1, "before store.get_message", LEASE + 1), Send(0), LEASE + 3)
 
 
-def test_a_message_that_could_not_be_enqueued_keeps_its_place(world: World) -> None:
-    """It was acknowledged, but is not in the inbox, when the next one comes: the first, which is, runs at that time."""
+def test_a_message_that_could_not_be_enqueued_keeps_its_place(awake: World) -> None:
+    """It was acknowledged, but is not in the inbox, when the next one comes: the first, which is, ends at that time."""
+    ends_after = TURN * 0.8
     play(
-        world,
+        awake,
         Moods(0, (Mood.SLOW,)),
         Send(0),
-        20.6,
+        ends_after - 0.06,
         SetTrap(DOOR0, Fault.REFUSE, at="before redis.take"),
         Send(0),
-        0.1,
+        0.03,
         Send(1),
+        0.1,
     )
+    assert attempts(awake) == [1, 2, 2]
 
 
 def test_sleep_when_idle_is_forgotten_when_the_pod_is_gone(world: World) -> None:
@@ -281,6 +284,14 @@ def test_a_front_door_crashes_while_a_session_expires(awake: World) -> None:
     trap = SetTrap(DOOR0, Fault.CRASH, at="after store.expire")
     play(awake, trap, SetTrap(DOOR1, Fault.CRASH, at=trap.at), 0.1, Send(0), 1.0, Sleep(), 2.0, TTL + 3)
     assert awake.redis.look("HKEYS", "session:s1") == [b"retire"]
+
+
+def test_redis_comes_back_with_a_session_that_was_deleted(world: World) -> None:
+    """With a message of it in the inbox, even. Nobody may start a pod for it, or keep one."""
+    Send(0).do(world)
+    world.run(0.05)
+    world.keep_snapshot()
+    play(world, 3.0, Delete(0), 5.0, RestartRedis(0.5, old=True))
 
 
 def test_a_scaler_that_was_away_ends_the_pod_of_a_session_that_expired(awake: World) -> None:
