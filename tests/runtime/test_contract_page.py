@@ -13,7 +13,6 @@ from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.pods import connection, events, http, pool, refusals
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process.environment import RESERVED, agent_environment, pod_environment
-from session_manager.runtime.process.folders import Folders
 from session_manager.runtime.process.keeper import MAX_LOG
 from session_manager.settings import Settings
 
@@ -49,8 +48,7 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
 def test_variables_of_a_pod(tmp_path: Path) -> None:
     names = ("gemini_api_key", "gemini_model", "openai_api_key", "anthropic_api_key", "google_api_key")
     agent_env = agent_environment(Settings.model_validate(dict.fromkeys(names, "x")))
-    paths = Folders(tmp_path).of("0b0ea1f6-4e6f-4a3c-9d7b-0a4d7d9b2c11")
-    given = pod_environment("s", 1, paths, SessionClass("x"), agent_env)
+    given = pod_environment("s", 1, tmp_path, tmp_path, SessionClass("x"), agent_env)
     told = {name for names, _ in rows("What a pod is given") for name in re.findall(r"`(\w+)`", names)} - {"env"}
     assert told == set(given)
     [reserved] = re.findall(r"it cannot set (.*?) \|", section("What a pod is given"))

@@ -66,7 +66,7 @@ async def test_the_environment_is_built_from_nothing(
         "ENVIRONMENT": "class",
         "X": "1",
         "HOME": str(home_of(data, session)),
-        "TMPDIR": str(data / "tmp" / session),
+        "TMPDIR": str(data / "tmp" / address.uid),
         "HOST": "127.0.0.1",
         "PORT": str(address.port),
         "SESSION_ID": session,
@@ -103,7 +103,7 @@ async def test_home_survives_sleep_and_expiry_and_goes_with_delete(
     await runtime.stop_pod(session, address.uid, grace=5)
     assert runtime.pods() == {}
     assert [path.name for path in home_of(data, session).iterdir()] == ["kept"]
-    assert not (data / "tmp" / session).exists()
+    assert list((data / "tmp").iterdir()) == []
     await runtime.forget(session, files=False)
     assert (home_of(data, session) / "kept").exists()
     assert not await runtime.gone(session)
@@ -208,6 +208,17 @@ async def test_stopping_again_or_stopping_another_does_nothing(runtime: ProcessR
     await runtime.stop_pod(session, address.uid, grace=5)
     await runtime.stop_pod(str(uuid.uuid4()), address.uid, grace=5)
     assert runtime.pods() == {}
+
+
+async def test_a_late_stop_leaves_the_next_pod_its_folder(runtime: ProcessRuntime, data: Path, session: str) -> None:
+    """Also one whose caller was slow to go on after the end of the pod."""
+    fill = "import os, pathlib; [pathlib.Path(os.environ['TMPDIR'], str(n)).touch() for n in range(500)]"
+    first = await runtime.start_pod(session, serving(fill), ignore)
+    stops = [asyncio.create_task(runtime.stop_pod(session, first.uid, grace=5)) for _ in range(8)]
+    second = await runtime.start_pod(session, serving(fill), ignore)
+    await asyncio.gather(*stops)
+    assert [folder.name for folder in (data / "tmp").iterdir()] == [second.uid]
+    assert len(list((data / "tmp" / second.uid).iterdir())) == 500
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(runtime: ProcessRuntime, data: Path, session: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.process.folders import SessionPaths
 from session_manager.settings import Settings
 
 # What the runtime itself decides; a class cannot say otherwise.
@@ -30,7 +29,7 @@ def agent_environment(settings: Settings) -> dict[str, str]:
 
 
 def pod_environment(
-    session: str, port: int, paths: SessionPaths, session_class: SessionClass, agent_env: Mapping[str, str]
+    session: str, port: int, home: Path, tmp: Path, session_class: SessionClass, agent_env: Mapping[str, str]
 ) -> dict[str, str]:
     """``python`` means ours: a class may say ``python agent.py`` and import ``session_manager.agent``."""
     ours = str(Path(sys.executable).parent)
@@ -40,8 +39,8 @@ def pod_environment(
         "PYTHONUNBUFFERED": "1",
         **agent_env,
         **session_class.env,
-        "HOME": str(paths.home),
-        "TMPDIR": str(paths.tmp),
+        "HOME": str(home),
+        "TMPDIR": str(tmp),
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "SESSION_ID": session,

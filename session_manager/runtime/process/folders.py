@@ -3,7 +3,7 @@
 ::
 
     <data>/homes/<id>/       HOME of its pods; goes with the session
-    <data>/tmp/<id>/         TMPDIR of its present pod; goes with the pod
+    <data>/tmp/<uid>/        TMPDIR of one pod, under the pod's id; goes with the pod
     <data>/logs/<id>.log     what its pods printed, and one older file <id>.log.1
     <data>/run/<id>.json     the record of its present pod
     <data>/runtime.lock      held by the owner of the pods
@@ -25,7 +25,6 @@ _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 @dataclass(frozen=True, slots=True)
 class SessionPaths:
     home: Path
-    tmp: Path
     log: Path
     older_log: Path
     record: Path
@@ -66,19 +65,22 @@ class Folders:
             raise InvalidInput("a session's id is a UUIDv4 in lower case", "uuid")
         return SessionPaths(
             home=self._data / "homes" / session,
-            tmp=self._data / "tmp" / session,
             log=self._data / "logs" / f"{session}.log",
             older_log=self._data / "logs" / f"{session}.log.1",
             record=self._data / "run" / f"{session}.json",
         )
 
     def prepare(self, session: str) -> SessionPaths:
-        """Make what a pod starts with: its HOME as it was left, and an empty TMPDIR."""
+        """Make the HOME that its pods start with, or leave it as they left it."""
         paths = self.of(session)
         paths.home.mkdir(exist_ok=True, mode=0o700)
-        remove_folder(paths.tmp)
-        paths.tmp.mkdir(mode=0o700)
         return paths
+
+    def make_tmp(self, uid: str) -> Path:
+        """An empty folder for one pod: no other pod, also of its session, ever gets the same."""
+        folder = self._data / "tmp" / uid
+        folder.mkdir(mode=0o700)
+        return folder
 
     def clear_tmp(self) -> None:
         """Remove what killed owners left."""
@@ -88,8 +90,7 @@ class Folders:
     def remove(self, session: str) -> None:
         """Remove every file of a session whose pods are gone."""
         paths = self.of(session)
-        for folder in (paths.home, paths.tmp):
-            remove_folder(folder)
+        remove_folder(paths.home)
         for file in (paths.log, paths.older_log):
             file.unlink(missing_ok=True)
 

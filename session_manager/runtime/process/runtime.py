@@ -44,8 +44,10 @@ class _Pod:
     address: Address
     grace: float
     process: PodProcess
+    tmp: Path
     ready: bool = False
     wanted: bool = True
+    clearing: asyncio.Task[None] | None = None
 
 
 class ProcessRuntime:
@@ -136,9 +138,11 @@ class ProcessRuntime:
         self, session: str, session_class: SessionClass, paths: SessionPaths, on_phase: PhaseListener
     ) -> Address | None:
         """None when somebody else was faster to listen on the port."""
+        uid = str(uuid.uuid4())
+        tmp = await asyncio.to_thread(self._folders.make_tmp, uid)
         keeper = await self._keeper()
         on_phase("starting the process")
-        pod = self._spawn(keeper, session, session_class, paths)
+        pod = self._spawn(keeper, session, uid, session_class, paths, tmp)
         try:
             await pod.process.spawned.wait()
             if pod.process.refusal is not None:
@@ -154,13 +158,14 @@ class ProcessRuntime:
             return None
         raise crashed(session, pod.process, paths, [*self._agent_env.values(), *session_class.env.values()])
 
-    def _spawn(self, keeper: KeeperLink, session: str, session_class: SessionClass, paths: SessionPaths) -> _Pod:
-        uid = str(uuid.uuid4())
+    def _spawn(
+        self, keeper: KeeperLink, session: str, uid: str, session_class: SessionClass, paths: SessionPaths, tmp: Path
+    ) -> _Pod:
         address = Address(LOOPBACK, self._ports.take(), uid)
-        env = pod_environment(session, address.port, paths, session_class, self._agent_env)
+        env = pod_environment(session, address.port, paths.home, tmp, session_class, self._agent_env)
         spawn = Spawn(uid, session, session_class.command, env, paths.home, paths.log, paths.record)
         process = keeper.spawn(spawn, lambda: self._on_gone(pod))
-        pod = self._pods[session] = _Pod(session, address, session_class.grace_period, process)
+        pod = self._pods[session] = _Pod(session, address, session_class.grace_period, process, tmp)
         return pod
 
     async def _answers(self, pod: _Pod, session_class: SessionClass) -> bool:
@@ -202,16 +207,18 @@ class ProcessRuntime:
         pod = self._pods.get(session)
         if pod is not None and pod.address.uid == uid:
             await self._end(pod, grace)
-            await asyncio.to_thread(remove_folder, self._folders.of(session).tmp)
 
     async def _end(self, pod: _Pod, grace: float) -> None:
         pod.wanted = False
         if self._link is not None:
             self._link.stop(pod.process, grace)
         await pod.process.gone.wait()
+        if pod.clearing is not None:
+            await asyncio.wait((pod.clearing,))  # a caller that is cancelled leaves it running
 
     def _on_gone(self, pod: _Pod) -> None:
         self._ports.give_back(pod.address.port)
+        pod.clearing = asyncio.create_task(asyncio.to_thread(remove_folder, pod.tmp))
         if self._pods.get(pod.session) is pod:
             del self._pods[pod.session]
         if pod.ready and pod.wanted:
