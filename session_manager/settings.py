@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     port: int | None = Field(None, ge=0, le=65535, description="Port to listen on; wins over CONTAINER_PORT.")
     container_port: int = Field(8080, ge=0, le=65535, description="Port to listen on where PORT is not set.")
     trusted_proxies: str = Field("", description="Comma-separated networks whose X-Forwarded-For is believed.")
-    shutdown_timeout: float = Field(30.0, gt=0, description="Seconds that running turns get to finish on SIGTERM.")
+    shutdown_delay: float = Field(
+        0.0, ge=0, description="Seconds on SIGTERM for which requests still come; 5 or more behind a proxy."
+    )
+    shutdown_timeout: float = Field(30.0, gt=0, description="Seconds that running turns get to finish after that.")
+    keep_alive_timeout: int = Field(
+        75, ge=1, description="Seconds until an idle connection is closed; longer than a proxy keeps it (nginx 60)."
+    )
     instance: str = Field("", description="Name of this replica in logs; the host name by default.")
     environment: str = Field("development", description="Free text, passed on to agents.")
 

@@ -46,7 +46,7 @@ def build_app(services: Services) -> Front:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
     identity = Identity(settings.session_api_keys, settings.trusted_proxies)
-    return Front(app, chat, identity, counters)
+    return Front(app, chat, identity, counters, lambda: services.stopping)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CHAT = re.compile("^/session/(" + SESSION_PATTERN.strip("^$") + ")/chat$")
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/docs", "/openapi.json"})
+CLOSE = (b"connection", b"close")
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 Scope = MutableMapping[str, Any]
@@ -33,13 +34,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Front:
-    """``app`` serves everything but the chat route."""
+    """``app`` serves everything but the chat route. ``leaving``: answers end their connections."""
 
-    def __init__(self, app: App, chat: ChatRoute, identity: Identity, metrics: Metrics) -> None:
+    def __init__(
+        self, app: App, chat: ChatRoute, identity: Identity, metrics: Metrics, leaving: Callable[[], bool]
+    ) -> None:
         self._app = app
         self._chat = chat
         self._identity = identity
         self._metrics = metrics
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +57,8 @@ class Front:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self._leaving():
+                    message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
             else:
                 complete = not message.get("more_body", False)
             await send(message)

@@ -29,7 +29,7 @@ FEED_POLL = 2.0
 
 
 class Services:
-    """Everything behind the routes. ``stopping``: no new work is taken."""
+    """Everything behind the routes. ``stopping``: callers had better go elsewhere."""
 
     def __init__(self, settings: Settings, classes: SessionClasses) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ class Services:
             self.store, self.activity, self.dispatcher, classes, settings.max_drains, settings.repair_interval
         )
         self.feed = Feed(self.store, self.activity, FEED_POLL)
-        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed)
+        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed, self.host)
         self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host)
         self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval)
         self._tasks: list[asyncio.Task[None]] = []

@@ -1,7 +1,9 @@
 """A front door as a process: start everything, serve, stop everything, in this order and by signals.
 
-The first SIGINT, SIGTERM or SIGHUP drains: no new connections, no new turns; what runs gets ``shutdown_timeout``
-seconds.  A second one gives up on the turns (the next front door delivers them again) and ends the pods at once.
+The first SIGINT, SIGTERM or SIGHUP drains.  For ``shutdown_delay`` seconds everything is answered as before, while
+whoever sends callers here learns not to: /readyz says 503, and every answer ends its connection.  Then nobody listens
+any more, and what runs gets ``shutdown_timeout`` seconds; connections that are open may still ask.  A second signal
+skips the waiting: the next front door delivers again what is cut off, and the pods are ended at once.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from session_manager.api.app import build_app
 from session_manager.api.services import Services
@@ -24,7 +27,7 @@ from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LINGER = 1.0  # seconds, after the last turn, for answers to go out
+LINGER = 1.0  # seconds, after the last turn, for answers to go out and for requests that are on their way
 
 
 class _Server(uvicorn.Server):
@@ -38,7 +41,7 @@ class _Server(uvicorn.Server):
 def _configure(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(services),
-        http="httptools",
+        http=HttpToolsProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -46,6 +49,7 @@ def _configure(services: Services) -> uvicorn.Config:
         server_header=False,
         # The front door itself decides whose X-Forwarded-For counts.
         proxy_headers=False,
+        timeout_keep_alive=services.settings.keep_alive_timeout,
         timeout_graceful_shutdown=math.ceil(services.settings.shutdown_timeout + 2 * LINGER),
     )
 
@@ -83,20 +87,54 @@ class FrontDoor:
         try:
             await first(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
         finally:
-            log.info("stopping", extra={"event": "front.stopping"})
-            self._services.stop_taking_work()
-            self._server.should_exit = True
-            await unless(stop.at_once, self._services.drain(self._services.settings.shutdown_timeout))
-            await self._end_requests()
-            self._server.force_exit = stop.at_once.is_set()
+            await self._leave(stop)
             await unless(stop.at_once, serving)
+
+    async def _leave(self, stop: Stop) -> None:
+        settings = self._services.settings
+        log.info("stopping", extra={"event": "front.stopping"})
+        self._services.stopping = True
+        if stop.asked.is_set():
+            await unless(stop.at_once, asyncio.sleep(settings.shutdown_delay))
+        await self._stop_listening()
+        await unless(stop.at_once, self._services.drain(settings.shutdown_timeout))
+        await self._end_requests()
+        self._server.should_exit = True
+        self._server.force_exit = stop.at_once.is_set()
+
+    async def _stop_listening(self) -> None:
+        """Takes first what the kernel has accepted: with the socket those connections would be reset."""
+        if not self._server.started:
+            return
+        loop = asyncio.get_running_loop()
+        self._listener.setblocking(False)
+        with contextlib.suppress(OSError):  # BlockingIOError: no more of them
+            while True:
+                connection, _ = self._listener.accept()
+                await loop.connect_accepted_socket(self._protocol, connection)
+        for server in self._server.servers:
+            server.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes them."""
+        return HttpToolsProtocol(self._server.config, self._server.server_state, app_state={})
 
     async def _end_requests(self) -> None:
         """Let answers out. Who still waits then is told where to look later, and streams end."""
-        requests = self._server.server_state.tasks
-        if requests:
-            _, late = await asyncio.wait(requests, timeout=LINGER)
-            for request in late:
-                request.cancel()
-            if late:
-                await asyncio.wait(late, timeout=LINGER)
+        state = self._server.server_state
+        await _within(LINGER, lambda: not state.connections)
+        for connection in list(state.connections):
+            connection.shutdown()
+        late = list(state.tasks)
+        for request in late:
+            request.cancel()
+        if late:
+            await asyncio.wait(late, timeout=LINGER)
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Until it holds, for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110  uvicorn has no event for it
+                await asyncio.sleep(seconds / 50)

@@ -1,0 +1,102 @@
+"""A front door that is asked to stop while callers still come: nobody of them gets no answer."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.cli.program import FrontDoor, until
+
+FOR_EVER = "600"
+
+
+class Caller:
+    """One connection that is kept, as proxies keep theirs; it never opens another one by itself."""
+
+    def __init__(self, front: FrontDoor) -> None:
+        self._connection = http.client.HTTPConnection(front.url.removeprefix("http://"), timeout=20)
+        self._connection.auto_open = 0
+        self._connection.connect()
+
+    def get(self, path: str) -> tuple[int, bool]:
+        """Status of the answer, and whether it is the last one on this connection."""
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("connection") == "close"
+
+    def at_the_end(self) -> bool:
+        """Whether the front door has closed it, and not reset it."""
+        return self._connection.sock.recv(1) == b""
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def caller(start) -> Iterator[object]:
+    with ExitStack() as stack:
+
+        def connect(front: FrontDoor) -> Caller:
+            made = Caller(front)
+            stack.callback(made.close)
+            return made
+
+        yield connect
+
+
+def refuses(front: FrontDoor) -> bool:
+    port = int(front.url.rpartition(":")[2])
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_while_it_leaves_every_answer_ends_its_connection(start, caller):
+    front = start(SHUTDOWN_DELAY=FOR_EVER)
+    session = front.create()
+    kept, silent = caller(front), caller(front)
+    assert kept.get(f"/session/{session}") == (200, False)
+    front.signal(signal.SIGTERM)
+    front.until_said('"front.stopping"')
+    assert kept.get(f"/session/{session}") == (200, True)
+    assert silent.get("/livez") == (200, True)
+    assert caller(front).get("/readyz") == (503, True)
+    assert caller(front).get("/nothing/here") == (404, True)
+    assert front.chat(session, "hello") == "I heard hello"
+    front.signal(signal.SIGTERM)
+    assert front.ended() == 0
+    assert "Traceback" not in front.err
+
+
+def test_open_connections_are_answered_until_the_last_turn_is_done(start, caller):
+    front = start(SHUTDOWN_DELAY="0.1", SHUTDOWN_TIMEOUT=FOR_EVER)
+    session = front.create()
+    kept, silent = caller(front), caller(front)
+    assert kept.get("/livez") == (200, False)
+    turn = front.client.stream(session, "wait")
+    assert any(event and event.kind == "delta" for event in turn)
+    front.signal(signal.SIGTERM)
+    until(lambda: refuses(front), "nobody listens")
+    assert kept.get(f"/session/{session}") == (200, True)
+    assert silent.get("/livez") == (200, True)
+    front.go_on(session)
+    assert [event.kind for event in turn if event][-1] == "turn.processed"
+    assert front.ended() == 0
+
+
+def test_what_was_idle_all_the_time_is_closed_at_the_end(start, caller):
+    front = start()
+    idle, silent = caller(front), caller(front)
+    assert idle.get("/livez") == (200, False)
+    front.signal(signal.SIGTERM)
+    assert idle.at_the_end()
+    assert silent.at_the_end()
+    assert front.ended() == 0
