@@ -102,6 +102,7 @@ class Operator:
         found, _ = await self.cluster.list(CLASSES)
         for resource in found:
             self.classes.put(resource)
+        self.classes.listed = True
         self.children.keda_served = await self.cluster.serves(SCALED_OBJECTS)
         if self._settings.scaler == "keda" and not self.children.keda_served:
             log.warning("KEDA is not installed here; sessions are scaled natively", extra={"event": "keda.missing"})

@@ -41,12 +41,14 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
         """The process answers. Looks at nothing else."""
         return answers.json({"status": "alive"})
 
-    @routes.get("/readyz", responses={503: {"description": "Redis or the database is away."}})
+    @routes.get("/readyz", responses={503: {"description": "Not yet, or not any more; `detail` says why."}})
     async def ready() -> Response:
         """Requests can be served."""
         redis, database = await _look(services)
-        fine = redis and database and not services.stopping
-        return answers.json({"status": "ready" if fine else "not ready"}, 200 if fine else 503)
+        lacks = _lacks(services, redis, database)
+        if lacks is None:
+            return answers.json({"status": "ready"})
+        return answers.json({"status": "not ready", "detail": lacks}, 503)
 
     @routes.get(
         "/health",
@@ -65,6 +67,15 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
 
 async def _look(services: Services) -> tuple[bool, bool]:
     return await asyncio.gather(_answers(services.activity.ping()), _answers(services.store.ping()))
+
+
+def _lacks(services: Services, redis: bool, database: bool) -> str | None:
+    """Why requests are not served, in words."""
+    if services.stopping:
+        return "the server stops"
+    if not redis:
+        return "Redis is unavailable"
+    return services.host.lacks if database else "the database is unavailable"
 
 
 async def _answers(ping: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.errors import Conflict, StartupFailure
+from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.domain.times import micros
@@ -32,6 +33,15 @@ class PodHost(Protocol):
     @property
     def healthy(self) -> bool | None:
         """Whether the cluster answers; None where there is none."""
+        ...
+
+    @property
+    def lacks(self) -> str | None:
+        """What keeps requests from being served, in words; None: nothing."""
+        ...
+
+    def mode(self, session: str) -> Mode:
+        """As its resource says. Unavailable while the cluster has not told yet."""
         ...
 
     async def run(self) -> None:
@@ -100,7 +110,7 @@ def _times(settings: Settings) -> ScalerTimes:
     )
 
 
-class ProcessHost:
+class ProcessHost(AllAuto):
     """The pods of this data folder, as processes."""
 
     def __init__(self, runtime: ProcessRuntime, scaler: Scaler) -> None:
@@ -109,6 +119,10 @@ class ProcessHost:
 
     @property
     def healthy(self) -> bool | None:
+        return None
+
+    @property
+    def lacks(self) -> str | None:
         return None
 
     async def run(self) -> None:

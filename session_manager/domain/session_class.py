@@ -53,7 +53,7 @@ class SessionClasses(TypingProtocol):
     """Where SessionClasses are looked up: a YAML file, or the cluster."""
 
     def get(self, name: str) -> SessionClass:
-        """InvalidInput, naming the known ones, when there is none of this name."""
+        """InvalidInput, naming the known ones, when there is none of this name. Unavailable before they are known."""
         ...
 
 

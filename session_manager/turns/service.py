@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, TurnActivity
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
+from session_manager.domain.mode import AllAuto, Modes
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
@@ -49,6 +50,7 @@ class Turns:
         drains: Drains,
         classes: SessionClasses,
         feed: Feed,
+        modes: Modes | None = None,
     ) -> None:
         self._store = store
         self._activity = activity
@@ -56,6 +58,7 @@ class Turns:
         self._drains = drains
         self._classes = classes
         self._feed = feed
+        self._modes = modes or AllAuto()
         self._running: set[asyncio.Task[Ended]] = set()
         self._closing = False
 
@@ -77,6 +80,7 @@ class Turns:
 
         NotFound, IdempotencyMismatch, Unavailable: nothing was accepted.
         """
+        self._modes.mode(new.session)
         accepted = await self._store.accept(new, owner)
         ticket = Ticket(accepted.message, accepted.session)
         if accepted.repeated:

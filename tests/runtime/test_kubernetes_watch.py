@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +23,12 @@ from session_manager.runtime.kubernetes.cluster import (
     Cluster,
 )
 from session_manager.runtime.kubernetes.watch import Watch
+from tests.servers.kubernetes import ApiServer, Script, api_server, hold
 from tests.waiting import until
-
-Script = Callable[[web.StreamResponse], Awaitable[None]]
 
 
 def pod(name: str, version: int = 1) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": str(version), "managedFields": ["much"]}}
-
-
-class ApiServer:
-    """Lists ``pods``; each watch plays the next of ``watches``, and the last one again and again."""
-
-    def __init__(self) -> None:
-        self.pods: list[dict[str, Any]] = []
-        self.watches: list[Script] = [hold]
-        self.lists = 0
-        self.refusal: tuple[int, Any] | None = None
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        if self.refusal is not None:
-            status, body = self.refusal
-            return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
-        if "watch" not in request.query:
-            self.lists += 1
-            return web.json_response({"items": self.pods, "metadata": {"resourceVersion": "1"}})
-        play = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await play(response)
-        return response
-
-
-async def hold(_: web.StreamResponse) -> None:
-    await asyncio.sleep(60)
 
 
 def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Script:
@@ -72,26 +43,9 @@ def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Scr
 
 @pytest.fixture
 async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    server = ApiServer()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    kubeconfig = {
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    file = tmp_path / "kubeconfig"
-    file.write_text(json.dumps(kubeconfig))
-    monkeypatch.setattr(config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
-    monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
     monkeypatch.setattr(watch_module, "PAUSE_FIRST", 0.01)
-    yield server
-    await runner.cleanup()
+    async with api_server(tmp_path, monkeypatch) as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import aiohttp
 import uvicorn
 
 from session_manager.api.app import build_app
+from session_manager.api.hosts import open_classes
 from session_manager.api.services import Services
-from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
 
 SHORT = {
@@ -73,7 +73,7 @@ class FrontDoor:
 
 @asynccontextmanager
 async def front_door(settings: Settings) -> AsyncIterator[FrontDoor]:
-    services = Services(settings, load_classes(settings))
+    services = Services(settings, open_classes(settings))
     await services.start()
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(build_app(services), lifespan="off", log_config=None, access_log=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
 from session_manager.runtime.kubernetes import names
 
@@ -125,11 +125,15 @@ def _parse_template(spec: Json) -> PodTemplate:
 
 
 class ClusterClasses:
-    """The SessionClasses of the cluster. ``default_image``: a class ``default`` for a cluster that has none."""
+    """The SessionClasses of the cluster. ``default_image``: a class ``default`` for a cluster that has none.
+
+    ``listed``: the cluster has told of all of them once. Before that nothing can be said of one that is not known.
+    """
 
     def __init__(self, idle_timeout: float, ttl: float, default_image: str | None, default_port: int) -> None:
         self._times = (idle_timeout, ttl)
         self._specs: dict[str, ClassSpec] = {}
+        self.listed = False
         self._built_in = _built_in(idle_timeout, ttl, default_image, default_port)
 
     def put(self, resource: Json) -> ClassSpec:
@@ -144,8 +148,10 @@ class ClusterClasses:
         return list(self._specs.values())
 
     def spec(self, name: str) -> ClassSpec:
-        """InvalidInput, naming the known ones, when there is none of this name."""
+        """InvalidInput, naming the known ones, when there is none of this name. Unavailable while they are unknown."""
         found = self._specs.get(name)
+        if found is None and not self.listed:
+            raise Unavailable("the cluster has not told yet which SessionClasses there are")
         if found is None and name == names.DEFAULT_CLASS:
             found = self._built_in
         if found is None:

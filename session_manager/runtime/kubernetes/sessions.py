@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
+from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
@@ -91,6 +92,9 @@ class KubernetesSessions:
         self._sessions.listen(self._on_session)
         self._class_watch = Watch(cluster, CLASSES)
         self._class_watch.listen(self._on_class)
+        self._sessions.on_listed(self._on_sessions_listed)
+        self._class_watch.on_listed(self._on_classes_listed)
+        self._sessions_listed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: list[str] = []
 
@@ -122,6 +126,21 @@ class KubernetesSessions:
         """Whether the API answers, by the watch."""
         return self._sessions.healthy
 
+    @property
+    def lacks(self) -> str | None:
+        """What keeps requests from being served, in words."""
+        if self._classes.listed and self._sessions_listed:
+            return None
+        return "the cluster has not told yet which Sessions and SessionClasses there are"
+
+    def mode(self, session: str) -> Mode:
+        """As the watch told last. Unavailable before the first list."""
+        lacks = self.lacks
+        if lacks is not None:
+            raise Unavailable(lacks)
+        found = self._sessions.objects.get(session)
+        return Mode.AUTO if found is None else Mode(found["spec"].get("mode", Mode.AUTO))
+
     def created(self, session: Session) -> None:
         """A session was made: its resource should stand there, now if possible, else by the sweep."""
         self._spawn(self._make(session), session.uuid)
@@ -151,6 +170,12 @@ class KubernetesSessions:
             return await self._cluster.logs(newest["metadata"]["name"], tail)
         except ApiError:
             return ""  # its container has not begun, or is gone
+
+    def _on_sessions_listed(self) -> None:
+        self._sessions_listed = True
+
+    def _on_classes_listed(self) -> None:
+        self._classes.listed = True
 
     # -- resources -----------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Watch:
         self._selector = selector
         self._keep = keep
         self._listeners: list[Listener] = []
+        self._on_listed: list[Callable[[], None]] = []
         self._version = ""
         self._task: asyncio.Task[None] | None = None
         self.objects: dict[str, Json] = {}
@@ -50,6 +51,10 @@ class Watch:
     def listen(self, listener: Listener) -> None:
         """Tell of every change as (ADDED, MODIFIED or DELETED, object). Call before ``start``."""
         self._listeners.append(listener)
+
+    def on_listed(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever all that there was has been told. Call before ``start``."""
+        self._on_listed.append(listener)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"watch {self._resource.plural}")
@@ -95,6 +100,8 @@ class Watch:
             self._tell(ADDED, item)
         self._version = version
         self.synced.set()
+        for listener in self._on_listed:
+            listener()
 
     async def _follow(self) -> None:
         async for event in self._cluster.watch(self._resource, self._version, self._selector):

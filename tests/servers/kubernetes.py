@@ -1,0 +1,69 @@
+"""An API server that answers what a test wants: lists, watches that misbehave, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import config
+
+Script = Callable[[web.StreamResponse], Awaitable[None]]
+
+
+async def hold(_: web.StreamResponse) -> None:
+    await asyncio.sleep(60)
+
+
+class ApiServer:
+    """Lists ``pods``, or what ``lists_of`` has for the kind; each watch plays the next of ``watches``."""
+
+    def __init__(self) -> None:
+        self.pods: list[dict[str, Any]] = []
+        self.lists_of: dict[str, list[dict[str, Any]]] = {}
+        self.watches: list[Script] = [hold]
+        self.lists = 0
+        self.refusal: tuple[int, Any] | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.refusal is not None:
+            status, body = self.refusal
+            return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
+        if "watch" not in request.query:
+            self.lists += 1
+            found = self.lists_of.get(request.path.rpartition("/")[2], self.pods)
+            return web.json_response({"items": found, "metadata": {"resourceVersion": "1"}})
+        play = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await play(response)
+        return response
+
+
+@asynccontextmanager
+async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    """One that clients find by their usual configuration."""
+    server = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(kubeconfig))
+    monkeypatch.setattr(config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    yield server
+    await runner.cleanup()
