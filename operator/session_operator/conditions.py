@@ -20,22 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from session_manager.runtime.kubernetes.trouble import Trouble
+
 Json = dict[str, Any]
 
 READY = "Ready"
 AWAKE = "Awake"
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a pod does not come up: ``reason`` for programs, ``remedy`` for people.
-
-    ``final``: waiting does not mend it.
-    """
-
-    reason: str
-    remedy: str
-    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from session_manager.activity.target import Target
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
 from session_manager.runtime.kubernetes.cluster import CLASSES, SCALED_OBJECTS, Cluster
+from session_manager.runtime.kubernetes.pods import Pods
+from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_operator import handlers
@@ -29,13 +31,12 @@ from session_operator.children import Children
 from session_operator.handlers import Events
 from session_operator.health import HealthServer, Metrics
 from session_operator.manifests import RedisTrigger
-from session_operator.pods import Pods
 from session_operator.reconcile import Reconciler
 from session_operator.resources import Resources
-from session_operator.runtime import KubernetesRuntime
 from session_operator.settings import OperatorSettings
 from session_operator.warm import WarmPods
 from session_operator.work_queue import WorkQueue
+from session_operator.workloads import OwnWorkloads
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +59,13 @@ class Operator:
         self.pods = Pods(self.cluster)
         self.warm = WarmPods(self.cluster, self.pods)
         self.metrics = Metrics()
-        self.runtime = KubernetesRuntime(self.cluster, self.resources, self.children, self.pods, self.warm)
+        workloads = OwnWorkloads(self.cluster, self.resources, self.children, self.warm)
+        self.runtime = KubernetesRuntime(self.cluster, self.pods, workloads)
         self.reconciler = Reconciler(
-            self.cluster, self.resources, self.children, self.runtime, self.warm, self.activity
+            self.cluster, self.resources, self.children, self.runtime.answering, self.warm, self.activity
         )
         self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
-        self.runtime.on_change(self.queue.add)
+        self.runtime.answering.on_change(self.queue.add)
         self.runtime.on_started(self.metrics.started)
         self.scaler = Scaler(self.activity, self.runtime, self.classes, _times(settings), settings.max_wakes)
         self.health = HealthServer(self.metrics, self._healthy, self._collect)

@@ -10,12 +10,13 @@ from typing import Any
 from session_manager.activity.protocol import ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
+from session_manager.runtime.kubernetes.workloads import SUSPENDED
 from session_operator.children import Children
 from session_operator.conditions import Facts, status_of
 from session_operator.manifests import SessionSpec
-from session_operator.resources import SUSPENDED, Resources, SessionView
-from session_operator.runtime import KubernetesRuntime
+from session_operator.resources import Resources, SessionView
 from session_operator.warm import WarmPods
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,14 @@ class Reconciler:
         cluster: Cluster,
         resources: Resources,
         children: Children,
-        runtime: KubernetesRuntime,
+        answering: Answering,
         warm: WarmPods,
         activity: ScalerActivity,
     ) -> None:
         self._cluster = cluster
         self._resources = resources
         self._children = children
-        self._runtime = runtime
+        self._answering = answering
         self._warm = warm
         self._activity = activity
         self._touched: set[str] = set()
@@ -83,7 +84,7 @@ class Reconciler:
             if repair:
                 self._touched.add(session)
             raise
-        if view.mode == SUSPENDED and self._runtime.pod_of(session) is not None:
+        if view.mode == SUSPENDED and self._answering.of_session(session) is not None:
             await self._suspend(spec)
         await self._tell(view, spec)
 
@@ -97,7 +98,7 @@ class Reconciler:
     async def _gone(self, session: str) -> None:
         """Its pods go with it: nobody may be sent to them any more."""
         self._children.drop(session)
-        self._runtime.abandon(session)
+        self._answering.abandon(session)
         with suppress(SessionGone):
             desire = await self._activity.desire(session)
             if desire.pod:
@@ -120,7 +121,7 @@ class Reconciler:
             await self._cluster.apply(SESSIONS, body, names.OPERATOR, "status")
 
     def _facts(self, view: SessionView, spec: SessionSpec | None, now: str) -> Facts:
-        pod = self._runtime.pod_of(view.uuid)
+        pod = self._answering.of_session(view.uuid)
         last_wake = view.status.get("lastWakeTime")
         if pod is not None and view.status.get("podName") != pod.name:
             last_wake = now
@@ -128,7 +129,7 @@ class Reconciler:
             mode=view.mode,
             class_found=spec is not None,
             class_name=view.class_name,
-            trouble=self._runtime.troubles.get(view.uuid),
+            trouble=self._answering.troubles.get(view.uuid),
             pod=None if pod is None else pod.name,
             last_wake=last_wake,
             keda_missing=spec is not None and self._children.lacks_keda(spec),

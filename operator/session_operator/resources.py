@@ -9,12 +9,10 @@ from session_manager.domain.errors import InvalidInput, PodCannotStart
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.runtime.kubernetes.workloads import CLASS_MISSING, SUSPENDED
 from session_operator.manifests import SessionSpec
 
 Json = dict[str, Any]
-
-SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"
-WITHOUT_TRYING = frozenset({SUSPENDED, CLASS_MISSING})  # reasons for which no pod is even asked for
 
 
 @dataclass(frozen=True, slots=True)

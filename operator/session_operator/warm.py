@@ -21,10 +21,10 @@ from session_manager.runtime.kubernetes.cluster import (
     ApiNotFound,
     Cluster,
 )
+from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_operator import manifests
 from session_operator.manifests import SessionSpec
-from session_operator.pods import Pods, PodView
 
 Json = dict[str, Any]
 

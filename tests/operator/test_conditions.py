@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from session_manager.runtime.kubernetes.trouble import Trouble
 from session_operator import conditions, crds
-from session_operator.conditions import Facts, Trouble, status_of
+from session_operator.conditions import Facts, status_of
 
 NOW = "2026-01-31T12:00:00Z"
 BEFORE = "2026-01-31T11:00:00Z"

@@ -6,9 +6,8 @@ for that until its time is over, and then fails with what it last saw.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
-
-from session_operator.conditions import Trouble
 
 Json = dict[str, Any]
 
@@ -38,6 +37,18 @@ _REFUSALS = (
     ("no PriorityClass", "PriorityClassMissing", "create the PriorityClass that the SessionClass names"),
     ("RuntimeClass", "RuntimeClassMissing", "create the RuntimeClass that the SessionClass names"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod does not come up: ``reason`` for programs, ``remedy`` for people.
+
+    ``final``: waiting does not mend it.
+    """
+
+    reason: str
+    remedy: str
+    final: bool = True
 
 
 def trouble_of_pod(pod: Json) -> Trouble | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from session_operator.trouble import MAX_WORDS, trouble_of_deployment, trouble_of_pod
+from session_manager.runtime.kubernetes.trouble import MAX_WORDS, trouble_of_deployment, trouble_of_pod
 
 
 def waiting(reason: str, message: str = "", last: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from session_operator.pods import view_of
+from session_manager.runtime.kubernetes.pods import view_of
 
 UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 

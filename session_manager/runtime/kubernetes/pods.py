@@ -10,9 +10,8 @@ from typing import Any
 
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, Cluster
+from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
-from session_operator.conditions import Trouble
-from session_operator.trouble import trouble_of_pod
 
 Json = dict[str, Any]
 
@@ -41,6 +40,10 @@ class PodView:
     ended: str
     step: str
     trouble: Trouble | None
+
+    @property
+    def alive(self) -> bool:
+        return not self.leaving and not self.ended
 
 
 def view_of(pod: Json) -> PodView:

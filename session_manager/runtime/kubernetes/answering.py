@@ -1,0 +1,168 @@
+"""Which pods answer, and which never will again.
+
+A pod answers once its own probe has, or, where this process did not see its start, once it is Ready.  What ended,
+leaves or was asked to end is never given out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from session_manager.domain.errors import PodCannotStart, Unavailable
+from session_manager.domain.session_class import Probe
+from session_manager.runtime.kubernetes.pods import Pods, PodView
+from session_manager.runtime.kubernetes.probing import cancel, probed
+from session_manager.runtime.kubernetes.trouble import Trouble
+from session_manager.runtime.kubernetes.workloads import Workloads
+from session_manager.runtime.protocol import ExitListener, PodExit
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK = 2.0  # seconds that pods which are found at the start get to answer, before it is said what there is
+
+
+class Answering:
+    """``troubles``: why the last start of a session failed. ``starting``: sessions whose start is under way."""
+
+    def __init__(self, pods: Pods, workloads: Workloads) -> None:
+        self._pods = pods
+        self._workloads = workloads
+        self._answering: dict[str, PodView] = {}
+        self._ended: set[str] = set()
+        self._exit_listeners: list[ExitListener] = []
+        self._change_listeners: list[Callable[[str], None]] = []
+        self._discoveries: dict[str, asyncio.Task[None]] = {}
+        self.starting: set[str] = set()
+        self.troubles: dict[str, Trouble] = {}
+        pods.listen(self._on_pod)
+
+    def on_exit(self, listener: ExitListener) -> None:
+        self._exit_listeners.append(listener)
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the session whose pod or whose trouble is another one now."""
+        self._change_listeners.append(listener)
+
+    async def first_look(self) -> None:
+        """Wait for what was found to answer: what seems gone would be started again."""
+        if self._discoveries:
+            await asyncio.wait(self._discoveries.values(), timeout=FIRST_LOOK)
+
+    async def close(self) -> None:
+        for task in list(self._discoveries.values()):
+            await cancel(task)
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    def all(self) -> list[PodView]:
+        return list(self._answering.values())
+
+    def get(self, uid: str) -> PodView | None:
+        return self._answering.get(uid)
+
+    def of_session(self, session: str) -> PodView | None:
+        return next((pod for pod in self._answering.values() if pod.session == session), None)
+
+    def ended(self, pod: PodView) -> bool:
+        """It was asked to end, or has ended, and is never given out again."""
+        return pod.uid in self._ended
+
+    def candidate(self, session: str) -> PodView | None:
+        """The oldest pod of the session that may come to answer."""
+        found = [pod for pod in self._pods.of_session(session) if not pod.leaving and pod.uid not in self._ended]
+        return found[0] if found else None
+
+    # -- what is told --------------------------------------------------------------------------------------------------
+
+    def answers(self, pod: PodView) -> None:
+        if pod.uid in self._ended:
+            return
+        self._answering[pod.uid] = pod
+        self.troubles.pop(pod.session, None)
+        self._changed(pod.session)
+
+    def drop(self, pod: PodView) -> None:
+        """Never give it out again."""
+        self._ended.add(pod.uid)
+        if self._answering.pop(pod.uid, None) is not None:
+            self._changed(pod.session)
+
+    def abandon(self, session: str) -> None:
+        """The Session is gone: its pods are on their way out, and nobody may be sent to them any more."""
+        self.troubles.pop(session, None)
+        pod = self.of_session(session)
+        if pod is not None:
+            self._exited(pod, "its Session was deleted")
+
+    def failed(self, session: str, trouble: Trouble) -> None:
+        self.troubles[session] = trouble
+        self._changed(session)
+
+    async def give_up(self, session: str) -> None:
+        """Nothing of a start is left."""
+        with suppress(Unavailable):
+            for pod in self._pods.of_session(session):
+                self._ended.add(pod.uid)
+                if pod.claimed:
+                    await self._workloads.end(pod)
+            await self._workloads.sleep(session)
+
+    async def take_over(self, session: str) -> None:
+        """A start begins: nobody else looks whether its pod answers."""
+        self.starting.add(session)
+        if session in self._discoveries:
+            await cancel(self._discoveries[session])
+
+    # -- what the watch tells ------------------------------------------------------------------------------------------
+
+    def _on_pod(self, pod: PodView, exists: bool) -> None:
+        known = self._answering.get(pod.uid)
+        if pod.session and pod.uid not in self._ended and exists and pod.alive:
+            if known is None and pod.ready:
+                self.answers(pod)
+            elif known is None and pod.ip:
+                self._discover(pod)
+            return
+        if known is not None:
+            self._exited(known, pod.ended or ("it was deleted" if exists else "it is gone"))
+            if exists and not pod.leaving:
+                # Its program was started again in the same pod, with the same address, and knows nothing of before.
+                self._end_soon(pod)
+        if not exists:
+            self._ended.discard(pod.uid)
+
+    def _discover(self, pod: PodView) -> None:
+        """A pod that nobody here has started: KEDA did, or whoever did this work before."""
+        if pod.session not in self.starting and pod.session not in self._discoveries:
+            task = asyncio.create_task(self._probe_found(pod), name=f"discover {pod.name}")
+            self._discoveries[pod.session] = task
+            task.add_done_callback(lambda _: self._discoveries.pop(pod.session, None))
+
+    async def _probe_found(self, pod: PodView) -> None:
+        probe = Probe(path=pod.path)
+        try:
+            async with asyncio.timeout(probe.startup_timeout):
+                if await probed(self._pods, pod, probe):
+                    self.answers(pod)
+                return
+        except (TimeoutError, PodCannotStart):
+            log.warning("ending a pod that never answered", extra={"event": "pod.silent", "session": pod.session})
+        with suppress(Unavailable):
+            await self.give_up(pod.session)
+
+    def _exited(self, pod: PodView, reason: str) -> None:
+        self.drop(pod)
+        exit_ = PodExit(pod.session, pod.uid, reason)
+        for listener in self._exit_listeners:
+            listener(exit_)
+
+    def _end_soon(self, pod: PodView) -> None:
+        task = asyncio.create_task(self._workloads.end(pod), name=f"end {pod.name}")
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _changed(self, session: str) -> None:
+        for listener in self._change_listeners:
+            listener(session)
