@@ -38,7 +38,7 @@ def build_app(services: Services) -> Front:
     limits = RouteLimits(settings, services.link.url)
     app = FastAPI(title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None)
     problems.install(app)
-    counters = metrics.Metrics()
+    counters = metrics.Metrics(services.dispatcher.times, services.host.wake_times)
     app.include_router(sessions.router(services, limits))
     app.include_router(messages.router(services, limits))
     app.include_router(health.router(services, limits))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.errors import Conflict, StartupFailure
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClasses, class_of
@@ -38,6 +39,11 @@ class PodHost(Protocol):
     @property
     def lacks(self) -> str | None:
         """What keeps requests from being served, in words; None: nothing."""
+        ...
+
+    @property
+    def wake_times(self) -> Histogram | None:
+        """Of the pods that are started here; None: they are started elsewhere."""
         ...
 
     def mode(self, session: str) -> Mode:
@@ -124,6 +130,10 @@ class ProcessHost(AllAuto):
     @property
     def lacks(self) -> str | None:
         return None
+
+    @property
+    def wake_times(self) -> Histogram | None:
+        return self._scaler.wake_times
 
     async def run(self) -> None:
         """Run the pods, as soon as no other process does."""

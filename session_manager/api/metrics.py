@@ -5,24 +5,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from session_manager.api import answers
 from session_manager.api.limits import RouteLimits
 from session_manager.api.services import Services
 from session_manager.domain.errors import ActivityUnavailable
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
 from session_manager.domain.times import rfc3339, seconds
+from session_manager.turns.times import TurnTimes
 
-BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+class Durations(Collector):
+    """Histograms that others fill, as one family: by the value of ``label``, which is empty where there is one only."""
+
+    def __init__(self, name: str, help_: str, label: str, histograms: Mapping[str, Histogram]) -> None:
+        self._name = name
+        self._help = help_
+        self._labels = [label] if label else []
+        self._histograms = histograms
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        for value, histogram in self._histograms.items():
+            family.add_metric([value] if self._labels else [], histogram.cumulative(), histogram.sum)
+        yield family
 
 
 class Metrics:
-    """One registry per front door."""
+    """One registry per front door. ``wakes``: None where pods are started elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: TurnTimes, wakes: Histogram | None) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "session_manager_requests",
@@ -30,9 +50,16 @@ class Metrics:
             ["method", "status"],
             registry=self.registry,
         )
-        self._seconds = Histogram(
-            "session_manager_request_seconds", "Time to answer, seconds.", buckets=BUCKETS, registry=self.registry
+        self._seconds = self._add("request_seconds", "Time to answer, seconds.", Histogram())
+        self._add("queue_wait_seconds", "From the accept until a pod is asked, seconds.", times.queue_wait)
+        self._add("lease_wait_seconds", "Until Redis gave a session's turn, seconds.", times.lease_wait)
+        self._add("lease_hold_seconds", "Until a session's turn was given back, seconds.", times.lease_hold)
+        turns = Durations(
+            "session_manager_turn_seconds", "Time that a pod took for a message, seconds.", "result", times.turn
         )
+        self.registry.register(turns)
+        if wakes is not None:
+            self._add("wake_seconds", "From when a pod was wanted until it answered, seconds.", wakes)
         self.sessions = Gauge(
             "session_manager_sessions", "Sessions by status, deleted ones left out.", ["status"], registry=self.registry
         )
@@ -45,6 +72,10 @@ class Metrics:
             registry=self.registry,
         )
         self._children: dict[tuple[str, int], Counter] = {}
+
+    def _add(self, name: str, help_: str, histogram: Histogram) -> Histogram:
+        self.registry.register(Durations(f"session_manager_{name}", help_, "", {"": histogram}))
+        return histogram
 
     def request(self, method: str, status: int, duration: float) -> None:
         if method not in KNOWN_METHODS:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import Micros
@@ -34,6 +35,8 @@ class ScalerTimes:
 
 
 class Scaler:
+    """``wake_times``: of starts that went well, from when the pod was found wanted until its address was known."""
+
     def __init__(
         self,
         activity: ScalerActivity,
@@ -51,6 +54,7 @@ class Scaler:
         self._pokes: dict[str, asyncio.Event] = {}
         self._started_as: dict[str, SessionClass] = {}
         self._closing = False
+        self.wake_times = Histogram()
 
     async def run(self) -> None:
         """Watch, for ever. Cancelling stops the workers but no pod: ending those is the runtime's ``close``."""
@@ -197,6 +201,8 @@ class Scaler:
 
     async def _start(self, session: str, desire: Desire, poke: asyncio.Event) -> None:
         generation = self._activity.generation
+        loop = asyncio.get_running_loop()
+        wanted = loop.time()
         async with self._wakes:
             try:
                 session_class = self._classes.get(desire.class_name)
@@ -211,6 +217,7 @@ class Scaler:
         if pod is not None:
             self._started_as[session] = session_class
             await self._publish(session, pod, session_class, old=generation != self._activity.generation)
+            self.wake_times.observe(loop.time() - wanted)
 
     async def _start_while_wanted(
         self, session: str, session_class: SessionClass, poke: asyncio.Event

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,8 +26,10 @@ from session_manager.domain.errors import (
 )
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session_class import Redelivery, SessionClass
+from session_manager.domain.times import seconds
 from session_manager.pods.protocol import PodClient, TurnReply, TurnRequest
 from session_manager.store.protocol import Store
+from session_manager.turns.times import DIED, TurnTimes
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Dispatcher:
         self._activity = activity
         self._pods = pods
         self._owed: set[asyncio.Task[int]] = set()
+        self.times = TurnTimes()
 
     async def close(self) -> None:
         """Give up what Redis is still owed: the leases end by themselves, and the repair does the rest."""
@@ -86,12 +90,14 @@ class Dispatcher:
 
         ``on_recorded`` is called with the outcome once nothing can change it any more, which is before Redis was told.
         """
+        held = time.perf_counter()
         try:
             return await self._run(claim, session_class, user_id, accepted, on_recorded)
         except SessionGone:
             return Ended(None, 0)
         finally:
             self._activity.let_go(claim)
+            self.times.lease_hold.observe(time.perf_counter() - held)
 
     async def _run(
         self,
@@ -112,6 +118,9 @@ class Dispatcher:
             await self._abandon(claim, session_class, replace_pod=False)
             return Ended(None, 0)
         log.debug("turn started", extra={"event": "turn.started", "session": claim.session})
+        if message.attempt == 1:
+            self.times.queue_wait.observe(max(0.0, time.time() - seconds(message.accepted_at)))
+        asked = time.perf_counter()
         try:
             reply = await self._ask(claim, session_class, user_id, message)
             outcome, spoiled = Outcome.processed(reply.response), False
@@ -121,10 +130,12 @@ class Dispatcher:
         except PodRejected as error:
             outcome, spoiled, events = Outcome.failed(error.detail), False, []
         except (PodDied, PodMisdirected):
+            self.times.turn[DIED].observe(time.perf_counter() - asked)
             return await self._died(claim, session_class, message, on_recorded)
         except PodUnreachable:
             await self._abandon(claim, session_class)
             return Ended(None, 0)
+        self.times.turn[outcome.status].observe(time.perf_counter() - asked)
         return await self._record(claim, session_class, message, outcome, events, spoiled, on_recorded)
 
     @staticmethod

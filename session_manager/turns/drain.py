@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
@@ -97,9 +98,11 @@ class Drains:
         session = await self._store.get_session(uuid)
         session_class = class_of(self._classes, session.class_name)
         while not self._closing:
+            asked = time.perf_counter()
             claim = await self._activity.claim(uuid, session_class)
             if not isinstance(claim, Claim):
                 return
+            self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
             ended = await self._dispatcher.run(claim, session_class, session.user_id, None)
             if not ended.left:
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -86,6 +87,7 @@ class Turns:
         if accepted.repeated:
             return ticket
         session_class = class_of(self._classes, accepted.session.class_name)
+        asked = time.perf_counter()
         try:
             taken = await self._take(accepted, session_class)
         except SessionGone:
@@ -94,6 +96,7 @@ class Turns:
             log.warning("accepted, to be enqueued later", extra={"event": "turn.not_enqueued", "session": new.session})
             return ticket
         if isinstance(taken, Claim):
+            self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
             ticket.turn = self._run(taken, session_class, accepted)
             ticket.awake = True
         else:

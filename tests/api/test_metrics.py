@@ -5,22 +5,74 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from session_manager.api.metrics import Metrics
+from session_manager.domain.histogram import Histogram
+from session_manager.turns.times import TurnTimes
+from session_operator.health import Metrics as OperatorMetrics
+from tests.servers.front import FrontDoor
+from tests.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_the_page_lists_every_metric_with_its_labels():
-    told = dict(re.findall(r"^\| `(session_manager_\w+)` \| \w+ \|([^|]*)\|", PAGE.read_text("utf-8"), re.M))
-    metrics = Metrics()
-    metrics.request("GET", 200, 0.1)
-    metrics.sessions.labels("awake").set(1)
+def told(prefix: str) -> dict[str, str]:
+    """Metrics of the page, with their labels."""
+    rows = re.findall(rf"^\| `({prefix}_\w+)` \| \w+ \|([^|]*)\|", PAGE.read_text("utf-8"), re.M)
+    return {name: labels.strip() for name, labels in rows}
+
+
+def made(registry: CollectorRegistry) -> dict[str, str]:
     found = {}
-    for family in metrics.registry.collect():
+    for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[name] = ", ".join(f"`{label}`" for label in sorted(labels))
-    assert {name: labels.strip() for name, labels in told.items()} == found
+    return found
+
+
+def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
+    metrics = Metrics(TurnTimes(), Histogram())
+    metrics.request("GET", 200, 0.1)
+    metrics.sessions.labels("awake").set(1)
+    assert told("session_manager") == made(metrics.registry)
+
+
+def test_and_of_the_operator():
+    metrics = OperatorMetrics()
+    metrics.started("answered", 0.1)
+    assert told("session_operator") == made(metrics.registry)
+
+
+async def scraped(front: FrontDoor) -> dict[str, float]:
+    """Every sample by name and labels, as they stand in the text."""
+    async with front.client.get(front.url + "/metrics", headers={"Accept": "text/plain"}) as response:
+        lines = (await response.text()).splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+async def test_every_histogram_counts_what_it_is_called_after(front):
+    session = await front.create()
+    for message in ("sleep 0.3", "hello", "die"):
+        await front.chat(session, message)
+
+    async def turns_given_back() -> dict[str, float] | None:
+        samples = await scraped(front)
+        return samples if samples["session_manager_lease_hold_seconds_count"] >= 5 else None
+
+    samples = {name.removeprefix("session_manager_"): value for name, value in (await until(turns_given_back)).items()}
+    assert samples['turn_seconds_count{result="processed"}'] == 2
+    assert samples['turn_seconds_count{result="died"}'] == 3
+    assert samples['turn_seconds_count{result="failed"}'] == 0
+    assert samples['turn_seconds_sum{result="processed"}'] >= 0.3
+    assert samples['turn_seconds_bucket{le="+Inf",result="processed"}'] == 2
+    assert samples["queue_wait_seconds_count"] == 3
+    assert samples["wake_seconds_count"] >= 3
+    assert samples["queue_wait_seconds_sum"] > 0
+    assert samples["lease_wait_seconds_count"] >= 5
+    assert samples["lease_hold_seconds_sum"] >= samples['turn_seconds_sum{result="processed"}']
+    assert samples["request_seconds_sum"] >= 0.3
 
 
 async def test_json_for_people_and_text_for_scrapers(front):

@@ -9,6 +9,7 @@ import yaml
 
 import session_manager
 from session_manager.api.metrics import Metrics as FrontDoorMetrics
+from session_manager.turns.times import TurnTimes
 from session_operator import crds
 from session_operator.health import Metrics as OperatorMetrics
 from tests.chart.helm import CHART, ROOT
@@ -29,7 +30,7 @@ def test_the_version_is_that_of_the_program():
 
 
 def known_metrics() -> set[str]:
-    registries = FrontDoorMetrics().registry, OperatorMetrics().registry
+    registries = FrontDoorMetrics(TurnTimes(), None).registry, OperatorMetrics().registry
     return {family.name for registry in registries for family in registry.collect()}
 
 

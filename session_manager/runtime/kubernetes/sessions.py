@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
 from session_manager.runtime.kubernetes import names
@@ -125,6 +126,11 @@ class KubernetesSessions:
     def healthy(self) -> bool | None:
         """Whether the API answers, by the watch."""
         return self._sessions.healthy
+
+    @property
+    def wake_times(self) -> Histogram | None:
+        """The operator's."""
+        return None
 
     @property
     def lacks(self) -> str | None:
