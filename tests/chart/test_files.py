@@ -29,19 +29,30 @@ def test_the_version_is_that_of_the_program():
     assert chart["appVersion"] == session_manager.__version__
 
 
-def known_metrics() -> set[str]:
-    registries = FrontDoorMetrics(TurnTimes(), None).registry, OperatorMetrics().registry
-    return {family.name for registry in registries for family in registry.collect()}
+def known_metrics() -> dict[str, set[str]]:
+    """Every metric with its labels."""
+    front_door, operator = FrontDoorMetrics(TurnTimes(), None), OperatorMetrics()
+    front_door.request("GET", 200, 0.1)
+    front_door.sessions.labels("awake").set(1)
+    operator.started("answered", 0.1)
+    return {
+        family.name: {label for sample in family.samples for label in sample.labels}
+        for registry in (front_door.registry, operator.registry)
+        for family in registry.collect()
+    }
 
 
-def test_dashboard_and_rules_ask_for_metrics_that_exist():
+def test_dashboard_and_rules_ask_for_metrics_and_labels_that_exist():
     dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     expressions.append((CHART / "templates" / "monitoring.yaml").read_text())
-    asked = set(re.findall(r"\bsession_(?:manager|operator)_[a-z_]+", "\n".join(expressions)))
-    assert len(asked) > 5
-    families = {next((each.removesuffix(s) for s in SUFFIXES if each.endswith(s)), each) for each in asked}
-    assert families - known_metrics() == set()
+    asked = re.findall(r"\b(session_(?:manager|operator)_[a-z_]+)({.*?[^}]}(?!}))?", "\n".join(expressions))
+    assert len({name for name, _ in asked}) > 10
+    known = known_metrics()
+    for name, selector in asked:
+        family = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name)
+        labels = set(re.findall(r"([a-z_]+)=", selector))
+        assert labels <= known[family] | {"namespace"}, name
 
 
 def test_the_image_lock_pins_what_the_other_locks_pin():

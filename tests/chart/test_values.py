@@ -197,6 +197,7 @@ def test_what_prometheus_and_grafana_get():
         "SessionRedisDown",
         "SessionMessagesWait",
         "SessionWakesFail",
+        "SessionPodsDie",
         "SessionVolumeFills",
     }
     data = objects.find("ConfigMap", "session-manager-dashboard")["data"]
