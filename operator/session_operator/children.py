@@ -1,8 +1,8 @@
 """Writes the children of a Session, and the two patches that wake it and put it to sleep.
 
 ``replicas`` belongs to the field manager ``session-scaler``, all else to ``session-operator``.  Each wake writes a new
-random value into an annotation together with ``replicas: 1``, and a sleep tests the value that it means to end: so a
-sleep that comes late fails instead of ending the next turn's pod.
+random value into an annotation together with ``replicas: 1``, and a sleep tests the value that it means to end, and
+that nobody else has scaled since: so a sleep that comes late fails instead of ending the next turn's pod.
 """
 
 from __future__ import annotations
@@ -69,6 +69,16 @@ def differs(desired: object, live: object) -> bool:
         return any(differs(one, other) for one, other in zip(desired, live, strict=True))
     # The API server leaves out what is false, and writes quantities in its own way.
     return str(desired) != str(live) and not (desired is False and live is None)
+
+
+def sleep_patch(live: Live | None) -> list[Json]:
+    """Fails as a whole when somebody has woken the session since it was ``live``."""
+    tests: list[Json] = []
+    if live is not None:
+        tests.append({"op": "test", "path": "/metadata/generation", "value": live.generation})
+        if live.wake:
+            tests.append({"op": "test", "path": WAKE_PATH, "value": live.wake})
+    return [*tests, {"op": "replace", "path": "/spec/replicas", "value": 0}]
 
 
 class Children:
@@ -213,9 +223,7 @@ class Children:
             if live is not None and live.replicas == 0:
                 return True
             name = names.child_name(session)
-            patch: list[Json] = [{"op": "replace", "path": "/spec/replicas", "value": 0}]
-            if live is not None and live.wake:
-                patch = [{"op": "test", "path": WAKE_PATH, "value": live.wake}, *patch]
+            patch = sleep_patch(live)
             try:
                 self._remember(session, await self._cluster.json_patch(DEPLOYMENTS, name, patch, names.SCALER))
             except ApiNotFound:

@@ -171,8 +171,15 @@ class ScalerActivity(Protocol):
         """Call ``listener`` after another generation was adopted: addresses have to be published again."""
         ...
 
-    async def beat(self) -> None:
-        """Somebody watches the pods: addresses count for the next heartbeat period."""
+    async def beat(self, *, deputy: bool = False) -> bool:
+        """Somebody watches the pods: addresses count for the next heartbeat period.
+
+        False, and nothing happened, where a ``deputy`` is not needed: somebody else does.
+        """
+        ...
+
+    async def watched(self) -> bool:
+        """Somebody watches the pods."""
         ...
 
     @property

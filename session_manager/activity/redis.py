@@ -46,6 +46,7 @@ DESIRE = load_script("desire")
 HOT = load_script("hot")
 AWAKE = load_script("awake")
 READY = load_script("ready")
+DEPUTY = load_script("deputy")
 
 DELETED_MARK_MS = 3_600_000
 MAX_ADOPTIONS = 5
@@ -289,8 +290,14 @@ class RedisActivity:
     def generation(self) -> bytes:
         return self._generations.current
 
-    async def beat(self) -> None:
+    async def beat(self, *, deputy: bool = False) -> bool:
+        if deputy:
+            return bool((await self._call(DEPUTY, "", self._name, self._heartbeat_ms))[0] == b"OK")
         await self._link.execute("SET", "heartbeat", "1", "PX", self._heartbeat_ms)
+        return True
+
+    async def watched(self) -> bool:
+        return bool(await self._link.execute("EXISTS", "heartbeat"))
 
     async def desire(self, session: str) -> Desire:
         reply = await self._call(DESIRE, session)

@@ -20,7 +20,9 @@ from session_manager.pods.protocol import PodClient
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.process import ProcessRuntime
+from session_manager.runtime.protocol import Runtime
 from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.scaling.stand_in import StandIn
 from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
 
@@ -93,11 +95,15 @@ def open_host(settings: Settings, classes: SessionClasses, activity: RedisActivi
 def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisActivity, store: Store) -> PodHost:
     try:
         from session_manager.runtime.kubernetes.cluster import Cluster  # noqa: PLC0415  an optional dependency
+        from session_manager.runtime.kubernetes.pods import Pods  # noqa: PLC0415
+        from session_manager.runtime.kubernetes.runtime import KubernetesRuntime  # noqa: PLC0415
+        from session_manager.runtime.kubernetes.scale import ScaledWorkloads  # noqa: PLC0415
         from session_manager.runtime.kubernetes.sessions import KubernetesSessions  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
-    return KubernetesSessions(
-        Cluster(settings.sessions_namespace),
+    cluster = Cluster(settings.sessions_namespace)
+    sessions = KubernetesSessions(
+        cluster,
         classes,
         Records(store, classes),
         settings.install_id,
@@ -105,6 +111,14 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
         activity.awake,
         activity.on_wake,
     )
+
+    def open_runtime() -> Runtime:
+        workloads = ScaledWorkloads(cluster, classes, sessions.find, lambda: activity.beat(deputy=True))
+        return KubernetesRuntime(cluster, Pods(cluster), workloads)
+
+    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes)
+    sessions.beside(stand_in.run)
+    return sessions
 
 
 def _times(settings: Settings) -> ScalerTimes:

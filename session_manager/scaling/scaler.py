@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
@@ -22,6 +24,8 @@ from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, PodExit, Runtime
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Scaler:
         classes: SessionClasses,
         times: ScalerTimes,
         max_wakes: int,
+        *,
+        deputy: bool = False,
     ) -> None:
         self._activity = activity
         self._runtime = runtime
@@ -54,25 +60,47 @@ class Scaler:
         self._pokes: dict[str, asyncio.Event] = {}
         self._started_as: dict[str, SessionClass] = {}
         self._closing = False
+        self._deputy = deputy
         self.wake_times = Histogram()
 
     async def run(self) -> None:
-        """Watch, for ever. Cancelling stops the workers but no pod: ending those is the runtime's ``close``."""
+        """Watch, for ever; a deputy until somebody else does, and it is told by whoever made it what to look at.
+
+        Cancelling stops the workers but no pod: ending those is the runtime's ``close``.
+        """
         self._runtime.on_exit(self._exited)
-        self._activity.on_generation(self._poke_pods)
-        await self._subscribe()
+        await self._persist(self._disown)
+        if not await self._persist(lambda: self._activity.beat(deputy=self._deputy)):
+            return
+        if not self._deputy:
+            self._activity.on_generation(self.poke_pods)
+            await self._persist(lambda: self._activity.on_wake(self.poke))
+        loops = [asyncio.create_task(loop, name="scaler") for loop in (self._beat(), self._tick())]
         try:
-            await asyncio.gather(self._beat(), self._tick())
+            done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            for loop in done:
+                loop.result()
         finally:
+            for loop in loops:
+                await _cancel(loop)
             await self._end_workers()
 
-    async def _subscribe(self) -> None:
+    async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                await self._activity.on_wake(self.poke)
-                return
+                return await action()
             except Unavailable:
                 await asyncio.sleep(self._times.tick)
+
+    async def _disown(self) -> None:
+        """The first beat makes addresses count again: take back those of pods that went while nobody watched."""
+        pods = self._runtime.pods()
+        for session, state in (await self._activity.awake()).items():
+            if state.address:
+                with suppress(SessionGone):
+                    desire = await self._activity.desire(session)
+                    if desire.pod and (session not in pods or pods[session].uid != desire.pod):
+                        await self._activity.lost(session, desire.pod)
 
     async def _end_workers(self) -> None:
         self._closing = True
@@ -82,10 +110,12 @@ class Scaler:
         await asyncio.gather(*workers, return_exceptions=True)
 
     async def _beat(self) -> None:
+        """Until there is no need for a deputy."""
         while True:
-            with suppress(Unavailable):
-                await self._activity.beat()
             await asyncio.sleep(self._times.heartbeat / 5)
+            with suppress(Unavailable):
+                if not await self._activity.beat(deputy=self._deputy):
+                    return
 
     async def _tick(self) -> None:
         """Find what no message told: sessions that lack a pod, are due to sleep, or have a pod that nobody wants."""
@@ -101,7 +131,7 @@ class Scaler:
                         self.poke(session)
             await asyncio.sleep(self._times.tick)
 
-    def _poke_pods(self) -> None:
+    def poke_pods(self) -> None:
         for session in self._runtime.pods():
             self.poke(session)
 
@@ -287,7 +317,7 @@ class _Phases:
             await _cancel(self._telling)
 
 
-async def _cancel(task: asyncio.Task[object]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     """End it, however it ends."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -118,20 +118,19 @@ RIGHTS = {
     DOOR: {
         ("sessionmanager.dev", "sessions"): [*READ, "create", "patch", "delete"],
         ("sessionmanager.dev", "sessionclasses"): READ,
-        ("", "pods"): READ,
+        ("", "pods"): [*READ, "delete"],
         ("", "pods/log"): ["get"],
+        ("apps", "deployments/scale"): ["get", "patch"],
     },
     OPERATOR: {
         ("sessionmanager.dev", "sessions"): READ,
         ("sessionmanager.dev", "sessionclasses"): READ,
         ("sessionmanager.dev", "sessions/status"): ["patch"],
         ("apps", "deployments"): [*READ, "create", "patch", "delete"],
-        ("", "services"): [*READ, "create", "patch", "delete"],
-        ("", "persistentvolumeclaims"): [*READ, "create", "delete"],
+        ("", "services"): [*READ, "create", "patch"],
+        ("", "persistentvolumeclaims"): ["get", "create", "delete"],
         ("", "pods"): [*READ, "patch", "delete"],
-        ("", "pods/log"): ["get"],
-        ("", "events"): [*READ, "create", "patch"],
-        ("keda.sh", "scaledobjects"): [*READ, "create", "patch", "delete"],
+        ("keda.sh", "scaledobjects"): [*READ, "create", "patch"],
     },
 }
 

@@ -102,8 +102,8 @@ class Cluster:
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
-    async def get(self, resource: Resource, name: str) -> Json:
-        return await self._json("GET", self._path(resource, name))
+    async def get(self, resource: Resource, name: str, subresource: str = "") -> Json:
+        return await self._json("GET", self._path(resource, name, subresource))
 
     async def list(self, resource: Resource, selector: str = "") -> tuple[list[Json], str]:
         """All objects, and the resource version from which to watch on."""
@@ -131,6 +131,13 @@ class Cluster:
         """All of ``patch`` or nothing; ApiInvalid when one of its tests does not hold."""
         path = self._path(resource, name)
         return await self._json("PATCH", path, {"fieldManager": manager}, list(patch), "application/json-patch+json")
+
+    async def merge_patch(
+        self, resource: Resource, name: str, patch: Json, manager: str, subresource: str = ""
+    ) -> Json:
+        """ApiConflict when ``patch`` names a resource version that is another one by now."""
+        path = self._path(resource, name, subresource)
+        return await self._json("PATCH", path, {"fieldManager": manager}, patch, "application/merge-patch+json")
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str, version: str | None = None, grace: int | None = None

@@ -98,6 +98,7 @@ class KubernetesSessions:
         self._sessions_listed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: list[str] = []
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # -- the host of pods, as a front door sees it ---------------------------------------------------------------------
 
@@ -106,7 +107,17 @@ class KubernetesSessions:
         await self._cluster.start()
         self._class_watch.start()
         self._sessions.start()
-        await self._subscribe()
+        async with asyncio.TaskGroup() as group:
+            for work in self._beside:
+                group.create_task(work())
+            await self._subscribe()
+            await self._keep_sweeping()
+
+    def beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run this as well, once the cluster can be asked. Call before ``run``."""
+        self._beside.append(work)
+
+    async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
             try:
@@ -141,11 +152,14 @@ class KubernetesSessions:
 
     def mode(self, session: str) -> Mode:
         """As the watch told last. Unavailable before the first list."""
-        lacks = self.lacks
-        if lacks is not None:
-            raise Unavailable(lacks)
-        found = self._sessions.objects.get(session)
+        found = self.find(session)
         return Mode.AUTO if found is None else Mode(found["spec"].get("mode", Mode.AUTO))
+
+    def find(self, session: str) -> Json | None:
+        """The session's resource, as the watch told last. Unavailable before the first list."""
+        if self.lacks is not None:
+            raise Unavailable(self.lacks)
+        return self._sessions.objects.get(session)
 
     def created(self, session: Session) -> None:
         """A session was made: its resource should stand there, now if possible, else by the sweep."""

@@ -1,0 +1,65 @@
+"""Pods that are nothing but addresses, and their one class."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+from session_manager.scaling.scaler import ScalerTimes
+
+BRISK = SessionClass("brisk", idle_timeout=20.0)
+TIMES = ScalerTimes(tick=0.02, heartbeat=5.0)
+
+
+class Classes:
+    def get(self, name: str) -> SessionClass:
+        if name != BRISK.name:
+            raise InvalidInput("there is no such class")
+        return BRISK
+
+
+@dataclass
+class Pods:
+    """A runtime whose pods are nothing but addresses. They start at once, unless ``hold_up`` is set.
+
+    ``open``: whoever works with it has started it and not closed it.
+    """
+
+    present: dict[str, Address] = field(default_factory=dict)
+    hold_up: bool = False
+    open: bool = False
+    starting: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self) -> None:
+        self.open = True
+
+    async def close(self, grace: float | None = None) -> None:
+        self.open = False
+
+    def on_exit(self, listener: ExitListener) -> None: ...
+
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+        self.starting.set()
+        if self.hold_up:
+            await asyncio.Event().wait()
+        self.present[session] = address = Address("127.0.0.1", 4000, str(uuid4()))
+        return address
+
+    async def stop_pod(self, session: str, uid: str, grace: float) -> None:
+        if session in self.present and self.present[session].uid == uid:
+            del self.present[session]
+
+    def pods(self) -> dict[str, Address]:
+        return dict(self.present)
+
+    async def forget(self, session: str, *, files: bool) -> None: ...
+
+    async def gone(self, session: str) -> bool:
+        return session not in self.present
+
+    async def logs(self, session: str, tail: int) -> str:
+        return ""
