@@ -19,7 +19,7 @@ from session_manager.api import sse
 from session_manager.api.bodies import MAX_CHAT_BODY, checked_json, read_body
 from session_manager.api.identity import Actor
 from session_manager.api.limits import ChatLimit
-from session_manager.domain.errors import InvalidInput, TooLarge, Unavailable
+from session_manager.domain.errors import InvalidInput, TooLarge
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.turns.feed import DELETED, Feed
@@ -110,7 +110,7 @@ class ChatRoute:
         message_id = ticket.message.id
         queued = {"message_id": message_id, "position": 0 if ticket.turn else ticket.position or 1}
         yield sse.event("turn.running" if ticket.turn else "turn.queued", orjson.dumps(queued))
-        outcome = await self._recorded(ticket)
+        outcome = await self._turns.recorded(ticket.message)
         while outcome is None:
             note = await anext(notes)
             if note is None:
@@ -122,15 +122,8 @@ class ChatRoute:
             elif note["kind"] != "event":
                 yield sse.event(note["kind"], sse.payload(note))
                 continue
-            outcome = await self._recorded(ticket)
+            outcome = await self._turns.recorded(ticket.message)
         yield sse.event(f"turn.{outcome.status}", _ended(ticket, outcome))
-
-    async def _recorded(self, ticket: Ticket) -> Outcome | None:
-        """The result; None also while the database is away, since a stream outlives that."""
-        try:
-            return await self._turns.recorded(ticket.message)
-        except Unavailable:
-            return None
 
 
 def _new_message(session: str, text: str, actor: Actor, options: ChatOptions) -> NewMessage:

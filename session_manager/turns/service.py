@@ -19,9 +19,10 @@ from session_manager.domain.mode import AllAuto, Modes
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
-from session_manager.turns.dispatch import Dispatcher, Ended
+from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
+from session_manager.turns.turn import Ended
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.session_class import Probe, Redelivery, SessionClass, SessionClasses
 from session_manager.scaling.scaler import Scaler, ScalerTimes
-from session_manager.turns.dispatch import Dispatcher, Ended
+from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
+from session_manager.turns.turn import Ended
 from tests.sim.clock import VirtualLoop
 from tests.sim.gates import Gate
 from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime

@@ -1,0 +1,221 @@
+"""One claimed turn, from the claim to the recorded result.
+
+The fence is the attempt in SQL.  A fresh claim is attempt 1; any other first commits the next attempt, so that a
+result of an earlier holder, who may still be working somewhere, is dropped.  The lease in Redis only saves double
+work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from session_manager.activity.protocol import Claim, TurnActivity
+from session_manager.domain.errors import (
+    NotFound,
+    PodBusy,
+    PodDied,
+    PodMisdirected,
+    PodRejected,
+    PodUnreachable,
+    Unavailable,
+)
+from session_manager.domain.message import MAX_DEATHS, Message, Outcome
+from session_manager.domain.session_class import Redelivery, SessionClass
+from session_manager.domain.times import seconds
+from session_manager.pods.protocol import PodClient, TurnReply, TurnRequest
+from session_manager.store.protocol import Store
+from session_manager.turns.patience import Owed, until_available
+from session_manager.turns.times import DIED, TurnTimes
+
+log = logging.getLogger(__name__)
+
+MAX_BUSY_ANSWERS = 3
+
+OnRecorded = Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Ended:
+    """``outcome``: recorded by this very run (None: somebody else's, or not yet). ``left``: messages waiting now."""
+
+    outcome: Outcome | None
+    left: int
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What every turn of a process works with. ``owed``: what Redis could not be told yet."""
+
+    store: Store
+    activity: TurnActivity
+    pods: PodClient
+    times: TurnTimes
+    owed: Owed
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """How the pod's work ended. ``spoiled``: the pod that worked on it has to go."""
+
+    outcome: Outcome
+    events: list[tuple[str, str]]
+    spoiled: bool = False
+
+
+class Turn:
+    """``on_recorded`` gets the outcome once nothing can change it any more, which is before Redis was told."""
+
+    __slots__ = ("_activity", "_chunk", "_claim", "_class", "_message", "_on_recorded", "_shop", "_user_id")
+
+    _message: Message
+
+    def __init__(
+        self,
+        shop: Workshop,
+        claim: Claim,
+        session_class: SessionClass,
+        user_id: str,
+        on_recorded: OnRecorded | None = None,
+    ) -> None:
+        self._shop = shop
+        self._activity = shop.activity
+        self._claim = claim
+        self._class = session_class
+        self._user_id = user_id
+        self._on_recorded = on_recorded
+        self._chunk = 0
+
+    async def run(self, accepted: Message | None) -> Ended:
+        """``accepted``: the message itself, where the caller has it at hand."""
+        message = accepted if self._claim.fresh else None
+        if message is None:
+            message = await until_available(self._open_attempt)
+        if message is None:
+            return Ended(None, await self._finish(None))
+        if message.finished_at is None and self._must_replace:
+            return await self._abandon(replace_pod=True)
+        if not self._activity.holds(self._claim):
+            # So much time has passed that somebody else may hold the turn: leave it to them.
+            return await self._abandon(replace_pod=False)
+        self._message = message
+        return await self._work()
+
+    @property
+    def _must_replace(self) -> bool:
+        return self._claim.replace and self._class.redelivery is Redelivery.REPLACE
+
+    async def _open_attempt(self) -> Message | None:
+        """The message with the attempt that this claim runs; None when it has its result or its session is gone."""
+        if not self._claim.fresh and not self._must_replace:
+            return await self._shop.store.begin_redelivery(self._claim.message_id)
+        try:
+            message = await self._shop.store.get_message(self._claim.session, self._claim.message_id)
+        except NotFound:
+            return None
+        return message if message.finished_at is None else None
+
+    # -- the pod's part ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> Ended:
+        message, times = self._message, self._shop.times
+        if message.attempt == 1:
+            times.queue_wait.observe(max(0.0, time.time() - seconds(message.accepted_at)))
+        asked = time.perf_counter()
+        try:
+            verdict = await self._ask()
+        except (PodDied, PodMisdirected):
+            times.turn[DIED].observe(time.perf_counter() - asked)
+            return await self._died()
+        except PodUnreachable:
+            return await self._abandon(replace_pod=True)
+        times.turn[verdict.outcome.status].observe(time.perf_counter() - asked)
+        return await self._record(verdict)
+
+    async def _ask(self) -> _Verdict:
+        message, limit = self._message, self._class.turn_timeout
+        request = TurnRequest(self._claim.session, self._user_id, message.id, message.attempt, message.text)
+        if message.attempt > 1:
+            await self._tell({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
+        try:
+            async with asyncio.timeout(limit):
+                reply = await self._ask_patiently(request)
+        except TimeoutError:
+            return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), [], spoiled=True)
+        except PodRejected as error:
+            return _Verdict(Outcome.failed(error.detail), [])
+        return _Verdict(Outcome.processed(reply.response), reply.events)
+
+    async def _ask_patiently(self, request: TurnRequest) -> TurnReply:
+        answers = 0
+        while True:
+            try:
+                return await self._shop.pods.chat(self._claim.address, self._class, request, self._on_delta)
+            except PodBusy as busy:
+                answers += 1
+                if answers == MAX_BUSY_ANSWERS:
+                    raise PodRejected(f"the pod answered 503 {answers} times") from None
+                await asyncio.sleep(busy.retry_after)
+
+    async def _on_delta(self, data: str) -> None:
+        self._chunk += 1
+        which = {"message_id": self._message.id, "attempt": self._message.attempt, "chunk": self._chunk}
+        await self._tell({"kind": "delta", **which, "data": data})
+
+    async def _tell(self, note: dict[str, object]) -> None:
+        session = self._claim.session
+        try:
+            await self._activity.tell(session, note)
+        except Unavailable:
+            log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
+
+    async def _died(self) -> Ended:
+        message = self._message
+        deaths = await until_available(lambda: self._shop.store.record_death(message.id, message.attempt))
+        extra = {"event": "turn.pod_died", "session": self._claim.session, "deaths": deaths}
+        log.warning("the pod died during a turn", extra=extra)
+        if deaths is not None and deaths < MAX_DEATHS:
+            return await self._abandon(replace_pod=True)
+        outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message")
+        return await self._record(_Verdict(outcome, [], spoiled=True))
+
+    # -- its end -------------------------------------------------------------------------------------------------------
+
+    async def _record(self, verdict: _Verdict) -> Ended:
+        message, outcome = self._message, verdict.outcome
+        events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
+        stored = await until_available(lambda: self._shop.store.record(message.id, message.attempt, outcome, events))
+        if stored is None:
+            return await self._fenced_off()
+        if self._on_recorded is not None:
+            # Its answer need not wait for Redis: the release is on its way there before the answer leaves.
+            self._on_recorded(outcome)
+        note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
+        return Ended(outcome, await self._finish(note, spoiled=verdict.spoiled))
+
+    async def _fenced_off(self) -> Ended:
+        """Cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its."""
+        claim = self._claim
+        try:
+            message = await until_available(lambda: self._shop.store.get_message(claim.session, claim.message_id))
+        except NotFound:
+            return Ended(None, 0)
+        if message.finished_at is not None:
+            return Ended(None, await self._finish(None))
+        return await self._abandon(replace_pod=False)
+
+    async def _finish(self, note: dict[str, object] | None, *, spoiled: bool = False) -> int:
+        """The result is safe in SQL, so nobody waits for a Redis that is away: it is told when it is back."""
+        try:
+            return await self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
+        except Unavailable:
+            self._shop.owed.add(lambda: self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled))
+            return 0
+
+    async def _abandon(self, *, replace_pod: bool) -> Ended:
+        """Leave the message to whoever claims it next."""
+        await until_available(lambda: self._activity.abandon(self._claim, self._class, replace_pod=replace_pod))
+        return Ended(None, 0)
