@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 
@@ -22,6 +23,17 @@ def test_the_definitions_are_those_of_the_operator():
         ours = CHART / "files" / "crds" / name
         assert ours.read_bytes() == (ROOT / "operator/session_operator/crds" / name).read_bytes(), "make manifests"
     assert {path.name for path in (CHART / "files" / "crds").iterdir()} == set(crds.FILES)
+
+
+def test_the_manifests_were_rendered_from_this_very_chart():
+    names = [*CHART.rglob("*.yaml"), *CHART.rglob("*.tpl"), ROOT / "hack" / "manifests-values.yaml"]
+    sources = b"".join(
+        path.read_bytes() for path in sorted(names, key=lambda path: str(path.relative_to(ROOT)).encode())
+    )
+    of = f"Of {hashlib.sha256(sources).hexdigest()[:16]}."
+    rendered = {path for path in (ROOT / "k8s-manifests").iterdir() if path.name != "redis-secret.yaml"}
+    assert len(rendered) == 5
+    assert {path for path in rendered if of in path.read_text().splitlines()[0]} == rendered, "make manifests"
 
 
 def test_the_version_is_that_of_the_program():
