@@ -59,12 +59,21 @@ class SharedPod:
         return ""
 
 
+async def _nothing_is_open() -> bool:
+    return False
+
+
 async def main(pod_port: int) -> None:
     settings = Settings()
     folders = Folders(settings.data_dir)
     folders.make()
     lock = await take_lock(folders.lock, patience=1.0)
-    activity = RedisActivity(Link.from_settings(settings), lease=settings.lease, heartbeat=settings.heartbeat)
+    activity = RedisActivity(
+        Link.from_settings(settings),
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        has_unfinished=_nothing_is_open,  # the database is new: nobody has a lease to take back
+    )
     await activity.start()
     try:
         await Scaler(activity, SharedPod(pod_port), load_classes(settings), ScalerTimes(), settings.max_wakes).run()

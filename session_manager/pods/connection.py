@@ -142,6 +142,7 @@ class PodConnection(asyncio.Protocol):
             if not self._done:
                 self._failure = PodDied("the pod broke off the connection before its answer was complete")
         self._wake()
+        del self._parser  # it and this object hold each other, and would stay until the collector comes by
 
     def _fail(self, failure: PodFailure) -> None:
         if not self._done:
