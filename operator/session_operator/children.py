@@ -90,7 +90,7 @@ class Children:
         self._trigger = trigger
         self.keda_served = False
         self._live: dict[str, Live] = {}
-        self._complete: dict[str, str] = {}  # session -> UID of the Session whose other children are there
+        self._complete: dict[str, SessionSpec] = {}  # the Session as it was when its other children were written
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # -- what the watch tells ------------------------------------------------------------------------------------------
@@ -132,8 +132,12 @@ class Children:
         """All children exist. ``repair``: and the Deployment is as wanted, unless a pod of it may be awake."""
         async with self._lock(session.uuid):
             await self._ensure_deployment(session, repair=repair)
-            if self._complete.get(session.uuid) != session.uid:
+            if not self._is_complete(session):
                 await self._ensure_others(session)
+
+    def _is_complete(self, session: SessionSpec) -> bool:
+        before = self._complete.get(session.uuid)
+        return before is not None and (before.uid, before.suspended) == (session.uid, session.suspended)
 
     async def _ensure_deployment(self, session: SessionSpec, *, repair: bool) -> Live:
         live = self._live.get(session.uuid)
@@ -182,7 +186,7 @@ class Children:
         if self._wants_keda(session) and self.keda_served:
             manifest = manifests.scaled_object(session, self._trigger)
             await self._cluster.apply(SCALED_OBJECTS, manifest, names.OPERATOR)
-        self._complete[session.uuid] = session.uid
+        self._complete[session.uuid] = session
 
     async def _ensure_claim(self, claim: Json) -> None:
         """Made once and never changed: a claim is nearly immutable."""
@@ -204,7 +208,7 @@ class Children:
 
     async def _wake(self, session: SessionSpec) -> None:
         live = await self._ensure_deployment(session, repair=False)
-        if session.class_spec.storage is not None and self._complete.get(session.uuid) != session.uid:
+        if session.class_spec.storage is not None and not self._is_complete(session):
             await self._ensure_others(session)
         wanted = manifests.spec_hash(manifests.session_template(session))
         if live.replicas == 0 and live.spec_hash != wanted:

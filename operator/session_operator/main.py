@@ -61,13 +61,26 @@ class Operator:
         self.metrics = Metrics()
         workloads = OwnWorkloads(self.cluster, self.resources, self.children, self.warm)
         self.runtime = KubernetesRuntime(self.cluster, self.pods, workloads)
+        self.scaler = Scaler(
+            self.activity,
+            self.runtime,
+            self.classes,
+            _times(settings),
+            settings.max_wakes,
+            always_on=self.resources.always_on,
+        )
         self.reconciler = Reconciler(
-            self.cluster, self.resources, self.children, self.runtime.answering, self.warm, self.activity
+            self.cluster,
+            self.resources,
+            self.children,
+            self.runtime.answering,
+            self.warm,
+            self.activity,
+            self.scaler.keep,
         )
         self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
         self.runtime.answering.on_change(self.queue.add)
         self.runtime.on_started(self.metrics.started)
-        self.scaler = Scaler(self.activity, self.runtime, self.classes, _times(settings), settings.max_wakes)
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()

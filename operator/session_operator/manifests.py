@@ -48,11 +48,12 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """One Session and its class. ``install`` tells which installation's objects these are."""
+    """One Session and its class. ``suspended``: nobody's push may wake it."""
 
     uuid: str
     uid: str
     class_spec: ClassSpec
+    suspended: bool = False
 
     @property
     def owner(self) -> Owner:
@@ -235,7 +236,8 @@ def service(session: SessionSpec) -> Json:
 def scaled_object(session: SessionSpec, redis: RedisTrigger) -> Json:
     """KEDA does 0 to 1 for a message that somebody else pushed. 1 to 0 is ours, after the sleep fence."""
     manifest = _child(names.KEDA_API_VERSION, "ScaledObject", session)
-    manifest["metadata"]["annotations"] = {names.KEDA_PAUSED_SCALE_IN: "true"}
+    pause = names.KEDA_PAUSED if session.suspended else names.KEDA_PAUSED_SCALE_IN
+    manifest["metadata"]["annotations"] = {pause: "true"}
     trigger: Json = {
         "type": "redis",
         "metadata": {

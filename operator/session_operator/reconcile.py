@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from session_manager.activity.protocol import ScalerActivity, SessionGone
-from session_manager.domain.errors import InvalidInput, Unavailable
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.mode import Mode
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
-from session_manager.runtime.kubernetes.workloads import SUSPENDED
 from session_operator.children import Children
 from session_operator.conditions import Facts, status_of
 from session_operator.manifests import SessionSpec
 from session_operator.resources import Resources, SessionView
 from session_operator.warm import WarmPods
+from session_operator.work_queue import NotYet
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 CLASS_KEY = "class/"
+TURN_LOOK = 1.0  # seconds between looks whether the last turn of a suspended session has ended
 
 
 def _now() -> str:
@@ -39,6 +43,7 @@ class Reconciler:
         answering: Answering,
         warm: WarmPods,
         activity: ScalerActivity,
+        keep: Callable[[str, SessionClass], Awaitable[None]],
     ) -> None:
         self._cluster = cluster
         self._resources = resources
@@ -46,6 +51,7 @@ class Reconciler:
         self._answering = answering
         self._warm = warm
         self._activity = activity
+        self._keep = keep
         self._touched: set[str] = set()
 
     def touched(self, session: str) -> None:
@@ -84,16 +90,18 @@ class Reconciler:
             if repair:
                 self._touched.add(session)
             raise
-        if view.mode == SUSPENDED and self._answering.of_session(session) is not None:
-            await self._suspend(spec)
         await self._tell(view, spec)
+        if view.mode is Mode.SUSPENDED:
+            await self._suspend(spec)
+        elif view.mode is Mode.ALWAYS_ON:
+            await self._keep(session, spec.class_spec.base)
 
     async def _suspend(self, spec: SessionSpec) -> None:
-        """Its pod goes as soon as nothing runs or waits; the queue asks again until then."""
+        """Its pod goes as soon as nothing runs; what waits goes on waiting."""
         with suppress(SessionGone):
-            answer = await self._activity.fence(spec.uuid, spec.class_spec.base, force=True)
+            answer = await self._activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
             if answer not in {"PASSED", "ASLEEP"}:
-                raise Unavailable("a turn runs or waits")
+                raise NotYet(TURN_LOOK)
 
     async def _gone(self, session: str) -> None:
         """Its pods go with it: nobody may be sent to them any more."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from session_manager.domain.errors import InvalidInput, PodCannotStart
+from session_manager.domain.mode import Mode
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
@@ -22,7 +25,7 @@ class SessionView:
     uuid: str
     uid: str
     class_name: str
-    mode: str
+    mode: Mode
     generation: int
     leaving: bool
     status: Json
@@ -34,7 +37,7 @@ def session_view(resource: Json) -> SessionView:
         uuid=metadata["name"],
         uid=metadata["uid"],
         class_name=spec.get("classRef", {}).get("name", names.DEFAULT_CLASS),
-        mode=spec.get("mode", "Auto"),
+        mode=Mode(spec.get("mode", Mode.AUTO)),
         generation=metadata.get("generation", 0),
         leaving="deletionTimestamp" in metadata,
         status=resource.get("status", {}),
@@ -63,7 +66,7 @@ class Resources:
 
     def spec(self, view: SessionView) -> SessionSpec:
         """InvalidInput when its class is missing."""
-        return SessionSpec(view.uuid, view.uid, self.classes.spec(view.class_name))
+        return SessionSpec(view.uuid, view.uid, self.classes.spec(view.class_name), view.mode is Mode.SUSPENDED)
 
     async def find(self, uuid: str) -> SessionView | None:
         """The Session, from the API where no event has told of it yet."""
@@ -76,12 +79,21 @@ class Resources:
                 return None
         return None if found.leaving else found
 
+    def always_on(self) -> list[tuple[str, SessionClass]]:
+        """The sessions of that mode whose class is there."""
+        found = []
+        for view in self._sessions.values():
+            if view.mode is Mode.ALWAYS_ON and not view.leaving:
+                with suppress(InvalidInput):
+                    found.append((view.uuid, self.spec(view).class_spec.base))
+        return found
+
     async def wakeable(self, uuid: str) -> SessionSpec | None:
         """What to start; None when there is no such Session yet. PodCannotStart when it must not or cannot run."""
         view = await self.find(uuid)
         if view is None:
             return None
-        if view.mode == SUSPENDED:
+        if view.mode is Mode.SUSPENDED:
             raise PodCannotStart(SUSPENDED, "the mode of the Session is Suspended; set it to Auto or AlwaysOn")
         try:
             return self.spec(view)

@@ -14,6 +14,14 @@ log = logging.getLogger(__name__)
 PAUSE_FIRST, PAUSE_LAST = 0.5, 60.0  # seconds between tries of one key
 
 
+class NotYet(Exception):
+    """Raised by work that has to be gone on with in ``seconds``; nothing is wrong."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class WorkQueue:
     def __init__(self, work: Callable[[str], Awaitable[None]], workers: int) -> None:
         self._work = work
@@ -54,6 +62,9 @@ class WorkQueue:
             try:
                 await self._work(key)
                 self._tries.pop(key, None)
+            except NotYet as wait:
+                self._tries.pop(key, None)
+                self._delay(key, wait.seconds)
             except Exception as error:
                 self._retry(key, error)
             finally:
@@ -72,4 +83,7 @@ class WorkQueue:
         pause = min(PAUSE_FIRST * 2 ** min(tries - 1, 20), PAUSE_LAST)
         extra = {"event": "reconcile.failed", "key": key, "reason": str(error), "tries": tries}
         log.warning("reconciling failed; trying again", extra=extra, exc_info=error if tries == 3 else None)
+        self._delay(key, pause)
+
+    def _delay(self, key: str, pause: float) -> None:
         self._delayed[key] = asyncio.get_running_loop().call_later(pause, self.add, key)

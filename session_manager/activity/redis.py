@@ -210,8 +210,11 @@ class RedisActivity:
         reply = await self._call(WAKE, session, idle, _ms(keep_awake), session_class.name, ttl)
         return bool(reply[0] == b"AWAKE")
 
-    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> str:
-        reply = await self._call(FENCE, session, int(force), _ms(session_class.idle_timeout))
+    async def fence(
+        self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
+    ) -> str:
+        how = 2 if suspend else int(force)
+        reply = await self._call(FENCE, session, how, _ms(session_class.idle_timeout))
         return str(reply[0].decode())
 
     async def sleep_when_idle(self, session: str) -> None:

@@ -12,6 +12,8 @@ from session_manager.domain.session import Hot, Session
 from session_manager.domain.status import HOT, Status, cold_status, status_of
 from session_manager.domain.times import rfc3339
 
+SUSPENDED = "suspended: what waits is processed when the mode of its resource is Auto or AlwaysOn"
+
 
 def json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
@@ -27,7 +29,7 @@ def created(session: Session) -> dict[str, Any]:
     }
 
 
-def session(record: Session, hot: Hot | None) -> dict[str, Any]:
+def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> dict[str, Any]:
     """One session in full; ``hot`` is None when Redis is away."""
     present = hot or Hot()
     status = status_of(record, present)
@@ -38,7 +40,7 @@ def session(record: Session, hot: Hot | None) -> dict[str, Any]:
         "app": record.app,
         "class": record.class_name,
         "status": status,
-        "reason": _reason(record, present, status),
+        "reason": SUSPENDED if suspended and status not in HOT else _reason(record, present, status),
         "phase": present.phase or str(status),
         "replicas": int(status in HOT),
         "ready_replicas": int(status is Status.AWAKE),

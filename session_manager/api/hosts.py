@@ -105,7 +105,7 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
     sessions = KubernetesSessions(
         cluster,
         classes,
-        Records(store, classes),
+        Records(store, classes, activity),
         settings.install_id,
         settings.repair_interval,
         activity.awake,
@@ -116,7 +116,7 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
         workloads = ScaledWorkloads(cluster, classes, sessions.find, lambda: activity.beat(deputy=True))
         return KubernetesRuntime(cluster, Pods(cluster), workloads)
 
-    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes)
+    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, sessions.always_on)
     sessions.beside(stand_in.run)
     return sessions
 
@@ -174,11 +174,12 @@ class ProcessHost(AllAuto):
 
 
 class Records:
-    """SQL, for sessions that begin in the cluster."""
+    """What is recorded of sessions, for those who see them in the cluster."""
 
-    def __init__(self, store: Store, classes: SessionClasses) -> None:
+    def __init__(self, store: Store, classes: SessionClasses, activity: RedisActivity) -> None:
         self._store = store
         self._classes = classes
+        self._activity = activity
 
     async def get_session(self, uuid: str, owner: str | None = None) -> Session:
         return await self._store.get_session(uuid, owner)
@@ -187,3 +188,8 @@ class Records:
         ttl = micros(class_of(self._classes, class_name).ttl)
         with suppress(Conflict):  # known already
             await self._store.create_session(NewSession(uuid, owner, class_name, ttl))
+
+    async def resume(self, uuid: str) -> None:
+        session = await self._store.get_session(uuid)
+        if await self._store.unfinished_of(uuid):
+            await self._activity.wake(uuid, class_of(self._classes, session.class_name))

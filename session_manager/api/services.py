@@ -44,12 +44,20 @@ class Services:
         self.host = open_host(settings, classes, self.activity, self.store)
         self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
         self.drains = Drains(
-            self.store, self.activity, self.dispatcher, classes, settings.max_drains, settings.repair_interval
+            self.store,
+            self.activity,
+            self.dispatcher,
+            classes,
+            settings.max_drains,
+            settings.repair_interval,
+            self.host,
         )
         self.feed = Feed(self.store, self.activity, FEED_POLL)
         self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed, self.host)
-        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host)
-        self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval)
+        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host, self.host)
+        self.repair = Repair(
+            self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval, self.host
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 

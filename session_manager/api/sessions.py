@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -26,8 +27,9 @@ from session_manager.api.schemas import (
     WakeRequest,
 )
 from session_manager.api.services import Services
-from session_manager.domain.errors import ActivityUnavailable, Forbidden, InvalidInput
-from session_manager.domain.session import Hot
+from session_manager.domain.errors import ActivityUnavailable, Forbidden, InvalidInput, Unavailable
+from session_manager.domain.mode import Mode
+from session_manager.domain.session import Hot, Session
 from session_manager.domain.status import COLD_SQL, HOT, Status, cold_status
 from session_manager.domain.times import micros
 from session_manager.store.protocol import NewSession, SessionQuery
@@ -77,7 +79,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     async def look(session_id: SessionId, actor: CurrentActor) -> Response:
         """The session and what its pod does. Never asks the cluster."""
         record = await services.store.get_session(session_id, actor.user)
-        return answers.json(answers.session(record, await _hot(services, session_id)))
+        return answers.json(await _whole(services, record))
 
     @routes.get("/sessions", response_model=SessionList, dependencies=reading)
     async def list_sessions(
@@ -118,6 +120,13 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         return PlainTextResponse(await services.host.logs(session_id, tail))
 
 
+async def _whole(services: Services, record: Session) -> dict[str, Any]:
+    with suppress(Unavailable):
+        if services.host.mode(record.uuid) is Mode.SUSPENDED:
+            return answers.session(record, await _hot(services, record.uuid), suspended=True)
+    return answers.session(record, await _hot(services, record.uuid))
+
+
 async def _hot(services: Services, session: str) -> Hot | None:
     try:
         return await services.activity.hot(session)
@@ -139,7 +148,7 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     async def rename(session_id: SessionId, body: RenameRequest, actor: CurrentActor) -> Response:
         """Give the session another name, or none."""
         record = await services.store.rename_session(session_id, body.name, actor.user)
-        return answers.json(answers.session(record, await _hot(services, session_id)))
+        return answers.json(await _whole(services, record))
 
     @routes.post("/session/{session_id}/wake", response_model=ActionAnswer, dependencies=[Depends(limits.wake)])
     async def wake(

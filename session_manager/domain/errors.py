@@ -10,7 +10,8 @@
     ├── MethodNotAllowed        405  the path exists, the method does not
     ├── Conflict                409  the request contradicts the present state
     │   ├── IdempotencyMismatch      the same Idempotency-Key with another body
-    │   └── SessionBusy              a turn runs or waits
+    │   ├── SessionBusy              a turn runs or waits
+    │   └── WrongMode                the mode of its resource forbids it: Suspended, AlwaysOn
     ├── TooLarge                413  a body over the limit
     ├── RateLimited             429  over a limit; says when to retry
     ├── NotSupported            501  this runtime cannot do that
@@ -84,6 +85,10 @@ class IdempotencyMismatch(Conflict):
 
 class SessionBusy(Conflict):
     title = "A turn runs or waits"
+
+
+class WrongMode(Conflict):
+    title = "The mode of the session forbids it"
 
 
 class TooLarge(SessionManagerError):

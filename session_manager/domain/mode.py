@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from session_manager.domain.errors import WrongMode
+
 
 class Mode(StrEnum):
     AUTO = "Auto"
@@ -18,6 +20,15 @@ class Modes(Protocol):
     def mode(self, session: str) -> Mode:
         """Unavailable while the cluster has not told which sessions and classes there are."""
         ...
+
+
+def suspended() -> WrongMode:
+    """What a caller reads who wants something of a suspended session."""
+    return WrongMode("the session is suspended: it takes messages again when its mode is Auto or AlwaysOn")
+
+
+def always_on() -> WrongMode:
+    return WrongMode("the mode of the session is AlwaysOn: it does not sleep")
 
 
 class AllAuto:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
@@ -26,16 +26,21 @@ from session_manager.runtime.protocol import Address, PodExit, Runtime
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+AlwaysOn = Callable[[], Iterable[tuple[str, SessionClass]]]
 
 
 @dataclass(frozen=True, slots=True)
 class ScalerTimes:
-    """Seconds. ``retry_first`` doubles up to ``retry_last`` between tries of a start that fails."""
+    """Seconds. ``retry_first`` doubles up to ``retry_last`` between tries of a start that fails.
+
+    ``keep``: between looks at the sessions that are always on.
+    """
 
     tick: float = 1.0
     heartbeat: float = 5.0
     retry_first: float = 5.0
     retry_last: float = 300.0
+    keep: float = 10.0
 
 
 class Scaler:
@@ -50,6 +55,7 @@ class Scaler:
         max_wakes: int,
         *,
         deputy: bool = False,
+        always_on: AlwaysOn = lambda: (),
     ) -> None:
         self._activity = activity
         self._runtime = runtime
@@ -59,8 +65,9 @@ class Scaler:
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._pokes: dict[str, asyncio.Event] = {}
         self._started_as: dict[str, SessionClass] = {}
-        self._closing = False
+        self._working = False
         self._deputy = deputy
+        self._always_on = always_on
         self.wake_times = Histogram()
 
     async def run(self) -> None:
@@ -72,10 +79,11 @@ class Scaler:
         await self._persist(self._disown)
         if not await self._persist(lambda: self._activity.beat(deputy=self._deputy)):
             return
+        self._working = True
         if not self._deputy:
             self._activity.on_generation(self.poke_pods)
             await self._persist(lambda: self._activity.on_wake(self.poke))
-        loops = [asyncio.create_task(loop, name="scaler") for loop in (self._beat(), self._tick())]
+        loops = [asyncio.create_task(loop, name="scaler") for loop in (self._beat(), self._tick(), self._keep())]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for loop in done:
@@ -103,7 +111,7 @@ class Scaler:
                         await self._activity.lost(session, desire.pod)
 
     async def _end_workers(self) -> None:
-        self._closing = True
+        self._working = False
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -131,6 +139,19 @@ class Scaler:
                         self.poke(session)
             await asyncio.sleep(self._times.tick)
 
+    async def _keep(self) -> None:
+        """Want the pods of sessions that are always on, each time for longer than until the next."""
+        while True:
+            for session, session_class in self._always_on():
+                with suppress(Unavailable, SessionGone):
+                    await self.keep(session, session_class)
+            await asyncio.sleep(self._times.keep)
+
+    async def keep(self, session: str, session_class: SessionClass) -> None:
+        """Want the pod of a session that is always on."""
+        idle_timeout = max(session_class.idle_timeout, 4 * self._times.keep)
+        await self._activity.add(session, (), replace(session_class, idle_timeout=idle_timeout))
+
     def poke_pods(self) -> None:
         for session in self._runtime.pods():
             self.poke(session)
@@ -142,7 +163,7 @@ class Scaler:
 
     def poke(self, session: str) -> None:
         """Have a look at this session, now or right after what is being done to it."""
-        if self._closing:
+        if not self._working:
             return
         poke = self._pokes.get(session)
         if poke is not None:

@@ -14,7 +14,7 @@ from session_manager.activity.protocol import ScalerActivity
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.scaling.scaler import AlwaysOn, Scaler, ScalerTimes
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,14 @@ class StandIn:
         classes: SessionClasses,
         times: ScalerTimes,
         max_wakes: int,
+        always_on: AlwaysOn = lambda: (),
     ) -> None:
         self._activity = activity
         self._open_runtime = open_runtime
         self._classes = classes
         self._times = times
         self._max_wakes = max_wakes
+        self._always_on = always_on
         self._scaler: Scaler | None = None
 
     async def run(self) -> None:
@@ -79,7 +81,15 @@ class StandIn:
         runtime = self._open_runtime()
         try:
             await runtime.start()
-            self._scaler = Scaler(self._activity, runtime, self._classes, self._times, self._max_wakes, deputy=True)
+            self._scaler = Scaler(
+                self._activity,
+                runtime,
+                self._classes,
+                self._times,
+                self._max_wakes,
+                deputy=True,
+                always_on=self._always_on,
+            )
             await self._scaler.run()
         finally:
             self._scaler = None

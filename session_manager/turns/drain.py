@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.domain.errors import NotFound, Unavailable
+from session_manager.domain.mode import AllAuto, Mode, Modes
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.store.protocol import Store
 from session_manager.turns.dispatch import Dispatcher
@@ -30,6 +31,7 @@ class Drains:
         classes: SessionClasses,
         max_drains: int,
         look_every: float,
+        modes: Modes | None = None,
     ) -> None:
         self._store = store
         self._activity = activity
@@ -37,6 +39,7 @@ class Drains:
         self._classes = classes
         self._max_drains = max_drains
         self._look_every = look_every
+        self._modes = modes or AllAuto()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._announced: set[str] = set()
         self._ready = asyncio.Event()
@@ -98,7 +101,7 @@ class Drains:
     async def _drain(self, uuid: str) -> None:
         session = await self._store.get_session(uuid)
         session_class = class_of(self._classes, session.class_name)
-        while not self._closing:
+        while not self._closing and self._modes.mode(uuid) is not Mode.SUSPENDED:
             asked = time.perf_counter()
             claim = await self._activity.claim(uuid, session_class)
             if not isinstance(claim, Claim):

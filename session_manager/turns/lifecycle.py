@@ -7,6 +7,7 @@ from typing import Protocol
 
 from session_manager.activity.protocol import SessionGone, TurnActivity
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
+from session_manager.domain.mode import AllAuto, Mode, Modes, always_on, suspended
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.store.protocol import Store
@@ -23,14 +24,28 @@ class Remains(Protocol):
 
 
 class Lifecycle:
-    def __init__(self, store: Store, activity: TurnActivity, classes: SessionClasses, remains: Remains) -> None:
+    def __init__(
+        self,
+        store: Store,
+        activity: TurnActivity,
+        classes: SessionClasses,
+        remains: Remains,
+        modes: Modes | None = None,
+    ) -> None:
         self._store = store
         self._activity = activity
         self._classes = classes
         self._remains = remains
+        self._modes = modes or AllAuto()
 
     async def wake(self, uuid: str, owner: str | None, keep_awake: float = 0.0) -> bool:
-        """Want the pod, and keep it for ``keep_awake`` seconds at least; True when it answers already."""
+        """Want the pod, and keep it for ``keep_awake`` seconds at least; True when it answers already.
+
+        WrongMode: it is suspended.
+        """
+        if self._modes.mode(uuid) is Mode.SUSPENDED:
+            await self._store.get_session(uuid, owner)
+            raise suspended()
         session = await self._store.touch_session(uuid, owner)
         try:
             return await self._activity.wake(uuid, class_of(self._classes, session.class_name), keep_awake)
@@ -40,9 +55,11 @@ class Lifecycle:
     async def sleep(self, uuid: str, owner: str | None, *, when_idle: bool) -> bool:
         """Put the pod to sleep; False when there was none. SessionBusy while a turn runs or waits.
 
-        ``when_idle``: as soon as nothing runs or waits, instead of SessionBusy.
+        WrongMode: it is always on. ``when_idle``: as soon as nothing runs or waits, instead of SessionBusy.
         """
         session = await self._store.get_session(uuid, owner)
+        if self._modes.mode(uuid) is Mode.ALWAYS_ON:
+            raise always_on()
         try:
             answer = await self._activity.fence(uuid, class_of(self._classes, session.class_name), force=True)
             if answer in ("BUSY", "UNSETTLED") and when_idle:
@@ -78,6 +95,9 @@ class Lifecycle:
 
         SQL is told last, so that what is cut short is repeated.
         """
+        if self._modes.mode(session.uuid) is Mode.ALWAYS_ON:
+            await self._store.touch_session(session.uuid)
+            return False
         session_class = class_of(self._classes, session.class_name)
         try:
             answer = await self._activity.fence(session.uuid, session_class, force=True)

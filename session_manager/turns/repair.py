@@ -13,6 +13,7 @@ import logging
 from session_manager.activity.protocol import SessionGone, TurnActivity
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Outcome, Unfinished
+from session_manager.domain.mode import AllAuto, Mode, Modes
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.domain.times import Micros, micros
 from session_manager.store.protocol import Store
@@ -37,6 +38,7 @@ class Repair:
         lifecycle: Lifecycle,
         classes: SessionClasses,
         interval: float,
+        modes: Modes | None = None,
     ) -> None:
         self._store = store
         self._activity = activity
@@ -44,6 +46,7 @@ class Repair:
         self._lifecycle = lifecycle
         self._classes = classes
         self._interval = interval
+        self._modes = modes or AllAuto()
         self._after: tuple[int, str] | None = None
         self._soon = asyncio.Event()
         self._told = b""
@@ -83,7 +86,7 @@ class Repair:
         session_class = class_of(self._classes, class_name)
         try:
             unfinished = await self._end_overdue(session, await self._store.unfinished_of(session), session_class.ttl)
-            if not unfinished:
+            if not unfinished or self._modes.mode(session) is Mode.SUSPENDED:
                 return
             pairs = [(each.id, each.seq) for each in unfinished]
             if not await self._activity.add(session, pairs, session_class):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, TurnActivity
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
-from session_manager.domain.mode import AllAuto, Modes
+from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
@@ -80,9 +80,11 @@ class Turns:
     async def submit(self, new: NewMessage, owner: str | None) -> Ticket:
         """Make the message durable and run it if it may run at once.
 
-        NotFound, IdempotencyMismatch, Unavailable: nothing was accepted.
+        NotFound, IdempotencyMismatch, WrongMode, Unavailable: nothing was accepted.
         """
-        self._modes.mode(new.session)
+        if self._modes.mode(new.session) is Mode.SUSPENDED:
+            await self._store.get_session(new.session, owner)
+            raise suspended()
         accepted = await self._store.accept(new, owner)
         ticket = Ticket(accepted.message, accepted.session)
         if accepted.repeated:

@@ -199,6 +199,17 @@ class TestFence:
         assert (desire.wanted, desire.retire) == (False, POD.uid)
         assert await activity.fence(session, CLASS, force=True) == "ASLEEP"
 
+    async def test_a_suspended_one_finishes_its_turn_and_what_waits_goes_on_waiting(self, activity, session):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        await activity.take(session, "m2", 2, 1, CLASS)
+        assert await activity.fence(session, CLASS, suspend=True) == "BUSY"
+        await activity.finish(claim, CLASS, None)
+        assert await activity.fence(session, CLASS, force=True) == "BUSY"
+        assert await activity.fence(session, CLASS, suspend=True) == "PASSED"
+        assert session not in await activity.awake()
+        assert await activity.inbox(session) == ["m2"]
+
     async def test_never_while_a_message_waits_or_runs(self, activity, session):
         await awake(activity, session)
         claim = await claimed(activity, session)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
 
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import watch as watch_module
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.servers.kubernetes import ApiServer, api_server
@@ -62,3 +66,63 @@ async def test_what_was_known_stays_known_while_the_cluster_is_away(api: ApiServ
     api.refusal = (503, "")
     assert await ready(front)
     await front.create()
+
+
+def resource(session: str, mode: str) -> dict[str, Any]:
+    labels = {"sessionmanager.dev/install": "session-manager"}
+    metadata = {"name": session, "uid": session, "resourceVersion": "2", "labels": labels}
+    return {"metadata": metadata, "spec": {"owner": "ada", "classRef": {"name": "default"}, "mode": mode}}
+
+
+@pytest.fixture
+async def change(api: ApiServer, front: FrontDoor) -> Any:
+    """Tell the front door of a session's resource."""
+    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def play(response: web.StreamResponse) -> None:
+        while True:
+            await response.write(json.dumps({"type": "MODIFIED", "object": await events.get()}).encode() + b"\n")
+
+    api.watches_of = {"sessions": play}
+    api.refusal = None
+    await until(lambda: ready(front))
+
+    async def change(session: str, mode: str) -> None:
+        events.put_nowait(resource(session, mode))
+        await until(lambda: front.services.host.mode(session) == mode)
+
+    return change
+
+
+async def test_a_suspended_session_takes_no_message(front: FrontDoor, change: Any):
+    session = await front.create()
+    _, waiting = await front.chat(session, "one", wait=None)
+    await change(session, "Suspended")
+    for path, sent in (("chat", {"message": "two"}), ("wake", None)):
+        status, body = await front.call("POST", f"/session/{session}/{path}", sent)
+        assert status == 409, body
+        assert "suspended" in body["detail"]
+    _, found = await front.call("GET", f"/session/{session}/messages")
+    assert [each["message_id"] for each in found["messages"]] == [waiting["message_id"]]
+    assert await front.services.activity.fence(session, SessionClass("default"), suspend=True) == "PASSED"
+    _, found = await front.call("GET", f"/session/{session}")
+    assert found["reason"].startswith("suspended")
+    await change(session, "Auto")
+    await front.until_status(session, "waking")
+    assert (await front.chat(session, "two", wait=None))[0] == 202
+
+
+async def test_only_its_owner_learns_that_a_session_is_suspended(front: FrontDoor, change: Any):
+    await change(session := str(uuid4()), "Suspended")
+    assert (await front.chat(session, "hello"))[0] == 404
+
+
+async def test_a_session_that_is_always_on_is_not_put_to_sleep(front: FrontDoor, change: Any):
+    session = await front.create()
+    await change(session, "AlwaysOn")
+    status, body = await front.call("POST", f"/session/{session}/sleep")
+    assert status == 409
+    assert "AlwaysOn" in body["detail"]
+    record = await front.services.store.get_session(session)
+    assert not await front.services.lifecycle.expire(record)
+    assert (await front.services.store.get_session(session)).last_activity > record.last_activity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
@@ -115,6 +116,11 @@ def test_the_service_is_headless():
             "ports": [{"name": "http", "port": 1111, "targetPort": "http"}],
         },
     }
+
+
+def test_nobodys_push_wakes_a_suspended_session():
+    found = manifests.scaled_object(replace(SESSION, suspended=True), RedisTrigger("redis.example:6379"))
+    assert found["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
 
 
 def test_the_scaled_object_never_scales_in():

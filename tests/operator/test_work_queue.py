@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from session_operator import work_queue
-from session_operator.work_queue import WorkQueue
+from session_operator.work_queue import NotYet, WorkQueue
 from tests.waiting import until
 
 
@@ -78,3 +78,19 @@ async def test_what_failed_is_tried_again_and_does_not_stop_the_others(
     await until(lambda: seen.count("bad") == 3 and "good" in seen)
     await stop(running)
     assert [record.reason for record in caplog.records] == ["not yet", "not yet"]  # type: ignore[attr-defined]
+
+
+async def test_what_only_has_to_wait_is_not_told_as_a_failure(caplog: pytest.LogCaptureFixture):
+    looks: list[str] = []
+
+    async def work(key: str) -> None:
+        looks.append(key)
+        if len(looks) < 4:
+            raise NotYet(0.01)
+
+    queue = WorkQueue(work, 1)
+    queue.add("a")
+    running = asyncio.create_task(queue.run())
+    await until(lambda: len(looks) == 4)
+    await stop(running)
+    assert not caplog.records

@@ -27,6 +27,7 @@ class ApiServer:
         self.pods: list[dict[str, Any]] = []
         self.lists_of: dict[str, list[dict[str, Any]]] = {}
         self.watches: list[Script] = [hold]
+        self.watches_of: dict[str, Script] = {}
         self.lists = 0
         self.refusal: tuple[int, Any] | None = None
 
@@ -38,7 +39,9 @@ class ApiServer:
             self.lists += 1
             found = self.lists_of.get(request.path.rpartition("/")[2], self.pods)
             return web.json_response({"items": found, "metadata": {"resourceVersion": "1"}})
-        play = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
+        play = self.watches_of.get(request.path.rpartition("/")[2])
+        if play is None:
+            play = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
         response = web.StreamResponse()
         await response.prepare(request)
         await play(response)

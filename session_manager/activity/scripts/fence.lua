@@ -1,20 +1,21 @@
--- The only way to sleep: nothing waits, nothing runs, the deadline has passed (ARGV[3] = 1 skips the deadline).
+-- The only way to sleep: nothing waits, nothing runs, the deadline has passed. ARGV[3] = 1 skips the deadline, 2 also what
+-- waits: it goes on waiting.
 local stop = refused()
 if stop then return stop end
-if not redis.call('ZSCORE', 'awake', id) and not redis.call('HGET', hash, 'pod') then return {'ASLEEP'} end
 if redis.call('EXISTS', turn) == 1 then return {'BUSY'} end
-if redis.call('ZCARD', inbox) > 0 then
+if not redis.call('ZSCORE', 'awake', id) and not redis.call('HGET', hash, 'pod') then return {'ASLEEP'} end
+if ARGV[3] ~= '2' and redis.call('ZCARD', inbox) > 0 then
   announce()
   return {'BUSY'}
 end
 if not settled() then return {'UNSETTLED'} end
-if redis.call('LLEN', wakelist) > 1 then
+if ARGV[3] ~= '2' and redis.call('LLEN', wakelist) > 1 then
   redis.call('LTRIM', wakelist, 0, 0)
   redis.call('ZADD', 'awake', 'GT', now + tonumber(ARGV[4]), id)
   return {'BUSY'}
 end
 local deadline = redis.call('ZSCORE', 'awake', id)
-if ARGV[3] ~= '1' and not redis.call('HGET', hash, 'sleep') and deadline and tonumber(deadline) > now then
+if ARGV[3] == '0' and not redis.call('HGET', hash, 'sleep') and deadline and tonumber(deadline) > now then
   return {'EARLY'}
 end
 local uid = redis.call('HGET', hash, 'pod')

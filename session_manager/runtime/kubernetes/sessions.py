@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
-from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
+from session_manager.domain.errors import InvalidInput, NotFound, SessionManagerError, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     CLASSES,
@@ -38,7 +40,7 @@ LOOKED_AT = 20  # resources that one sweep compares with SQL, in turn
 
 
 class Records(Protocol):
-    """What is asked of SQL."""
+    """What is recorded of sessions."""
 
     async def get_session(self, uuid: str, owner: str | None = None) -> Session:
         """NotFound when it is unknown or deleted."""
@@ -46,6 +48,10 @@ class Records(Protocol):
 
     async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
         """Make the record of a session that stands in the cluster already; nothing when there is one."""
+        ...
+
+    async def resume(self, uuid: str) -> None:
+        """It is suspended no more: want its pod if something waits. NotFound when it is unknown or deleted."""
         ...
 
 
@@ -98,6 +104,7 @@ class KubernetesSessions:
         self._sessions_listed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: list[str] = []
+        self._suspended: set[str] = set()
         self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # -- the host of pods, as a front door sees it ---------------------------------------------------------------------
@@ -161,6 +168,16 @@ class KubernetesSessions:
             raise Unavailable(self.lacks)
         return self._sessions.objects.get(session)
 
+    def always_on(self) -> list[tuple[str, SessionClass]]:
+        """The sessions of that mode whose class is known."""
+        found = []
+        for name, resource in self._sessions.objects.items():
+            spec = resource["spec"]
+            if spec.get("mode") == Mode.ALWAYS_ON and "deletionTimestamp" not in resource["metadata"]:
+                with suppress(InvalidInput, Unavailable):
+                    found.append((name, self._classes.get(spec["classRef"]["name"])))
+        return found
+
     def created(self, session: Session) -> None:
         """A session was made: its resource should stand there, now if possible, else by the sweep."""
         self._spawn(self._make(session), session.uuid)
@@ -206,6 +223,12 @@ class KubernetesSessions:
             self._classes.put(resource)
 
     def _on_session(self, kind: str, resource: Json) -> None:
+        name = resource["metadata"]["name"]
+        if kind != DELETED and resource["spec"].get("mode") == Mode.SUSPENDED:
+            self._suspended.add(name)
+        elif name in self._suspended:
+            self._suspended.discard(name)
+            self._spawn(self._records.resume(name), name)
         if kind != DELETED and not resource["metadata"]["labels"][names.INSTALL_LABEL]:
             self._spawn(self._adopt(resource), resource["metadata"]["name"])
 
