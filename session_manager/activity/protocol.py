@@ -147,7 +147,14 @@ class TurnActivity(Protocol):
         ...
 
     async def next_ready(self) -> str | None:
-        """Take one session that needs a look: its pod became ready, its start failed, or its inbox is stuck."""
+        """Take one session that needs a look: its pod became ready, its start failed, or its inbox is stuck.
+
+        It is given to somebody else after one lease, unless it was ``attended``.
+        """
+        ...
+
+    async def attended(self, session: str) -> None:
+        """What ``next_ready`` gave was looked at."""
         ...
 
     async def on_ready(self, listener: Callable[[], None]) -> None:

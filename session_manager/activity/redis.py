@@ -256,8 +256,11 @@ class RedisActivity:
     # -- notes ---------------------------------------------------------------------------------------------------
 
     async def next_ready(self) -> str | None:
-        _, session = await self._call(READY, "")
+        _, session = await self._call(READY, "", self._lease_ms)
         return session.decode() or None
+
+    async def attended(self, session: str) -> None:
+        await self._link.execute("ZREM", "ready:taken", session)
 
     async def on_ready(self, listener: Callable[[], None]) -> None:
         await self._link.subscribe("ready", lambda _: listener(), listener)

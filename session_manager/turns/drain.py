@@ -144,7 +144,11 @@ class Drains:
 
     async def _welcome(self, uuid: str) -> None:
         """Commit what the scaler found out, since nobody else will, then drain."""
-        await until_available(lambda: self._commit_facts(uuid))
+        try:
+            await until_available(lambda: self._commit_facts(uuid))
+        except NotFound:
+            log.debug("a deleted session was announced", extra={"event": "drain.gone", "session": uuid})
+        await self._activity.attended(uuid)
         await self._drain(uuid)
 
     async def _commit_facts(self, uuid: str) -> None:

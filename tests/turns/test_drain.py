@@ -142,6 +142,30 @@ async def test_a_wake_announced_while_the_database_is_away(
         await until(lambda: woken(store))
 
 
+async def test_a_wake_whose_taker_died(
+    redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, drains: Drains
+):
+    """It is announced again after one lease, and once attended to never more."""
+    await wake(activity)
+    assert await activity.next_ready() == SESSION
+    assert await activity.next_ready() is None
+    with redis_server.client() as client:
+        client.zadd("ready:taken", {SESSION: 0})
+        async with running(drains):
+            await until(lambda: woken(store))
+            await until(lambda: client.zcard("ready:taken") == 0)
+
+
+async def test_a_deleted_session_that_was_announced(
+    redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, drains: Drains
+):
+    await wake(activity)
+    await store.delete_session(SESSION)
+    with redis_server.client() as client:
+        async with running(drains):
+            await until(lambda: client.llen("ready") == 0 and client.zcard("ready:taken") == 0)
+
+
 async def test_a_drain_that_breaks_down_is_told_about(
     store: SqliteStore, drains: Drains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

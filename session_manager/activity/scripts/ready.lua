@@ -1,3 +1,6 @@
--- Take one announced session.
+-- Take one announced session, first one whose taker has not attended to it for ARGV[3] milliseconds: it may have died.
 if generation[1] ~= ARGV[1] then return {'GENERATION'} end
-return {'OK', redis.call('RPOP', 'ready') or ''}
+local taken = redis.call('ZRANGEBYSCORE', 'ready:taken', '-inf', now, 'LIMIT', 0, 1)[1] or redis.call('RPOP', 'ready')
+if not taken then return {'OK', ''} end
+redis.call('ZADD', 'ready:taken', now + ARGV[3], taken)
+return {'OK', taken}
