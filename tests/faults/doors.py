@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.waiting import until
 
-COMMAND = [str(Path(sys.executable).parent / "session-manager"), "serve", "--port", "0"]
+COMMAND = [str(Path(sys.executable).parent / "session-manager"), "serve", "--port"]
 LIMITS = ("CREATE", "WAKE", "CHAT", "DELETE", "DEFAULT")
 START_WITHIN = 30.0  # seconds
 # Longer than the 30 seconds that running turns get.
@@ -34,19 +34,22 @@ BUGS = frozenset(
 
 
 class Door:
-    """``facts``: environment variables that name the servers and folders. Several may share them."""
+    """``facts``: environment variables that name the servers and folders. Several may share them.
 
-    def __init__(self, name: str, folder: Path, facts: dict[str, str]) -> None:
+    ``port`` 0 takes a free one.
+    """
+
+    def __init__(self, name: str, folder: Path, facts: dict[str, str], port: int = 0) -> None:
         self.name = name
         self._folder = folder
         self._log = folder / f"{name}.log"
         self._facts = facts
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -62,10 +65,19 @@ class Door:
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  returns at once
-                COMMAND, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self._folder
+                [*COMMAND, str(self.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self._folder,
             )
         serving = await until(self._serving, START_WITHIN)
-        self._port = serving["port"]
+        self.port = serving["port"]
+
+    def successor(self) -> Door:
+        """Another one for the same address, not started yet."""
+        return Door(f"{self.name}+", self._folder, self._facts, self.port)
 
     def _serving(self) -> dict[str, Any] | None:
         if not self.running:

@@ -25,9 +25,9 @@ PAGE = 50
 
 
 class World:
-    """``one`` owns the pods at first; ``two`` is its equal in everything else."""
+    """``one`` owns the pods at first; ``two`` is its equal in everything else. ``settings`` are those of both."""
 
-    def __init__(self, folder: Path, redis: RedisServer, database: Database, seed: int) -> None:
+    def __init__(self, folder: Path, redis: RedisServer, database: Database, seed: int, **settings: str) -> None:
         self.redis = redis
         self.database = database
         self.data = folder / "data"
@@ -37,6 +37,7 @@ class World:
             "DATA_DIR": str(self.data),
             "SESSION_CLASSES": str(CLASSES),
             **database.facts,
+            **settings,
         }
         self.one, self.two = Door("one", folder, facts), Door("two", folder, facts)
         self.sessions: list[str] = []
@@ -116,9 +117,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, redis: RedisServer, database: Database, seed: int) -> AsyncIterator[World]:
+async def world(
+    folder: Path, redis: RedisServer, database: Database, seed: int, **settings: str
+) -> AsyncIterator[World]:
     """Start everything and end it, also what a killed front door left."""
-    made = World(folder, redis, database, seed)
+    made = World(folder, redis, database, seed, **settings)
     try:
         await made.start()
         yield made
