@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from session_manager.domain.errors import Unavailable
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     CLAIMS,
@@ -122,9 +124,9 @@ class Children:
         """Another child of the session was changed or removed: look at all of them again."""
         self._complete.pop(session, None)
 
-    def replicas(self, session: str) -> int:
-        live = self._live.get(session)
-        return 0 if live is None else live.replicas
+    def standing(self) -> list[str]:
+        """The sessions whose Deployments want a pod."""
+        return [session for session, live in self._live.items() if live.replicas > 0]
 
     # -- children ------------------------------------------------------------------------------------------------------
 
@@ -193,7 +195,9 @@ class Children:
         try:
             await self._cluster.create(CLAIMS, claim, names.OPERATOR)
         except ApiConflict:
-            return
+            found = await self._cluster.get(CLAIMS, claim["metadata"]["name"])
+            if "deletionTimestamp" in found["metadata"]:
+                raise Unavailable("the volume that the session had before is on its way out") from None
 
     # -- wake and sleep ------------------------------------------------------------------------------------------------
 
@@ -220,9 +224,11 @@ class Children:
         found = await self._cluster.json_patch(DEPLOYMENTS, names.child_name(session.uuid), patch, names.SCALER)
         self._remember(session.uuid, found)
 
-    async def sleep(self, session: str) -> bool:
-        """No replicas, if nobody has woken it since we looked; False when somebody has."""
+    async def sleep(self, session: str, unless: Callable[[], bool] = lambda: False) -> bool:
+        """No replicas, if nobody has woken it since we looked; False when somebody has, or ``unless`` holds."""
         async with self._lock(session):
+            if unless():
+                return False
             live = self._live.get(session)
             if live is not None and live.replicas == 0:
                 return True
@@ -246,6 +252,10 @@ class Children:
 
     async def forget(self, session: str, *, deleted: bool) -> None:
         """The session ended. Its volume goes if its class said so when the volume was made."""
+        async with self._lock(session):
+            await self._forget(session, deleted=deleted)
+
+    async def _forget(self, session: str, *, deleted: bool) -> None:
         self.drop(session)
         policy = names.ON_DELETE_ANNOTATION if deleted else names.ON_EXPIRE_ANNOTATION
         try:

@@ -55,7 +55,11 @@ class NoClaim:
 
 @dataclass(frozen=True, slots=True)
 class Desire:
-    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod``: in any generation."""
+    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod``: in any generation.
+
+    ``ended``: how it ended, ``expired`` or ``deleted``, until what the runtime keeps of it is forgotten.
+    ``pushed``: the list that KEDA watches has an element, whoever put it there.
+    """
 
     deleted: bool
     class_name: str
@@ -65,6 +69,8 @@ class Desire:
     wanted: bool
     due: bool
     pod: str
+    ended: str = ""
+    pushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,10 @@ class TurnActivity(Protocol):
         """Forget an expired session; False when it is alive again."""
         ...
 
+    async def ended(self, session: str) -> None:
+        """It has expired in SQL: what the runtime keeps of it is to be forgotten."""
+        ...
+
     async def hot(self, session: str) -> Hot: ...
     async def awake(self) -> dict[str, Wakefulness]:
         """Every session that is waking or awake."""
@@ -193,6 +203,14 @@ class ScalerActivity(Protocol):
     def generation(self) -> bytes: ...
     async def awake(self) -> dict[str, Wakefulness]: ...
     async def desire(self, session: str) -> Desire: ...
+    async def unforgotten(self) -> list[str]:
+        """The sessions that ended, and of which the runtime may keep something."""
+        ...
+
+    async def forgotten(self, session: str) -> None:
+        """The runtime keeps nothing of the session that it should not."""
+        ...
+
     async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
         """The pod answers; False when it is not wanted any more. ``old``: it was started in an earlier generation."""
         ...

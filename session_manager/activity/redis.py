@@ -38,6 +38,7 @@ FENCE = load_script("fence")
 SLEEP_WHEN_IDLE = load_script("sleep_when_idle")
 DELETE = load_script("delete")
 EXPIRE = load_script("expire")
+ENDED = load_script("ended")
 PUBLISH = load_script("publish")
 LOST = load_script("lost")
 FAIL = load_script("fail")
@@ -226,6 +227,9 @@ class RedisActivity:
     async def expire(self, session: str) -> bool:
         return bool((await self._call(EXPIRE, session))[0] == b"OK")
 
+    async def ended(self, session: str) -> None:
+        await self._call(ENDED, session)
+
     # -- looking -------------------------------------------------------------------------------------------------
 
     async def hot(self, session: str) -> Hot:
@@ -307,7 +311,7 @@ class RedisActivity:
 
     async def desire(self, session: str) -> Desire:
         reply = await self._call(DESIRE, session)
-        _, deleted, class_name, published, retire, tries, wanted, due, pod = reply
+        _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed = reply
         return Desire(
             deleted=bool(deleted),
             class_name=class_name.decode(),
@@ -317,7 +321,15 @@ class RedisActivity:
             wanted=bool(wanted),
             due=bool(due),
             pod=pod.decode(),
+            ended=ended.decode(),
+            pushed=bool(pushed),
         )
+
+    async def unforgotten(self) -> list[str]:
+        return [session.decode() for session in await self._link.execute("HKEYS", "ended")]
+
+    async def forgotten(self, session: str) -> None:
+        await self._link.execute("HDEL", "ended", session)
 
     async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
         idle = _ms(session_class.idle_timeout)

@@ -110,6 +110,7 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
         settings.repair_interval,
         activity.awake,
         activity.on_wake,
+        activity.ended,
     )
 
     def open_runtime() -> Runtime:

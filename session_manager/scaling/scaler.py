@@ -137,6 +137,9 @@ class Scaler:
                 for session in pods:
                     if session not in awake:
                         self.poke(session)
+                if not self._deputy:
+                    for session in await self._activity.unforgotten():
+                        self.poke(session)
             await asyncio.sleep(self._times.tick)
 
     async def _keep(self) -> None:
@@ -197,8 +200,8 @@ class Scaler:
         """Do the one thing that is next for this session; True to look again at once."""
         desire = await self._activity.desire(session)
         pod = self._runtime.pods().get(session)
-        if desire.deleted:
-            return await self._remove(session, pod)
+        if desire.deleted or (desire.ended and not self._deputy):
+            return await self._remove(session, pod, desire)
         if pod is None:
             self._started_as.pop(session, None)
             return await self._step_without_pod(session, desire, poke)
@@ -233,12 +236,18 @@ class Scaler:
             return True
         return False
 
-    async def _remove(self, session: str, pod: Address | None) -> bool:
-        if pod is not None:
+    async def _remove(self, session: str, pod: Address | None, desire: Desire) -> bool:
+        """Forget what the runtime keeps. An expired session that is wanted again begins anew after that."""
+        revived = not desire.deleted and pod is not None and desire.published == pod.uid
+        if pod is not None and not revived:
             await self._runtime.stop_pod(session, pod.uid, grace=0.0)
-        await self._runtime.forget(session, files=True)
-        self._started_as.pop(session, None)
-        return False
+        if self._deputy:
+            return False  # what is kept belongs to the one who is away
+        if not revived:
+            await self._runtime.forget(session, files=desire.deleted or desire.ended == "deleted")
+            self._started_as.pop(session, None)
+        await self._activity.forgotten(session)
+        return not desire.deleted
 
     async def _stop(self, session: str, pod: Address, session_class: SessionClass) -> None:
         await self._runtime.stop_pod(session, pod.uid, session_class.grace_period)

@@ -89,3 +89,53 @@ async def test_a_volume_goes_with_its_session_if_the_class_says_so(
         return (claim is not None and "deletionTimestamp" not in claim["metadata"]) == kept
 
     await until(settled, 20)
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("Delete", False), ("Keep", True)])
+async def test_a_volume_goes_when_its_session_expires_if_the_class_says_so(
+    world: World, door: FrontDoorProcess, storage: dict[str, Any], policy: str, kept: bool
+):
+    await world.make_class(command=COUNTER, storage={**storage, "onExpire": policy}, ttlSeconds=2, idleTimeoutSeconds=1)
+    session = await door.create()
+    assert (await door.chat(session, "one"))["in_home"] == 1
+    before = await world.cluster.get(CLAIMS, names.child_name(session))
+    await door.until_status(session, "expired")
+
+    async def gone() -> bool:
+        return not await world.pods(session) and await world.find(SESSIONS, session) is None
+
+    await until(gone, 60)
+
+    async def forgotten() -> bool:
+        return not await world.activity.unforgotten()
+
+    await until(forgotten, 20)
+    claim = await world.find(CLAIMS, names.child_name(session))
+    stays = claim is not None and "deletionTimestamp" not in claim["metadata"]
+    assert stays == kept
+    if kept:
+        assert (await door.chat(session, "two"))["in_home"] == 2
+        after = await world.cluster.get(CLAIMS, names.child_name(session))
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_a_volume_of_a_session_that_ended_while_the_operator_was_away(
+    world: World, door: FrontDoorProcess, storage: dict[str, Any]
+):
+    await world.make_class(command=COUNTER, storage={**storage, "onDelete": "Delete"})
+    session = await door.create()
+    assert (await door.chat(session, "one"))["in_home"] == 1
+    world.operator.stop()
+    assert (await door.ask("DELETE", f"/session/{session}"))[0] == 200
+
+    async def gone() -> bool:
+        return not await world.pods(session) and await world.find(SESSIONS, session) is None
+
+    await until(gone, 60)
+    assert await world.find(CLAIMS, names.child_name(session)) is not None
+    world.operator.start()
+
+    async def no_claim() -> bool:
+        return await world.find(CLAIMS, names.child_name(session)) is None
+
+    await until(no_claim, 30)

@@ -32,6 +32,7 @@ class Pods:
     present: dict[str, Address] = field(default_factory=dict)
     hold_up: bool = False
     open: bool = False
+    forgot: list[tuple[str, bool]] = field(default_factory=list)
     starting: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> None:
@@ -56,7 +57,8 @@ class Pods:
     def pods(self) -> dict[str, Address]:
         return dict(self.present)
 
-    async def forget(self, session: str, *, files: bool) -> None: ...
+    async def forget(self, session: str, *, files: bool) -> None:
+        self.forgot.append((session, files))
 
     async def gone(self, session: str) -> bool:
         return session not in self.present

@@ -53,3 +53,42 @@ async def test_a_scaler_that_ends_while_a_pod_starts_leaves_nothing_behind(activ
     pods.hold_up = True
     await activity.wake(str(uuid4()), BRISK)
     await pods.starting.wait()
+
+
+async def all_forgotten(activity: RedisActivity) -> bool:
+    return not await activity.unforgotten()
+
+
+async def test_what_is_kept_of_a_session_that_ended_is_forgotten_once(activity: RedisActivity, pods: Pods):
+    expired, deleted = str(uuid4()), str(uuid4())
+    await activity.ended(expired)
+    await activity.delete(deleted)
+    await until(lambda: all_forgotten(activity))
+    assert sorted(pods.forgot) == sorted([(expired, False), (deleted, True)])
+
+
+async def test_an_expired_session_that_is_wanted_again_begins_anew(activity: RedisActivity, pods: Pods):
+    session = str(uuid4())
+    await activity.ended(session)
+    await activity.wake(session, BRISK)
+
+    async def awake() -> bool:
+        return (await activity.hot(session)).address
+
+    await until(awake)
+    assert await all_forgotten(activity)
+    assert pods.forgot in ([(session, False)], [])
+
+
+async def test_what_an_awake_session_keeps_is_not_forgotten(activity: RedisActivity, pods: Pods):
+    session = str(uuid4())
+    await activity.wake(session, BRISK)
+
+    async def awake() -> bool:
+        return (await activity.hot(session)).address
+
+    await until(awake)
+    await activity.ended(session)
+    await until(lambda: all_forgotten(activity))
+    assert not pods.forgot
+    assert await awake()

@@ -4,6 +4,7 @@ redis.call('DEL', hash, inbox, turn, wakelist)
 redis.call('ZREM', 'awake', id)
 redis.call('HSET', hash, 'deleted', '1')
 redis.call('PEXPIRE', hash, ARGV[3])
+redis.call('HSET', 'ended', id, 'deleted')
 redis.call('PUBLISH', 'wake', id)
 redis.call('PUBLISH', feed, ARGV[4])
 return {'OK'}

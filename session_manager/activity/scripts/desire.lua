@@ -5,4 +5,5 @@ local deadline = redis.call('ZSCORE', 'awake', id)
 return {
   'OK', h[1] and 1 or 0, h[2] or '', h[4] == generation[1] and h[3] or '', h[5] or '', h[6] or '0',
   deadline and 1 or 0, (deadline and (tonumber(deadline) <= now or h[7])) and 1 or 0, h[3] or '',
+  redis.call('HGET', 'ended', id) or '', redis.call('LLEN', wakelist) > 0 and 1 or 0,
 }

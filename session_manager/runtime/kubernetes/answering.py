@@ -66,6 +66,10 @@ class Answering:
     def of_session(self, session: str) -> PodView | None:
         return next((pod for pod in self._answering.values() if pod.session == session), None)
 
+    def busy(self, session: str) -> bool:
+        """Its pod answers, is being started, or is being asked whether it answers."""
+        return session in self.starting or session in self._discoveries or self.of_session(session) is not None
+
     def ended(self, pod: PodView) -> bool:
         """It was asked to end, or has ended, and is never given out again."""
         return pod.uid in self._ended

@@ -75,7 +75,8 @@ def _trim(resource: Json) -> Json:
 class KubernetesSessions:
     """``install`` marks the resources of this installation. ``interval`` in seconds: between sweeps.
 
-    ``wanted`` gives the sessions that are waking or awake; ``on_wake`` subscribes to those that are woken.
+    ``wanted`` gives the sessions that are waking or awake; ``on_wake`` subscribes to those that are woken; ``ended``
+    tells that one has expired.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class KubernetesSessions:
         interval: float,
         wanted: Callable[[], Coroutine[Any, Any, Any]],
         on_wake: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]],
+        ended: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self._cluster = cluster
         self._classes = classes
@@ -95,6 +97,7 @@ class KubernetesSessions:
         self._interval = interval
         self._wanted = wanted
         self._on_wake = on_wake
+        self._ended = ended
         self._sessions = Watch(cluster, SESSIONS, keep=_trim)
         self._sessions.listen(self._on_session)
         self._class_watch = Watch(cluster, CLASSES)
@@ -326,6 +329,8 @@ class KubernetesSessions:
             except NotFound:
                 return  # a deleted session's teardown asks for it; one that SQL never knew is not ours to end
             if record.expired_at is not None:
+                # In this order: while the resource stands, this is repeated.
+                await self._ended(name)
                 await self._delete(resource)
 
     def _spawn(self, work: Coroutine[Any, Any, None], session: str) -> None:
