@@ -34,6 +34,7 @@ from session_operator.manifests import RedisTrigger
 from session_operator.reconcile import Reconciler
 from session_operator.resources import Resources
 from session_operator.settings import OperatorSettings
+from session_operator.strays import Strays
 from session_operator.warm import WarmPods
 from session_operator.work_queue import WorkQueue
 from session_operator.workloads import OwnWorkloads
@@ -81,6 +82,7 @@ class Operator:
         self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
         self.runtime.answering.on_change(self.queue.add)
         self.runtime.on_started(self.metrics.started)
+        self.strays = Strays(self.activity, self.resources, self.children, self.runtime.answering, settings.stray_after)
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -109,6 +111,7 @@ class Operator:
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
         self._spawn(self.queue.run(), "queue")
+        self._spawn(self.strays.run(), "strays")
         self._spawn(self._run_kopf(), "kopf")
         log.info("operator runs", extra={"event": "operator.running", "namespace": self.cluster.namespace})
 

@@ -16,4 +16,5 @@ class OperatorSettings(Settings):
     keda_redis_address: str = Field("", description="host:port at which KEDA reaches Redis; default is our own.")
     operator_host: str = Field("0.0.0.0", description="Address of /healthz and /metrics.")  # noqa: S104 - for the kubelet
     operator_port: int = Field(8081, ge=0, le=65535, description="Port of /healthz and /metrics.")
+    stray_after: float = Field(30.0, gt=0, description="Seconds that a Deployment may stand which nobody wants.")
     reconcilers: int = Field(8, ge=1, description="Sessions reconciled at once; more only queue at the API server.")

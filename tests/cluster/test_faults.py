@@ -134,3 +134,31 @@ async def test_a_late_sleep_does_not_end_what_was_woken_since(world: World):
     deployment = await world.child(DEPLOYMENTS, session)
     assert deployment is not None
     assert deployment["spec"]["replicas"] == 1
+
+
+async def test_a_deployment_that_nobody_wants_is_ended(world: World):
+    world.operator.stop()
+    world.operator.start(STRAY_AFTER="2")
+    await world.make_class(template={"nodeSelector": {"nowhere": "true"}})
+    session = await world.make_session()
+    await world.until_phase(session, "Created")
+    kubectl("-n", world.namespace, "scale", "deployment", names.child_name(session), "--replicas=1")
+
+    async def pods(wanted: int) -> bool:
+        return len(await world.pods(session)) == wanted
+
+    await until(lambda: pods(1), 20)
+    await until(lambda: pods(0), 30)
+    deployment = await world.child(DEPLOYMENTS, session)
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 0
+    assert "stray.ended" in world.operator.log_events()
+
+
+async def test_a_pod_that_somebody_scaled_up_and_that_answers_sleeps_like_any_other(world: World):
+    await world.make_class(idleTimeoutSeconds=2)
+    session = await world.make_session()
+    await world.until_phase(session, "Created")
+    kubectl("-n", world.namespace, "scale", "deployment", names.child_name(session), "--replicas=1")
+    await world.until_phase(session, "Awake")
+    await world.until_phase(session, "Sleeping")

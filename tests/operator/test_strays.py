@@ -1,0 +1,130 @@
+"""Deployments that nobody wants: which are ended, and which are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from session_manager.activity.protocol import Desire
+from session_manager.domain.session_class import SessionClass
+from session_operator.strays import Strays
+
+SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+PATIENCE = 30.0
+
+
+def desire(**changed: Any) -> Desire:
+    nothing = Desire(
+        deleted=False,
+        class_name="default",
+        published="",
+        retire="",
+        failed_tries=0,
+        wanted=False,
+        due=False,
+        pod="",
+    )
+    return Desire(**{**{name: getattr(nothing, name) for name in Desire.__slots__}, **changed})
+
+
+class World:
+    """One Deployment at one replica, and all that a sweep asks about it."""
+
+    def __init__(self) -> None:
+        self.standing_now = [SESSION]
+        self.is_busy = False
+        self.desired = desire()
+        self.answer = "ASLEEP"
+        self.exists = True
+        self.slept: list[str] = []
+        self.added: list[str] = []
+        world: Any = self
+        self.strays = Strays(world, world, world, world, PATIENCE)
+
+    def standing(self) -> list[str]:
+        return self.standing_now
+
+    def busy(self, session: str) -> bool:
+        return self.is_busy
+
+    async def desire(self, session: str) -> Desire:
+        return self.desired
+
+    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> str:
+        return self.answer
+
+    async def add(self, session: str, messages: Any, session_class: SessionClass) -> bool:
+        self.added.append(session)
+        return False
+
+    async def find(self, session: str) -> Any:
+        return self if self.exists else None
+
+    def spec(self, view: Any) -> Any:
+        return self
+
+    @property
+    def class_spec(self) -> Any:
+        return self
+
+    @property
+    def base(self) -> SessionClass:
+        return SessionClass("default")
+
+    async def sleep(self, session: str, unless: Callable[[], bool]) -> bool:
+        if not unless():
+            self.slept.append(session)
+            self.standing_now = []
+        return not unless()
+
+
+async def test_one_that_stands_for_long_is_ended():
+    world = World()
+    await world.strays.look(0)
+    await world.strays.look(PATIENCE - 1)
+    assert not world.slept
+    await world.strays.look(PATIENCE)
+    await world.strays.look(PATIENCE * 2)
+    assert world.slept == [SESSION]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"is_busy": True},
+        {"desired": desire(wanted=True)},
+        {"desired": desire(deleted=True)},
+        {"answer": "BUSY"},
+        {"answer": "UNSETTLED"},
+        {"exists": False},
+    ],
+)
+async def test_one_that_somebody_has_to_do_with_is_left(state: dict[str, Any]):
+    world = World()
+    for name, value in state.items():
+        setattr(world, name, value)
+    await world.strays.look(0)
+    await world.strays.look(PATIENCE)
+    assert not world.slept
+
+
+async def test_one_that_was_busy_meanwhile_begins_to_count_anew():
+    world = World()
+    await world.strays.look(0)
+    world.is_busy = True
+    await world.strays.look(PATIENCE / 2)
+    world.is_busy = False
+    await world.strays.look(PATIENCE)
+    assert not world.slept
+    await world.strays.look(PATIENCE * 2)
+    assert world.slept == [SESSION]
+
+
+async def test_what_somebody_else_asked_for_is_started_in_the_usual_way():
+    world = World()
+    world.desired = desire(pushed=True)
+    await world.strays.look(0)
+    await world.strays.look(PATIENCE)
+    assert (world.added, world.slept) == ([SESSION], [])
