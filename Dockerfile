@@ -6,17 +6,29 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
 RUN python3 -m venv /opt/session-manager
 WORKDIR /src
-# Apart from the code, so that a change of it does not fetch everything again. Wheels only: nothing is compiled.
+# Apart from the code, so that a change of it neither fetches everything again nor makes nodes pull it again. Wheels only:
+# nothing is compiled. What builds the code is put aside. Of the Kubernetes client connection and configuration are used;
+# a class for each kind and call, loaded only when somebody asks for it, would be half of the image.
 COPY requirements-image.lock ./
-RUN /opt/session-manager/bin/pip install --quiet --only-binary :all: --require-hashes -r requirements-image.lock
+RUN /opt/session-manager/bin/pip install --quiet --no-compile --only-binary :all: --require-hashes -r requirements-image.lock \
+    && cd /opt/session-manager/lib/python3*/site-packages \
+    && mkdir /tools && mv pip pip-* hatchling* editables* trove_classifiers* pathspec* pluggy* tomlkit* /tools \
+    && rm -rf setuptools* pkg_resources _distutils_hack distutils-precedence.pth \
+    && rm -f /opt/session-manager/bin/pip* /opt/session-manager/bin/hatchling /opt/session-manager/bin/trove-classifiers \
+    && find kubernetes/client kubernetes/aio/client \( -path '*/api/*' -o -path '*/models/*' \) ! -name __init__.py -delete \
+    && /opt/session-manager/bin/python -m compileall -q .
 COPY pyproject.toml README.md LICENSE ./
 COPY session_manager session_manager
 COPY operator operator
-RUN /opt/session-manager/bin/pip install --quiet --no-deps --no-build-isolation . \
-    && /opt/session-manager/bin/pip uninstall --quiet --yes hatchling editables trove-classifiers setuptools pip
+RUN PYTHONPATH=/tools /opt/session-manager/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-compile \
+        --prefix /app . \
+    && /opt/session-manager/bin/python -m compileall -q -s /app -p /opt/session-manager /app \
+    && PYTHONPATH=$(echo /app/lib/python3*/site-packages) /opt/session-manager/bin/python -c \
+        'import session_manager.cli.server, session_manager.runtime.kubernetes.cluster, session_operator.main'
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/session-manager /opt/session-manager
+COPY --from=build /app /opt/session-manager
 # The user has a name as well, since libraries ask for it.
 RUN echo 'session-manager:x:65532:65532::/data:/usr/sbin/nologin' >>/etc/passwd \
     && mkdir -m 700 /data && chown 65532:65532 /data

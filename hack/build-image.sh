@@ -28,7 +28,10 @@ builder() {
 }
 
 BUILDER=${BUILDER:-$(builder)}
-"$BUILDER" build -f "$file" -t "$name" ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} "$@" .
+layers=()
+# As the others do by themselves: what a layer holds is built, pushed and pulled again only when it changes.
+[ "$(basename "$BUILDER")" = buildah ] && layers=(--layers)
+"$BUILDER" build "${layers[@]}" -f "$file" -t "$name" ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} "$@" .
 [ -z "${ARCHIVE:-}" ] && exit
 rm -f "$ARCHIVE"
 if [ "$(basename "$BUILDER")" = docker ]; then
