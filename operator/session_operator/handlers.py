@@ -63,21 +63,19 @@ class Events:
             self._queue.add(session)
 
     def on_other_child(self, kind: str | None, child: Json) -> None:
-        """A Service, or what KEDA watches. What it says is nobody's to change; so only its loss is repaired at once."""
+        """A Service. What it says is nobody's to change; so only its loss is repaired at once."""
         session = names.session_of_child(child["metadata"]["name"])
         if session is not None and kind == DELETED:
             self._children.lost(session)
             self._queue.add(session)
 
 
-def register(registry: kopf.OperatorRegistry, events: Events, *, keda: bool) -> None:
+def register(registry: kopf.OperatorRegistry, events: Events) -> None:
     """Have kopf feed ``events``."""
     _watch(registry, events.on_session, names.GROUP, names.VERSION, names.SESSIONS)
     _watch(registry, events.on_class, names.GROUP, names.VERSION, names.CLASSES)
     _watch(registry, events.on_deployment, "apps", "v1", "deployments")
     _watch(registry, events.on_other_child, "", "v1", "services")
-    if keda:
-        _watch(registry, events.on_other_child, names.KEDA_GROUP, "v1alpha1", "scaledobjects")
 
 
 def _watch(

@@ -21,7 +21,7 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.activity.target import Target
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
-from session_manager.runtime.kubernetes.cluster import CLASSES, SCALED_OBJECTS, Cluster
+from session_manager.runtime.kubernetes.cluster import CLASSES, Cluster
 from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
@@ -30,6 +30,7 @@ from session_operator import handlers
 from session_operator.children import Children
 from session_operator.handlers import Events
 from session_operator.health import HealthServer, Metrics
+from session_operator.keda import Keda
 from session_operator.manifests import RedisTrigger
 from session_operator.reconcile import Reconciler
 from session_operator.resources import Resources
@@ -83,6 +84,9 @@ class Operator:
         self.runtime.answering.on_change(self.queue.add)
         self.runtime.on_started(self.metrics.started)
         self.strays = Strays(self.activity, self.resources, self.children, self.runtime.answering, settings.stray_after)
+        self.keda = Keda(
+            self.cluster, self.resources, self.children, self.queue.add, by_default=settings.scaler == "keda"
+        )
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -112,6 +116,7 @@ class Operator:
         self._spawn(self.scaler.run(), "scaler")
         self._spawn(self.queue.run(), "queue")
         self._spawn(self.strays.run(), "strays")
+        self._spawn(self.keda.run(), "keda")
         self._spawn(self._run_kopf(), "kopf")
         log.info("operator runs", extra={"event": "operator.running", "namespace": self.cluster.namespace})
 
@@ -121,14 +126,12 @@ class Operator:
         for resource in found:
             self.classes.put(resource)
         self.classes.listed = True
-        self.children.keda_served = await self.cluster.serves(SCALED_OBJECTS)
-        if self._settings.scaler == "keda" and not self.children.keda_served:
-            log.warning("KEDA is not installed here; sessions are scaled natively", extra={"event": "keda.missing"})
+        await self.keda.look()
 
     async def _run_kopf(self) -> None:
         registry = kopf.OperatorRegistry()
         events = Events(self.resources, self.children, self.reconciler, self.queue)
-        handlers.register(registry, events, keda=self.children.keda_served)
+        handlers.register(registry, events)
         handlers.register_login(registry)
         ready = asyncio.Event()
         running = kopf.operator(
@@ -161,6 +164,7 @@ class Operator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.keda.close()
         await self.runtime.close()
         await self.health.close()
         await self.activity.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,12 @@ from session_manager.runtime.kubernetes.cluster import (
     Cluster,
 )
 from session_manager.runtime.kubernetes.watch import Watch
-from tests.servers.kubernetes import ApiServer, Script, api_server, hold
+from tests.servers.kubernetes import ApiServer, api_server, hold, tell
 from tests.waiting import until
 
 
 def pod(name: str, version: int = 1) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": str(version), "managedFields": ["much"]}}
-
-
-def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Script:
-    async def play(response: web.StreamResponse) -> None:
-        for kind, thing in events:
-            await response.write(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
-        if then is not None:
-            await then(response)
-
-    return play
 
 
 @pytest.fixture

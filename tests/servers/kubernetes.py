@@ -20,8 +20,21 @@ async def hold(_: web.StreamResponse) -> None:
     await asyncio.sleep(60)
 
 
+def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Script:
+    async def play(response: web.StreamResponse) -> None:
+        for kind, thing in events:
+            await response.write(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
+        if then is not None:
+            await then(response)
+
+    return play
+
+
 class ApiServer:
-    """Lists ``pods``, or what ``lists_of`` has for the kind; each watch plays the next of ``watches``."""
+    """Lists ``pods``, or what ``lists_of`` has for the kind; each watch plays the next of ``watches``.
+
+    ``served``: the kinds of a group's v1alpha1; None: there is no such group.
+    """
 
     def __init__(self) -> None:
         self.pods: list[dict[str, Any]] = []
@@ -30,11 +43,20 @@ class ApiServer:
         self.watches_of: dict[str, Script] = {}
         self.lists = 0
         self.refusal: tuple[int, Any] | None = None
+        self.served: list[str] | None = None
+        self.patched: list[tuple[str, Any]] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.refusal is not None:
             status, body = self.refusal
             return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
+        if request.method == "PATCH":
+            self.patched.append((request.path.rpartition("/")[2], await request.json()))
+            return web.json_response({})
+        if request.path.endswith("/v1alpha1"):
+            if self.served is None:
+                return web.Response(status=404, text="{}")
+            return web.json_response({"resources": [{"name": name} for name in self.served]})
         if "watch" not in request.query:
             self.lists += 1
             found = self.lists_of.get(request.path.rpartition("/")[2], self.pods)

@@ -38,6 +38,7 @@ FRONT_DOOR = "session-manager"
 
 KEDA_GROUP = "keda.sh"
 KEDA_API_VERSION = f"{KEDA_GROUP}/v1alpha1"
+KEDA_FINALIZER = "finalizer.keda.sh"
 KEDA_PAUSED = "autoscaling.keda.sh/paused"
 KEDA_PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
 KEDA_AUTHENTICATION = "session-manager-redis"

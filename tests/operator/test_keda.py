@@ -1,0 +1,107 @@
+"""KEDA comes, goes, and leaves things behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager.runtime.kubernetes.cluster import Cluster
+from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_operator.children import Children
+from session_operator.keda import LEAVING, Keda
+from session_operator.manifests import RedisTrigger
+from session_operator.resources import Resources
+from tests.servers.kubernetes import ApiServer, api_server, tell
+from tests.waiting import until
+
+SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+
+
+class World:
+    """A Keda on an API server, and the sessions that it has had looked at."""
+
+    def __init__(self, api: ApiServer, cluster: Cluster) -> None:
+        self.api = api
+        self.looked: list[str] = []
+        resources = Resources(cluster, ClusterClasses(120, 86_400, None, 1111))
+        metadata = {"name": SESSION, "uid": "s"}
+        resources.put({"metadata": metadata, "spec": {"owner": "ann"}})
+        self.children = Children(cluster, "keda", RedisTrigger("redis.example:6379"))
+        self.keda = Keda(cluster, resources, self.children, self.looked.append, by_default=True)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    async with api_server(tmp_path, monkeypatch) as api:
+        cluster = Cluster("default")
+        await cluster.start()
+        world = World(api, cluster)
+        yield world
+        await world.keda.close()
+        await cluster.close()
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.__dict__["event"] for record in caplog.records if "event" in record.__dict__]
+
+
+async def test_it_may_come_and_go(world: World, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        await world.keda.look()
+    assert (world.children.keda_served, world.looked) == (False, [])
+    assert events(caplog) == ["keda.missing"]
+    world.api.served = ["scaledobjects"]
+    for _ in range(3):
+        await world.keda.look()
+    assert (world.children.keda_served, world.looked) == (True, [SESSION])
+    world.api.served = []
+    for _ in range(3):
+        await world.keda.look()
+    assert (world.children.keda_served, world.looked) == (False, [SESSION] * 2)
+    assert events(caplog) == ["keda.missing", "keda.found", "keda.missing"]
+
+
+def scaled(**metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"name": f"session-{SESSION}", "uid": "o", "resourceVersion": "7", **metadata}}
+
+
+async def test_its_finalizer_is_taken_off_what_cannot_leave(world: World):
+    world.api.served = ["scaledobjects"]
+    finalizers = ["finalizer.keda.sh", "somebody.else"]
+    world.api.pods = [scaled(deletionTimestamp="2026-01-31T12:00:00Z", finalizers=finalizers)]
+    await world.keda.look()
+    await until(lambda: world.api.lists == 1)
+
+    async def told() -> bool:
+        await world.keda.let_go(100.0)
+        return bool(world.keda.leaving)
+
+    await until(told)
+    await world.keda.let_go(100.0 + LEAVING - 1)
+    assert not world.api.patched
+    await world.keda.let_go(100.0 + LEAVING)
+    patch = {"metadata": {"resourceVersion": "7", "finalizers": ["somebody.else"]}}
+    assert world.api.patched == [(f"session-{SESSION}", patch)]
+
+
+async def test_what_stays_keeps_its_finalizer(world: World):
+    world.api.served = ["scaledobjects"]
+    world.api.pods = [scaled(finalizers=["finalizer.keda.sh"])]
+    await world.keda.look()
+    await until(lambda: world.api.lists == 1)
+    for seconds in (0.0, LEAVING, 10 * LEAVING):
+        await world.keda.let_go(seconds)
+    assert (world.api.patched, world.keda.leaving) == ([], set())
+
+
+async def test_one_that_vanished_is_made_again(world: World):
+    world.api.served = ["scaledobjects"]
+    world.api.watches_of = {"scaledobjects": tell(("DELETED", scaled()))}
+    await world.keda.look()
+    world.looked.clear()
+    await until(lambda: SESSION in world.looked)
