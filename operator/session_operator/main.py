@@ -69,7 +69,7 @@ class Operator:
             self.classes,
             _times(settings),
             settings.max_wakes,
-            always_on=self.resources.always_on,
+            declared=self.resources,
         )
         self.reconciler = Reconciler(
             self.cluster,

@@ -88,6 +88,11 @@ class Resources:
                     found.append((view.uuid, self.spec(view).class_spec.base))
         return found
 
+    def class_name(self, session: str) -> str:
+        """Empty where no event has told of the session."""
+        found = self._sessions.get(session)
+        return "" if found is None else found.class_name
+
     async def wakeable(self, uuid: str) -> SessionSpec | None:
         """What to start; None when there is no such Session yet. PodCannotStart when it must not or cannot run."""
         view = await self.find(uuid)

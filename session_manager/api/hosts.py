@@ -117,7 +117,7 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
         workloads = ScaledWorkloads(cluster, classes, sessions.find, lambda: activity.beat(deputy=True))
         return KubernetesRuntime(cluster, Pods(cluster), workloads)
 
-    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, sessions.always_on)
+    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, sessions)
     sessions.beside(stand_in.run)
     return sessions
 

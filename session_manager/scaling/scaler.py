@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -22,11 +22,11 @@ from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, PodExit, Runtime
+from session_manager.scaling.declared import Declared, NothingDeclared
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-AlwaysOn = Callable[[], Iterable[tuple[str, SessionClass]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Scaler:
         max_wakes: int,
         *,
         deputy: bool = False,
-        always_on: AlwaysOn = lambda: (),
+        declared: Declared | None = None,
     ) -> None:
         self._activity = activity
         self._runtime = runtime
@@ -67,7 +67,7 @@ class Scaler:
         self._started_as: dict[str, SessionClass] = {}
         self._working = False
         self._deputy = deputy
-        self._always_on = always_on
+        self._declared = declared or NothingDeclared()
         self.wake_times = Histogram()
 
     async def run(self) -> None:
@@ -145,7 +145,7 @@ class Scaler:
     async def _keep(self) -> None:
         """Want the pods of sessions that are always on, each time for longer than until the next."""
         while True:
-            for session, session_class in self._always_on():
+            for session, session_class in self._declared.always_on():
                 with suppress(Unavailable, SessionGone):
                     await self.keep(session, session_class)
             await asyncio.sleep(self._times.keep)
@@ -199,6 +199,8 @@ class Scaler:
     async def _step(self, session: str, poke: asyncio.Event) -> bool:
         """Do the one thing that is next for this session; True to look again at once."""
         desire = await self._activity.desire(session)
+        if not desire.class_name:
+            desire = replace(desire, class_name=self._declared.class_name(session))
         pod = self._runtime.pods().get(session)
         if desire.deleted or (desire.ended and not self._deputy):
             return await self._remove(session, pod, desire)

@@ -14,7 +14,8 @@ from session_manager.activity.protocol import ScalerActivity
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.scaler import AlwaysOn, Scaler, ScalerTimes
+from session_manager.scaling.declared import Declared
+from session_manager.scaling.scaler import Scaler, ScalerTimes
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,14 @@ class StandIn:
         classes: SessionClasses,
         times: ScalerTimes,
         max_wakes: int,
-        always_on: AlwaysOn = lambda: (),
+        declared: Declared | None = None,
     ) -> None:
         self._activity = activity
         self._open_runtime = open_runtime
         self._classes = classes
         self._times = times
         self._max_wakes = max_wakes
-        self._always_on = always_on
+        self._declared = declared
         self._scaler: Scaler | None = None
 
     async def run(self) -> None:
@@ -88,7 +89,7 @@ class StandIn:
                 self._times,
                 self._max_wakes,
                 deputy=True,
-                always_on=self._always_on,
+                declared=self._declared,
             )
             await self._scaler.run()
         finally:

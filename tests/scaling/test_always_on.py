@@ -9,18 +9,31 @@ from typing import Any
 from uuid import uuid4
 
 from session_manager.activity.redis import RedisActivity
+from session_manager.domain.session_class import SessionClass
+from session_manager.domain.times import Micros, seconds
+from session_manager.runtime.protocol import Address
+from session_manager.scaling.declared import NothingDeclared
 from session_manager.scaling.scaler import Scaler
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
 from tests.waiting import until
 
 
+class Always(NothingDeclared):
+    """One session that is always on, of a patient class."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+
+    def always_on(self) -> list[tuple[str, SessionClass]]:
+        return [(self._session, replace(BRISK, idle_timeout=1000.0))]
+
+
 async def test_its_pod_is_there_without_anybody_asking(redis_server: RedisServer, activity: RedisActivity):
     pods, session = Pods(), str(uuid4())
     runtime: Any = pods
     times = replace(TIMES, keep=0.05)
-    patient = replace(BRISK, idle_timeout=1000.0)
-    scaler = Scaler(activity, runtime, Classes(), times, 4, always_on=lambda: [(session, patient)])
+    scaler = Scaler(activity, runtime, Classes(), times, 4, declared=Always(session))
     running = asyncio.create_task(scaler.run())
 
     async def awake() -> bool:
@@ -39,6 +52,31 @@ async def test_its_pod_is_there_without_anybody_asking(redis_server: RedisServer
     pods.present.clear()
     redis_server.flush()
     await until(awake)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+class Brisk(NothingDeclared):
+    def class_name(self, session: str) -> str:
+        return BRISK.name
+
+
+async def test_a_pod_that_nobody_asked_for_sleeps_after_the_idle_time_of_its_class(
+    redis_server: RedisServer, activity: RedisActivity
+):
+    pods, session = Pods(), str(uuid4())
+    pods.present[session] = Address("127.0.0.1", 4000, "u")
+    runtime: Any = pods
+    running = asyncio.create_task(Scaler(activity, runtime, Classes(), TIMES, 4, declared=Brisk()).run())
+
+    async def deadline() -> Micros | None:
+        return (await activity.hot(session)).deadline
+
+    found = await until(deadline)
+    with redis_server.client() as client:
+        now, _ = client.time()
+    assert seconds(found) - now <= BRISK.idle_timeout + 1
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -171,6 +171,11 @@ class KubernetesSessions:
             raise Unavailable(self.lacks)
         return self._sessions.objects.get(session)
 
+    def class_name(self, session: str) -> str:
+        """Empty where the watch has not told of the session."""
+        found = self._sessions.objects.get(session)
+        return "" if found is None else str(found["spec"]["classRef"]["name"])
+
     def always_on(self) -> list[tuple[str, SessionClass]]:
         """The sessions of that mode whose class is known."""
         found = []
