@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Message
 from session_manager.domain.session_class import SessionClass
 from session_manager.pods.protocol import PodClient
@@ -42,6 +45,11 @@ class Dispatcher:
             return await Turn(self._shop, claim, session_class, user_id, on_recorded).run(accepted)
         except SessionGone:
             return Ended(None, 0)
+        except asyncio.CancelledError:
+            # Cut off because this process ends: others need not wait until the lease has run out.
+            with suppress(SessionGone, Unavailable):
+                await self._activity.abandon(claim, session_class, replace_pod=True)
+            raise
         finally:
             self._activity.let_go(claim)
             self.times.lease_hold.observe(time.perf_counter() - held)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+import requests
 
 from tests.cli.program import FrontDoor, until
 
@@ -100,3 +101,19 @@ def test_what_was_idle_all_the_time_is_closed_at_the_end(start, caller):
     assert idle.at_the_end()
     assert silent.at_the_end()
     assert front.ended() == 0
+
+
+def test_a_turn_that_is_cut_off_is_handed_over_at_once(start, redis_url):
+    long = {"LEASE": FOR_EVER, "REDIS_URL": redis_url}
+    front = start("serve", SHUTDOWN_TIMEOUT="0.1", **long)
+    session = front.create()
+    url, headers = f"{front.url}/session/{session}/chat", {"Accept": "text/event-stream"}
+    with requests.post(url, json={"message": "wait"}, headers=headers, stream=True, timeout=20) as turn:
+        lines = turn.iter_lines()
+        assert any(b"begun" in line for line in lines)
+        front.signal(signal.SIGTERM)
+        assert b"event: turn.processed" not in set(lines)
+    front.go_on(session)
+    assert front.ended() == 0
+    after = start("serve", **long)
+    until(lambda: [each["status"] for each in after.client.messages(session)] == ["processed"], "it is processed")
