@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from session_manager.activity.link import Link
+from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_operator import crds
 from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,24 @@ def namespace(definitions: None) -> Iterator[str]:
     kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def keda_namespace(namespace: str, own_redis: RedisServer) -> str:
+    """The namespace, in which KEDA may read the test's Redis."""
+    if "scaledobjects" not in kubectl("api-resources", "--api-group=keda.sh", "-o", "name", check=False):
+        pytest.skip("the cluster has no KEDA")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keda"}}
+    target = {"parameter": "password", "name": "keda", "key": "password"}
+    authentication = {
+        "apiVersion": names.KEDA_API_VERSION,
+        "kind": "TriggerAuthentication",
+        "metadata": {"name": names.KEDA_AUTHENTICATION},
+        "spec": {"secretTargetRef": [target]},
+    }
+    for body in ({**secret, "stringData": {"password": own_redis.password}}, authentication):
+        kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(body))
+    return namespace
 
 
 @pytest.fixture

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SCALED_OBJECTS
 from tests.cluster.world import World, kubectl
-from tests.servers.redis import RedisServer
 from tests.waiting import until
 
 
 @pytest.fixture
-async def keda(world: World, own_redis: RedisServer) -> World:
-    """A class that asks for KEDA, which may read the test's Redis."""
-    if not await world.cluster.serves(SCALED_OBJECTS):
-        pytest.skip("the cluster has no KEDA")
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keda"}}
-    target = {"parameter": "password", "name": "keda", "key": "password"}
-    authentication = {
-        "apiVersion": names.KEDA_API_VERSION,
-        "kind": "TriggerAuthentication",
-        "metadata": {"name": names.KEDA_AUTHENTICATION},
-        "spec": {"secretTargetRef": [target]},
-    }
-    for body in ({**secret, "stringData": {"password": own_redis.password}}, authentication):
-        kubectl("-n", world.namespace, "create", "-f", "-", stdin=json.dumps(body))
+async def keda(world: World, keda_namespace: str) -> World:
+    """A class that asks for KEDA."""
     await world.make_class(scaler="keda")
     return world
 
@@ -76,3 +67,50 @@ async def test_a_deleted_session_leaves_nothing_of_keda(keda: World):
         return await keda.child(SCALED_OBJECTS, session) is None and not await keda.pods(session)
 
     await until(gone, 60)
+
+
+@asynccontextmanager
+async def gone(seconds: int) -> AsyncIterator[None]:
+    """KEDA is killed, and comes back after at least so many seconds."""
+    process = await asyncio.create_subprocess_exec(os.environ["LOCALKUBE"], "restart", "keda", str(seconds))
+
+    async def dead() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", 8181)
+        except OSError:
+            return True
+        writer.close()
+        return False
+
+    try:
+        await until(dead, 20)
+        yield
+    finally:
+        assert await process.wait() == 0
+
+
+@pytest.mark.skipif("LOCALKUBE" not in os.environ, reason="KEDA of this cluster is not the test's to stop")
+async def test_a_deleted_session_does_not_hang_where_keda_is_gone(keda: World):
+    session = await keda.make_session()
+    name = names.child_name(session)
+
+    async def taken() -> bool:
+        found = await keda.child(SCALED_OBJECTS, session)
+        return found is not None and names.KEDA_FINALIZER in found["metadata"].get("finalizers", ())
+
+    await until(taken, 30)
+    async with gone(50):
+        kubectl("-n", keda.namespace, "delete", "session", session, "--wait=true")
+
+        async def leaving() -> bool:
+            found = await keda.child(SCALED_OBJECTS, session)
+            return found is not None and "deletionTimestamp" in found["metadata"]
+
+        await until(leaving, 20)
+
+        async def left() -> bool:
+            return await keda.child(SCALED_OBJECTS, session) is None
+
+        await until(left, 45)
+    removed = [json.loads(line) for line in keda.operator.log().splitlines() if "keda.finalizer_removed" in line]
+    assert [each["object"] for each in removed] == [name]

@@ -1,4 +1,4 @@
-"""500 messages over 20 sessions, from clients like real ones.
+"""Messages over several sessions, from clients like real ones: 500 over 20, if nobody says otherwise.
 
 Each session has one who writes the next message when the last one was acknowledged, and a few who write whenever they
 like.  A client knows both front doors.  It takes the other one when nobody listens; it gives up when it is told 5xx or
@@ -61,16 +61,34 @@ class Sent:
 
 
 class Load:
-    """``doors`` gives the addresses of those front doors that a client may know. ``hang_up``: which part does so."""
+    """``doors`` gives the addresses of those front doors that a client may know. ``hang_up``: which part does so.
 
-    def __init__(self, doors: Callable[[], list[str]], sessions: list[str], seed: int, hang_up: float = 0.0) -> None:
+    ``in_a_row`` and ``at_any_time``: messages to each session.
+    """
+
+    def __init__(
+        self,
+        doors: Callable[[], list[str]],
+        sessions: list[str],
+        seed: int,
+        hang_up: float = 0.0,
+        in_a_row: int = IN_A_ROW,
+        at_any_time: int = AT_ANY_TIME,
+    ) -> None:
         self._doors = doors
         self._sessions = sessions
         self._random = random.Random(seed)
         self._hang_up = hang_up
+        self._in_a_row = in_a_row
+        self._at_any_time = at_any_time
         self._changed = asyncio.Condition()
         self.sent: list[Sent] = []
         self.halves = 0
+
+    @property
+    def size(self) -> int:
+        """Messages that are sent in all."""
+        return len(self._sessions) * (self._in_a_row + self._at_any_time)
 
     def acknowledged(self) -> int:
         return sum(each.fate is Fate.ACKNOWLEDGED for each in self.sent)
@@ -87,7 +105,7 @@ class Load:
         async with _client() as client, asyncio.TaskGroup() as clients:
             for number, session in enumerate(self._sessions):
                 clients.create_task(self._write_in_a_row(client, session, f"{number:02}-row"))
-                for single in range(AT_ANY_TIME):
+                for single in range(self._at_any_time):
                     clients.create_task(self._write_once(client, session, f"{number:02}-any-{single:02}"))
                 if self._hang_up:
                     clients.create_task(self._send_half(session, f"{number:02}-half"))
@@ -117,9 +135,9 @@ class Load:
         ]
 
     async def _write_in_a_row(self, client: aiohttp.ClientSession, session: str, name: str) -> None:
-        for number in range(IN_A_ROW):
+        for number in range(self._in_a_row):
             sent = self._message(session, f"{name}-{number:02}")
-            await asyncio.sleep(self._random.uniform(0, 2 * SPREAD / IN_A_ROW))
+            await asyncio.sleep(self._random.uniform(0, 2 * SPREAD / self._in_a_row))
             await self._send(client, sent)
 
     async def _write_once(self, client: aiohttp.ClientSession, session: str, text: str) -> None:
