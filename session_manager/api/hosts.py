@@ -99,12 +99,14 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
         from session_manager.runtime.kubernetes.runtime import KubernetesRuntime  # noqa: PLC0415
         from session_manager.runtime.kubernetes.scale import ScaledWorkloads  # noqa: PLC0415
         from session_manager.runtime.kubernetes.sessions import KubernetesSessions  # noqa: PLC0415
+        from session_manager.runtime.kubernetes.watched import WatchedSessions  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
     cluster = Cluster(settings.sessions_namespace)
+    watched = WatchedSessions(cluster, classes)
     sessions = KubernetesSessions(
         cluster,
-        classes,
+        watched,
         Records(store, classes, activity),
         settings.install_id,
         settings.repair_interval,
@@ -114,10 +116,10 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
     )
 
     def open_runtime() -> Runtime:
-        workloads = ScaledWorkloads(cluster, classes, sessions.find, lambda: activity.beat(deputy=True))
+        workloads = ScaledWorkloads(cluster, classes, watched.find, lambda: activity.beat(deputy=True))
         return KubernetesRuntime(cluster, Pods(cluster), workloads)
 
-    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, sessions)
+    stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, watched)
     sessions.beside(stand_in.run)
     return sessions
 

@@ -11,17 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Protocol
 
-from session_manager.domain.errors import InvalidInput, NotFound, SessionManagerError, Unavailable
+from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
-    CLASSES,
     PODS,
     SESSIONS,
     ApiConflict,
@@ -29,8 +26,8 @@ from session_manager.runtime.kubernetes.cluster import (
     ApiNotFound,
     Cluster,
 )
-from session_manager.runtime.kubernetes.session_class import ClusterClasses
-from session_manager.runtime.kubernetes.watch import DELETED, Watch
+from session_manager.runtime.kubernetes.watch import DELETED
+from session_manager.runtime.kubernetes.watched import WatchedSessions, trim
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +61,6 @@ def session_manifest(session: Session, install: str) -> Json:
     }
 
 
-def _trim(resource: Json) -> Json:
-    """Thousands of these are kept."""
-    metadata, spec = resource["metadata"], resource["spec"]
-    kept = {key: metadata[key] for key in ("name", "uid", "resourceVersion", "deletionTimestamp") if key in metadata}
-    kept["labels"] = {names.INSTALL_LABEL: metadata.get("labels", {}).get(names.INSTALL_LABEL)}
-    return {"metadata": kept, "spec": {key: spec[key] for key in ("owner", "classRef", "mode") if key in spec}}
-
-
 class KubernetesSessions:
     """``install`` marks the resources of this installation. ``interval`` in seconds: between sweeps.
 
@@ -82,7 +71,7 @@ class KubernetesSessions:
     def __init__(
         self,
         cluster: Cluster,
-        classes: ClusterClasses,
+        watched: WatchedSessions,
         records: Records,
         install: str,
         interval: float,
@@ -91,20 +80,14 @@ class KubernetesSessions:
         ended: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self._cluster = cluster
-        self._classes = classes
+        self._watched = watched
         self._records = records
         self._install = install
         self._interval = interval
         self._wanted = wanted
         self._on_wake = on_wake
         self._ended = ended
-        self._sessions = Watch(cluster, SESSIONS, keep=_trim)
-        self._sessions.listen(self._on_session)
-        self._class_watch = Watch(cluster, CLASSES)
-        self._class_watch.listen(self._on_class)
-        self._sessions.on_listed(self._on_sessions_listed)
-        self._class_watch.on_listed(self._on_classes_listed)
-        self._sessions_listed = False
+        watched.listen(self._on_session)
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: list[str] = []
         self._suspended: set[str] = set()
@@ -115,8 +98,7 @@ class KubernetesSessions:
     async def run(self) -> None:
         """Watch and sweep, for ever."""
         await self._cluster.start()
-        self._class_watch.start()
-        self._sessions.start()
+        self._watched.start()
         async with asyncio.TaskGroup() as group:
             for work in self._beside:
                 group.create_task(work())
@@ -139,14 +121,13 @@ class KubernetesSessions:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._sessions.close()
-        await self._class_watch.close()
+        await self._watched.close()
         await self._cluster.close()
 
     @property
     def healthy(self) -> bool | None:
         """Whether the API answers, by the watch."""
-        return self._sessions.healthy
+        return self._watched.healthy
 
     @property
     def wake_times(self) -> Histogram | None:
@@ -156,35 +137,11 @@ class KubernetesSessions:
     @property
     def lacks(self) -> str | None:
         """What keeps requests from being served, in words."""
-        if self._classes.listed and self._sessions_listed:
-            return None
-        return "the cluster has not told yet which Sessions and SessionClasses there are"
+        return self._watched.lacks
 
     def mode(self, session: str) -> Mode:
         """As the watch told last. Unavailable before the first list."""
-        found = self.find(session)
-        return Mode.AUTO if found is None else Mode(found["spec"].get("mode", Mode.AUTO))
-
-    def find(self, session: str) -> Json | None:
-        """The session's resource, as the watch told last. Unavailable before the first list."""
-        if self.lacks is not None:
-            raise Unavailable(self.lacks)
-        return self._sessions.objects.get(session)
-
-    def class_name(self, session: str) -> str:
-        """Empty where the watch has not told of the session."""
-        found = self._sessions.objects.get(session)
-        return "" if found is None else str(found["spec"]["classRef"]["name"])
-
-    def always_on(self) -> list[tuple[str, SessionClass]]:
-        """The sessions of that mode whose class is known."""
-        found = []
-        for name, resource in self._sessions.objects.items():
-            spec = resource["spec"]
-            if spec.get("mode") == Mode.ALWAYS_ON and "deletionTimestamp" not in resource["metadata"]:
-                with suppress(InvalidInput, Unavailable):
-                    found.append((name, self._classes.get(spec["classRef"]["name"])))
-        return found
+        return self._watched.mode(session)
 
     def created(self, session: Session) -> None:
         """A session was made: its resource should stand there, now if possible, else by the sweep."""
@@ -203,7 +160,7 @@ class KubernetesSessions:
         except ApiNotFound:
             pods, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
             return not pods
-        await self._delete(_trim(found))
+        await self._delete(trim(found))
         return False
 
     async def logs(self, session: str, tail: int) -> str:
@@ -216,19 +173,7 @@ class KubernetesSessions:
         except ApiError:
             return ""  # its container has not begun, or is gone
 
-    def _on_sessions_listed(self) -> None:
-        self._sessions_listed = True
-
-    def _on_classes_listed(self) -> None:
-        self._classes.listed = True
-
     # -- resources -----------------------------------------------------------------------------------------------------
-
-    def _on_class(self, kind: str, resource: Json) -> None:
-        if kind == DELETED:
-            self._classes.drop(resource["metadata"]["name"])
-        else:
-            self._classes.put(resource)
 
     def _on_session(self, kind: str, resource: Json) -> None:
         name = resource["metadata"]["name"]
@@ -250,15 +195,15 @@ class KubernetesSessions:
 
     def _woken(self, session: str) -> None:
         """Told when a session is woken, and when it has expired."""
-        if not self._sessions.synced.is_set():
+        if not self._watched.synced:
             return
         if self._missing(session):
             self._spawn(self._make_from_record(session), session)
         else:
-            self._spawn(self._compare(self._sessions.objects[session]), session)
+            self._spawn(self._compare(self._watched.objects[session]), session)
 
     def _missing(self, session: str) -> bool:
-        found = self._sessions.objects.get(session)
+        found = self._watched.objects.get(session)
         return found is None or "deletionTimestamp" in found["metadata"]
 
     async def _make_from_record(self, session: str) -> None:
@@ -305,21 +250,21 @@ class KubernetesSessions:
     # -- sweep ---------------------------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        if not self._sessions.healthy:
+        if not self._watched.healthy:
             return
         awake = await self._wanted()
         for session in awake:
             if self._missing(session):
                 await self._make_from_record(session)
         for session in self._next():
-            resource = self._sessions.objects.get(session)
+            resource = self._watched.objects.get(session)
             if resource is not None and session not in awake:
                 await self._compare(resource)
 
     def _next(self) -> list[str]:
         """Some resources after the other, so that all have their turn."""
         if not self._turn:
-            self._turn = list(self._sessions.objects)
+            self._turn = list(self._watched.objects)
         some, self._turn = self._turn[:LOOKED_AT], self._turn[LOOKED_AT:]
         return some
 
