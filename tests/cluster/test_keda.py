@@ -99,7 +99,7 @@ async def test_a_deleted_session_does_not_hang_where_keda_is_gone(keda: World):
         return found is not None and names.KEDA_FINALIZER in found["metadata"].get("finalizers", ())
 
     await until(taken, 30)
-    async with gone(50):
+    async with gone(40):
         kubectl("-n", keda.namespace, "delete", "session", session, "--wait=true")
 
         async def leaving() -> bool:
@@ -111,6 +111,6 @@ async def test_a_deleted_session_does_not_hang_where_keda_is_gone(keda: World):
         async def left() -> bool:
             return await keda.child(SCALED_OBJECTS, session) is None
 
-        await until(left, 45)
+        await until(left, 38)
     removed = [json.loads(line) for line in keda.operator.log().splitlines() if "keda.finalizer_removed" in line]
     assert [each["object"] for each in removed] == [name]
