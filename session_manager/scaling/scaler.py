@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
@@ -23,6 +23,7 @@ from session_manager.domain.session_class import SessionClass, SessionClasses, c
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, PodExit, Runtime
 from session_manager.scaling.declared import Declared, NothingDeclared
+from session_manager.scaling.start import Start, cancel
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Scaler:
                 loop.result()
         finally:
             for loop in loops:
-                await _cancel(loop)
+                await cancel(loop)
             await self._end_workers()
 
     async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
@@ -268,7 +269,7 @@ class Scaler:
         async with self._wakes:
             try:
                 session_class = self._classes.get(desire.class_name)
-                pod = await self._start_while_wanted(session, session_class, poke)
+                pod = await Start(self._activity, self._runtime, session, session_class, poke).run()
             except InvalidInput as error:
                 remedy = f"{error.detail}; add the class again, or delete the session"
                 await self._fail(session, desire, PodCannotStart("ClassMissing", remedy))
@@ -281,75 +282,7 @@ class Scaler:
             await self._publish(session, pod, session_class, old=generation != self._activity.generation)
             self.wake_times.observe(loop.time() - wanted)
 
-    async def _start_while_wanted(
-        self, session: str, session_class: SessionClass, poke: asyncio.Event
-    ) -> Address | None:
-        """Start a pod; None when the session stopped wanting it before it answered."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        phases = _Phases(self._activity, session)
-        starting = asyncio.create_task(self._runtime.start_pod(session, session_class, phases.tell))
-        try:
-            while not starting.done():
-                poked = asyncio.create_task(poke.wait())
-                try:
-                    await asyncio.wait((starting, poked), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    await _cancel(poked)
-                if poke.is_set() and not starting.done():
-                    poke.clear()
-                    if not await self._still_wanted(session):
-                        await _cancel(starting)
-            if starting.cancelled():
-                return None
-            # It may have ended, well or not, while we asked: publishing it, or its failure, tells that nobody wants it.
-            pod = starting.result()
-        finally:
-            await _cancel(starting)
-            await phases.close()
-        extra = {"event": "pod.started", "session": session, "duration": round(loop.time() - began, 3)}
-        log.info("pod started", extra=extra)
-        return pod
-
-    async def _still_wanted(self, session: str) -> bool:
-        try:
-            desire = await self._activity.desire(session)
-        except Unavailable:
-            return True
-        return desire.wanted and not desire.deleted
-
     async def _fail(self, session: str, desire: Desire, error: PodCannotStart) -> None:
         tries = desire.failed_tries + 1
         pause = min(self._times.retry_first * 2 ** min(tries - 1, 30), self._times.retry_last)
         await self._activity.fail(session, Failure(error.reason, error.remedy, Micros(0), tries), pause)
-
-
-class _Phases:
-    """Tells Redis how far a start is. Only the latest phase matters, and no start waits for it."""
-
-    def __init__(self, activity: ScalerActivity, session: str) -> None:
-        self._activity = activity
-        self._session = session
-        self._latest: str | None = None
-        self._telling: asyncio.Task[None] | None = None
-
-    def tell(self, words: str) -> None:
-        self._latest = words
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell())
-
-    async def _tell(self) -> None:
-        while self._latest is not None:
-            words, self._latest = self._latest, None
-            with suppress(Unavailable, SessionGone):
-                await self._activity.phase(self._session, words)
-
-    async def close(self) -> None:
-        if self._telling is not None:
-            await _cancel(self._telling)
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    """End it, however it ends."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
