@@ -44,7 +44,10 @@ def test_every_pod_is_restricted_and_has_resources(values: Json, files: tuple[st
     specs = render(values, files=files).pod_specs()
     assert {name: weaknesses(spec) for name, spec in specs.items()} == {name: [] for name in specs}
     for spec in specs.values():
-        assert all({"requests", "limits"} <= set(container["resources"]) for container in spec["containers"])
+        assert all(
+            {"requests", "limits"} <= set(each["resources"])
+            for each in spec["containers"] + spec.get("initContainers", [])
+        )
 
 
 def test_only_front_door_and_operator_have_a_token():
@@ -80,6 +83,13 @@ def test_a_pod_is_given_the_time_that_its_callers_and_its_turns_get(delay: int, 
     env = objects.env("Deployment", "session-manager")
     assert (env["SHUTDOWN_DELAY"], env["SHUTDOWN_TIMEOUT"]) == (str(delay), str(seconds))
     assert front_door(objects)["template"]["spec"]["terminationGracePeriodSeconds"] == delay + seconds + 10
+
+
+def test_a_database_proxy_outlives_the_last_turn():
+    spec = front_door(render({}, files=("values-gke.yaml",)))["template"]["spec"]
+    [proxy] = spec["initContainers"]
+    assert (proxy["name"], proxy["restartPolicy"]) == ("cloud-sql-proxy", "Always")
+    assert [container["name"] for container in spec["containers"]] == ["session-manager"]
 
 
 def test_one_operator_at_a_time():
