@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     keep_alive_timeout: int = Field(
         75, ge=1, description="Seconds until an idle connection is closed; longer than a proxy keeps it (nginx 60)."
     )
+    request_timeout: float = Field(60.0, gt=0, description="Seconds in which a request has to come in whole, or 408.")
     instance: str = Field("", description="Name of this replica in logs; the host name by default.")
     environment: str = Field("development", description="Free text, passed on to agents.")
 

@@ -15,12 +15,13 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from session_manager.api.app import build_app
 from session_manager.api.services import Services
+from session_manager.cli.connection import Connection
 from session_manager.cli.signals import Stop, first, unless
 from session_manager.domain.session_class import SessionClasses
 from session_manager.settings import Settings
@@ -41,7 +42,7 @@ class _Server(uvicorn.Server):
 def _configure(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(services),
-        http=HttpToolsProtocol,
+        http=partial(Connection, request_timeout=services.settings.request_timeout),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -122,7 +123,8 @@ class FrontDoor:
 
     def _protocol(self) -> asyncio.Protocol:
         """As uvicorn makes them."""
-        return HttpToolsProtocol(self._server.config, self._server.server_state, app_state={})
+        timeout = self._services.settings.request_timeout
+        return Connection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
 
     async def _end_requests(self) -> None:
         """Let answers out. Who still waits then is told where to look later, and streams end."""

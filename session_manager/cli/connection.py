@@ -1,0 +1,101 @@
+"""One client's connection. What uvicorn leaves without a bound has one here.
+
+A request comes in whole within ``request_timeout`` seconds, and what is neither a body nor yet a complete head is held
+up to a size: nobody keeps a connection, or takes memory, by sending slowly or without an end.  What is refused here is
+told like every other error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from session_manager.api import problems
+
+MAX_HEAD = 64 * 1024  # bytes, give or take one read from the socket
+
+
+class Connection(HttpToolsProtocol):
+    def __init__(self, *args: Any, request_timeout: float, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._request_timeout = request_timeout
+        self._since: float | None = None  # when the request began that is not here whole
+        self._unread = 0  # bytes since the last piece of a body or the last complete head
+        self._advanced = False
+        self._in_head = False
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._look_in(self._request_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._since is None:
+            self._since = self.loop.time()
+        self._advanced = False
+        super().data_received(data)
+        self._unread = 0 if self._advanced else self._unread + len(data)
+        if self._unread > MAX_HEAD:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of a request must be 64 KiB at most")
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        if self._since is None:
+            self._since = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._advanced = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._advanced = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._since = None
+        self._advanced = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 as it should be")
+
+    def _look_in(self, seconds: float) -> None:
+        self._watch = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """One timer per connection, not per request."""
+        present = self._unanswered
+        if self._since is None or (present is not None and not present.more_body):
+            self._look_in(self._request_timeout)  # what comes behind a request that is here waits its turn
+        elif (left := self._since + self._request_timeout - self.loop.time()) > 0:
+            self._look_in(left)
+        elif self._in_head or present is not None:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"a request must come in whole in {self._request_timeout:g} s")
+        else:
+            self.transport.close()  # it said nothing, or has its answer
+
+    @property
+    def _unanswered(self) -> RequestResponseCycle | None:
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer, where no answer has begun, and hang up."""
+        if self.transport.is_closing():
+            return
+        if self._unanswered is None or not self._unanswered.response_started:
+            body = problems.body(status, problems.TITLES.get(status, status.phrase), detail)
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+            self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.close()

@@ -1,0 +1,133 @@
+"""What a stranger can do to a connection: send slowly, without an end, or what is no HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.cli.program import PATIENCE, FrontDoor
+
+HEAD = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
+    door = FrontDoor("dev", tmp_path_factory.mktemp("dev"), REQUEST_TIMEOUT="0.3", KEEP_ALIVE_TIMEOUT="600")
+    yield door
+    assert door.stop() == 0
+    assert "Traceback" not in door.err
+
+
+def connect(front: FrontDoor) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(front.url.rpartition(":")[2])), timeout=PATIENCE)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """Everything until the server hangs up."""
+    with connection:
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def assert_problem(reply: bytes, status: int) -> None:
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), reply
+    assert b"application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /livez HT", id="half a line"),
+        pytest.param(HEAD + b"X-Slow: ", id="half a head"),
+        pytest.param(HEAD + b'Content-Length: 100\r\n\r\n{"user', id="half a body"),
+        pytest.param(HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"use', id="half a chunk"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ", id="half a trailer"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HT", id="half a second request"),
+    ],
+)
+def test_half_a_request_is_not_waited_for(front, sent):
+    connection = connect(front)
+    connection.sendall(sent)
+    reply = answer(connection)
+    assert_problem(reply[reply.rfind(b"HTTP/1.1 ") :], 408)
+
+
+def test_who_says_nothing_hears_nothing(front):
+    assert answer(connect(front)) == b""
+
+
+def test_empty_lines_are_no_sign_of_life(front):
+    with connect(front) as connection, suppress(OSError):  # it hangs up
+        while True:
+            connection.sendall(b"\r\n")
+
+
+def test_a_byte_at_a_time_is_a_request_all_the_same(front):
+    connection = connect(front)
+    for each in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":
+        connection.sendall(bytes([each]))
+    assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_turn_that_takes_longer_than_its_request_may_is_answered(front):
+    session = front.create()
+    sent = json.dumps({"message": "wait"}).encode()
+    connection = connect(front)
+    head = f"POST /session/{session}/chat HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=1\r\nConnection: close\r\n"
+    connection.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
+    assert b" 202 " in answer(connection).partition(b"\r\n")[0]
+    front.go_on(session)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        pytest.param(b"GET /livez?", b"a" * 65_536, id="path"),
+        pytest.param(HEAD + b"X-Long: ", b"a" * 65_536, id="header"),
+        pytest.param(HEAD, b"X-Many: a\r\n" * 6_000, id="headers"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Many: a\r\n" * 6_000, id="trailers"),
+    ],
+)
+def test_a_head_without_an_end_is_refused(front, begin, piece):
+    with connect(front) as connection, suppress(OSError):  # it hangs up
+        connection.sendall(begin)
+        for _ in range(1000):
+            connection.sendall(piece)
+        pytest.fail("all of it was taken")
+
+
+def test_a_long_head_is_told_so(front):
+    connection = connect(front)
+    connection.sendall(HEAD + b"X-Long: ")
+    for _ in range(16):  # no more than what is read before it hangs up, or the answer would be lost
+        connection.sendall(b"a" * 4096)
+    assert_problem(answer(connection), 431)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"\0\1\2\3\r\n\r\n", id="bytes"),
+        pytest.param(HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x", id="two lengths"),
+        pytest.param(
+            HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="length and chunks"
+        ),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n", id="size of a chunk"),
+        pytest.param(HEAD + b"Content-Length: -2\r\n\r\n{}", id="negative length"),
+        pytest.param(HEAD + b"X-User-Id : eve\r\n\r\n", id="space before a colon"),
+    ],
+)
+def test_what_is_no_http_is_a_problem_too(front, sent):
+    connection = connect(front)
+    connection.sendall(sent)
+    assert_problem(answer(connection), 400)
