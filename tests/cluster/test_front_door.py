@@ -103,6 +103,7 @@ async def test_messages_wait_for_an_operator_that_is_down(world: World, door: Fr
         return (await door.ask("GET", message))[1]["status"] == "processed"
 
     await until(processed, 60)
+    await until(lambda: world.operator.log_events().count("operator.running") == 2, 20)
 
 
 async def test_a_front_door_that_is_killed_loses_no_message(world: World, door: FrontDoorProcess):
