@@ -127,6 +127,20 @@ async def test_what_a_pod_made_read_only_goes_too(runtime: ProcessRuntime, data:
     assert (outside / "file").exists()
 
 
+async def test_what_a_pod_nested_without_an_end_goes_too(runtime: ProcessRuntime, data: Path, session: str) -> None:
+    home = home_of(data, session)
+    home.mkdir(parents=True)
+    present = os.open(home, os.O_RDONLY)
+    for _ in range(3000):  # deeper than Python recurses, and than a path may be long
+        os.mkdir("deeper", dir_fd=present)
+        inner = os.open("deeper", os.O_RDONLY, dir_fd=present)
+        os.close(present)
+        present = inner
+    os.close(present)
+    await runtime.forget(session, files=True)
+    assert not home.exists()
+
+
 async def test_a_pod_may_finish_within_its_grace(runtime: ProcessRuntime, data: Path, session: str) -> None:
     finish = (
         "import atexit, pathlib, time; atexit.register(lambda: (time.sleep(0.2), pathlib.Path('finished').touch()))"

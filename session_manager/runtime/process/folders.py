@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
 
@@ -96,20 +96,40 @@ class Folders:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that a pod may have filled: links are removed, not followed; folders may be read-only."""
+    """Remove what a pod may have filled: links are not followed, folders may be read-only, and of any depth."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
+        folder.chmod(0o700)
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            shutil.rmtree(folder)
-        except PermissionError:
-            _make_writable(folder)
-            shutil.rmtree(folder)
+            while entries := _entries(root):
+                for entry in entries:
+                    _remove_entry(root, entry)
+        finally:
+            os.close(root)
+        folder.rmdir()
 
 
-def _make_writable(folder: Path) -> None:
-    folder.chmod(0o700)
-    for path, names, _ in os.walk(folder):
-        for child in (Path(path, name) for name in names):
-            if not child.is_symlink():
-                child.chmod(0o700)
+def _entries(folder: int) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _remove_entry(root: int, entry: os.DirEntry[str]) -> None:
+    """The folders in a folder are moved up to ``root`` first: neither recursion nor a path grows with the depth."""
+    if not entry.is_dir(follow_symlinks=False):
+        os.unlink(entry.name, dir_fd=root)
+        return
+    os.chmod(entry.name, 0o700, dir_fd=root)
+    folder = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    try:
+        for inner in _entries(folder):
+            if inner.is_dir(follow_symlinks=False):
+                os.chmod(inner.name, 0o700, dir_fd=folder)  # or it could not be moved
+                os.rename(inner.name, uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
+            else:
+                os.unlink(inner.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(entry.name, dir_fd=root)
