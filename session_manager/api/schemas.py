@@ -11,7 +11,7 @@ from session_manager.domain.errors import InvalidInput
 from session_manager.domain.status import Status
 
 EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
-EXAMPLE_MESSAGE = "9d0c8a54-2f5e-4a7f-8f60-0a8f1b7a1e2c"
+EXAMPLE_MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"
 EXAMPLE_TIME = "2026-01-31T12:00:00.250Z"
 
 
