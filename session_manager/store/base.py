@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
@@ -39,9 +39,9 @@ class SqlStore(ABC):
     async def now(self) -> Micros: ...
 
     @abstractmethod
-    async def _write(
+    def _write(
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> Awaitable[T]:
         """Run it with the database's time as its first argument, and commit."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class SqlStore(ABC):
         return await self._read(history.any_unfinished)
 
     async def unfinished(
-        self, accepted_before: Micros, limit: int, after: tuple[int, str] | None = None
+        self, accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
     ) -> list[Unfinished]:
         return await self._read(history.unfinished, accepted_before, limit, after)
 

@@ -150,9 +150,9 @@ class Store(Protocol):
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
     async def has_unfinished(self) -> bool: ...
     async def unfinished(
-        self, accepted_before: Micros, limit: int, after: tuple[int, str] | None = None
+        self, accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
     ) -> list[Unfinished]:
-        """Unfinished messages of all sessions by (accepted_at, id), oldest first, past the key ``after``."""
+        """Unfinished messages of all sessions that are older than that, by (session, seq), past the key ``after``."""
         ...
 
     async def unfinished_of(self, session: str) -> list[Unfinished]:

@@ -47,7 +47,7 @@ class Repair:
         self._classes = classes
         self._interval = interval
         self._modes = modes or AllAuto()
-        self._after: tuple[int, str] | None = None
+        self._after: tuple[str, int] | None = None
         self._soon = asyncio.Event()
         self._told = b""
 
@@ -74,7 +74,7 @@ class Repair:
         """One pass over at most PAGE messages, going on where the last one stopped."""
         before = Micros(await self._store.now() - micros(self._interval))
         page = await self._store.unfinished(before, PAGE, self._after)
-        self._after = (page[-1].accepted_at, page[-1].id) if len(page) == PAGE else None
+        self._after = (page[-1].session, page[-1].seq) if len(page) == PAGE else None
         first_of: dict[str, Unfinished] = {}
         for message in page:
             first_of.setdefault(message.session, message)

@@ -7,7 +7,7 @@ import pytest
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from session_manager.domain.message import MessageStatus, Outcome, StoredEvent
 from session_manager.store.base import SqlStore
-from tests.store.databases import DONE, Database, make, new_id, new_message, pass_time, say
+from tests.store.databases import DONE, make, new_id, new_message, pass_time, say
 
 
 async def test_a_message_is_accepted_with_the_next_seq(store: SqlStore) -> None:
@@ -231,35 +231,39 @@ async def test_a_message_is_found_in_its_session_only(store: SqlStore) -> None:
         await store.get_message(session, new_id())
 
 
-async def test_what_is_unfinished_is_found_oldest_first(store: SqlStore, database: Database) -> None:
+async def test_what_is_unfinished_is_found_session_by_session(store: SqlStore) -> None:
     assert not await store.has_unfinished()
     assert await store.backlog() == (0, None)
-    sessions = [await make(store), await make(store, class_name="gpu")]
+    made = {await make(store, class_name=name): name for name in ("default", "gpu")}
+    sessions = sorted(made)
     ids = [await say(store, sessions[n % 2]) for n in range(6)]
     await store.record(ids[2], 1, DONE)
-    left = [ids[n] for n in (0, 1, 3, 4, 5)]
     now = await pass_time(store)
     found = await store.unfinished(now, 10)
-    assert [one.id for one in found] == left
-    assert [one.class_name for one in found] == ["default", "gpu", "gpu", "default", "gpu"]
-    assert [one.seq for one in found] == [1, 1, 2, 3, 3]
-    assert [one.session for one in found] == [sessions[n] for n in (0, 1, 1, 0, 1)]
+    assert [one.id for one in found] == [ids[n] for n in (0, 4, 1, 3, 5)]
+    assert [one.session for one in found] == [sessions[n] for n in (0, 0, 1, 1, 1)]
+    assert [one.seq for one in found] == [1, 3, 1, 2, 3]
+    assert [one.class_name for one in found] == [made[one.session] for one in found]
     page = await store.unfinished(now, 2)
-    rest = await store.unfinished(now, 10, (page[-1].accepted_at, page[-1].id))
+    rest = await store.unfinished(now, 10, (page[-1].session, page[-1].seq))
     assert page + rest == found
-    assert await store.unfinished(found[1].accepted_at, 10) == found[:1]
-    assert await store.unfinished_of(sessions[0]) == [one for one in found if one.session == sessions[0]]
+    fourth = found[3].accepted_at
+    assert [one.id for one in await store.unfinished(fourth, 10)] == [ids[n] for n in (0, 1)]
+    assert [one.id for one in await store.unfinished(fourth, 1, (sessions[0], 1))] == [ids[1]]
+    assert await store.unfinished_of(sessions[0]) == found[:2]
     assert await store.has_unfinished()
     assert await store.backlog() == (5, found[0].accepted_at)
 
 
-async def test_equal_times_are_paged_by_id(store: SqlStore, database: Database) -> None:
-    session = await make(store)
-    ids = sorted([await say(store, session) for _ in range(5)])
-    await database.rows("UPDATE message SET accepted_at = 7")
+async def test_pages_of_unfinished_end_whatever_is_accepted_meanwhile(store: SqlStore) -> None:
+    sessions = [await make(store) for _ in range(3)]
+    ids = {await say(store, session) for session in sessions * 2}
+    before = await pass_time(store)
     found: list[str] = []
     after = None
-    while page := await store.unfinished(await store.now(), 2, after):
+    while page := await store.unfinished(before, 2, after):
         found += [one.id for one in page]
-        after = (page[-1].accepted_at, page[-1].id)
-    assert found == ids
+        after = (page[-1].session, page[-1].seq)
+        for session in sessions:
+            await say(store, session)
+    assert (len(found), set(found)) == (6, ids)

@@ -58,8 +58,8 @@ CREATE TABLE message (
 
 CREATE UNIQUE INDEX message_idempotency ON message (session, caller, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX message_unfinished ON message (session, seq) WHERE finished_at IS NULL;
-CREATE INDEX message_unfinished_oldest ON message (accepted_at, id) WHERE finished_at IS NULL;
+-- Every turn adds to it and takes away: one index serves an inbox, the repair and the backlog.
+CREATE INDEX message_unfinished ON message (session, seq, accepted_at) WHERE finished_at IS NULL;
 
 CREATE TABLE session_event (
     session    {key} NOT NULL REFERENCES session (uuid),

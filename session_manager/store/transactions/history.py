@@ -27,8 +27,8 @@ SELECT {UNFINISHED} FROM message JOIN session ON session.uuid = message.session
 WHERE message.finished_at IS NULL
 """
 _UNFINISHED_BEFORE = f"""
-{_UNFINISHED} AND message.accepted_at < $1 AND (message.accepted_at, message.id) > ($2, $3)
-ORDER BY message.accepted_at, message.id LIMIT $4
+{_UNFINISHED} AND message.accepted_at < $1 AND (message.session, message.seq) > ($2, $3)
+ORDER BY message.session, message.seq LIMIT $4
 """
 _UNFINISHED_OF = f"{_UNFINISHED} AND message.session = $1 ORDER BY message.seq"
 
@@ -60,9 +60,9 @@ def any_unfinished() -> Transaction[bool]:
     return bool((yield _ANY_UNFINISHED, ()))
 
 
-def unfinished(accepted_before: Micros, limit: int, after: tuple[int, str] | None) -> Transaction[list[Unfinished]]:
-    accepted_at, message_id = after or (0, "")
-    rows = yield _UNFINISHED_BEFORE, (accepted_before, accepted_at, message_id, limit)
+def unfinished(accepted_before: Micros, limit: int, after: tuple[str, int] | None) -> Transaction[list[Unfinished]]:
+    session, seq = after or ("", 0)
+    rows = yield _UNFINISHED_BEFORE, (accepted_before, session, seq, limit)
     return [unfinished_of(row) for row in rows]
 
 
