@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from session_manager.domain.times import Micros
 
@@ -17,8 +18,7 @@ class Failure:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """One row of ``session``. ``expires_at`` = ``last_activity`` + the TTL; a deleted session is never returned."""
 
     uuid: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -91,12 +91,12 @@ class SqliteStore(SqlStore):
     def _open(self, *, read_only: bool = False) -> Connection:
         return Connection(str(self._path), self._patience, self._clock, read_only=read_only)
 
-    async def _write(
+    def _write(
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> Awaitable[T]:
         if self._writer is None:
             raise StoreUnavailable
-        return await self._writer.submit(transaction, args, kwargs)
+        return self._writer.submit(transaction, args, kwargs)
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._reader is None:

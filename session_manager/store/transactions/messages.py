@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
@@ -21,7 +20,7 @@ _NEXT_SEQ = """
 UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 + ttl
 WHERE uuid = $1 AND deleted_at IS NULL
 """
-_RETURNING = f" RETURNING {SESSION}, last_seq, {_LOWEST}"
+_NUMBERED = f"SELECT {SESSION}, last_seq, {_LOWEST} FROM session WHERE uuid = $1 AND deleted_at IS NULL"
 _REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
 _INSERT = """
 INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at)
@@ -39,14 +38,16 @@ _REDELIVER = f"UPDATE message SET attempt = attempt + 1 WHERE id = $1 AND finish
 _DIED = """
 UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finished_at IS NULL RETURNING deaths
 """
-_FINISH = """
-UPDATE message SET finished_at = $2, status = $3, response = $4, error = $5 WHERE id = $1 AND finished_at IS NULL
+# To read first and then write is right where there is one writer, and cheaper than RETURNING. PostgreSQL has a
+# statement of its own for this.
+_OPEN = """
+SELECT message.session, session.last_event FROM message JOIN session ON session.uuid = message.session
+WHERE message.id = $1 AND message.finished_at IS NULL AND message.attempt = coalesce($2, message.attempt)
 """
-_FINISH_ATTEMPT = f"{_FINISH} AND attempt = $6"
 _NUMBER_EVENTS = """
-UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3
-WHERE uuid = $1 RETURNING last_event
+UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3 WHERE uuid = $1
 """
+_FINISH = "UPDATE message SET finished_at = $2, status = $3, response = $4, error = $5 WHERE id = $1"
 _ADD_EVENT = """
 INSERT INTO session_event (session, number, kind, message_id, data, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 """
@@ -57,14 +58,14 @@ def accept(now: Micros, new: NewMessage, owner: str | None) -> Transaction[Accep
         known = yield from find_repeated(new, owner)
         if known is not None:
             return known
-    sql, params = owned(_NEXT_SEQ, owner, new.session, now)
-    rows = yield sql + _RETURNING, params
+    yield owned(_NEXT_SEQ, owner, new.session, now)
+    rows = yield owned(_NUMBERED, owner, new.session)
     if not rows:
         raise NotFound(NO_SESSION)
     session, seq, lowest = session_of(rows[0]), rows[0][SESSION_WIDTH], rows[0][SESSION_WIDTH + 1]
     if session.expired_at is not None:
         yield _REVIVE, (new.session,)
-        session = replace(session, expired_at=None)
+        session = session._replace(expired_at=None)
     key = (new.idempotency_key, new.body_hash)
     yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now)
     return accepted(new, session, seq, seq if lowest is None else lowest, now)
@@ -110,22 +111,16 @@ def died(now: Micros, message_id: str, attempt: int) -> Transaction[int | None]:
 def record(
     now: Micros, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]]
 ) -> Transaction[list[StoredEvent] | None]:
-    rows = yield _finish(now, message_id, attempt, outcome)
+    rows = yield _OPEN, (message_id, attempt)
     if not rows:
         return None
-    session = rows[0][0]
-    numbered = yield _NUMBER_EVENTS, (session, now, len(events))
-    stored = numbered_events(message_id, events, numbered[0][0], now)
+    session, last = rows[0][0], rows[0][1] + len(events)
+    yield _NUMBER_EVENTS, (session, now, len(events))
+    yield _FINISH, (message_id, now, outcome.status.value, outcome.response, storable(outcome.error))
+    stored = numbered_events(message_id, events, last, now)
     for event in stored:
         yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
     return stored
-
-
-def _finish(now: Micros, message_id: str, attempt: int | None, outcome: Outcome) -> tuple[str, tuple[object, ...]]:
-    params = (message_id, now, outcome.status.value, outcome.response, storable(outcome.error))
-    if attempt is None:
-        return f"{_FINISH} RETURNING session", params
-    return f"{_FINISH_ATTEMPT} RETURNING session", (*params, attempt)
 
 
 def storable(error: str | None) -> str | None:
