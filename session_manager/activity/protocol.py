@@ -171,6 +171,10 @@ class TurnActivity(Protocol):
         """Call ``listener`` when something may be in ``ready``; calls may be lost."""
         ...
 
+    async def on_gone(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the uid of a pod that is gone; calls may be lost."""
+        ...
+
     async def tell(self, session: str, note: FeedNote) -> None:
         """Publish to whoever watches the session; nobody may be there."""
         ...

@@ -269,6 +269,9 @@ class RedisActivity:
     async def on_ready(self, listener: Callable[[], None]) -> None:
         await self._link.subscribe("ready", lambda _: listener(), listener)
 
+    async def on_gone(self, listener: Callable[[str], None]) -> None:
+        await self._link.subscribe("gone", lambda uid: listener(uid.decode()))
+
     async def on_wake(self, listener: Callable[[str], None]) -> None:
         await self._link.subscribe("wake", lambda session: listener(session.decode()))
 

@@ -19,6 +19,7 @@ from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
 from session_manager.turns.lifecycle import Lifecycle
+from session_manager.turns.patience import until_available
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
 
@@ -92,6 +93,7 @@ class Services:
             pause = min(pause * 2, RETRY_LAST)
             store_up = store_up or await self._try(self.store.start, "database")
             redis_up = redis_up or await self._try(self.activity.start, "redis")
+        self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
         self._spawn(self.host.run(), "pods")

@@ -51,3 +51,6 @@ class CheckedPods:
         if not believable(address, session_class, self._networks):
             raise PodUnreachable("the address of the pod is none that a pod can have")
         return await self._pods.chat(address, session_class, request, on_delta)
+
+    def drop(self, uid: str) -> None:
+        self._pods.drop(uid)

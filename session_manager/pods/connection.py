@@ -98,6 +98,10 @@ class PodConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def drop(self) -> None:
+        """Nobody is there any more: whoever waits gets PodDied."""
+        self._fail(PodDied("the pod is gone"))
+
     def _throttle(self) -> None:
         """Let the pod wait while the reader of its stream is far behind."""
         too_much = self._unread >= MAX_UNREAD

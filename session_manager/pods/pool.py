@@ -8,6 +8,7 @@ message sent into a connection that the pod is just closing would count as perha
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from session_manager.domain.errors import PodUnreachable
 from session_manager.pods.connection import PodConnection
@@ -15,6 +16,10 @@ from session_manager.runtime.protocol import Address
 
 KEEP = 2.0  # seconds
 CONNECT_WITHIN = 2.0
+# A pod whose node is gone closes nothing. Kernels ask each other, however busy the pod is: after 25 s it is dead.
+SILENT_FOR = 10  # seconds
+ASK_EVERY = 5  # seconds
+UNANSWERED = 3
 
 
 class PodPool:
@@ -68,7 +73,17 @@ async def _connect(address: Address) -> PodConnection:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
-            _, connection = await loop.create_connection(PodConnection, address.ip, address.port)
+            transport, connection = await loop.create_connection(PodConnection, address.ip, address.port)
     except (OSError, TimeoutError):
         raise PodUnreachable("the pod does not accept connections") from None
+    _notice_death(transport.get_extra_info("socket"))
     return connection
+
+
+def _notice_death(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": SILENT_FOR, "TCP_KEEPINTVL": ASK_EVERY, "TCP_KEEPCNT": UNANSWERED}
+    options["TCP_USER_TIMEOUT"] = (SILENT_FOR + UNANSWERED * ASK_EVERY) * 1000
+    for name, value in options.items():
+        if hasattr(socket, name):  # not every system has them all
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -45,3 +45,10 @@ class PodClient(Protocol):
         delivered. PodBusy: 503. PodMisdirected: 421. PodRejected: anything else that is no answer.
         """
         ...
+
+    def drop(self, uid: str) -> None:
+        """The pod with this uid is gone: who waits for its answer gets PodDied now.
+
+        The network may never say so: where a pod went with its address, nobody is left to close the connection.
+        """
+        ...

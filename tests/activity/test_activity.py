@@ -218,6 +218,15 @@ class TestFence:
         assert await activity.fence(session, CLASS, force=True) == "BUSY"
         assert await activity.next_ready() == session
 
+    async def test_who_asks_a_pod_hears_that_it_is_gone(self, activity, session):
+        gone: asyncio.Queue[str] = asyncio.Queue()
+        await activity.on_gone(gone.put_nowait)
+        await awake(activity, session)
+        await activity.lost(session, "")
+        await activity.lost(session, POD.uid)
+        assert await gone.get() == POD.uid
+        assert gone.empty()
+
     async def test_a_push_from_elsewhere_is_activity(self, activity, link, session):
         await awake(activity, session)
         await link.execute("RPUSH", f"session:{session}:awake", "x")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 
 import pytest
 
 from session_manager.domain.errors import PodDied
 from session_manager.pods import pool
+from session_manager.pods.http import HttpPodClient
 from session_manager.runtime.protocol import Address
 from tests.pods.conftest import Ask
 from tests.pods.raw import Exchange, RawPod, raw_pod
+from tests.runtime.programs import linux_only
 from tests.waiting import until
 
 
@@ -23,6 +26,52 @@ async def test_a_connection_is_kept_for_the_next_turn(ask: Ask) -> None:
     async with raw_pod(answer) as pod:
         for _ in range(5):
             assert (await ask(pod)).response == '{"number": 1}'
+
+
+async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: HttpPodClient) -> None:
+    """Its network may never say so."""
+    asked = asyncio.Event()
+
+    async def never(exchange: Exchange) -> None:
+        asked.set()
+        await exchange.reader.read()
+
+    async with raw_pod(never) as pod:
+        asking = asyncio.create_task(ask(pod))
+        await asked.wait()
+        client.drop(str(uuid.uuid4()))
+        client.drop(pod.address.uid)
+        with pytest.raises(PodDied, match="the pod is gone"):
+            await asking
+        client.drop(pod.address.uid)
+
+
+async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: HttpPodClient) -> None:
+    async with raw_pod(answer) as pod:
+        await ask(pod)
+        client.drop(pod.address.uid)
+        assert (await ask(pod)).response == '{"number": 1}'
+
+
+@linux_only
+async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> None:
+    """Within half a minute, also while it only works and nothing is to be sent."""
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+    seen: list[list[int]] = []
+    notice = pool._notice_death
+
+    def look(connection: socket.socket) -> None:
+        notice(connection)
+        seen.append([connection.getsockopt(socket.IPPROTO_TCP, option) for option in options])
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_notice_death", look)
+        async with raw_pod(answer) as pod:
+            await ask(pod)
+    [[idle, every, count, unacknowledged]] = seen
+    assert idle + every * count <= 30
+    assert unacknowledged <= 30_000
 
 
 async def test_one_connection_per_pod_is_kept(ask: Ask) -> None:

@@ -54,6 +54,8 @@ class Pods:
         await self.may_answer.wait()
         return TurnReply("{}")
 
+    def drop(self, uid: str) -> None: ...
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
