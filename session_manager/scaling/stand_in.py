@@ -47,7 +47,12 @@ class StandIn:
         while True:
             await self._until_unwatched()
             log.warning("nobody watches the pods: standing in", extra={"event": "deputy.begins"})
-            await self._stand_in()
+            try:
+                await self._stand_in()
+            except Exception:
+                # The next time may go better, and the rest of the process has other things to do.
+                log.exception("standing in failed", extra={"event": "deputy.failed"})
+                await asyncio.sleep(self._times.tick)
             log.info("somebody watches the pods", extra={"event": "deputy.ends"})
 
     async def _subscribe(self) -> None:

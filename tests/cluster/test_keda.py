@@ -114,3 +114,40 @@ async def test_a_deleted_session_does_not_hang_where_keda_is_gone(keda: World):
         await until(left, 38)
     removed = [json.loads(line) for line in keda.operator.log().splitlines() if "keda.finalizer_removed" in line]
     assert [each["object"] for each in removed] == [name]
+
+
+async def reason(world: World, session: str) -> str:
+    conditions = (await world.status(session)).get("conditions", ())
+    return next((str(each["reason"]) for each in conditions if each["type"] == "Ready"), "")
+
+
+@pytest.mark.skipif("LOCALKUBE" not in os.environ, reason="KEDA of this cluster is not the test's to remove")
+async def test_keda_may_be_removed_and_installed_again(keda: World):
+    session = await keda.make_session()
+
+    async def watched(wanted: bool) -> bool:
+        return (await keda.child(SCALED_OBJECTS, session) is not None) == wanted
+
+    await until(lambda: watched(True), 30)
+    definition = json.loads(kubectl("get", "crd", "scaledobjects.keda.sh", "-o", "json"))
+    kubectl("delete", "crd", "scaledobjects.keda.sh", "--wait=true")
+    try:
+
+        async def said() -> bool:
+            return await reason(keda, session) == "KedaMissing"
+
+        await until(said, 30)
+        assert await keda.awake(session)
+        await keda.asleep(session)
+    finally:
+        body = {each: definition[each] for each in ("apiVersion", "kind", "spec")}
+        metadata = {"name": definition["metadata"]["name"]}
+        kubectl("create", "-f", "-", stdin=json.dumps({**body, "metadata": metadata}))
+    await until(lambda: watched(True), 60)
+
+    async def said_no_more() -> bool:
+        return await reason(keda, session) == "WakesOnMessage"
+
+    await until(said_no_more, 30)
+    told = [event for event in keda.operator.log_events() if event.startswith("keda.")]
+    assert told == ["keda.missing", "keda.found"]

@@ -138,3 +138,19 @@ async def test_an_address_does_not_count_again_when_its_pod_went_meanwhile(
     await until(activity.watched)
     assert await link.execute("HGET", f"session:{stays}", "pod") == address.uid.encode()
     assert not await awake(activity, gone)
+
+
+async def test_a_failure_does_not_end_it(activity: RedisActivity, deputy: Deputy, caplog: pytest.LogCaptureFixture):
+    tries = iter(["broken"])
+
+    class Broken(Pods):
+        async def start(self) -> None:
+            for words in tries:
+                raise RuntimeError(words)
+            await super().start()
+
+    pods, session = Broken(), str(uuid4())
+    await activity.wake(session, BRISK)
+    await deputy(pods)
+    await until(lambda: any(record.exc_info for record in caplog.records))
+    await until(lambda: awake(activity, session))
