@@ -161,6 +161,7 @@ class Operator:
                 raise StartupFailure(f"the loop {task.get_name()} ended")
 
     async def _close(self) -> None:
+        self.runtime.leave()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

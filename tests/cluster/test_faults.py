@@ -59,6 +59,22 @@ async def test_an_operator_that_is_killed_during_a_wake_finishes_it(world: World
     assert len(await world.pods(session)) == 1
 
 
+async def test_an_operator_that_is_replaced_during_a_wake_lets_the_pod_start(world: World):
+    await world.make_class(command=["sh", "-c", "sleep 4; exec python3 examples/echo/agent.py"])
+    session = await world.make_session()
+    await world.until_phase(session, "Created")
+    await world.wake(session)
+
+    async def begun() -> str | None:
+        pods = await world.pods(session)
+        return pods[0]["metadata"]["uid"] if pods and pods[0]["status"].get("podIP") else None
+
+    uid = await until(begun, 20)
+    assert world.operator.stop() == 0
+    world.operator.start()
+    assert (await world.awake(session)).uid == uid
+
+
 async def test_a_restart_writes_nothing_that_is_as_it_should_be(world: World):
     await world.make_class()
     session = await world.make_session()

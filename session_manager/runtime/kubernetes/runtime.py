@@ -27,6 +27,7 @@ class KubernetesRuntime:
         self._workloads = workloads
         self.answering = Answering(pods, workloads)
         self._start_listeners: list[Callable[[str, float], None]] = []
+        self._leaving = False
 
     async def start(self) -> None:
         """Know the pods that are there, and which of them answer."""
@@ -37,6 +38,10 @@ class KubernetesRuntime:
         """Watch no more. The pods stay: whoever comes next finds them."""
         await self._pods.close()
         await self.answering.close()
+
+    def leave(self) -> None:
+        """This process ends: a start that is cancelled from now on leaves what it has begun to the next."""
+        self._leaving = True
 
     def on_exit(self, listener: ExitListener) -> None:
         self.answering.on_exit(listener)
@@ -76,7 +81,8 @@ class KubernetesRuntime:
         except PodCannotStart as error:
             raise await self._failed(session, error) from None
         except BaseException:
-            await asyncio.shield(self.answering.give_up(session))
+            if not self._leaving:
+                await asyncio.shield(self.answering.give_up(session))
             raise
         finally:
             self.answering.starting.discard(session)
