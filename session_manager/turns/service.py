@@ -16,7 +16,6 @@ from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, T
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
-from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
 from session_manager.turns.dispatch import Dispatcher
@@ -37,7 +36,6 @@ class Ticket:
     """
 
     message: Message
-    session: Session
     turn: asyncio.Future[Outcome | None] | None = None
     position: int | None = None
     awake: bool = False
@@ -86,7 +84,7 @@ class Turns:
             await self._store.get_session(new.session, owner)
             raise suspended()
         accepted = await self._store.accept(new, owner)
-        ticket = Ticket(accepted.message, accepted.session)
+        ticket = Ticket(accepted.message)
         if accepted.repeated:
             return ticket
         session_class = class_of(self._classes, accepted.session.class_name)
