@@ -5,6 +5,7 @@ Each field says its unit and why its default is what it is; the table in README.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_DATABASE = "data/sessions/sessions.db"
+RESERVED_NAMES = frozenset({"local", "anonymous"})  # who calls without a key
 
 
 class Settings(BaseSettings):
@@ -109,6 +111,9 @@ class Settings(BaseSettings):
             name, colon, key = entry.partition(":")
             if not colon or not name or len(key) < 16:
                 raise ValueError("each entry is name:key or name@user:key, the key of 16 characters or more")
+            caller = name.partition("@")[0]
+            if caller in RESERVED_NAMES or not re.fullmatch(r"[\w.-]+", caller):
+                raise ValueError("a name has letters, digits, '.', '_' and '-', and is not local or anonymous")
             if name in keys:
                 raise ValueError(f"the name {name!r} stands twice")
             keys[name] = key

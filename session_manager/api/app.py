@@ -36,7 +36,9 @@ def build_app(services: Services) -> Front:
     """Every route on ``services``, which the caller starts and closes."""
     settings = services.settings
     limits = RouteLimits(settings, services.link.url)
-    app = FastAPI(title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(
+        title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None, redirect_slashes=False
+    )
     problems.install(app)
     counters = metrics.Metrics(services.dispatcher.times, services.host.wake_times)
     app.include_router(sessions.router(services, limits))

@@ -22,7 +22,7 @@ from session_manager.domain.errors import SessionManagerError, Unauthenticated, 
 
 log = logging.getLogger(__name__)
 
-CHAT = re.compile("^/session/(" + SESSION_PATTERN.strip("^$") + ")/chat$")
+CHAT = re.compile("^/session/(" + SESSION_PATTERN.strip("^$") + r")/chat\Z")
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/docs", "/openapi.json"})
 CLOSE = (b"connection", b"close")
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})

@@ -69,7 +69,7 @@ class Identity:
         named = headers.get(b"x-user-id")
         user = bound
         if named is not None:
-            user = valid_user_id(named.decode("utf-8", "replace"))
+            user = valid_user_id(_text(named))
             if bound is not None and user != bound:
                 raise Forbidden("this key acts for one user only, and X-User-Id names another")
         return Actor(caller, user, self.client_address(headers, peer))
@@ -103,6 +103,13 @@ class Identity:
             return any(ipaddress.ip_address(address) in network for network in self._proxies)
         except ValueError:
             return False
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:  # replaced, two users could become one
+        raise InvalidInput("X-User-Id: must be UTF-8", "X-User-Id") from None
 
 
 def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -151,6 +158,22 @@ def _origin_host(origin: str) -> str:
     return origin.lower().partition("://")[2]
 
 
+ONCE = frozenset({b"authorization", b"host", b"origin", b"x-api-key", b"x-user-id"})
+LISTS = frozenset({b"accept", b"prefer", b"x-forwarded-for"})
+
+
 def header_map(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Raw ASGI headers by lower-case name; of a repeated one the last counts."""
-    return dict(pairs)
+    """Raw ASGI headers by lower-case name. Of a repeated one the last counts; a list is joined in its order.
+
+    InvalidInput where who asks would hang on which of two counts: a proxy in front may have looked at the other one.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in headers:
+            if name in ONCE:
+                raise InvalidInput(f"{name.decode()}: must stand once")
+            if name in LISTS:
+                headers[name] += b", " + value
+                continue
+        headers[name] = value
+    return headers

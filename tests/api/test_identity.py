@@ -5,9 +5,11 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from multidict import CIMultiDict
 from pydantic import SecretStr
+from yarl import URL
 
-from session_manager.api.identity import Identity, refuse_foreign_page
+from session_manager.api.identity import Identity, header_map, refuse_foreign_page
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 
 SERVICE = "service-key-0123456789"
@@ -118,7 +120,7 @@ class TestIdentity:
         assert self.identity().actor(headers, "1.2.3.4").user == "bob"
 
     def test_bad_user_ids_are_refused(self):
-        for bad in (b"", b"   ", b"a\x07b", b"x" * 129):
+        for bad in (b"", b"   ", b"a\x07b", b"x" * 129, b"\xff", "a\u202eb".encode()):
             with pytest.raises(InvalidInput):
                 self.identity().actor({b"x-api-key": SERVICE.encode(), b"x-user-id": bad}, "")
 
@@ -165,3 +167,59 @@ def test_foreign_pages():
     ):
         with pytest.raises(Forbidden):
             refuse_foreign_page(headers)
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key", b"x-user-id", b"host", b"origin"])
+def test_who_asks_is_said_once(name):
+    assert header_map([(name, b"a"), (b"accept", b"b")]) == {name: b"a", b"accept": b"b"}
+    with pytest.raises(InvalidInput):
+        header_map([(name, b"a"), (b"accept", b"b"), (name, b"a")])
+
+
+def test_lists_may_come_in_pieces():
+    forwarded = header_map([(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"9.9.9.9, 10.0.0.7")])
+    identity = Identity({}, "10.0.0.0/8")
+    assert identity.client_address(forwarded, "10.0.0.1") == "9.9.9.9"
+
+
+async def test_two_users_in_one_request_are_refused(guarded):
+    session = await made_by_ada(guarded)
+    for name, values in (("X-User-Id", ("eve", "ada")), ("Authorization", (f"Bearer {EVE}", f"Bearer {ADA}"))):
+        headers = [(name, each) for each in values] + ([("X-API-Key", SERVICE)] if name == "X-User-Id" else [])
+        async with guarded.client.get(f"{guarded.url}/session/{session}", headers=CIMultiDict(headers)) as response:
+            assert response.status == 400
+            assert (await response.json(content_type=None))["detail"].endswith("must stand once")
+
+
+@pytest.mark.parametrize("path", ["/session/{}/chat%0A", "/session/{}%0A", "/session/{}/chat/", "//session/{}/chat"])
+async def test_a_path_has_one_spelling(guarded, path):
+    session = await made_by_ada(guarded)
+    url = URL(guarded.url + path.format(session), encoded=True)
+    method = "POST" if "chat" in path else "GET"
+    body = {"message": "x"} if method == "POST" else None
+    async with guarded.client.request(method, url, json=body, headers=bearer(ADA), allow_redirects=False) as response:
+        assert response.status in {400, 404}
+
+
+async def test_spellings_of_an_id_are_one_session(guarded):
+    session = await made_by_ada(guarded)
+    for spelled in (session.upper(), f"%{ord(session[0]):02x}{session[1:]}"):
+        for key, expected in ((ADA, 200), (EVE, 404)):
+            url = URL(f"{guarded.url}/session/{spelled}", encoded=True)
+            async with guarded.client.get(url, headers=bearer(key)) as response:
+                assert response.status == expected
+
+
+async def test_anothers_cursor_opens_nothing(guarded):
+    for _ in range(2):
+        await made_by_ada(guarded)
+    _, page = await guarded.call("GET", "/sessions?limit=1", headers=bearer(ADA))
+    _, body = await guarded.call("GET", f"/sessions?cursor={page['next_cursor']}", headers=bearer(EVE))
+    assert (body["total"], body["sessions"]) == (0, [])
+
+
+async def test_an_address_that_a_stranger_claims_does_not_count(start):
+    door = await start(session_api_keys=KEYS, rate_limit_default="2/minute")
+    claimed = [{"X-Forwarded-For": f"9.9.9.{number}"} for number in range(4)]
+    statuses = [(await door.call("GET", "/health", headers=headers))[0] for headers in claimed]
+    assert statuses == [200, 200, 429, 429]

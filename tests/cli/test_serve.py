@@ -55,6 +55,8 @@ def test_a_wrong_redis_password_is_one_line(tmp_path, own_redis):
         ("LOG_FORMAT", "xml", "LOG_FORMAT='xml' is none of json"),
         ("RATE_LIMIT_CHAT", "many", "RATE_LIMIT_CHAT='many' is no limit"),
         ("SESSION_API_KEYS", "web:short-secret", "SESSION_API_KEYS: "),
+        ("SESSION_API_KEYS", f"local:{KEY}", "SESSION_API_KEYS: a name"),
+        ("SESSION_API_KEYS", f"web|user|ada:{KEY}", "SESSION_API_KEYS: a name"),
         ("TRUSTED_PROXIES", "proxy.example", "TRUSTED_PROXIES"),
         ("SESSION_CLASSES", "none.yaml", "none.yaml"),
         ("HOST", "no.such.host.invalid", "HOST=no.such.host.invalid is no address of this machine"),

@@ -76,7 +76,8 @@ async def front_door(settings: Settings) -> AsyncIterator[FrontDoor]:
     services = Services(settings, open_classes(settings))
     await services.start()
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build_app(services), lifespan="off", log_config=None, access_log=False)
+    app = build_app(services)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
