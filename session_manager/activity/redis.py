@@ -19,6 +19,7 @@ import orjson
 from session_manager.activity.generation import Generations
 from session_manager.activity.leases import Leases
 from session_manager.activity.link import Link, Script, load_script
+from session_manager.activity.notes import WaitingNotes
 from session_manager.activity.protocol import Claim, Desire, FeedNote, Gap, Queued, SessionGone, Wakefulness
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.session import Failure, Hot
@@ -51,7 +52,6 @@ DEPUTY = load_script("deputy")
 
 DELETED_MARK_MS = 3_600_000
 MAX_ADOPTIONS = 5
-MAX_WAITING_NOTES = 1000
 
 Arg = bytes | str | int
 
@@ -280,19 +280,13 @@ class RedisActivity:
 
     @asynccontextmanager
     async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:
-        notes: asyncio.Queue[FeedNote] = asyncio.Queue()
-
-        def listen(note: bytes) -> None:
-            # A watcher who does not keep up loses notes, never the process its memory.
-            if notes.qsize() < MAX_WAITING_NOTES:
-                notes.put_nowait(orjson.loads(note))
-
+        notes = WaitingNotes()
         channel = f"session:{session}:feed"
-        await self._link.subscribe(channel, listen)
+        await self._link.subscribe(channel, notes.offer)
         try:
             yield notes
         finally:
-            await self._link.unsubscribe(channel, listen)
+            await self._link.unsubscribe(channel, notes.offer)
 
     # -- scaling -------------------------------------------------------------------------------------------------
 

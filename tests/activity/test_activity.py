@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from session_manager.activity.leases import Leases
 from session_manager.activity.link import Link
+from session_manager.activity.notes import WaitingNotes
 from session_manager.activity.protocol import Claim, Gap, NoClaim, Queued, SessionGone
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session import Failure
@@ -343,6 +345,21 @@ class TestEnd:
         assert await link.execute("TTL", f"session:{session}") == -1
         await activity.finish(claim, CLASS, None)
         assert CLASS.ttl <= await link.execute("TTL", f"session:{session}") <= CLASS.ttl + 3600
+
+
+async def test_who_does_not_read_holds_few_bytes_and_few_notes():
+    piece = orjson.dumps({"kind": "delta", "data": "x" * 1_000_000})
+    notes = WaitingNotes()
+    for _ in range(10):
+        notes.offer(piece)
+    assert notes.qsize() == 4
+    assert notes.get_nowait()["kind"] == "delta"
+    notes.offer(piece)
+    assert notes.qsize() == 4
+    small = WaitingNotes()
+    for _ in range(2000):
+        small.offer(b"{}")
+    assert small.qsize() == 1000
 
 
 async def test_watchers_hear_notes(activity, session):
