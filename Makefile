@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench build manifests manifests-check lock clean
+.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench bench-cluster build manifests manifests-check lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: .venv/.dev ## Format the code and mend what ruff can
 
 bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints what docs/benchmarks.md tells
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-cluster: .venv/.dev ## The same on a real Kubernetes: that of KUBECONFIG, or one started here
+	@hack/bench-cluster $(ARGS)
 
 build: .venv/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

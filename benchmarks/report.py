@@ -62,14 +62,14 @@ def _chat(found: Mapping[str, Any]) -> Iterator[str]:
     for name, aim in ((PASS_THROUGH, PASS_THROUGH_AIM), (GO, GO_AIM)):
         reached = found["ratios"][name]
         if reached is not None:
-            yield f"  {reached:5.0%} of {name}'s rate   {_judge(reached >= aim, f'at least {aim:.0%}')}"
+            yield f"  {reached:5.0%} of {name}'s rate   {judge(reached >= aim, f'at least {aim:.0%}')}"
 
 
 def _latency(found: Mapping[str, Any]) -> Iterator[str]:
     yield "One caller"
     yield from _table(found["peers"])
     added = found["added_ms"]
-    verdict = _judge(added <= ADDED_AIM_MS, f"at most {ADDED_AIM_MS} ms")
+    verdict = judge(added <= ADDED_AIM_MS, f"at most {ADDED_AIM_MS} ms")
     yield f"  {added:.2f} ms more than the pod alone at p50   {verdict}"
 
 
@@ -90,7 +90,7 @@ def _memory(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _list(found: Mapping[str, Any]) -> Iterator[str]:
     p50, p99 = found["p50_ms"], found["p99_ms"]
-    verdict = _judge(p50 < PAGE_AIM_MS, f"under {PAGE_AIM_MS:.0f} ms")
+    verdict = judge(p50 < PAGE_AIM_MS, f"under {PAGE_AIM_MS:.0f} ms")
     yield f"GET /sessions, first page of {found['sessions']:,.0f}"
     yield f"  {p50:.1f} ms at p50, {p99:.1f} ms at p99   {verdict}"
 
@@ -103,5 +103,5 @@ def _table(peers: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         yield f"  {name:16} {cells}{redis}"
 
 
-def _judge(reached: bool, aim: str) -> str:
+def judge(reached: bool, aim: str) -> str:
     return f"(aim: {aim}, {'reached' if reached else 'missed'})"

@@ -1,0 +1,119 @@
+"""How fast the children of new sessions stand there, beside a plain loop that creates the same objects."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+from benchmarks.cluster.kubectl import namespace
+from benchmarks.cluster.product import CountingCluster, Product, until
+from benchmarks.front import gathered
+from benchmarks.progress import say
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import (
+    CLASSES,
+    DEPLOYMENTS,
+    SCALED_OBJECTS,
+    SERVICES,
+    SESSIONS,
+    Resource,
+)
+from session_manager.runtime.kubernetes.session_class import ClassSpec, parse_class
+from session_operator import manifests
+from session_operator.manifests import RedisTrigger, SessionSpec
+
+Json = dict[str, Any]
+
+ROUNDS = 4
+MANAGER = "benchmark"
+SIMULATED = {
+    "nodeSelector": {"localkube/node": "kwok"},
+    "tolerations": [{"key": "localkube/simulated", "operator": "Exists", "effect": "NoSchedule"}],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Sessions per second with all their children present, of each round."""
+
+    product: list[float] = field(default_factory=list)
+    loop: list[float] = field(default_factory=list)
+
+
+class Loop:
+    """Creates a Session and its children, one POST each, and looks at nothing."""
+
+    def __init__(self, cluster: CountingCluster, class_spec: ClassSpec, kinds: tuple[Resource, ...]) -> None:
+        self._cluster = cluster
+        self._class = class_spec
+        self._kinds = kinds
+
+    async def create(self, _: object) -> None:
+        uuid = str(uuid4())
+        spec = {"classRef": {"name": self._class.name}, "owner": "ada"}
+        body = {"apiVersion": names.API_VERSION, "kind": names.SESSION_KIND, "metadata": {"name": uuid}, "spec": spec}
+        made = await self._cluster.create(SESSIONS, body, MANAGER)
+        session = SessionSpec(uuid, made["metadata"]["uid"], self._class)
+        for kind in self._kinds:
+            await self._cluster.create(kind, _manifest(kind, session), MANAGER)
+
+
+def _manifest(kind: Resource, session: SessionSpec) -> Json:
+    if kind is SERVICES:
+        return manifests.service(session)
+    if kind is SCALED_OBJECTS:
+        return manifests.scaled_object(session, RedisTrigger("127.0.0.1:6379"))
+    deployment = manifests.deployment(session)
+    deployment["spec"]["replicas"] = 0
+    return deployment
+
+
+def kinds_of(scaler: str) -> tuple[Resource, ...]:
+    return (DEPLOYMENTS, SERVICES, SCALED_OBJECTS) if scaler == "keda" else (DEPLOYMENTS, SERVICES)
+
+
+async def present(cluster: CountingCluster, kinds: tuple[Resource, ...], number: int) -> None:
+    """Wait until there are so many of each."""
+
+    async def all_there() -> bool:
+        return all([await cluster.count(kind) >= number for kind in kinds])
+
+    await until(all_there, 0.05)
+
+
+async def compare(product: Product, scaler: str, sessions: int) -> Rates:
+    """``sessions`` of the product and as many of the loop, in alternating rounds."""
+    name, kinds = f"made-{scaler}", kinds_of(scaler)
+    await product.make_class(name, scaler=scaler, template=SIMULATED)
+    class_spec = parse_class(await product.cluster.get(CLASSES, name), 120, 86400)
+    already = await product.cluster.count(DEPLOYMENTS)
+    with namespace(f"bench-{secrets.token_hex(3)}", until_gone=False) as other:
+        cluster = CountingCluster(other)
+        await cluster.start()
+        loop, rates, share = Loop(cluster, class_spec, kinds), Rates(), sessions // ROUNDS
+        for number in range(1, ROUNDS + 1):
+            ours = await _rate(product.cluster, kinds, already, number, share, lambda _: product.create(name))
+            rates.product.append(ours)
+            rates.loop.append(await _rate(cluster, kinds, 0, number, share, loop.create))
+            told = f"{rates.product[-1]:.0f}/s, the loop {rates.loop[-1]:.0f}/s"
+            say(f"children {number} of {ROUNDS}, {scaler}: {told}")
+        await cluster.close()
+    return rates
+
+
+async def _rate(
+    cluster: CountingCluster,
+    kinds: tuple[Resource, ...],
+    already: int,
+    round_: int,
+    share: int,
+    create: Callable[[object], Awaitable[object]],
+) -> float:
+    began = perf_counter()
+    await gathered(create, range(share))
+    await present(cluster, kinds, already + round_ * share)
+    return share / (perf_counter() - began)

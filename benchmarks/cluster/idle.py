@@ -1,0 +1,67 @@
+"""What operator and front door take while nobody does anything, by the number of sessions that sleep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.cluster import localkube
+from benchmarks.cluster.children import SIMULATED, kinds_of, present
+from benchmarks.cluster.product import Product
+from benchmarks.front import gathered
+from benchmarks.progress import say
+
+MIB = 2**20
+QUIET = 0.05  # of a core: below that what the creation set off is over
+LOOK_FOR = 3.0  # seconds
+QUIET_WITHIN = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Resident MiB, and seconds of processor time per minute; ``cluster``: the latter of the cluster's parts."""
+
+    operator_mib: float
+    front_mib: float
+    operator_cpu: float
+    front_cpu: float
+    cluster_cpu: dict[str, float]
+
+
+async def quiet(product: Product) -> None:
+    """Wait until the operator has nothing to do, or until it seems that it always will."""
+    try:
+        async with asyncio.timeout(QUIET_WITHIN):
+            while True:
+                before = product.operator.cpu
+                await asyncio.sleep(LOOK_FOR)
+                if product.operator.cpu - before < QUIET * LOOK_FOR:
+                    return
+    except TimeoutError:
+        say("the operator does not come to rest; measured as it is")
+
+
+async def use(product: Product, seconds: float) -> Use:
+    """As it is now."""
+    programs = (product.operator, product.front.process)
+    before, parts = [each.cpu for each in programs], localkube.cpu()
+    await asyncio.sleep(seconds)
+    minute = 60 / seconds
+    operator, front = ((each.cpu - first) * minute for each, first in zip(programs, before, strict=True))
+    cluster = {name: (used - parts[name]) * minute for name, used in localkube.cpu().items() if name in parts}
+    return Use(programs[0].memory / MIB, programs[1].memory / MIB, operator, front, cluster)
+
+
+async def measure(product: Product, numbers: Sequence[int], seconds: float) -> dict[int, Use]:
+    """With no sessions, and with each of ``numbers``."""
+    await product.make_class("idle", scaler="native", template=SIMULATED)
+    found, made = dict[int, Use](), 0
+    for number in (0, *numbers):
+        await gathered(lambda _: product.create("idle"), range(number - made))
+        made = number
+        await present(product.cluster, kinds_of("native"), number)
+        await quiet(product)
+        now = found[number] = await use(product, seconds)
+        say(f"{number:,} sessions: operator {now.operator_mib:.0f} MiB, {now.operator_cpu:.2f} s of CPU per minute")
+    return found

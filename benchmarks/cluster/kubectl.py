@@ -1,0 +1,70 @@
+"""kubectl, for what happens once: namespaces, accounts, definitions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import CannotStart
+from session_operator import crds
+
+ACCOUNTS = ("front-door", "operator")
+TOKEN_FOR = "6h"
+
+
+def kubectl(*words: str, stdin: str | None = None) -> str:
+    """What it printed. CannotStart with its complaint when it failed."""
+    try:
+        done = subprocess.run(
+            ["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=300, check=False
+        )
+    except FileNotFoundError:
+        raise CannotStart("kubectl is not on PATH") from None
+    if done.returncode:
+        raise CannotStart(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def define_kinds() -> None:
+    """The cluster knows Session and SessionClass."""
+    for definition in crds.load():
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
+        kubectl("wait", "--for=condition=Established", f"crd/{definition['metadata']['name']}", "--timeout=30s")
+
+
+def serves_keda() -> bool:
+    return "scaledobjects" in kubectl("api-resources", "--api-group=keda.sh", "-o", "name")
+
+
+@contextmanager
+def namespace(name: str, *, until_gone: bool = True) -> Iterator[str]:
+    """A namespace with a service account for each program; it is deleted in the end, and waited for if so asked."""
+    kubectl("create", "namespace", name)
+    try:
+        for account in ACCOUNTS:
+            kubectl("-n", name, "create", "serviceaccount", account)
+            words = ["--clusterrole=cluster-admin", f"--serviceaccount={name}:{account}"]
+            kubectl("-n", name, "create", "rolebinding", account, *words)
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, f"--wait={str(until_gone).lower()}")
+
+
+def config_of(account: str, name: str, folder: Path) -> Path:
+    """A kubeconfig with which a program is this account: so the API server knows who asks."""
+    token = kubectl("-n", name, "create", "token", account, f"--duration={TOKEN_FOR}").strip()
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    path = folder / f"{account}.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config))
+    return path
+
+
+def create(name: str, body: dict[str, Any]) -> None:
+    """An object in the namespace."""
+    kubectl("-n", name, "create", "-f", "-", stdin=json.dumps(body))

@@ -1,0 +1,176 @@
+"""What is measured: one front door and one operator as processes beside the cluster, with Redis, in one namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from benchmarks.cluster.kubectl import config_of, create, namespace, serves_keda
+from benchmarks.front import LIMITS, SERVE, Front
+from benchmarks.processes import Process, free_port
+from session_manager.activity.server import LocalRedis
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, Cluster, Resource
+
+Json = dict[str, Any]
+
+IMAGE = os.environ.get("CLUSTER_TEST_IMAGE", "localhost/session-agent:test")
+SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}
+LOOK_EVERY = 0.02  # seconds, while nothing is being measured
+SETTLES_WITHIN = 180.0
+HOUR = 3600
+OPERATE = [sys.executable, "-m", "session_operator"]
+
+
+async def until(condition: Callable[[], Awaitable[Any]], every: float = LOOK_EVERY) -> None:
+    """Wait until it is true. TimeoutError after SETTLES_WITHIN seconds."""
+    async with asyncio.timeout(SETTLES_WITHIN):
+        while not await condition():
+            await asyncio.sleep(every)
+
+
+class CountingCluster(Cluster):
+    async def count(self, resource: Resource) -> int:
+        """How many there are in the namespace, by one cheap request."""
+        page = await self._json("GET", self._path(resource), {"limit": "1"})
+        return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``cluster``: how the benchmark itself looks at the namespace."""
+
+    front: Front
+    operator: Process
+    cluster: CountingCluster
+
+    async def make_class(self, name: str, **spec: Any) -> None:
+        """Its sessions sleep when they are told to. Returns when the front door takes it."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.CLASS_KIND,
+            "metadata": {"name": name},
+            "spec": {"image": IMAGE, "gracePeriodSeconds": 1, "idleTimeoutSeconds": HOUR, "resources": SMALL, **spec},
+        }
+        await asyncio.to_thread(create, self.cluster.namespace, body)
+        before = await self.cluster.count(SESSIONS)
+
+        async def known() -> bool:
+            status, found = await self.front.call("POST", "/session/create", {"user_id": "ada", "class": name})
+            if status == 201:
+                await self.delete(found["uuid"])
+            return status == 201
+
+        await until(known, 0.2)
+        await until(lambda: self.count_is(SESSIONS, before))
+
+    async def create(self, class_name: str) -> str:
+        found = await self.front.expect(201, "POST", "/session/create", {"user_id": "ada", "class": class_name})
+        return str(found["uuid"])
+
+    async def chat(self, session: str) -> None:
+        """Returns with the reply of its pod."""
+        body = {"message": "hello"}
+        found = await self.front.expect(200, "POST", f"/session/{session}/chat", body, Prefer="wait=120")
+        if found["status"] != "processed":
+            raise RuntimeError(f"a message ended {found['status']}: {found.get('error')}")
+
+    async def sleep(self, session: str) -> None:
+        async def asleep() -> bool:
+            status, _ = await self.front.call("POST", f"/session/{session}/sleep")
+            return status == 200  # 503 for a lease's time after a Redis was new
+
+        await until(asleep, 0.1)
+
+    async def put_to_sleep(self, session: str) -> None:
+        """And wait until its pod is gone: the next wake is not to compete with that."""
+        await self.sleep(session)
+        await until(lambda: self._has_no_pods(session))
+
+    async def delete(self, session: str) -> None:
+        await self.front.expect(200, "DELETE", f"/session/{session}")
+
+    async def _has_no_pods(self, session: str) -> bool:
+        pods, _ = await self.cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
+        return not pods
+
+    async def count_is(self, resource: Resource, number: int) -> bool:
+        return await self.cluster.count(resource) == number
+
+
+@asynccontextmanager
+async def product(folder: Path, name: str = "", *, until_gone: bool = True) -> AsyncIterator[Product]:
+    """Both programs at work in a namespace of their own; ``name`` where somebody else has to know it before."""
+    name = name or f"bench-{secrets.token_hex(3)}"
+    folder = folder / name
+    folder.mkdir()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(namespace(name, until_gone=until_gone))
+        redis = LocalRedis(folder / "redis")
+        await redis.start()
+        stack.push_async_callback(redis.stop)
+        if serves_keda():
+            _let_keda_read(name, redis.password)
+        common = {"REDIS_URL": redis.url, "SESSIONS_NAMESPACE": name, "LOG_FORMAT": "json"}
+        operator = await _operator(stack, folder, {**common, "KUBECONFIG": _config("operator", name, folder)})
+        front = await _front(stack, folder, {**common, "KUBECONFIG": _config("front-door", name, folder)}, redis)
+        cluster = CountingCluster(name)
+        await cluster.start()
+        stack.push_async_callback(cluster.close)
+        yield Product(front, operator, cluster)
+
+
+def _config(account: str, name: str, folder: Path) -> str:
+    return str(config_of(account, name, folder))
+
+
+def _let_keda_read(name: str, password: str) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keda"}, "stringData": {"password": password}}
+    target = {"parameter": "password", "name": "keda", "key": "password"}
+    authentication = {
+        "apiVersion": names.KEDA_API_VERSION,
+        "kind": "TriggerAuthentication",
+        "metadata": {"name": names.KEDA_AUTHENTICATION},
+        "spec": {"secretTargetRef": [target]},
+    }
+    create(name, secret)
+    create(name, authentication)
+
+
+async def _operator(stack: AsyncExitStack, folder: Path, env: dict[str, str]) -> Process:
+    port = free_port()
+    env = {**env, "OPERATOR_HOST": "127.0.0.1", "OPERATOR_PORT": str(port)}
+    process = Process("operator", OPERATE, folder, env)
+    stack.callback(process.stop)
+    await process.listens(port)
+    return process
+
+
+async def _front(stack: AsyncExitStack, folder: Path, env: dict[str, str], redis: LocalRedis) -> Front:
+    key, port = secrets.token_urlsafe(24), free_port()
+    env = {
+        **env,
+        "SESSION_RUNTIME": "kubernetes",
+        "DATA_DIR": str(folder),
+        "CLOUD_RUN_SESSION_DB_PATH": str(folder / "sessions.db"),
+        "SESSION_API_KEYS": f"bench:{key}",
+        "PORT": str(port),
+        **LIMITS,
+    }
+    process = Process("front-door", SERVE, folder, env)
+    stack.callback(process.stop)
+    await process.listens(port)
+    base, authorization = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    client = await stack.enter_async_context(aiohttp.ClientSession(base, headers=authorization, connector=connector))
+    return Front(port, key, process, redis.url, psutil.Process(redis.pid), folder / "sessions.db", client)
