@@ -116,7 +116,13 @@ async def test_a_suspended_session_does_not_wake_until_it_may(world: World):
     await world.make_class()
     session = await world.make_session(mode="Suspended")
     await world.until_phase(session, "Suspended")
-    assert (await world.failure(session)).reason == "Suspended"
+
+    async def refused() -> bool:
+        await world.wake(session)
+        failure = (await world.activity.hot(session)).failure
+        return failure is not None and failure.reason == "Suspended"
+
+    await until(refused, 20)
     kubectl("-n", world.namespace, "patch", "session", session, "--type=merge", "-p", '{"spec": {"mode": "Auto"}}')
     await world.until_phase(session, "Created")
     await world.wake(session)
