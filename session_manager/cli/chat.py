@@ -107,6 +107,7 @@ class _Turn:
         self._session = session
         self._live = live
         self._written = ""
+        self._told = ""
         self.message_id = ""
 
     def follow(self, text: str) -> dict[str, Any]:
@@ -137,10 +138,15 @@ class _Turn:
         show.write(reply[len(self._written) :] + "\n")
 
     def _tell(self, status: Status | None) -> None:
-        """Say what the message waits for."""
-        if status is None or self._written:
+        """Say what the message waits for; once, also where nobody looks, why its pod does not start."""
+        if self._written:
             return
         found = self._client.get(self._session)
+        if found["status"] == "failed" and found["reason"] != self._told:
+            self._told = found["reason"]
+            show.remark(f"The pod does not start, and is tried again. {show.plain(self._told)}")
+        if status is None:
+            return
         waiting = f" ({found['queue_length']} messages)" if found["queue_length"] > 1 else ""
         status.update(show.text(f"{found['status']}: {found['phase']}{waiting}"))
 

@@ -210,6 +210,14 @@ def test_a_pod_that_cannot_start_says_why(front):
     assert "no luck" in front.said("logs", session)
 
 
+def test_who_waits_for_a_pod_that_cannot_start_is_told_why(front, running):
+    chat = running("chat", front.create("broken"), "hello")
+    chat.until_said("The pod does not start, and is tried again. CrashedAtStart: ")
+    chat.signal(signal.SIGINT)
+    assert chat.ended() == 130
+    assert chat.err.count("CrashedAtStart") == 1
+
+
 def test_delete_by_name_and_by_choice(front):
     one, two = front.create(), front.create()
     assert front.said("delete", one, two) == f"{one} terminated\n{two} terminated"
