@@ -304,6 +304,16 @@ class TestGeneration:
         await activity.finish(claim, CLASS, None)
         assert await activity.fence(session, CLASS, force=True) == "UNSETTLED"
 
+    async def test_who_knows_that_nothing_is_open_ends_the_wait(self, make, session):
+        """The operator comes first and cannot ask SQL; the front door that comes next can."""
+        first = await make(unfinished=True)
+        await awake(first, session)
+        assert await first.fence(session, CLASS, force=True) == "UNSETTLED"
+        await make(unfinished=True)
+        assert await first.fence(session, CLASS, force=True) == "UNSETTLED"
+        await make()
+        assert await first.fence(session, CLASS, force=True) == "PASSED"
+
     async def test_a_pod_of_an_earlier_generation_is_replaced_before_a_redelivery(self, activity, link, session):
         await awake(activity, session)
         await link.execute("FLUSHALL")
