@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from session_manager.domain.errors import PodRejected
+from session_manager.pods.connection import MAX_REPLY
 
 MAX_EVENT = 1024 * 1024
 
 
 class EventParser:
-    """Takes bytes as they come; gives (event, data). PodRejected at more than 1 MiB without the end of an event."""
+    """Takes bytes as they come; gives (event, data). PodRejected past 1 MiB without an end, of a reply 8 MiB."""
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -34,8 +35,9 @@ class EventParser:
             elif (event := self._end()) is not None:
                 yield event
         self._line += rest
-        if self._size + len(self._line) > MAX_EVENT:
-            raise PodRejected(f"an event of the pod's stream is longer than {MAX_EVENT} bytes")
+        limit = MAX_REPLY if self._event == b"reply" else MAX_EVENT
+        if self._size + len(self._line) > limit:
+            raise PodRejected(f"an event of the pod's stream is longer than {limit} bytes")
 
     def finish(self) -> tuple[str, str] | None:
         """The event that the stream ended in; None when there is none."""

@@ -159,6 +159,15 @@ async def test_an_event_of_almost_a_mebibyte(ask: Ask) -> None:
     assert seen == [data.decode()]
 
 
+async def test_a_reply_in_a_stream_may_be_as_long_as_any(ask: Ask) -> None:
+    text = "x" * (3 * MAX_EVENT)
+    piece = json.dumps({"text": text[: MAX_EVENT // 2]}).encode()
+    reply = json.dumps({"reply": text}).encode()
+    sent = b"data: " + piece + b"\n\nevent: reply\ndata: " + reply + b"\n\n"
+    async with raw_pod(streaming(sent)) as pod:
+        assert json.loads((await ask(pod, on_delta=Deltas())).response) == {"reply": text}
+
+
 async def test_deltas_without_end(ask: Ask) -> None:
     async def stream(exchange: Exchange) -> None:
         await exchange.send(HEAD)

@@ -67,7 +67,7 @@ def test_variables_of_a_pod(tmp_path: Path) -> None:
         ("The reply", f"open for more than {pool.KEEP:g} s"),
         ("Streaming", f"the pod has {http.LINGER:g} s to end the stream"),
         ("Streaming", f"of at most {connection.MAX_REPLY // MEBIBYTE} MiB"),
-        ("Streaming", f"An event has at most {events.MAX_EVENT // MEBIBYTE} MiB"),
+        ("Streaming", f"An event has at most {events.MAX_EVENT // MEBIBYTE} MiB, a `reply` "),
         ("Everything else", f"{refusals.DEFAULT_PAUSE:g} s by default, {refusals.LONGEST_PAUSE:g} s at most"),
         ("Everything else", f"within {pool.CONNECT_WITHIN:g} s"),
         ("Everything else", f"after {['no', 'one', 'two', 'three'][MAX_DEATHS]} deaths"),
