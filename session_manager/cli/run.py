@@ -21,6 +21,7 @@ from session_manager.cli.remote import DEFAULT_URL
 from session_manager.cli.shared_redis import SharedRedis
 from session_manager.cli.signals import Stop, run_until_signalled, unless
 from session_manager.logs import setup_logging
+from session_manager.runtime.process.keeper import raise_file_limit
 from session_manager.settings import Settings
 
 DEV_PATIENCE = 3.0  # seconds that turns get on Ctrl-C: somebody sits there and waits
@@ -41,6 +42,7 @@ def _run(settings: Settings, work: Callable[[Settings, socket.socket, Stop], Cor
     """Check first what a person may have got wrong, then import and start what is heavy."""
     setup_logging(settings)
     refuse_open_door(settings)
+    raise_file_limit()  # a file for each caller who stays: the usual 1,024, or 256, are soon taken
     with listen(settings) as listener:
         if settings.session_runtime == "process":
             make_folder(settings.data_dir)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -131,3 +132,17 @@ def test_what_is_no_http_is_a_problem_too(front, sent):
     connection = connect(front)
     connection.sendall(sent)
     assert_problem(answer(connection), 400)
+
+
+def test_there_is_room_for_more_callers_than_usual_limits_allow(start):
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, usual[1]))
+    try:
+        front = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    with ExitStack() as stack:
+        watchers = [stack.enter_context(connect(front)) for _ in range(400)]
+        for watcher in watchers:
+            watcher.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert all(watcher.recv(65536).startswith(b"HTTP/1.1 200 ") for watcher in watchers)
