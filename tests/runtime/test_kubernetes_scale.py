@@ -1,0 +1,118 @@
+"""What a front door writes that stands in for the operator, and when it writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from session_manager.domain.errors import PodCannotStart, Unavailable
+from session_manager.runtime.kubernetes.cluster import ApiConflict, ApiError, ApiNotFound, Resource
+from session_manager.runtime.kubernetes.scale import ScaledWorkloads
+from session_manager.runtime.kubernetes.session_class import ClusterClasses
+
+SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
+NAME = f"session-{SESSION}"
+
+
+class World:
+    """A Deployment's scale, and whether the operator is back. ``refusals`` come before a patch succeeds."""
+
+    def __init__(self, replicas: int | None) -> None:
+        self.replicas = replicas
+        self.version = 7
+        self.operator_is_back = False
+        self.refusals: list[ApiError] = []
+        self.patches: list[Any] = []
+        self.session: dict[str, Any] | None = {"metadata": {}, "spec": {"classRef": {"name": "default"}}}
+        cluster: Any = self
+        classes = ClusterClasses(120, 86_400, "agent:1", 1111)
+        classes.listed = True
+        self.workloads = ScaledWorkloads(cluster, classes, lambda _: self.session, self._may_write)
+
+    async def _may_write(self) -> bool:
+        return not self.operator_is_back
+
+    async def get(self, resource: Resource, name: str, subresource: str) -> dict[str, Any]:
+        assert (resource.plural, name, subresource) == ("deployments", NAME, "scale")
+        if self.replicas is None:
+            raise ApiNotFound(404, "NotFound", "")
+        self.version += 1
+        # What the API server leaves out is zero.
+        spec = {"replicas": self.replicas} if self.replicas else {}
+        return {"metadata": {"resourceVersion": str(self.version)}, "spec": spec}
+
+    async def merge_patch(self, resource: Resource, name: str, patch: Any, manager: str, subresource: str) -> None:
+        assert (resource.plural, name, subresource, manager) == ("deployments", NAME, "scale", "session-scaler")
+        self.patches.append(patch)
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+
+def patch(version: int, replicas: int) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": str(version)}, "spec": {"replicas": replicas}}
+
+
+async def test_it_scales_exactly_what_it_has_read():
+    world = World(0)
+    await world.workloads.wake(SESSION)
+    assert world.patches == [patch(8, 1)]
+    world = World(1)
+    assert await world.workloads.sleep(SESSION)
+    assert world.patches == [patch(8, 0)]
+
+
+async def test_what_is_as_it_should_be_is_left_alone():
+    for replicas, act in ((1, "wake"), (0, "sleep"), (None, "sleep")):
+        world = World(replicas)
+        await getattr(world.workloads, act)(SESSION)
+        assert not world.patches
+
+
+async def test_it_looks_again_at_what_has_changed_meanwhile():
+    world = World(1)
+    world.refusals = [ApiConflict(409, "Conflict", "")]
+    assert await world.workloads.sleep(SESSION)
+    assert world.patches == [patch(8, 0), patch(9, 0)]
+
+
+async def test_it_gives_up_on_what_always_changes_and_on_what_it_may_not():
+    for error, tries in ((ApiConflict(409, "Conflict", ""), 10), (ApiError(403, "Forbidden", "no"), 1)):
+        world = World(1)
+        world.refusals = [error] * 20
+        with pytest.raises(Unavailable):
+            await world.workloads.sleep(SESSION)
+        assert len(world.patches) == tries
+
+
+@pytest.mark.parametrize("act", ["wake", "sleep"])
+async def test_it_writes_nothing_once_the_operator_is_back(act: str):
+    world = World(1 if act == "sleep" else 0)
+    world.operator_is_back = True
+    with pytest.raises(Unavailable):
+        await getattr(world.workloads, act)(SESSION)
+    assert not world.patches
+
+
+async def test_it_makes_no_deployment():
+    world = World(None)
+    with pytest.raises(Unavailable, match="only the operator"):
+        await world.workloads.wake(SESSION)
+
+
+async def test_it_wakes_what_may_run():
+    world = World(0)
+    spec = await world.workloads.wakeable(SESSION)
+    assert spec is not None
+    assert spec.base.image == "agent:1"
+    assert world.session is not None
+    world.session["spec"]["mode"] = "Suspended"
+    with pytest.raises(PodCannotStart) as refusal:
+        await world.workloads.wakeable(SESSION)
+    assert refusal.value.reason == "Suspended"
+    world.session["spec"] = {"classRef": {"name": "gone"}}
+    with pytest.raises(PodCannotStart) as refusal:
+        await world.workloads.wakeable(SESSION)
+    assert refusal.value.reason == "ClassMissing"
+    world.session["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
+    assert await world.workloads.wakeable(SESSION) is None
