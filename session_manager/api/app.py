@@ -18,7 +18,10 @@ from session_manager.api.services import Services
 
 DESCRIPTION = """One private, durable pod per conversation, which costs nothing while nobody talks.
 
-Errors are problem documents (RFC 9457) and always have a `detail`."""
+Errors are problem documents (RFC 9457) and always have a `detail`.
+
+A key is sent as `Authorization: Bearer …` or as `X-API-Key`. A service's key acts for anybody, or for the user whom
+the header `X-User-Id` names; one that is bound to a user acts for that user only."""
 
 ERRORS = {
     400: "Invalid input",
@@ -55,6 +58,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's own document, with our errors in place of its 422 and the two ways to send a key."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for replaced in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(replaced, None)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from session_manager import __version__
 from session_manager.api import answers
@@ -21,16 +21,16 @@ Health = Literal["healthy", "unhealthy", "disabled"]
 
 
 class HealthAnswer(BaseModel):
-    status: Health
-    redis: Health
-    database: Health
-    kubernetes: Health
-    timestamp: str
-    service: str
-    version: str
-    session_storage_enabled: bool
-    session_storage_uri: str | None
-    session_storage_bucket: str | None
+    status: Health = Field(examples=["healthy"])
+    redis: Health = Field(examples=["healthy"])
+    database: Health = Field(examples=["healthy"])
+    kubernetes: Health = Field(description="disabled where pods are processes.", examples=["disabled"])
+    timestamp: str = Field(examples=["2026-01-31T12:00:00.250Z"])
+    service: str = Field(examples=["session-manager"])
+    version: str = Field(examples=[__version__])
+    session_storage_enabled: bool = Field(examples=[True])
+    session_storage_uri: str | None = Field(description="Its scheme only, without a key.", examples=["sqlite"])
+    session_storage_bucket: str | None = Field(examples=[None])
 
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:

@@ -145,6 +145,10 @@ def refuse_foreign_page(headers: Headers) -> None:
     origin = headers.get(b"origin")
     if origin is not None and _origin_host(origin.decode("latin-1")) != host.lower():
         raise Forbidden("without SESSION_API_KEYS no page of another origin is answered")
+    # What a page embeds comes without an Origin. A link that a person follows is no request of that page.
+    elsewhere = headers.get(b"sec-fetch-site") in {b"cross-site", b"same-site"}
+    if elsewhere and headers.get(b"sec-fetch-mode") != b"navigate":
+        raise Forbidden("without SESSION_API_KEYS no page of another origin is answered")
 
 
 def _host_name(host: str) -> str:

@@ -49,7 +49,8 @@ def parse_limit(name: str, value: str) -> RateLimitItem | None:
 
 
 def _key_of(request: Request) -> str:
-    return current_actor(request).limit_key(request.path_params.get("session_id", ""))
+    # Before the path was checked: one session counts as one in any spelling, and what is none makes no long keys.
+    return current_actor(request).limit_key(request.path_params.get("session_id", "")[:36].lower())
 
 
 def _unlimited(request: Request) -> None:

@@ -41,7 +41,7 @@ class CreateRequest(BaseModel):
     )
     user_id: UserId
     class_name: Annotated[ClassName, Field(alias="class")] = "default"
-    name: Name | None = None
+    name: Name | None = Field(None, examples=["My first session"])
 
 
 class CreateAnswer(BaseModel):
@@ -55,14 +55,14 @@ class CreateAnswer(BaseModel):
 class SessionAnswer(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
     user_id: str = Field(examples=["ada"])
-    name: str | None
+    name: str | None = Field(examples=["My first session"])
     app: str = Field(examples=["default"])
     class_name: str = Field(alias="class", examples=["default"])
-    status: Status
-    reason: str = Field(description="Why it is awake, or why not.")
-    phase: str = Field(description="How far a start is, in words.")
-    replicas: int = Field(description="Pods wanted: 1 while waking or awake.")
-    ready_replicas: int
+    status: Status = Field(examples=["awake"])
+    reason: str = Field(description="Why it is awake, or why not.", examples=["awake until 2026-01-31T12:02:00.250Z"])
+    phase: str = Field(description="How far a start is, in words.", examples=["awake"])
+    replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
+    ready_replicas: int = Field(description="Pods that answer.", examples=[1])
     queue_length: int = Field(description="Messages without a result that wait or run.")
     created_at: str = Field(examples=[EXAMPLE_TIME])
     last_activity: str = Field(examples=[EXAMPLE_TIME])
@@ -72,19 +72,19 @@ class SessionAnswer(BaseModel):
 
 class SessionRow(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
-    user_id: str
-    name: str | None
-    class_name: str = Field(alias="class")
-    status: Status
-    created_at: str
-    last_activity: str
+    user_id: str = Field(examples=["ada"])
+    name: str | None = Field(examples=["My first session"])
+    class_name: str = Field(alias="class", examples=["default"])
+    status: Status = Field(examples=["sleeping"])
+    created_at: str = Field(examples=[EXAMPLE_TIME])
+    last_activity: str = Field(examples=[EXAMPLE_TIME])
 
 
 class SessionList(BaseModel):
-    total: int
+    total: int = Field(description="Sessions that fit, on all pages.", examples=[1])
     sessions: list[SessionRow]
-    next_cursor: str | None
-    stale: bool = False
+    next_cursor: str | None = Field(description="None on the last page.", examples=[None])
+    stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
 
 
 class RenameRequest(BaseModel):
@@ -97,15 +97,15 @@ class WakeRequest(BaseModel):
 
 class ActionAnswer(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
-    action: Literal["wake", "sleep"]
-    status: Status
-    message: str
+    action: Literal["wake", "sleep"] = Field(examples=["wake"])
+    status: Status = Field(examples=["waking"])
+    message: str = Field(examples=["The pod is starting."])
 
 
 class DeleteAnswer(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
     status: Literal["terminated"]
-    message: str
+    message: str = Field(examples=["The session is deleted."])
 
 
 class ChatRequest(BaseModel):
@@ -114,15 +114,15 @@ class ChatRequest(BaseModel):
 
 class ChatProcessed(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
-    status: Literal["processed", "failed"]
+    status: Literal["processed", "failed"] = Field(examples=["processed"])
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
     pod_response: dict[str, Any] | None = Field(None, examples=[{"reply": "Hello"}])
-    error: str | None = None
+    error: str | None = Field(None, description="Why a turn failed.", examples=[None])
 
 
 class ChatQueued(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
-    status: Literal["queued", "running"]
+    status: Literal["queued", "running"] = Field(examples=["queued"])
     message: str = Field(examples=["The pod is waking up; your message is next."])
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
     position: int = Field(description="1 is the next to run, 0 runs.", examples=[1])
@@ -130,17 +130,17 @@ class ChatQueued(BaseModel):
 
 class MessageAnswer(BaseModel):
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
-    status: Literal["queued", "running", "processed", "failed"]
-    message: str
-    pod_response: dict[str, Any] | None
-    error: str | None
-    created_at: str
-    finished_at: str | None
+    status: Literal["queued", "running", "processed", "failed"] = Field(examples=["processed"])
+    message: str = Field(examples=["Hello"])
+    pod_response: dict[str, Any] | None = Field(examples=[{"reply": "Hello"}])
+    error: str | None = Field(description="Why a turn failed.", examples=[None])
+    created_at: str = Field(examples=[EXAMPLE_TIME])
+    finished_at: str | None = Field(examples=[EXAMPLE_TIME])
 
 
 class MessageList(BaseModel):
     messages: list[MessageAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="None on the last page.", examples=[None])
 
 
 class Problem(BaseModel):
@@ -150,4 +150,4 @@ class Problem(BaseModel):
     title: str = Field(examples=["Not found"])
     status: int = Field(examples=[404])
     detail: str = Field(examples=["no such session"])
-    field: str | None = None
+    field: str | None = Field(None, description="What is wrong in the input.", examples=[None])

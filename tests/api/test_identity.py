@@ -160,10 +160,14 @@ class TestIdentity:
 def test_foreign_pages():
     refuse_foreign_page({b"host": b"localhost:8080", b"origin": b"http://localhost:8080"})
     refuse_foreign_page({b"host": b"[::1]:8080"})
+    refuse_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"same-origin", b"sec-fetch-mode": b"cors"})
+    refuse_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"navigate"})
     for headers in (
         {b"host": b"localhost.evil.example"},
         {b"host": b""},
         {b"host": b"localhost:8080", b"origin": b"http://localhost:9090"},
+        {b"host": b"localhost:8080", b"sec-fetch-site": b"same-site", b"sec-fetch-mode": b"no-cors"},
+        {b"host": b"localhost:8080", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"no-cors"},
     ):
         with pytest.raises(Forbidden):
             refuse_foreign_page(headers)

@@ -95,3 +95,14 @@ async def test_one_user_at_the_limit_is_not_another(doors):
         assert answer[0] == status
     assert (await post(doors[0], "/session/create", {"user_id": "ada"}, **AS_ADA))[0] == 201
     assert (await post(doors[1], "/session/create", {"user_id": "ada"}, **AS_ADA))[0] == 429
+
+
+async def test_a_session_is_one_in_any_spelling(start):
+    door = await start(session_api_keys=KEYS, rate_limit_wake="1/hour")
+    as_service = {"Authorization": f"Bearer {SERVICE}"}
+    _, _, body = await post(door, "/session/create", {"user_id": "ada"}, **as_service)
+    session = body["uuid"]
+    statuses = [
+        (await post(door, f"/session/{each}/wake", None, **as_service))[0] for each in (session, session.upper())
+    ]
+    assert statuses == [200, 429]

@@ -36,6 +36,10 @@ async def test_the_document_names_every_route_and_error(front):
         for method, operation in operations.items():
             assert {"400", "401", "404", "429", "503"} <= set(operation["responses"]), (method, path)
             assert operation.get("description") or operation.get("summary")
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            shown = described.keys() & {"examples", "default", "items", "const"}
+            assert shown, f"{name}.{field} has no example"
     async with front.client.get(front.url + "/docs") as response:
         assert response.status == 200
 
