@@ -95,7 +95,9 @@ async def test_a_volume_goes_with_its_session_if_the_class_says_so(
 async def test_a_volume_goes_when_its_session_expires_if_the_class_says_so(
     world: World, door: FrontDoorProcess, storage: dict[str, Any], policy: str, kept: bool
 ):
-    await world.make_class(command=COUNTER, storage={**storage, "onExpire": policy}, ttlSeconds=10, idleTimeoutSeconds=1)
+    await world.make_class(
+        command=COUNTER, storage={**storage, "onExpire": policy}, ttlSeconds=10, idleTimeoutSeconds=1
+    )
     session = await door.create()
     assert (await door.chat(session, "one"))["in_home"] == 1
     before = await world.cluster.get(CLAIMS, names.child_name(session))
