@@ -63,7 +63,7 @@ class SessionAnswer(BaseModel):
     phase: str = Field(description="How far a start is, in words.", examples=["awake"])
     replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
     ready_replicas: int = Field(description="Pods that answer.", examples=[1])
-    queue_length: int = Field(description="Messages without a result that wait or run.")
+    queue_length: int = Field(description="Messages without a result that wait or run.", examples=[0])
     created_at: str = Field(examples=[EXAMPLE_TIME])
     last_activity: str = Field(examples=[EXAMPLE_TIME])
     expires_at: str = Field(examples=[EXAMPLE_TIME])
