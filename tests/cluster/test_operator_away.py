@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS
 from tests.cluster.world import FrontDoorProcess, World
 from tests.waiting import until
@@ -26,8 +28,13 @@ async def uids(world: World, session: str) -> set[str]:
     return {pod["metadata"]["uid"] for pod in await world.pods(session)}
 
 
-async def test_sessions_wake_answer_and_sleep_without_an_operator(world: World, door: FrontDoorProcess):
-    await world.make_class()
+@pytest.mark.parametrize("scaler", ["native", "keda"])
+async def test_sessions_wake_answer_and_sleep_without_an_operator(
+    world: World, door: FrontDoorProcess, scaler: str, request: pytest.FixtureRequest
+):
+    if scaler == "keda":
+        request.getfixturevalue("keda_namespace")
+    await world.make_class(scaler=scaler)
     awake, asleep = await door.create(), await door.create()
     for session in (awake, asleep):
         await door.chat(session, "one")
