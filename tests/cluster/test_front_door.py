@@ -42,6 +42,18 @@ async def test_the_life_of_a_session_over_rest(world: World, door: FrontDoorProc
     assert (await door.ask("GET", f"/session/{session}"))[0] == 404
 
 
+async def test_sessions_deleted_as_soon_as_they_are_made_leave_nothing(world: World, door: FrontDoorProcess):
+    await world.make_class()
+    for _ in range(15):
+        await door.ask("DELETE", f"/session/{await door.create()}")
+
+    async def none_left() -> bool:
+        left, _ = await world.cluster.list(SESSIONS)
+        return not left and door.log().count("resource.made") == 15
+
+    await until(none_left, 30)
+
+
 async def test_a_session_made_with_kubectl_is_a_session(world: World, door: FrontDoorProcess):
     await world.make_class()
     session = await world.make_session()

@@ -216,10 +216,15 @@ class KubernetesSessions:
 
     async def _make(self, session: Session) -> None:
         try:
-            await self._cluster.create(SESSIONS, session_manifest(session, self._install), names.FRONT_DOOR)
+            made = await self._cluster.create(SESSIONS, session_manifest(session, self._install), names.FRONT_DOOR)
         except ApiConflict:
             return  # another front door was faster, or it is on its way out and the sweep comes back
         log.info("session resource made", extra={"event": "resource.made", "session": session.uuid})
+        try:
+            await self._records.get_session(session.uuid)
+        except NotFound:
+            # Deleted meanwhile, by whoever looked for the resource before it was there and will not look again.
+            await self._cluster.delete(SESSIONS, session.uuid, uid=made["metadata"]["uid"])
 
     async def _delete(self, resource: Json) -> None:
         metadata = resource["metadata"]

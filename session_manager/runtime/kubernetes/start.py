@@ -14,6 +14,7 @@ from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import PhaseListener
 
 APPEAR = 10.0  # seconds until a Session that has work has to be there
+APPEAR_LOOKS = (0.01, 0.2)  # seconds between looks at that, first and last
 
 
 class Start:
@@ -47,7 +48,7 @@ class Start:
 
     async def _appeared(self) -> ClassSpec:
         """A front door makes the Session; its event may be on the way."""
-        deadline = asyncio.get_running_loop().time() + APPEAR
+        deadline, pause = asyncio.get_running_loop().time() + APPEAR, APPEAR_LOOKS[0]
         while True:
             spec = await self._workloads.wakeable(self._session)
             if spec is not None:
@@ -55,7 +56,8 @@ class Start:
             if asyncio.get_running_loop().time() > deadline:
                 remedy = "no front door has made the Session resource; look at its log and at its rights"
                 raise PodCannotStart("SessionMissing", remedy)
-            await asyncio.sleep(APPEAR / 50)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, APPEAR_LOOKS[1])
 
     async def _until_gone(self) -> None:
         """A volume is given to one pod at a time."""
