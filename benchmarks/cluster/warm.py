@@ -42,25 +42,34 @@ class Burst:
     cold: int
 
 
-async def paced(work: Callable[[Any], Awaitable[None]], items: Sequence[Any], rate: float) -> tuple[list[float], float]:
-    """``rate`` calls begun per second. Seconds that each took, ascending, and from the first to the last answer."""
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """``seconds`` that each took, ascending; ``ends``: when each was answered, ascending, seconds on one clock."""
+
+    seconds: list[float]
+    ends: list[float]
+
+    def burst(self, offered: float, cold: int) -> Burst:
+        reached = (len(self.ends) - 1) / (self.ends[-1] - self.ends[0])
+        return Burst(offered, reached, self._quantile(0.5), self._quantile(0.99), cold)
+
+    def _quantile(self, part: float) -> float:
+        return self.seconds[min(len(self.seconds) - 1, int(part * len(self.seconds)))] * 1e3
+
+
+async def paced(work: Callable[[Any], Awaitable[None]], items: Sequence[Any], rate: float) -> Calls:
+    """One call for each item, ``rate`` of them begun per second."""
     began = perf_counter()
 
-    async def one(number: int, item: Any) -> float:
+    async def one(number: int, item: Any) -> tuple[float, float]:
         await asyncio.sleep(began + number / rate - perf_counter())
         at = perf_counter()
         await work(item)
-        return perf_counter() - at
+        now = perf_counter()
+        return now - at, now
 
-    seconds = await asyncio.gather(*(one(number, item) for number, item in enumerate(items)))
-    return sorted(seconds), perf_counter() - began
-
-
-def _burst(seconds: list[float], span: float, rate: float, cold: int) -> Burst:
-    def quantile(part: float) -> float:
-        return seconds[min(len(seconds) - 1, int(part * len(seconds)))] * 1e3
-
-    return Burst(rate, len(seconds) / span, quantile(0.5), quantile(0.99), cold)
+    found = await asyncio.gather(*(one(number, item) for number, item in enumerate(items)))
+    return Calls(sorted(seconds for seconds, _ in found), sorted(end for _, end in found))
 
 
 class Pool:
@@ -83,10 +92,10 @@ class Pool:
         await asyncio.sleep(2)  # until the node has done what follows a start
 
     async def burst(self, sessions: Sequence[str], rate: float, work: Callable[[Any], Awaitable[None]]) -> Burst:
-        seconds, span = await paced(work, sessions, rate)
+        calls = await paced(work, sessions, rate)
         pods, _ = await self._product.cluster.list(PODS, CLAIMED)
         cold = sum(pod["metadata"]["ownerReferences"][0]["kind"] != names.SESSION_KIND for pod in pods)
-        return _burst(seconds, span, rate, cold)
+        return calls.burst(rate, cold)
 
     async def emptied(self, sessions: Sequence[str]) -> None:
         """All of them sleep, and have no pod."""
@@ -117,10 +126,10 @@ async def _floor(product: Product, pool: Pool, rate: float) -> Burst:
                 response.raise_for_status()
                 await response.read()
 
-        seconds, span = await paced(claim, await pool.ready(), rate)
+        calls = await paced(claim, await pool.ready(), rate)
     claimed, _ = await cluster.list(PODS, "claimed=yes")
     await gathered(lambda pod: cluster.delete(PODS, pod["metadata"]["name"], uid=pod["metadata"]["uid"]), claimed)
-    return _burst(seconds, span, rate, 0)
+    return calls.burst(rate, 0)
 
 
 async def measure(product: Product, size: int, rate: float, rates: Sequence[float]) -> dict[str, Burst]:
