@@ -81,6 +81,8 @@ def _converse(say: Callable[[str], ExitCode]) -> ExitCode:
 
 def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
     """Send a message and print what comes of it."""
+    from session_manager.client import ClientError  # noqa: PLC0415
+
     turn = _Turn(client, session, live=not as_json)
     try:
         ended = turn.follow(text)
@@ -90,6 +92,10 @@ def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
         if turn.message_id:
             show.remark(f"To take it back: session-manager cancel {session} {turn.message_id}")
         return ExitCode.INTERRUPTED
+    except ClientError:
+        if turn.message_id:
+            show.remark(f"Your message is kept. Its result, later: session-manager messages {session}")
+        raise
     if as_json:
         show.as_json(ended)
     elif ended["status"] == "processed":

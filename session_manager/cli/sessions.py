@@ -19,6 +19,8 @@ from session_manager.cli.remote import AsJson, Remote, SessionId, remote
 if TYPE_CHECKING:
     from session_manager.client import Client
 
+LOOK_AGAIN = 0.1  # seconds
+
 FOLLOW_PAUSE = 1.0
 FOLLOW_WINDOW = 10_000  # lines; the most that the front door gives
 
@@ -107,14 +109,19 @@ def _states(client: Client, session: str) -> Iterator[dict[str, Any]]:
     from session_manager.client import ClientError  # noqa: PLC0415
 
     yield client.get(session)
-    for _ in client.events(session):
-        try:
-            yield client.get(session)
-        except ClientError as error:
-            if error.status != 404:
-                raise
-            show.remark("The session is deleted.")
-            return
+    try:
+        while True:
+            looked = 0.0
+            for event in client.events(session):
+                # The feed begins with all that ever happened. What is skipped is seen at the next sign of life.
+                if event is None or time.monotonic() - looked > LOOK_AGAIN:
+                    looked = time.monotonic()
+                    yield client.get(session)
+            time.sleep(LOOK_AGAIN)  # this front door stops; is there another one?
+    except ClientError as error:
+        if error.status != 404:
+            raise
+        show.remark("The session is deleted.")
 
 
 @remote
@@ -203,6 +210,8 @@ def logs(
     with front.client() as client:
         lines = client.logs(session, FOLLOW_WINDOW if follow else tail).splitlines()
         _print_lines(lines[-tail:])
+        if not lines:
+            show.remark("Its pods printed nothing so far.")
         while follow:
             time.sleep(FOLLOW_PAUSE)
             present = client.logs(session, FOLLOW_WINDOW).splitlines()

@@ -186,6 +186,32 @@ def test_status_follows_until_the_end(front, running):
     assert "The session is deleted." in following.err
 
 
+def test_status_does_not_end_in_silence_with_its_front_door(start):
+    front = start()
+    following = Running("status", front.create(), "--follow", cwd=front.cwd, SESSION_MANAGER_URL=front.url)
+    following.until_said("created")
+    front.stop()
+    assert following.ended() == 5
+    assert "cannot reach" in following.err
+
+
+def test_a_message_that_was_taken_is_not_said_to_be_lost(start):
+    front = start()
+    session = front.create()
+    chat = Running("chat", session, "wait", cwd=front.cwd, SESSION_MANAGER_URL=front.url)
+    until(lambda: front.client.get(session)["status"] == "awake", "awake")
+    chat.until_said("begun")
+    front.signal(signal.SIGKILL)
+    front.ended()
+    assert chat.ended() == 5
+    assert f"Your message is kept. Its result, later: session-manager messages {session}" in chat.err
+
+
+def test_logs_of_a_pod_that_is_silent(front):
+    done = front.cli("logs", front.create())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Its pods printed nothing so far.\n")
+
+
 def test_logs_show_what_the_pod_printed(front, running):
     session = front.create()
     for word in ("one", "two"):
