@@ -21,6 +21,9 @@ from session_manager.settings import Settings
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FORMATS = ("json", "pretty", "auto")
 OURS = "session_manager"
+# They warn of each request that a caller makes too often or wrongly. It is answered, and counted in the metrics; nobody
+# is to fill a log with it, nor to find users' names there.
+ABOUT_CALLERS = ("slowapi", "uvicorn.error")
 # What logging and uvicorn put into every record.
 _STANDARD = frozenset({*RESERVED_ATTRS, "color_message", "taskName"})
 
@@ -49,6 +52,8 @@ def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger(OURS).setLevel(level)
+    for name in ABOUT_CALLERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(True)
 
 

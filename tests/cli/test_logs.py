@@ -75,6 +75,14 @@ def test_libraries_are_heard_from_warnings_on():
     assert [json.loads(line)["severity"] for line in out.getvalue().splitlines()] == ["DEBUG", "WARNING"]
 
 
+def test_callers_cannot_fill_the_log():
+    out = logged()
+    for name in ("slowapi", "uvicorn.error"):
+        logging.getLogger(name).warning("a caller did something")
+        logging.getLogger(name).error("this is ours")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["this is ours"] * 2
+
+
 def test_levels():
     out = logged(log_level="ERROR")
     for name in ("session_manager.api", "uvicorn.error"):
