@@ -21,7 +21,7 @@ from session_manager.settings import Settings
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FORMATS = ("json", "pretty", "auto")
 OURS = "session_manager"
-# They warn of each request that a caller makes too often or wrongly. It is answered, and counted in the metrics; nobody
+# They warn of each request that a caller makes too often or wrongly. Its answer says so to whom it concerns; nobody
 # is to fill a log with it, nor to find users' names there.
 ABOUT_CALLERS = ("slowapi", "uvicorn.error")
 # What logging and uvicorn put into every record.

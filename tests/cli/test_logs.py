@@ -59,9 +59,9 @@ def test_a_line_has_its_fields():
 
 def test_a_line_without_an_event_is_named_after_its_logger():
     out = logged()
-    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.", extra={"color_message": "x"})
+    logging.getLogger("asyncio").warning("Invalid HTTP request received.", extra={"color_message": "x"})
     line = json.loads(out.getvalue())
-    assert (line["event"], line["severity"]) == ("uvicorn.error", "WARNING")
+    assert (line["event"], line["severity"]) == ("asyncio", "WARNING")
     assert "color_message" not in line
 
 
