@@ -56,8 +56,16 @@ def checked_json(body: bytes) -> Any:
 
 
 def _has_nul(data: Any) -> bool:
-    if isinstance(data, str):
-        return "\0" in data
-    if isinstance(data, dict):
-        return any("\0" in key or _has_nul(value) for key, value in data.items())
-    return isinstance(data, list) and any(_has_nul(item) for item in data)
+    """Without recursion: what is nested as deep as the parser allows is too deep for that."""
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if "\0" in value:
+                return True
+        elif isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False

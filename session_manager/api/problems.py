@@ -70,6 +70,8 @@ def invalid(errors: Sequence[Any]) -> InvalidInput:
     field = ".".join(places)
     if first.get("type") == "json_invalid":
         return InvalidInput("the body is not JSON")
+    if not field and first.get("type") == "model_attributes_type":
+        return InvalidInput("the body must be a JSON object, sent with Content-Type: application/json")
     message = str(first.get("msg", "invalid")).removeprefix("Value error, ")
     if first.get("type") == "string_pattern_mismatch":
         message = "must be a UUID" if field.endswith("_id") else "has characters that are not allowed here"

@@ -34,6 +34,8 @@ async def post(front, path: str, body: bytes, **headers: str) -> tuple[int, dict
         (b'{"message": "a\\u0000b"}', 400),
         (b'{"message": "ok", "other": {"deep": ["\\u0000"]}}', 400),
         (b'{"message": "ok", "\\u0000": 1}', 400),
+        (b'{"message": "ok", "deep": ' + b"[" * 1000 + b'"\\u0000"' + b"]" * 1000 + b"}", 400),
+        (b'{"message": "ok", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
         (b'{"message": "\\ud800"}', 400),
         (b'{"message": "' + b"x" * (2 * MIB) + b'"}', 413),
         (b'{"message": "' + "ä".encode() * (MIB // 2 + 1) + b'"}', 413),
@@ -78,6 +80,15 @@ async def test_refused_creations(front):
         status, problem = await front.call("POST", "/session/create", body)
         assert (status, problem["status"]) == (400, 400), body
     assert (await front.call("GET", "/sessions"))[1]["total"] == 0
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain"])
+async def test_a_body_that_is_not_called_json_is_told_so(front, content_type):
+    async with front.client.post(
+        front.url + "/session/create", data=b'{"user_id": "ada"}', headers={"Content-Type": content_type}
+    ) as response:
+        assert response.status == 400
+        assert "Content-Type: application/json" in (await response.json(content_type=None))["detail"]
 
 
 async def test_user_ids_are_trimmed(front):
