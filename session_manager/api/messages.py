@@ -16,6 +16,10 @@ from session_manager.api.schemas import MessageAnswer, MessageList
 from session_manager.api.services import Services
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Message, MessageStatus, StoredEvent
+from session_manager.store.protocol import Store
+
+STEP = 25  # messages read at once
+LONG_PAGE = 16 * 1024 * 1024  # characters of messages and replies behind which a page ends
 
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:
@@ -28,13 +32,12 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query()] = None,
     ) -> Response:
-        """The messages of a session with their results, oldest first."""
+        """The messages of a session with their results, oldest first. A page of long ones ends before ``limit``."""
         after = cursors.decode(cursor, int)[0] if cursor is not None else 0
-        found = await services.store.list_messages(session_id, limit + 1, int(after), actor.user)
-        page = found[:limit]
+        page, more = await _page(services.store, session_id, limit, int(after), actor.user)
         running = await _running(services, page)
         rows = [answers.message(each, each.status or _state(each, running)) for each in page]
-        following = cursors.encode((page[-1].seq,)) if len(found) > limit else None
+        following = cursors.encode((page[-1].seq,)) if more else None
         return answers.json({"messages": rows, "next_cursor": following})
 
     @routes.get("/session/{session_id}/messages/{message_id}", response_model=MessageAnswer)
@@ -72,6 +75,24 @@ def _number(last_event_id: str | None, after: int) -> int:
     if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
         raise InvalidInput("Last-Event-ID: must be a number that this server sent", "Last-Event-ID")
     return int(last_event_id)
+
+
+async def _page(store: Store, session: str, limit: int, after: int, owner: str | None) -> tuple[list[Message], bool]:
+    """The messages behind ``after``, and whether there are more.
+
+    Read in steps, until they are enough or long enough: 500 replies of 8 MiB would be more than a front door may hold.
+    """
+    found: list[Message] = []
+    size = 0
+    while len(found) <= limit and size <= LONG_PAGE:
+        wanted = min(STEP, limit + 1 - len(found))
+        step = await store.list_messages(session, wanted, after, owner)
+        found += step
+        if len(step) < wanted:
+            return found, False
+        after = step[-1].seq
+        size += sum(len(each.text) + len(each.response or "") for each in step)
+    return found[:limit], True
 
 
 async def _running(services: Services, page: list[Message]) -> str | None:

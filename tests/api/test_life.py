@@ -6,6 +6,8 @@ import asyncio
 import json
 from uuid import uuid4
 
+import pytest
+
 
 async def test_create_chat_sleep_wake_delete(front):
     session = await front.create(name="first")
@@ -56,6 +58,29 @@ async def test_messages_keep_their_order_and_results(front):
     assert first + [each["message_id"] for each in messages][:2] == ids
     assert {each["status"] for each in messages} == {"processed"}
     assert body["next_cursor"] is None
+
+
+async def pages(front, session: str, limit: int) -> list[int]:
+    """How many messages each page has."""
+    lengths, cursor = [], ""
+    while cursor is not None:
+        status, body = await front.call(
+            "GET", f"/session/{session}/messages?limit={limit}{cursor and f'&cursor={cursor}'}"
+        )
+        assert status == 200
+        lengths.append(len(body["messages"]))
+        cursor = body["next_cursor"]
+    return lengths
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"), [("short", {29: [29, 1], 30: [30], 500: [30]}), ("x" * 1_000_000, {500: [25, 5]})]
+)
+async def test_a_page_of_long_messages_is_short(front, text, limits):
+    session = await front.create()
+    for _ in range(30):
+        assert (await front.chat(session, text))[0] == 200
+    assert {limit: await pages(front, session, limit) for limit in limits} == limits
 
 
 async def test_idempotency_key(front):
