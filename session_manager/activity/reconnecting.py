@@ -147,9 +147,9 @@ class Reconnecting:
         except socket.gaierror as error:
             if error.errno in NO_SUCH_HOST:
                 raise StartupFailure(f"Redis at {target}: there is no such host") from None
-            raise ActivityUnavailable from None
-        except OSError:
-            raise ActivityUnavailable from None
+            raise ActivityUnavailable from error
+        except OSError as error:
+            raise ActivityUnavailable from error
         return connection
 
     async def _greet(self, connection: Connection) -> None:

@@ -80,8 +80,10 @@ class Services:
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:
             await start()
-        except Unavailable:
-            log.warning("%s cannot be reached; trying again", what, extra={"event": "start.unreachable", "what": what})
+        except Unavailable as error:
+            reason = str(error.__cause__ or error)
+            extra = {"event": "start.unreachable", "what": what, "reason": reason}
+            log.warning("%s cannot be reached (%s); trying again", what, reason, extra=extra)
             return False
         return True
 

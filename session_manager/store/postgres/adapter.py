@@ -74,7 +74,7 @@ class PostgresStore(SqlStore):
         except BaseException as error:
             await self.close()
             if isinstance(error, Exception):
-                raise translated_at_start(error) from None
+                raise translated_at_start(error) from error
             raise
 
     async def _connect(self) -> asyncpg.Pool:

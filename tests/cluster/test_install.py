@@ -1,0 +1,271 @@
+"""The chart and the manifests on a real cluster: install, the whole life of a session, and upgrades under load."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from session_manager.client import Client, ClientError
+from session_manager.runtime.kubernetes import names
+from tests.cluster.world import IMAGE, kubectl
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "session-manager"
+PRODUCT = os.environ.get("CLUSTER_TEST_PRODUCT_IMAGE", "localhost/session-manager:test")
+SERVERS = os.environ.get("CLUSTER_TEST_SERVERS_IMAGE", "localhost/servers:test")
+PER_SECOND = 20
+SESSIONS = 8
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(shutil.which("helm") is None, reason="needs helm"),
+    pytest.mark.skipif(
+        "LOCALKUBE" not in os.environ and "CLUSTER_TEST_PRODUCT_IMAGE" not in os.environ,
+        reason="CLUSTER_TEST_PRODUCT_IMAGE and CLUSTER_TEST_SERVERS_IMAGE name no images",
+    ),
+]
+
+
+def helm(*words: str) -> str:
+    done = subprocess.run(["helm", *words], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def volumes(folder: Path, class_name: str, count: int) -> Iterator[None]:
+    """Volumes in folders of this machine, for a cluster that makes none."""
+    made = [f"{class_name or 'default'}-{number}" for number in range(count)]
+    try:
+        for name in made:
+            volume(folder / name, name, class_name)
+        yield
+    finally:
+        kubectl("delete", "pv", *made, "--ignore-not-found", "--wait=false")
+
+
+def volume(path: Path, name: str, class_name: str) -> None:
+    path.mkdir()
+    for each in (path, *path.parents):
+        if each.stat().st_mode & 0o001 == 0:
+            each.chmod(0o755)
+    path.chmod(0o777)
+    spec = {
+        "capacity": {"storage": "100Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": class_name,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": str(path)},
+    }
+    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    kubectl("create", "-f", "-", stdin=json.dumps(body))
+
+
+def address(namespace: str) -> str:
+    ip = kubectl("-n", namespace, "get", "service", "session-manager", "-o", "jsonpath={.spec.clusterIP}")
+    return f"http://{ip}"
+
+
+def key(namespace: str) -> str:
+    found = kubectl("-n", namespace, "get", "secret", "session-manager-key", "-o", "jsonpath={.data.key}")
+    return base64.b64decode(found).decode()
+
+
+def report(namespace: str) -> str:
+    words = ["-n", namespace]
+    parts = [
+        kubectl(*words, "get", "all,sessions,sessionclasses,pvc", check=False),
+        kubectl(*words, "get", "events", "--sort-by=.lastTimestamp", check=False)[-6000:],
+    ]
+    pods = kubectl(*words, "get", "pods", "-o", "name", check=False).split()
+    logs = ["logs", "--tail=25", "--all-containers"]
+    parts += [f"{pod}\n{kubectl(*words, *logs, pod, check=False)}" for pod in pods]
+    return "\n\n".join(parts)
+
+
+def rolled_out(namespace: str, seconds: int = 120) -> None:
+    for workload in ("statefulset/session-manager-redis", "statefulset/session-manager-postgres"):
+        kubectl_patiently(namespace, workload, seconds)
+    for workload in ("deployment/session-manager", "deployment/session-operator"):
+        kubectl_patiently(namespace, workload, seconds)
+
+
+def kubectl_patiently(namespace: str, workload: str, seconds: int) -> None:
+    command = ["kubectl", "-n", namespace, "rollout", "status", workload, f"--timeout={seconds}s"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 10, check=False)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{report(namespace)}"
+
+
+def whole_life(client: Client, namespace: str) -> None:
+    """Create, chat, sleep, wake by a message, delete: over REST, with real pods."""
+    session = client.create("ada")["uuid"]
+    assert client.chat(session, "one", wait=90)["pod_response"] == {"reply": "You said: one"}
+    assert kubectl("-n", namespace, "get", "session", session, "-o", "jsonpath={.status.phase}") == "Awake"
+    assert client.get(session)["ready_replicas"] == 1
+    client.sleep(session)
+    assert client.get(session)["status"] == "sleeping"
+    assert client.chat(session, "two", wait=90)["pod_response"] == {"reply": "You said: two"}
+    client.logs(session)  # may be read; this agent says nothing
+    client.delete(session)
+    with pytest.raises(ClientError, match="such"):
+        client.get(session)
+
+
+async def nothing_left(namespace: str) -> None:
+    """Of sessions that were deleted."""
+
+    async def gone() -> bool:
+        words = [
+            "-n",
+            namespace,
+            "get",
+            "sessions,deployments,services",
+            "-l",
+            "sessionmanager.dev/session",
+            "-o",
+            "name",
+        ]
+        return not await asyncio.to_thread(kubectl, *words)
+
+    await until(gone, 60)
+
+
+class Traffic:
+    """``PER_SECOND`` messages a second over kept connections, to sessions that are awake."""
+
+    def __init__(self, base: str, secret: str, sessions: list[str]) -> None:
+        self._base = base
+        self._headers = {"Authorization": f"Bearer {secret}", "Prefer": "wait=30"}
+        self._sessions = itertools.cycle(sessions)
+        self._ending = asyncio.Event()
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    async def run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=60)
+        session = aiohttp.ClientSession(self._base, headers=self._headers, timeout=timeout)
+        async with session as client, asyncio.TaskGroup() as sending:
+            while not self._ending.is_set():
+                sending.create_task(self._send(client, next(self._sessions)))
+                await asyncio.sleep(1 / PER_SECOND)
+
+    async def _send(self, client: aiohttp.ClientSession, session: str) -> None:
+        try:
+            async with client.post(f"/session/{session}/chat", json={"message": "hello"}) as response:
+                body = await response.text()
+                answer = f"{response.status} {json.loads(body).get('status')}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            answer = body = repr(error)
+        self.answers[answer] += 1
+        if answer not in {"200 processed", "202 queued", "202 running"}:
+            self.failures.append(f"{answer}: {body}")
+
+    def end(self) -> None:
+        self._ending.set()
+
+
+async def test_helm_install_life_and_upgrades_under_load(namespace: str, tmp_path: Path):
+    repository, _, tag = PRODUCT.rpartition(":")
+    agent, _, agent_tag = IMAGE.rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "defaultClass": {"image": {"repository": agent, "tag": agent_tag}},
+        "redis": {"image": SERVERS, "persistence": {"storageClassName": f"volume-{namespace}"}},
+        "postgresql": {"image": SERVERS, "persistence": {"storageClassName": f"volume-{namespace}"}},
+        "crds": {"install": False},  # the other tests have made them already
+        "scaler": "native",
+        "frontDoor": {"env": {"RATE_LIMIT_CHAT": "off"}},
+    }
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    release = ["session-manager", str(CHART), "--namespace", namespace, "--values", str(file)]
+    with volumes(tmp_path, f"volume-{namespace}", 2):
+        await asyncio.to_thread(helm, "install", *release)
+        await asyncio.to_thread(rolled_out, namespace)
+        await asyncio.to_thread(helm, "test", "session-manager", "--namespace", namespace, "--timeout", "150s")
+        client = Client(address(namespace), key=key(namespace))
+        await asyncio.to_thread(whole_life, client, namespace)
+        sessions = [(await asyncio.to_thread(client.create, f"user-{n}"))["uuid"] for n in range(SESSIONS)]
+        for session in sessions:
+            await asyncio.to_thread(client.chat, session, "wake up", wait=90)
+        pods = await asyncio.to_thread(session_pods, namespace)
+        traffic = Traffic(address(namespace), key(namespace), sessions)
+        sending = asyncio.create_task(traffic.run())
+        try:
+            await asyncio.to_thread(
+                helm, "upgrade", *release, "--set", "frontDoor.logLevel=DEBUG,operator.logLevel=DEBUG"
+            )
+            await asyncio.to_thread(rolled_out, namespace)
+            await asyncio.to_thread(helm, "rollback", "session-manager", "1", "--namespace", namespace)
+            await asyncio.to_thread(rolled_out, namespace)
+            await asyncio.to_thread(kubectl, "-n", namespace, "rollout", "restart", "deployment/session-manager")
+            await asyncio.to_thread(rolled_out, namespace)
+        finally:
+            traffic.end()
+            await sending
+        print(f"\nupgrade, rollback and restart at {PER_SECOND} messages/s: {dict(traffic.answers)}")
+        assert not traffic.failures, "\n".join(traffic.failures[:20])
+        assert await asyncio.to_thread(session_pods, namespace) == pods
+        for session in sessions:
+            await asyncio.to_thread(client.delete, session)
+        await nothing_left(namespace)
+        await asyncio.to_thread(helm, "uninstall", "session-manager", "--namespace", namespace)
+
+
+def session_pods(namespace: str) -> set[str]:
+    return set(kubectl("-n", namespace, "get", "pods", "-l", names.SESSION_LABEL, "-o", "name").split())
+
+
+async def test_kubectl_apply_of_the_manifests(definitions: None, tmp_path: Path):
+    """As the README says, in the namespace default."""
+    if "LOCALKUBE" not in os.environ:
+        pytest.skip("the namespace default of a cluster that others use is theirs")
+    folder = tmp_path / "k8s-manifests"
+    folder.mkdir()
+    images = {
+        r"session-manager:\d[\w.-]*": PRODUCT,
+        r"session-agent:\d[\w.-]*": IMAGE,
+        r"redis:\d[\w.-]*": SERVERS,
+        r"postgres:\d[\w.-]*": SERVERS,
+    }
+    for file in (ROOT / "k8s-manifests").glob("*.yaml"):
+        text = file.read_text()
+        for name, image in images.items():
+            text = re.sub(rf"(?<![\w/]){name}", image, text)
+        (folder / file.name).write_text(text)
+    secrets: dict[str, Any] = {
+        "redis-credentials": {"redis-password": "r" * 40, "keda-username": "keda", "keda-password": "k" * 40},
+        "postgres-credentials": {"postgres-password": "p" * 40},
+        "session-manager-key": {"key": "s" * 40, "session-api-keys": f"service:{'s' * 40}"},
+    }
+    with volumes(tmp_path, "", 2):
+        try:
+            for name, words in secrets.items():
+                literals = [f"--from-literal={key}={value}" for key, value in words.items()]
+                kubectl("create", "secret", "generic", name, *literals)
+            kubectl("apply", "-f", str(folder))
+            await asyncio.to_thread(rolled_out, "default")
+            client = Client(address("default"), key="s" * 40)
+            await asyncio.to_thread(whole_life, client, "default")
+            await nothing_left("default")
+        finally:
+            keep = [str(file) for file in folder.glob("*.yaml") if file.name not in {"crds.yaml", "redis-secret.yaml"}]
+            for applied in keep:
+                kubectl("delete", "--ignore-not-found", "--wait=false", "-f", applied, check=False)
+            kubectl("delete", "pvc", "--all", "--wait=false", check=False)
+            kubectl("delete", "secret", *secrets, check=False)
