@@ -71,8 +71,11 @@ class Run:
             return await scale.measure(native, keda, sizes.scaled, sizes.scaled_wakes, sizes.seconds)
 
     async def children(self) -> Any:
-        async with product(self.folder) as it:
-            return {scaler: await children.compare(it, scaler, self.sizes.children) for scaler in self.scalers}
+        found = {}
+        for scaler in self.scalers:
+            async with product(self.folder) as it:
+                found[scaler] = await children.compare(it, scaler, self.sizes.children)
+        return found
 
     async def idle(self) -> Any:
         async with product(self.folder, until_gone=False) as it:

@@ -10,13 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.cluster.kubectl import namespace
-from benchmarks.cluster.product import CountingCluster, Product, until
+from benchmarks.cluster.product import CountingCluster, Product, kinds_of, until
 from benchmarks.front import gathered
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     CLASSES,
-    DEPLOYMENTS,
     SCALED_OBJECTS,
     SERVICES,
     SESSIONS,
@@ -72,10 +71,6 @@ def _manifest(kind: Resource, session: SessionSpec) -> Json:
     return deployment
 
 
-def kinds_of(scaler: str) -> tuple[Resource, ...]:
-    return (DEPLOYMENTS, SERVICES, SCALED_OBJECTS) if scaler == "keda" else (DEPLOYMENTS, SERVICES)
-
-
 async def present(cluster: CountingCluster, kinds: tuple[Resource, ...], number: int) -> None:
     """Wait until there are so many of each."""
 
@@ -90,15 +85,14 @@ async def compare(product: Product, scaler: str, sessions: int) -> Rates:
     name, kinds = f"made-{scaler}", kinds_of(scaler)
     await product.make_class(name, scaler=scaler, template=SIMULATED)
     class_spec = parse_class(await product.cluster.get(CLASSES, name), 120, 86400)
-    already = await product.cluster.count(DEPLOYMENTS)
     with namespace(f"bench-{secrets.token_hex(3)}", until_gone=False) as other:
         cluster = CountingCluster(other)
         await cluster.start()
         loop, rates, share = Loop(cluster, class_spec, kinds), Rates(), sessions // ROUNDS
         for number in range(1, ROUNDS + 1):
-            ours = await _rate(product.cluster, kinds, already, number, share, lambda _: product.create(name))
+            ours = await _rate(product.cluster, kinds, number, share, lambda _: product.create(name))
             rates.product.append(ours)
-            rates.loop.append(await _rate(cluster, kinds, 0, number, share, loop.create))
+            rates.loop.append(await _rate(cluster, kinds, number, share, loop.create))
             told = f"{rates.product[-1]:.0f}/s, the loop {rates.loop[-1]:.0f}/s"
             say(f"children {number} of {ROUNDS}, {scaler}: {told}")
         await cluster.close()
@@ -108,12 +102,11 @@ async def compare(product: Product, scaler: str, sessions: int) -> Rates:
 async def _rate(
     cluster: CountingCluster,
     kinds: tuple[Resource, ...],
-    already: int,
     round_: int,
     share: int,
     create: Callable[[object], Awaitable[object]],
 ) -> float:
     began = perf_counter()
     await gathered(create, range(share))
-    await present(cluster, kinds, already + round_ * share)
+    await present(cluster, kinds, round_ * share)
     return share / (perf_counter() - began)

@@ -12,9 +12,9 @@ from time import monotonic
 from typing import Any
 
 from benchmarks.cluster import localkube
-from benchmarks.cluster.children import kinds_of, present
+from benchmarks.cluster.children import present
 from benchmarks.cluster.kubectl import ACCOUNTS
-from benchmarks.cluster.product import Product, until
+from benchmarks.cluster.product import Product, kinds_of, until
 from benchmarks.front import gathered
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS, SESSIONS

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.cluster import localkube
-from benchmarks.cluster.children import SIMULATED, kinds_of, present
-from benchmarks.cluster.product import Product
+from benchmarks.cluster.children import SIMULATED, present
+from benchmarks.cluster.product import Product, kinds_of
 from benchmarks.front import gathered
 from benchmarks.progress import say
 

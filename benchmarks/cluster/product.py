@@ -20,7 +20,16 @@ from benchmarks.front import LIMITS, SERVE, Front
 from benchmarks.processes import Process, free_port
 from session_manager.activity.server import LocalRedis
 from session_manager.runtime.kubernetes import names
-from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, Cluster, Resource
+from session_manager.runtime.kubernetes.cluster import (
+    DEPLOYMENTS,
+    PODS,
+    SCALED_OBJECTS,
+    SERVICES,
+    SESSIONS,
+    ApiNotFound,
+    Cluster,
+    Resource,
+)
 
 Json = dict[str, Any]
 
@@ -45,6 +54,18 @@ class CountingCluster(Cluster):
         page = await self._json("GET", self._path(resource), {"limit": "1"})
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0))
 
+    async def exists(self, resource: Resource, name: str) -> bool:
+        try:
+            await self.get(resource, name)
+        except ApiNotFound:
+            return False
+        return True
+
+
+def kinds_of(scaler: str) -> tuple[Resource, ...]:
+    """Of what a session consists in the cluster."""
+    return (DEPLOYMENTS, SERVICES, SCALED_OBJECTS) if scaler == "keda" else (DEPLOYMENTS, SERVICES)
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -55,7 +76,7 @@ class Product:
     cluster: CountingCluster
 
     async def make_class(self, name: str, **spec: Any) -> None:
-        """Its sessions sleep when they are told to. Returns when the front door takes it."""
+        """Its sessions sleep when they are told to. Returns when front door and operator know it."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.CLASS_KIND,
@@ -63,16 +84,24 @@ class Product:
             "spec": {"image": IMAGE, "gracePeriodSeconds": 1, "idleTimeoutSeconds": HOUR, "resources": SMALL, **spec},
         }
         await asyncio.to_thread(create, self.cluster.namespace, body)
-        before = await self.cluster.count(SESSIONS)
+        probe: list[str] = []
 
         async def known() -> bool:
             status, found = await self.front.call("POST", "/session/create", {"user_id": "ada", "class": name})
-            if status == 201:
-                await self.delete(found["uuid"])
+            probe.extend([found["uuid"]] if status == 201 else [])
             return status == 201
 
         await until(known, 0.2)
-        await until(lambda: self.count_is(SESSIONS, before))
+        children = [(kind, names.child_name(probe[0])) for kind in kinds_of(spec.get("scaler", "native"))]
+        await until(lambda: self._all_exist(children))
+        await self.delete(probe[0])
+        await until(lambda: self._none_exists([(SESSIONS, probe[0]), *children]))
+
+    async def _all_exist(self, objects: list[tuple[Resource, str]]) -> bool:
+        return all([await self.cluster.exists(*each) for each in objects])
+
+    async def _none_exists(self, objects: list[tuple[Resource, str]]) -> bool:
+        return not any([await self.cluster.exists(*each) for each in objects])
 
     async def create(self, class_name: str) -> str:
         found = await self.front.expect(201, "POST", "/session/create", {"user_id": "ada", "class": class_name})
