@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from session_manager import __version__
 from session_manager.api import answers
-from session_manager.api.identity import ANONYMOUS
+from session_manager.api.identity import ANONYMOUS, Actor
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.services import Services
 from session_manager.domain.errors import Unavailable
@@ -29,12 +29,13 @@ class HealthAnswer(BaseModel):
     service: str = Field(examples=["session-manager"])
     version: str = Field(examples=[__version__])
     session_storage_enabled: bool = Field(examples=[True])
-    session_storage_uri: str | None = Field(description="Its scheme only, without a key.", examples=["sqlite"])
+    session_storage_uri: str | None = Field(description="To users its scheme only.", examples=["sqlite"])
     session_storage_bucket: str | None = Field(examples=[None])
 
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:
     routes = APIRouter(tags=["operations"])
+    looks = _Looks(services)
 
     @routes.get("/livez")
     async def alive() -> Response:
@@ -44,7 +45,7 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     @routes.get("/readyz", responses={503: {"description": "Not yet, or not any more; `detail` says why."}})
     async def ready() -> Response:
         """Requests can be served."""
-        redis, database = await _look(services)
+        redis, database = await looks.next()
         lacks = _lacks(services, redis, database)
         if lacks is None:
             return answers.json({"status": "ready"})
@@ -58,15 +59,33 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     )
     async def health(actor: CurrentActor) -> Response:
         """What is well and what is not; 503 when something is not."""
-        redis, database = await _look(services)
+        redis, database = await looks.next()
         fine = redis and database
-        return answers.json(_describe(services, actor.caller == ANONYMOUS, redis, database), 200 if fine else 503)
+        return answers.json(_describe(services, redis, database, whole=_may_see_all(actor)), 200 if fine else 503)
 
     return routes
 
 
-async def _look(services: Services) -> tuple[bool, bool]:
-    return await asyncio.gather(_answers(services.activity.ping()), _answers(services.store.ping()))
+class _Looks:
+    """One look at a time, shared by all who ask meanwhile: asking needs no key, and must not take all connections."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._present: asyncio.Task[tuple[bool, bool]] | None = None
+
+    async def next(self) -> tuple[bool, bool]:
+        """Whether Redis and the database answer."""
+        if self._present is None or self._present.done():
+            self._present = asyncio.create_task(self._look(), name="health")
+        return await asyncio.shield(self._present)
+
+    async def _look(self) -> tuple[bool, bool]:
+        return await asyncio.gather(_answers(self._services.activity.ping()), _answers(self._services.store.ping()))
+
+
+def _may_see_all(actor: Actor) -> bool:
+    """Who runs this, and no user of it."""
+    return actor.caller != ANONYMOUS and actor.user is None
 
 
 def _lacks(services: Services, redis: bool, database: bool) -> str | None:
@@ -87,7 +106,7 @@ async def _answers(ping: Any) -> bool:
     return True
 
 
-def _describe(services: Services, anonymous: bool, redis: bool, database: bool) -> dict[str, Any]:
+def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -> dict[str, Any]:
     words = {True: "healthy", False: "unhealthy"}
     uri = services.storage_uri
     return {
@@ -99,6 +118,6 @@ def _describe(services: Services, anonymous: bool, redis: bool, database: bool) 
         "service": "session-manager",
         "version": __version__,
         "session_storage_enabled": True,
-        "session_storage_uri": uri.partition("://")[0] if anonymous else uri,
+        "session_storage_uri": uri if whole else uri.partition("://")[0],
         "session_storage_bucket": None,
     }

@@ -100,9 +100,12 @@ class Identity:
 
     def _trusted(self, address: str) -> bool:
         try:
-            return any(ipaddress.ip_address(address) in network for network in self._proxies)
+            ip = ipaddress.ip_address(address)
         except ValueError:
             return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped  # as a socket for both families writes it
+        return any(ip in network for network in self._proxies)
 
 
 def _text(value: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import pytest
@@ -74,8 +75,27 @@ async def test_open_paths_need_no_key_and_tell_little(guarded):
         assert (await guarded.call("GET", path))[0] == 200
     status, body = await guarded.call("GET", "/health")
     assert (status, body["session_storage_uri"]) == (200, "sqlite")
+    for user in (bearer(ADA), bearer(SERVICE, **{"X-User-Id": "eve"})):
+        assert (await guarded.call("GET", "/health", headers=user))[1]["session_storage_uri"] == "sqlite"
     _, body = await guarded.call("GET", "/health", headers=bearer(SERVICE))
     assert body["session_storage_uri"].startswith("sqlite:///")
+
+
+async def test_many_who_ask_for_health_are_one_question(guarded, monkeypatch):
+    asked, most = 0, 0
+    ping = guarded.services.store.ping
+
+    async def counted() -> None:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        await ping()
+        asked -= 1
+
+    monkeypatch.setattr(guarded.services.store, "ping", counted)
+    answers = await asyncio.gather(*(guarded.call("GET", path) for path in ["/readyz", "/health"] * 50))
+    assert {status for status, _ in answers} == {200}
+    assert most == 1
 
 
 async def test_a_user_may_not_name_another(guarded):
@@ -144,6 +164,8 @@ class TestIdentity:
             ("10.0.0.1", b"9.9.9.9", "9.9.9.9"),
             ("10.0.0.1", b"6.6.6.6, 9.9.9.9, 10.0.0.7", "9.9.9.9"),
             ("10.0.0.1", b"10.0.0.3", "10.0.0.3"),
+            ("::ffff:10.0.0.1", b"9.9.9.9", "9.9.9.9"),
+            ("10.0.0.1", b"no address", "no address"),
         ],
     )
     def test_client_addresses_behind_proxies(self, peer, forwarded, expected):
