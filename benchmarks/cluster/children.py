@@ -85,7 +85,7 @@ async def compare(product: Product, scaler: str, sessions: int) -> Rates:
     name, kinds = f"made-{scaler}", kinds_of(scaler)
     await product.make_class(name, scaler=scaler, template=SIMULATED)
     class_spec = parse_class(await product.cluster.get(CLASSES, name), 120, 86400)
-    with namespace(f"bench-{secrets.token_hex(3)}", until_gone=False) as other:
+    with namespace(f"bench-{secrets.token_hex(3)}") as other:
         cluster = CountingCluster(other)
         await cluster.start()
         loop, rates, share = Loop(cluster, class_spec, kinds), Rates(), sessions // ROUNDS

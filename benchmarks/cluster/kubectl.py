@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from session_operator import crds
 
 ACCOUNTS = ("front-door", "operator")
 TOKEN_FOR = "6h"
+GONE_WITHIN = "150s"
 
 
 def kubectl(*words: str, stdin: str | None = None) -> str:
@@ -51,7 +52,8 @@ def namespace(name: str, *, until_gone: bool = True) -> Iterator[str]:
             kubectl("-n", name, "create", "rolebinding", account, *words)
         yield name
     finally:
-        kubectl("delete", "namespace", name, f"--wait={str(until_gone).lower()}")
+        with suppress(CannotStart):  # it goes on leaving; figures are not lost for that
+            kubectl("delete", "namespace", name, f"--wait={str(until_gone).lower()}", f"--timeout={GONE_WITHIN}")
 
 
 def config_of(account: str, name: str, folder: Path) -> Path:

@@ -20,6 +20,7 @@ Json = dict[str, Any]
 
 CLASS = "warm"
 MANAGER = "benchmark"
+SETTLE = 3.0  # seconds for what the node does after a start
 POOL = f"{names.WARM_LABEL}={CLASS}"
 CLAIMED = names.SESSION_LABEL
 LABEL = "/metadata/labels/" + names.WARM_LABEL.replace("/", "~1")
@@ -88,8 +89,10 @@ class Pool:
             all_of_it, _ = await self._product.cluster.list(PODS, POOL)
             return len(all_of_it) == self._size and all(map(_is_ready, all_of_it))
 
+        began = perf_counter()
         await until(full, 0.5)
-        await asyncio.sleep(2)  # until the node has done what follows a start
+        say(f"the pool is filled after {perf_counter() - began:.0f} s")
+        await asyncio.sleep(SETTLE)
 
     async def burst(self, sessions: Sequence[str], rate: float, work: Callable[[Any], Awaitable[None]]) -> Burst:
         calls = await paced(work, sessions, rate)
