@@ -19,7 +19,7 @@ from session_manager.api import sse
 from session_manager.api.bodies import MAX_CHAT_BODY, checked_json, read_body
 from session_manager.api.identity import Actor
 from session_manager.api.limits import ChatLimit
-from session_manager.domain.errors import InvalidInput, TooLarge
+from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.turns.feed import DELETED, Feed
@@ -110,20 +110,23 @@ class ChatRoute:
         message_id = ticket.message.id
         queued = {"message_id": message_id, "position": 0 if ticket.turn else ticket.position or 1}
         yield sse.event("turn.running" if ticket.turn else "turn.queued", orjson.dumps(queued))
-        outcome = await self._turns.recorded(ticket.message)
-        while outcome is None:
-            note = await anext(notes)
-            if note is None:
-                yield sse.SIGN_OF_LIFE
-            elif note["kind"] == DELETED:
-                return
-            elif note.get("message_id") != message_id:
-                continue
-            elif note["kind"] != "event":
-                yield sse.event(note["kind"], sse.payload(note))
-                continue
+        try:
             outcome = await self._turns.recorded(ticket.message)
-        yield sse.event(f"turn.{outcome.status}", _ended(ticket, outcome))
+            while outcome is None:
+                note = await anext(notes)
+                if note is None:
+                    yield sse.SIGN_OF_LIFE
+                elif note["kind"] == DELETED:
+                    raise NotFound("No such session")
+                elif note.get("message_id") != message_id:
+                    continue
+                elif note["kind"] != "event":
+                    yield sse.event(note["kind"], sse.payload(note))
+                    continue
+                outcome = await self._turns.recorded(ticket.message)
+            yield sse.event(f"turn.{outcome.status}", _ended(ticket, outcome))
+        except NotFound:
+            yield sse.event(DELETED, b"{}")
 
 
 def _new_message(session: str, text: str, actor: Actor, options: ChatOptions) -> NewMessage:

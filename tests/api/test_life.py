@@ -130,6 +130,17 @@ async def test_stream_of_a_turn(front):
     assert kinds[-1] == "turn.processed"
 
 
+async def test_a_stream_says_that_its_session_was_deleted(front):
+    session = await front.create()
+    headers = {"Accept": "text/event-stream"}
+    url = f"{front.url}/session/{session}/chat"
+    async with front.client.post(url, json={"message": "sleep 60"}, headers=headers) as response:
+        await front.until_status(session, "awake")
+        assert (await front.call("DELETE", f"/session/{session}"))[0] == 200
+        text = (await response.read()).decode()
+    assert text.endswith("event: session.deleted\ndata: {}\n\n")
+
+
 async def test_feed_replays_and_goes_on(front):
     session = await front.create()
     await front.chat(session, "first")
