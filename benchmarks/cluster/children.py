@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
+from benchmarks.cluster import localkube
 from benchmarks.cluster.kubectl import namespace
 from benchmarks.cluster.product import CountingCluster, Product, kinds_of, until
+from benchmarks.cluster.rest import quiet
 from benchmarks.front import gathered
+from benchmarks.processes import cpu_of
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
@@ -37,10 +44,16 @@ SIMULATED = {
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Sessions per second with all their children present, of each round."""
+    """Sessions per second with all their children present, of each round.
+
+    ``product_cpu`` and ``loop_cpu``: seconds of processor time meanwhile, by process, of all rounds together.
+    """
 
     product: list[float] = field(default_factory=list)
     loop: list[float] = field(default_factory=list)
+    product_cpu: Counter[str] = field(default_factory=Counter)
+    loop_cpu: Counter[str] = field(default_factory=Counter)
+    sessions: int = 0
 
 
 class Loop:
@@ -88,15 +101,31 @@ async def compare(product: Product, scaler: str, sessions: int) -> Rates:
     with namespace(f"bench-{secrets.token_hex(3)}") as other:
         cluster = CountingCluster(other)
         await cluster.start()
-        loop, rates, share = Loop(cluster, class_spec, kinds), Rates(), sessions // ROUNDS
+        loop, share = Loop(cluster, class_spec, kinds), sessions // ROUNDS
+        rates = Rates(sessions=share * ROUNDS)
         for number in range(1, ROUNDS + 1):
-            ours = await _rate(product.cluster, kinds, number, share, lambda _: product.create(name))
+            with _metered(product, rates.product_cpu):
+                ours = await _rate(product.cluster, kinds, number, share, lambda _: product.create(name))
+            with _metered(product, rates.loop_cpu):
+                theirs = await _rate(cluster, kinds, number, share, loop.create)
             rates.product.append(ours)
-            rates.loop.append(await _rate(cluster, kinds, number, share, loop.create))
-            told = f"{rates.product[-1]:.0f}/s, the loop {rates.loop[-1]:.0f}/s"
-            say(f"children {number} of {ROUNDS}, {scaler}: {told}")
+            rates.loop.append(theirs)
+            say(f"children {number} of {ROUNDS}, {scaler}: {ours:.0f}/s, the loop {theirs:.0f}/s")
+            await quiet(product)
         await cluster.close()
     return rates
+
+
+@contextmanager
+def _metered(product: Product, used: Counter[str]) -> Iterator[None]:
+    before = _cpu(product)
+    yield
+    used.update({name: seconds - before.get(name, 0.0) for name, seconds in _cpu(product).items()})
+
+
+def _cpu(product: Product) -> dict[str, float]:
+    ours = {"front door": product.front.process.cpu, "operator": product.operator.cpu}
+    return {**ours, "benchmark": cpu_of(psutil.Process()) - sum(ours.values()), **localkube.cpu()}
 
 
 async def _rate(

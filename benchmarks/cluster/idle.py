@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from benchmarks.cluster import localkube
 from benchmarks.cluster.children import SIMULATED, present
 from benchmarks.cluster.product import Product, kinds_of
+from benchmarks.cluster.rest import quiet
 from benchmarks.front import gathered
 from benchmarks.progress import say
 
 MIB = 2**20
-QUIET = 0.05  # of a core: below that what the creation set off is over
-LOOK_FOR = 3.0  # seconds
-QUIET_WITHIN = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +25,6 @@ class Use:
     operator_cpu: float
     front_cpu: float
     cluster_cpu: dict[str, float]
-
-
-async def quiet(product: Product) -> None:
-    """Wait until the operator has nothing to do, or until it seems that it always will."""
-    try:
-        async with asyncio.timeout(QUIET_WITHIN):
-            while True:
-                before = product.operator.cpu
-                await asyncio.sleep(LOOK_FOR)
-                if product.operator.cpu - before < QUIET * LOOK_FOR:
-                    return
-    except TimeoutError:
-        say("the operator does not come to rest; measured as it is")
 
 
 async def use(product: Product, seconds: float) -> Use:

@@ -72,6 +72,9 @@ def _children(found: Mapping[str, Rates]) -> Iterator[str]:
         verdict = judge(part >= CHILDREN_AIM, f"at least {CHILDREN_AIM:.0%}")
         yield f"  {scaler:8} {median(rates.product):6.0f}/s beside {median(rates.loop):6.0f}/s of a plain loop"
         yield f"  {'':8} {part:6.0%} of it   {verdict}"
+        for name, used in (("product", rates.product_cpu), ("loop", rates.loop_cpu)):
+            told = ", ".join(f"{who} {seconds / rates.sessions * 1e3:.1f}" for who, seconds in used.items())
+            yield f"  {'':8} CPU ms per session, {name}: {told}"
 
 
 def _cost(found: Mapping[str, Mapping[str, Cost]]) -> Iterator[str]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from benchmarks.cluster.children import present
-from benchmarks.cluster.idle import Use, quiet, use
+from benchmarks.cluster.idle import Use, use
 from benchmarks.cluster.product import Product, kinds_of, until
+from benchmarks.cluster.rest import quiet
 from benchmarks.front import gathered
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes.cluster import SCALED_OBJECTS
