@@ -94,7 +94,7 @@ class Cluster:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             raise StartupFailure(f"no Kubernetes API is configured: {error}") from None
-        configuration.client_session_kwargs = {"trust_env": _has_proxy(configuration.host)}
+        configuration.client_session_kwargs = {"trust_env": has_proxy(configuration.host)}
         self._client = client.ApiClient(configuration)
 
     async def close(self) -> None:
@@ -232,7 +232,7 @@ class Cluster:
             raise Unavailable("The Kubernetes API broke off its answer") from error
 
 
-def _has_proxy(url: str) -> bool:
+def has_proxy(url: str) -> bool:
     """Whether the environment names a proxy for it. Asked once: to ask for each request takes a third of its time."""
     parts = urlsplit(url)
     return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
