@@ -26,7 +26,7 @@ from session_manager.turns.service import Turns
 log = logging.getLogger(__name__)
 
 RETRY_LAST = 5.0
-FEED_POLL = 2.0
+FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 
 
 class Services:
