@@ -246,7 +246,7 @@ async def test_kubectl_apply_of_the_manifests(definitions: None, tmp_path: Path)
     for file in (ROOT / "k8s-manifests").glob("*.yaml"):
         text = file.read_text()
         for name, image in images.items():
-            text = re.sub(rf"(?<![\w/]){name}", image, text)
+            text = re.sub(rf"(?<![\w/-]){name}", image, text)
         (folder / file.name).write_text(text)
     secrets: dict[str, Any] = {
         "redis-credentials": {"redis-password": "r" * 40, "keda-username": "keda", "keda-password": "k" * 40},
