@@ -84,6 +84,7 @@ async def test_a_claimed_pod_survives_its_operator(world: World):
     await until(claimed)
     world.operator.stop(signal.SIGKILL)
     world.operator.start()
+    await until(lambda: world.operator.log_events().count("operator.running") == 2)
     address = await world.awake(session)
     assert [pod["metadata"]["uid"] for pod in await world.pods(session)] == [address.uid]
 
