@@ -28,6 +28,7 @@ from session_manager.scaling.start import Start, cancel
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+CLASS_LAG = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ class Scaler:
         wanted = loop.time()
         async with self._wakes:
             try:
-                session_class = self._classes.get(desire.class_name)
+                session_class = await self._known_class(desire.class_name)
                 pod = await Start(self._activity, self._runtime, session, session_class, poke).run()
             except InvalidInput as error:
                 remedy = f"{error.detail}; add the class again, or delete the session"
@@ -281,6 +282,13 @@ class Scaler:
             self._started_as[session] = session_class
             await self._publish(session, pod, session_class, old=generation != self._activity.generation)
             self.wake_times.observe(loop.time() - wanted)
+
+    async def _known_class(self, name: str) -> SessionClass:
+        """InvalidInput when there is none of this name, also a moment later: front doors may know it sooner."""
+        with suppress(InvalidInput):
+            return self._classes.get(name)
+        await asyncio.sleep(CLASS_LAG)
+        return self._classes.get(name)
 
     async def _fail(self, session: str, desire: Desire, error: PodCannotStart) -> None:
         tries = desire.failed_tries + 1

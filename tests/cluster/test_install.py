@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from session_manager.client import Client, ClientError
+from session_manager.client import Client, ClientError, Unreachable
 from session_manager.runtime.kubernetes import names
 from tests.cluster.world import IMAGE, kubectl
 from tests.waiting import until
@@ -111,9 +112,21 @@ def kubectl_patiently(namespace: str, workload: str, seconds: int) -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{report(namespace)}"
 
 
+def first(client: Client) -> str:
+    """The first session, as soon as the nodes know the way to the Service."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return str(client.create("ada")["uuid"])
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def whole_life(client: Client, namespace: str) -> None:
     """Create, chat, sleep, wake by a message, delete: over REST, with real pods."""
-    session = client.create("ada")["uuid"]
+    session = first(client)
     assert client.chat(session, "one", wait=90)["pod_response"] == {"reply": "You said: one"}
     assert kubectl("-n", namespace, "get", "session", session, "-o", "jsonpath={.status.phase}") == "Awake"
     assert client.get(session)["ready_replicas"] == 1

@@ -16,6 +16,7 @@ from tests.waiting import until
 
 AWAKE = 50
 AT_ONCE = 10
+SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}  # fifty of them fit on a small node
 
 
 async def awake_all(world: World, sessions: list[str]) -> None:
@@ -42,7 +43,7 @@ async def pods_of_all(world: World) -> dict[str, tuple[str, int]]:
 
 async def test_an_upgrade_of_the_operator_restarts_no_pod(world: World):
     """Another version, with other defaults, while fifty sessions are awake."""
-    await world.make_class()
+    await world.make_class(resources=SMALL)
     sessions = [await world.make_session() for _ in range(AWAKE)]
     await awake_all(world, sessions)
     before = await pods_of_all(world)
@@ -72,7 +73,7 @@ async def second(world: World, own_redis: RedisServer, tmp_path: Path) -> AsyncI
 
 async def test_two_operators_at_once_make_no_second_pod(world: World, second: OperatorProcess):
     """As for a moment during an upgrade, or when somebody scales it up by mistake."""
-    await world.make_class()
+    await world.make_class(resources=SMALL)
     sessions = [await world.make_session() for _ in range(6)]
     for _ in range(2):
         await awake_all(world, sessions)
