@@ -160,6 +160,7 @@ class LocalRedis:
                 text=True,
                 pass_fds=[lock],
                 start_new_session=True,  # Ctrl-C is for us; we stop it when nobody needs it any more
+                umask=0o077,  # Redis 7 makes a folder of its own
             )
         finally:
             os.close(lock)
