@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Context:
-    """``attempt`` is 1, or more when the message was given to a pod before. ``home``: a folder that survives sleep."""
+    """``attempt`` is 1, or more when the message was given to a pod before. ``home``: the folder in HOME."""
 
     __slots__ = ("attempt", "home", "message_id", "session_id", "user_id")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -12,12 +13,12 @@ from session_manager.domain.errors import Conflict, StartupFailure
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import SessionClasses, class_of
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import micros
 from session_manager.pods.checked import CheckedPods, parse_networks
 from session_manager.pods.http import HttpPodClient
 from session_manager.pods.protocol import PodClient
-from session_manager.runtime.classes import load_classes
+from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.protocol import Runtime
@@ -89,7 +90,8 @@ def open_host(settings: Settings, classes: SessionClasses, activity: RedisActivi
     if isinstance(classes, ClusterClasses):
         return _open_cluster(settings, classes, activity, store)
     runtime = ProcessRuntime.from_settings(settings)
-    return ProcessHost(runtime, Scaler(activity, runtime, classes, _times(settings), settings.max_wakes))
+    scaler = Scaler(activity, runtime, classes, _times(settings), settings.max_wakes)
+    return ProcessHost(runtime, scaler, classes.all() if isinstance(classes, ConfiguredClasses) else ())
 
 
 def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisActivity, store: Store) -> PodHost:
@@ -134,11 +136,12 @@ def _times(settings: Settings) -> ScalerTimes:
 
 
 class ProcessHost(AllAuto):
-    """The pods of this data folder, as processes."""
+    """The pods of this data folder, as processes. ``classes``: those that may want warm ones."""
 
-    def __init__(self, runtime: ProcessRuntime, scaler: Scaler) -> None:
+    def __init__(self, runtime: ProcessRuntime, scaler: Scaler, classes: Iterable[SessionClass]) -> None:
         self._runtime = runtime
         self._scaler = scaler
+        self._classes = classes
 
     @property
     def healthy(self) -> bool | None:
@@ -161,6 +164,7 @@ class ProcessHost(AllAuto):
             except StartupFailure:
                 await asyncio.sleep(OWNER_RETRY)
         log.info("this process owns the pods", extra={"event": "pods.owned"})
+        await self._runtime.keep_warm(self._classes)
         await self._scaler.run()
 
     async def close(self, grace: float | None = None) -> None:

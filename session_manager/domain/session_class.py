@@ -33,7 +33,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SessionClass:
-    """All times in seconds. ``command`` is what the process runtime starts; ``image`` is for Kubernetes."""
+    """All times in seconds. ``command`` is what the process runtime starts; ``image`` is for Kubernetes.
+
+    ``warm``: how many pods the process runtime keeps ready for sessions that wake.
+    """
 
     name: str
     command: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class SessionClass:
     turn_timeout: float = 600.0
     grace_period: float = 5.0
     redelivery: Redelivery = Redelivery.REPLACE
+    warm: int = 0
 
 
 class SessionClasses(TypingProtocol):

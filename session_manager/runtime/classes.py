@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -76,6 +76,7 @@ class _ClassSpec(_Spec):
     turn_timeout_seconds: _Seconds = _CLASS.turn_timeout
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = _CLASS.grace_period
     redelivery: Redelivery = _CLASS.redelivery
+    warm: int = Field(_CLASS.warm, ge=0, le=1000, strict=True)
 
     @field_validator("env")
     @classmethod
@@ -87,6 +88,12 @@ class _ClassSpec(_Spec):
                 raise ValueError(f"{name!r} cannot be the name of a variable")
         return env
 
+    @model_validator(mode="after")
+    def _check_warm(self) -> Self:
+        if self.warm and not self.command:
+            raise ValueError("warm: there is no command to keep processes of")
+        return self
+
 
 class _FileSpec(_Spec):
     classes: tuple[_ClassSpec, ...]
@@ -97,6 +104,9 @@ class ConfiguredClasses:
 
     def __init__(self, classes: Iterable[SessionClass]) -> None:
         self._classes = {session_class.name: session_class for session_class in classes}
+
+    def all(self) -> list[SessionClass]:
+        return list(self._classes.values())
 
     def get(self, name: str) -> SessionClass:
         found = self._classes.get(name)
@@ -140,6 +150,7 @@ def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
         turn_timeout=spec.turn_timeout_seconds,
         grace_period=spec.grace_period_seconds,
         redelivery=spec.redelivery,
+        warm=spec.warm,
     )
 
 

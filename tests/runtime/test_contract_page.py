@@ -12,6 +12,7 @@ from session_manager.domain.message import MAX_DEATHS, MAX_MESSAGE_BYTES
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.pods import connection, events, http, pool, refusals
 from session_manager.runtime.classes import load_classes
+from session_manager.runtime.process import warm
 from session_manager.runtime.process.environment import RESERVED, agent_environment, pod_environment
 from session_manager.runtime.process.keeper import MAX_LOG
 from session_manager.settings import Settings
@@ -39,7 +40,18 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text("\n".join(lines), "utf-8")
     classes = load_classes(Settings(_env_file=None, session_classes=tmp_path / "classes.yaml"))
     assert classes.get("told") == SessionClass("told", image="x")
-    known = {"name", "command", "image", "port", "protocol", "env", "redelivery", "idleTimeoutSeconds", "ttlSeconds"}
+    known = {
+        "name",
+        "command",
+        "image",
+        "port",
+        "protocol",
+        "env",
+        "redelivery",
+        "warm",
+        "idleTimeoutSeconds",
+        "ttlSeconds",
+    }
     known |= {"turnTimeoutSeconds", "gracePeriodSeconds"}
     known |= {f"probe.{name}" for name in ("path", "startupTimeoutSeconds", "intervalSeconds", "timeoutSeconds")}
     assert set(told) == known
@@ -73,6 +85,7 @@ def test_variables_of_a_pod(tmp_path: Path) -> None:
         ("Everything else", f"after {['no', 'one', 'two', 'three'][MAX_DEATHS]} deaths"),
         ("Everything else", f"the turn timeout ({SessionClass('x').turn_timeout:g} s)"),
         ("Everything else", f"the first {refusals.MAX_EXCERPT} characters"),
+        ("Warm pods", f"{['no', 'one', 'two', 'three'][warm.AT_ONCE]} at once"),
         ("The end", f"the grace period ({SessionClass('x').grace_period:g} s)"),
     ],
 )

@@ -27,8 +27,8 @@ OWNER = Path(__file__).with_name("owner.py")
 
 
 @contextmanager
-def owner(data: Path, session: str, code: str) -> Iterator[psutil.Popen]:
-    process = psutil.Popen([sys.executable, OWNER, data, session, code], stdout=subprocess.PIPE, text=True)
+def owner(data: Path, session: str, code: str, *warm: str) -> Iterator[psutil.Popen]:
+    process = psutil.Popen([sys.executable, OWNER, data, session, code, *warm], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         yield process
@@ -162,7 +162,7 @@ async def next_owner(data: Path) -> None:
 
 def record(data: Path, session: str, **fields: object) -> None:
     (data / "run").mkdir(parents=True, exist_ok=True)
-    (data / "run" / f"{session}.json").write_text(json.dumps({"pod": "x", "session": session, **fields}))
+    (data / "run" / f"{session}.json").write_text(json.dumps({"pod": "x", **fields}))
 
 
 @linux_only

@@ -91,7 +91,7 @@ async def test_a_pod_inherits_nothing_else(runtime: ProcessRuntime, data: Path, 
 async def test_folders_are_for_their_owner_only(runtime: ProcessRuntime, data: Path, session: str) -> None:
     await runtime.start_pod(session, serving(), ignore)
     folders = [path for path in [data, *data.rglob("*")] if path.is_dir()]
-    assert len(folders) == 7
+    assert len(folders) == 8
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
 
 

@@ -13,7 +13,7 @@ import pytest
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.process import runtime as process_runtime
+from session_manager.runtime.process import pods as process_pods
 from session_manager.runtime.process.ports import LOOPBACK
 from tests.runtime.programs import SERVE, linux_only, python, serving
 
@@ -176,7 +176,7 @@ async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is
     runtime: ProcessRuntime, session: str, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a container that the command starts."""
-    monkeypatch.setattr(process_runtime, "SETTLE", 0.3)
+    monkeypatch.setattr(process_pods, "SETTLE", 0.3)
     content = LATE.format(port=await stranger.start()) + "time.sleep(600)"
     address = await runtime.start_pod(session, python(content), lambda words: None)
     assert [address.port] == stranger.taken
@@ -185,7 +185,7 @@ async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is
 async def test_a_listener_in_a_child_is_the_pods_own(
     runtime: ProcessRuntime, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_runtime, "SETTLE", 1e6)  # what a stranger would have to wait
+    monkeypatch.setattr(process_pods, "SETTLE", 1e6)  # what a stranger would have to wait
     forks = f"import os\nif os.fork():\n    os.wait()\n{SERVE}"
     await runtime.start_pod(session, python(forks), lambda words: None)
 

@@ -29,9 +29,12 @@ def agent_environment(settings: Settings) -> dict[str, str]:
 
 
 def pod_environment(
-    session: str, port: int, home: Path, tmp: Path, session_class: SessionClass, agent_env: Mapping[str, str]
+    session: str | None, port: int, home: Path, tmp: Path, session_class: SessionClass, agent_env: Mapping[str, str]
 ) -> dict[str, str]:
-    """``python`` means ours: a class may say ``python agent.py`` and import ``session_manager.agent``."""
+    """``python`` means ours: a class may say ``python agent.py`` and import ``session_manager.agent``.
+
+    ``session`` None: the pod is not told whose it is, or will be.
+    """
     ours = str(Path(sys.executable).parent)
     return {
         "PATH": os.pathsep.join([ours, *os.get_exec_path()]),
@@ -43,5 +46,5 @@ def pod_environment(
         "TMPDIR": str(tmp),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "SESSION_ID": session,
+        **({} if session is None else {"SESSION_ID": session}),
     }

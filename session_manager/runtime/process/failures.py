@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.process.folders import SessionPaths
-from session_manager.runtime.process.link import PodProcess, Refusal
-from session_manager.runtime.process.output import last_words
+from session_manager.runtime.process.link import Refusal
 
 
 def no_command(session_class: SessionClass) -> PodCannotStart:
@@ -32,19 +29,23 @@ def machine_trouble(error: OSError) -> PodCannotStart:
     return PodCannotStart("MachineTrouble", f"{error.strerror}; the machine that runs the pods needs attention")
 
 
-def crashed(session: str, process: PodProcess, paths: SessionPaths, secrets: Iterable[str]) -> PodCannotStart:
-    words = last_words(paths, secrets) if process.printed else ""
-    said = f"last output: {words}; see session-manager logs {session}" if words else "it printed nothing"
-    return PodCannotStart("CrashedAtStart", f"{how_it_ended(process.status)}; {said}")
+def crashed(session: str | None, status: int | None, words: str) -> PodCannotStart:
+    """``session`` None, here and below: the pod was to wait for one. ``words``: what it printed last."""
+    said = f"last output: {words}{_see_logs(session)}" if words else "it printed nothing"
+    return PodCannotStart("CrashedAtStart", f"{how_it_ended(status)}; {said}")
 
 
-def never_ready(session: str, session_class: SessionClass, last_try: str) -> PodCannotStart:
+def never_ready(session: str | None, session_class: SessionClass, last_try: str) -> PodCannotStart:
     probe = session_class.probe
     return PodCannotStart(
         "NeverReady",
         f"GET {probe.path} was not answered with 2xx within {probe.startup_timeout:g} s: {last_try}; listen on the "
-        f"port in PORT, or raise probe.startupTimeoutSeconds; see session-manager logs {session}",
+        f"port in PORT, or raise probe.startupTimeoutSeconds{_see_logs(session)}",
     )
+
+
+def _see_logs(session: str | None) -> str:
+    return "" if session is None else f"; see session-manager logs {session}"
 
 
 def how_it_ended(status: int | None) -> str:

@@ -4,8 +4,10 @@
 
     <data>/homes/<id>/       HOME of its pods; goes with the session
     <data>/tmp/<uid>/        TMPDIR of one pod, under the pod's id; goes with the pod
+    <data>/pods/<uid>/       of a pod whose class has no HOME that is kept: its HOME, and what it printed before a
+                             session had it; goes with the pod
     <data>/logs/<id>.log     what its pods printed, and one older file <id>.log.1
-    <data>/run/<id>.json     the record of its present pod
+    <data>/run/<id>.json     the record of its present pod; <uid>.json of one that no session has
     <data>/runtime.lock      held by the owner of the pods
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +25,9 @@ _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 
 
 @dataclass(frozen=True, slots=True)
-class SessionPaths:
+class Paths:
+    """Of a session with its pod, or of a pod that no session has."""
+
     home: Path
     log: Path
     older_log: Path
@@ -48,44 +52,63 @@ class Folders:
     def homes(self) -> Path:
         return self._data / "homes"
 
+    @property
+    def pods(self) -> Path:
+        return self._data / "pods"
+
     def make(self) -> None:
         """StartupFailure when it cannot be written to."""
         try:
             self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in ("homes", "tmp", "logs", "run"):
+            for name in ("homes", "tmp", "pods", "logs", "run"):
                 folder = self._data / name
                 folder.mkdir(exist_ok=True, mode=0o700)
                 folder.chmod(0o700)
         except OSError as error:
             raise StartupFailure(f"Cannot write to {self._data}: {error.strerror}") from None
 
-    def of(self, session: str) -> SessionPaths:
+    def of(self, session: str) -> Paths:
         """InvalidInput for what is no UUIDv4 in its usual form: no path is ever made of anything else."""
         if not _UUID4.fullmatch(session):
             raise InvalidInput("a session's id is a UUIDv4 in lower case", "uuid")
-        return SessionPaths(
+        return Paths(
             home=self._data / "homes" / session,
             log=self._data / "logs" / f"{session}.log",
             older_log=self._data / "logs" / f"{session}.log.1",
             record=self._data / "run" / f"{session}.json",
         )
 
-    def prepare(self, session: str) -> SessionPaths:
-        """Make the HOME that its pods start with, or leave it as they left it."""
-        paths = self.of(session)
+    def of_pod(self, uid: str, session: str | None) -> Paths:
+        """Of a pod with a HOME of its own; None: no session has it."""
+        own = self.pods / uid
+        home = own / "home"
+        if session is not None:
+            return replace(self.of(session), home=home)
+        return Paths(home, own / "output.log", own / "output.log.1", self.run / f"{uid}.json")
+
+    def tmp(self, uid: str) -> Path:
+        return self._data / "tmp" / uid
+
+    def prepare(self, paths: Paths, uid: str) -> None:
+        """Make the folders that a pod starts with. A session's HOME is left as its pods left it.
+
+        TMPDIR is empty: no other pod, also of its session, ever gets the same.
+        """
+        if paths.home.parent != self.homes:
+            paths.home.parent.mkdir(mode=0o700)
         paths.home.mkdir(exist_ok=True, mode=0o700)
-        return paths
+        self.tmp(uid).mkdir(mode=0o700)
 
-    def make_tmp(self, uid: str) -> Path:
-        """An empty folder for one pod: no other pod, also of its session, ever gets the same."""
-        folder = self._data / "tmp" / uid
-        folder.mkdir(mode=0o700)
-        return folder
+    def remove_pod(self, uid: str) -> None:
+        """Remove what goes with the pod."""
+        remove_folder(self.tmp(uid))
+        remove_folder(self.pods / uid)
 
-    def clear_tmp(self) -> None:
-        """Remove what killed owners left."""
-        for folder in (self._data / "tmp").iterdir():
-            remove_folder(folder)
+    def clear_pods(self) -> None:
+        """Remove what pods of killed owners left."""
+        for parent in (self._data / "tmp", self.pods):
+            for folder in parent.iterdir():
+                remove_folder(folder)
 
     def remove(self, session: str) -> None:
         """Remove every file of a session whose pods are gone."""

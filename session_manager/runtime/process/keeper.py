@@ -8,9 +8,10 @@ pod become its own children, so that it sees them end.  If the keeper itself is 
 
 It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
 
-* from the owner: ``spawn`` {pod, session, command, env, cwd, log, record}, ``stop`` {pod, grace}
-* to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``gone`` {pod, status, printed};
-  the status is as from waitpid
+* from the owner: ``spawn`` {pod, mark, command, env, cwd, log, record}, ``claim`` {pod, log, record},
+  ``stop`` {pod, grace}; the mark is the entry of env that processes of this pod have and no others
+* to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``claimed`` {pod},
+  ``gone`` {pod, status, printed}; the status is as from waitpid
 """
 
 from __future__ import annotations
@@ -58,13 +59,22 @@ class Log:
             finally:
                 os.close(file)
 
+    def move(self, path: str) -> Log:
+        """Go on in another file, which may have lines already, with what is in this one."""
+        moved = Log(path)
+        for file in (self._path.with_suffix(".log.1"), self._path):
+            with suppress(OSError):
+                moved.write(file.read_bytes())
+                file.unlink()
+        return moved
+
 
 class Pod:
     """A process group. ``status`` is the leader's, once it ended; ``deadline``: when SIGKILL follows SIGTERM."""
 
-    def __init__(self, name: str, session: str, pid: int, output: int, log: Log, record: str) -> None:
+    def __init__(self, name: str, mark: str, pid: int, output: int, log: Log, record: str) -> None:
         self.name = name
-        self.session = session
+        self.mark = os.fsencode(mark)
         self.pid = pid
         self.output = output
         self.log = log
@@ -152,35 +162,31 @@ class Keeper:
     def _tell(self, **message: object) -> None:
         self._owner.sendall(json.dumps(message).encode() + b"\n")
 
-    def _on_spawn(self, pod: str, session: str, log: str, record: str, **process: Any) -> None:
+    def _on_spawn(self, pod: str, mark: str, log: str, record: str, **process: Any) -> None:
         try:
-            pid, output = self._spawn(pod, session, record, **process)
+            pid, output = self._spawn(pod, record, **process)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             Path(record).unlink(missing_ok=True)
             missing = isinstance(error, FileNotFoundError)
             self._tell(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
         else:
-            self._pods[pod] = Pod(pod, session, pid, output, Log(log), record)
+            self._pods[pod] = Pod(pod, mark, pid, output, Log(log), record)
             self._selector.register(output, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
             self._tell(op="spawned", pod=pod, pid=pid)
 
-    def _spawn(
-        self, pod: str, session: str, record: str, command: list[str], env: dict[str, str], cwd: str
-    ) -> tuple[int, int]:
+    def _spawn(self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str) -> tuple[int, int]:
         """The pid, and the end of a pipe from which to read what the pod prints."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         try:
-            return self._fork(pod, session, record, command, env, cwd, writing), reading
+            return self._fork(pod, record, command, env, cwd, writing), reading
         except BaseException:
             os.close(reading)
             raise
         finally:
             os.close(writing)
 
-    def _fork(
-        self, pod: str, session: str, record: str, command: list[str], env: dict[str, str], cwd: str, output: int
-    ) -> int:
+    def _fork(self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str, output: int) -> int:
         keeper, files = os.getpid(), self._files
 
         def in_child() -> None:
@@ -192,7 +198,7 @@ class Keeper:
             # By the child itself, so that there is no moment at which it runs and is not on record. On a full disk it
             # runs without one: its environment is record enough where there is a /proc.
             with suppress(OSError):
-                write_record(record, pod, session)
+                write_record(record, pod)
 
         process = subprocess.Popen(
             command,
@@ -211,6 +217,17 @@ class Keeper:
         pod.copy_output()
         if pod.silent:
             self._selector.unregister(pod.output)
+
+    def _on_claim(self, pod: str, log: str, record: str) -> None:
+        self._reap()
+        found = self._pods.get(pod)
+        if found is None or found.status is not None:
+            return  # "gone" is on its way
+        with suppress(OSError):
+            Path(found.record).replace(record)
+            found.record = record
+        found.log = found.log.move(log)
+        self._tell(op="claimed", pod=pod)
 
     def _on_stop(self, pod: str, grace: float) -> None:
         found = self._pods.get(pod)
@@ -242,7 +259,7 @@ class Keeper:
                 pod.signal(signal.SIGKILL)
                 pod.deadline = None
             return
-        if pod.signal(0) or kill_escaped(pod.session, {other.pid for other in self._pods.values()}):
+        if pod.signal(0) or kill_escaped(pod.mark, {other.pid for other in self._pods.values()}):
             return
         self._forget(pod)
         self._tell(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
@@ -282,11 +299,11 @@ def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
     return (pid, status) if pid else None
 
 
-def kill_escaped(session: str | None, leaders: set[int]) -> bool:
-    """Kill those who left their group before it ended; None: of any session. True while there are some."""
+def kill_escaped(mark: bytes | None, leaders: set[int]) -> bool:
+    """Kill those who left their group before it ended; None: of any pod. True while there are some."""
     found = False
     for pid in children() - leaders:
-        if session is None or session_of(pid) == session:
+        if mark is None or mark in environment_of(pid):
             found = True
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -300,17 +317,16 @@ def children() -> set[int]:
         return set()
 
 
-def session_of(pid: int) -> str | None:
+def environment_of(pid: int) -> list[bytes]:
     try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return None
-    return next((entry[11:].decode() for entry in variables if entry.startswith(b"SESSION_ID=")), None)
+        return []
 
 
-def write_record(path: str, pod: str, session: str) -> None:
+def write_record(path: str, pod: str) -> None:
     """Say which process this is, in a file that is there whole or not at all."""
-    record = {"pod": pod, "session": session, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
+    record = {"pod": pod, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
     half = Path(path + ".half")
     half.write_text(json.dumps(record))
     half.replace(path)

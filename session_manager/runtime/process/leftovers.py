@@ -1,14 +1,15 @@
 """Ends what a killed owner left running.
 
-On Linux a pod's process is known by its environment, which names its session and its HOME in our folder; one that
-changed its own is known by the record and the kernel's start time.  A pid alone proves nothing: it may long belong to
-somebody else.
+On Linux a pod's process is known by its environment, which names a HOME in our folder, and its session where that has
+one; one that changed its own is known by the record and the kernel's start time.  A pid alone proves nothing: it may
+long belong to somebody else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,13 +41,13 @@ def end_leftovers(folders: Folders) -> None:
     """Kill them, see them gone, and remove their records and temporary files. StartupFailure when one does not end."""
     deadline = time.monotonic() + END_WITHIN
     records = list(read_records(folders.run))
-    while kill_leftovers(folders.homes, records):
+    while kill_leftovers(folders, records):
         if time.monotonic() > deadline:
             raise StartupFailure("Processes of a former owner of the data folder do not end; see <data>/run")
         time.sleep(POLL)
     for file in folders.run.iterdir():
         file.unlink(missing_ok=True)
-    folders.clear_tmp()
+    folders.clear_pods()
 
 
 def read_records(folder: Path) -> Iterator[Record]:
@@ -57,23 +58,23 @@ def read_records(folder: Path) -> Iterator[Record]:
             yield Record(int(record["pid"]), record["started"], float(record["at"]))
 
 
-def kill_leftovers(homes: Path, records: list[Record]) -> bool:
+def kill_leftovers(folders: Folders, records: list[Record]) -> bool:
     """Kill each leftover once; True when there was one."""
     if sys.platform != "linux":
         return sum(map(_kill_by_ps, records)) > 0
     leaders = {record.pid for record in records if record.started == started(record.pid) is not None}
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path for each is slow
-    return sum(_kill_if_ours(pid, homes, leaders) for pid in pids) > 0
+    return sum(_kill_if_ours(pid, folders, leaders) for pid in pids) > 0
 
 
-def _kill_if_ours(pid: int, homes: Path, leaders: set[int]) -> bool:
+def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
         return False
     try:
         # The descriptor is of one process for ever, whoever gets the pid after it.
-        if not (_has_our_environment(pid, homes) or _group_of(pid) in leaders):
+        if not (_has_our_environment(pid, folders) or _group_of(pid) in leaders):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except OSError:
@@ -83,11 +84,14 @@ def _kill_if_ours(pid: int, homes: Path, leaders: set[int]) -> bool:
     return True
 
 
-def _has_our_environment(pid: int, homes: Path) -> bool:
+def _has_our_environment(pid: int, folders: Folders) -> bool:
     """Empty for a zombie, and unreadable for processes of others."""
     entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    pod_home = re.compile(rb"HOME=" + re.escape(bytes(folders.pods)) + rb"/[-0-9a-f]{36}/home")
+    if any(map(pod_home.fullmatch, entries)):
+        return True
     session = next((entry[11:] for entry in entries if entry.startswith(b"SESSION_ID=")), None)
-    return session is not None and b"HOME=" + bytes(homes) + b"/" + session in entries
+    return session is not None and b"HOME=" + bytes(folders.homes) + b"/" + session in entries
 
 
 def _group_of(pid: int) -> int | None:

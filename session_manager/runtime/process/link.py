@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """What the keeper needs to start a pod. ``pod`` is the pod's UID."""
+    """What the keeper needs to start a pod. ``pod`` is the pod's UID; ``mark`` the entry of ``env`` that is its own."""
 
     pod: str
-    session: str
+    mark: str
     command: tuple[str, ...]
     env: dict[str, str]
     cwd: Path
@@ -51,6 +51,7 @@ class PodProcess:
     def __init__(self, uid: str, on_gone: Callable[[], None]) -> None:
         self.uid = uid
         self.spawned = asyncio.Event()
+        self.claimed = asyncio.Event()
         self.gone = asyncio.Event()
         self.pid = 0
         self.refusal: Refusal | None = None
@@ -61,6 +62,7 @@ class PodProcess:
     def end(self, status: int | None) -> None:
         self.status = status
         self.spawned.set()
+        self.claimed.set()
         self.gone.set()
         self._on_gone()
 
@@ -99,7 +101,7 @@ class KeeperLink:
         self._send(
             op="spawn",
             pod=spawn.pod,
-            session=spawn.session,
+            mark=spawn.mark,
             command=spawn.command,
             env=spawn.env,
             cwd=str(spawn.cwd),
@@ -107,6 +109,13 @@ class KeeperLink:
             record=str(spawn.record),
         )
         return pod
+
+    async def claim(self, pod: PodProcess, log: Path, record: Path) -> bool:
+        """Its output, also what it printed before, and its record go to these files; False when it ended."""
+        if not pod.gone.is_set():
+            self._send(op="claim", pod=pod.uid, log=str(log), record=str(record))
+        await pod.claimed.wait()
+        return not pod.gone.is_set()
 
     def stop(self, pod: PodProcess, grace: float) -> None:
         """SIGTERM, and after ``grace`` seconds SIGKILL, to the pod's group."""
@@ -147,6 +156,9 @@ class KeeperLink:
     def _on_spawned(self, pod: str, pid: int) -> None:
         self._pods[pod].pid = pid
         self._pods[pod].spawned.set()
+
+    def _on_claimed(self, pod: str) -> None:
+        self._pods[pod].claimed.set()
 
     def _on_refused(self, pod: str, missing: bool, error: str) -> None:
         refused = self._pods.pop(pod)

@@ -1,0 +1,158 @@
+"""Warm pods: ready ones that know no session, given to the next that wakes.
+
+A class that says ``warm: N`` has a pool of N.  A claim takes a pod out of it in one step of the event loop, so that of
+two sessions one gets it, and the pool is filled again in the background.  Nothing here is written down: the pods of a
+pool end with their owner, like all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.process.pods import Pod, Pods
+
+AT_ONCE = 2  # starts, of all pools together: sessions that wake need the processors more
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTimes:
+    """Seconds between tries of a start that fails: ``first``, then doubling up to ``last``."""
+
+    first: float = 5.0
+    last: float = 300.0
+
+
+class WarmPods:
+    """The pools of all classes that have one."""
+
+    def __init__(self, pods: Pods, retry: RetryTimes) -> None:
+        self._pods = pods
+        self._retry = retry
+        self._starts = asyncio.Semaphore(AT_ONCE)
+        self._pools: dict[str, _Pool] = {}
+
+    async def keep(self, classes: Iterable[SessionClass]) -> None:
+        """Have a pool for each of these that wants one, and end those of classes that changed or went."""
+        wanted = {each.name: each for each in classes if each.warm > 0}
+        outdated = [pool for name, pool in self._pools.items() if wanted.get(name) != pool.session_class]
+        for pool in outdated:
+            del self._pools[pool.session_class.name]
+        for name, session_class in wanted.items():
+            if name not in self._pools:
+                self._pools[name] = _Pool(session_class, self._pods, self._starts, self._retry)
+        stopped = await asyncio.gather(*(pool.stop() for pool in outdated))
+        await asyncio.gather(*(self._pods.end(pod, pod.grace) for ready in stopped for pod in ready))
+
+    async def claim(self, session: str, session_class: SessionClass) -> Pod | None:
+        """A pod for this session; None when the class keeps none, or none is left."""
+        pool = self._pools.get(session_class.name)
+        if pool is None or pool.session_class != session_class:
+            return None
+        while (pod := pool.take()) is not None:
+            if await self._pods.give(pod, session):
+                pool.succeeded()
+                return pod
+            pool.failed("EndedUnused", "it was gone, or did not listen any more, when a session was to have it")
+        return None
+
+    def gone(self, pod: Pod, reason: str) -> None:
+        """A pod that no session had has ended."""
+        for pool in self._pools.values():
+            pool.gone(pod, reason)
+
+    async def stop(self) -> None:
+        """Keep none any more. Those that are ready are left to the caller, among all pods."""
+        pools, self._pools = self._pools, {}
+        await asyncio.gather(*(pool.stop() for pool in pools.values()))
+
+
+class _Pool:
+    """``room`` has one place for each pod that lacks; a worker fills it, and whoever takes a pod out gives it back."""
+
+    def __init__(self, session_class: SessionClass, pods: Pods, starts: asyncio.Semaphore, retry: RetryTimes) -> None:
+        self.session_class = session_class
+        self._pods = pods
+        self._starts = starts
+        self._retry = retry
+        self._ready: dict[Pod, float] = {}  # since when, oldest first
+        self._room = asyncio.Semaphore(session_class.warm)
+        self._failures = 0
+        self._not_before = 0.0
+        self._said: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._workers = [self._loop.create_task(self._work(), name="warm") for _ in range(AT_ONCE)]
+
+    async def stop(self) -> list[Pod]:
+        """Start none any more; returns those that are ready."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        ready, self._ready = list(self._ready), {}
+        return ready
+
+    def take(self) -> Pod | None:
+        if not self._ready:
+            return None
+        pod = next(iter(self._ready))
+        del self._ready[pod]
+        self._room.release()
+        return pod
+
+    def gone(self, pod: Pod, reason: str) -> None:
+        since = self._ready.pop(pod, None)
+        if since is None:
+            return
+        self._room.release()
+        if self._loop.time() - since >= self._retry.last:
+            self.succeeded()
+        self.failed("EndedUnused", reason)
+
+    # -- filling -------------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._room.acquire()
+            await asyncio.sleep(max(0.0, self._not_before - self._loop.time()))
+            async with self._starts:
+                pod = await self._start()
+            if pod is None:
+                self._room.release()
+            else:
+                self._ready[pod] = self._loop.time()
+
+    async def _start(self) -> Pod | None:
+        try:
+            pod = await self._pods.start(None, self.session_class, lambda words: None)
+        except PodCannotStart as error:
+            self.failed(error.reason, error.remedy)
+            return None
+        except Exception:
+            log.exception("filling a pool failed", extra={"event": "warm.failed", "class": self.session_class.name})
+            self.failed("Unexpected", "")
+            return None
+        if pod.process.gone.is_set():
+            self.failed("EndedUnused", "it ended as soon as it was ready")
+            return None
+        return pod
+
+    def succeeded(self) -> None:
+        """A session got a pod, or one waited long: whatever was wrong is mended."""
+        self._failures = 0
+        self._said = None
+
+    def failed(self, reason: str, remedy: str) -> None:
+        """Wait before the next start, longer each time; said once until it is mended."""
+        pause = min(self._retry.first * 2 ** min(self._failures, 30), self._retry.last)
+        self._failures += 1
+        self._not_before = self._loop.time() + pause
+        if self._said != reason:
+            self._said = reason
+            extra = {"event": "warm.failed", "class": self.session_class.name, "reason": reason, "remedy": remedy}
+            log.warning("warm pods cannot be kept; sessions start their own", extra=extra)
