@@ -12,8 +12,6 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pytest
 
 from session_manager.client import Client, ClientError, Unreachable
 from session_manager.runtime.kubernetes import names
+from tests.cluster.volumes import volumes
 from tests.cluster.world import IMAGE, kubectl
 from tests.waiting import until
 
@@ -46,35 +45,6 @@ def helm(*words: str) -> str:
     done = subprocess.run(["helm", *words], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@contextmanager
-def volumes(folder: Path, class_name: str, count: int) -> Iterator[None]:
-    """Volumes in folders of this machine, for a cluster that makes none."""
-    made = [f"{class_name or 'default'}-{number}" for number in range(count)]
-    try:
-        for name in made:
-            volume(folder / name, name, class_name)
-        yield
-    finally:
-        kubectl("delete", "pv", *made, "--ignore-not-found", "--wait=false")
-
-
-def volume(path: Path, name: str, class_name: str) -> None:
-    path.mkdir()
-    for each in (path, *path.parents):
-        if each.stat().st_mode & 0o001 == 0:
-            each.chmod(0o755)
-    path.chmod(0o777)
-    spec = {
-        "capacity": {"storage": "100Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": class_name,
-        "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": str(path)},
-    }
-    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
-    kubectl("create", "-f", "-", stdin=json.dumps(body))
 
 
 def address(namespace: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import CLAIMS, SESSIONS
+from tests.cluster.volumes import volumes
 from tests.cluster.world import FrontDoorProcess, World, chat, kubectl
 from tests.waiting import until
 
@@ -23,24 +24,9 @@ def storage(world: World, tmp_path: Path) -> Any:
     if classes:
         yield {"size": "1Gi"}
         return
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    for each in (folder, *folder.parents):
-        if each.stat().st_mode & 0o001 == 0:
-            each.chmod(0o755)
-    folder.chmod(0o777)
     name = f"volume-{world.namespace}"
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": name,
-        "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": str(folder)},
-    }
-    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
-    kubectl("create", "-f", "-", stdin=json.dumps(body))
-    yield {"size": "1Gi", "storageClassName": name}
-    kubectl("delete", "pv", name, "--wait=false")
+    with volumes(tmp_path, name):
+        yield {"size": "1Gi", "storageClassName": name}
 
 
 async def test_what_a_pod_wrote_is_there_after_sleep(world: World, storage: dict[str, Any]):
