@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -28,9 +29,11 @@ from session_manager.runtime.kubernetes.cluster import (
 )
 from session_operator import manifests
 from session_operator.manifests import RedisTrigger, SessionSpec
+from session_operator.ownership import hand_over_patch, is_handed_over
 
 Json = dict[str, Any]
 
+HAND_OVER_TRIES = 10  # its status changes at any moment
 WAKE_PATH = "/metadata/annotations/" + names.WAKE_ANNOTATION.replace("/", "~1")
 
 
@@ -143,36 +146,48 @@ class Children:
 
     async def _ensure_deployment(self, session: SessionSpec, *, repair: bool) -> Live:
         live = self._live.get(session.uuid)
-        if live is not None and live.owner != session.uid:
-            live = None
-        if live is None:
-            live = await self._create_deployment(session)
-        if live.paused or (repair and live.replicas == 0 and await self._drifted(session)):
-            live = await self._apply_deployment(session)
+        if live is None or live.owner != session.uid:
+            return await self._create_deployment(session)
+        if live.paused or (repair and live.replicas == 0):
+            return await self._repair_deployment(session, live)
         return live
 
     async def _create_deployment(self, session: SessionSpec) -> Live:
-        skeleton = manifests.deployment_skeleton(session)
+        manifest = manifests.new_deployment(session)
         try:
-            found = await self._cluster.create(DEPLOYMENTS, skeleton, names.SCALER)
+            found = await self._cluster.create(DEPLOYMENTS, manifest, names.SCALER)
         except ApiConflict:
             found = await self._cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
             live = live_of(found)
             if live.owner != session.uid:
                 # It belongs to a Session of this name that is gone: the garbage collector may not have come by yet.
                 await self._cluster.delete(DEPLOYMENTS, names.child_name(session.uuid), uid=live.uid)
-                found = await self._cluster.create(DEPLOYMENTS, skeleton, names.SCALER)
+                found = await self._cluster.create(DEPLOYMENTS, manifest, names.SCALER)
         return self._remember(session.uuid, found)
 
-    async def _drifted(self, session: SessionSpec) -> bool:
+    async def _repair_deployment(self, session: SessionSpec, live: Live) -> Live:
         try:
             found = await self._cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
         except ApiNotFound:
-            return True
-        self._remember(session.uuid, found)
-        return differs(manifests.deployment(session), found)
+            return await self._create_deployment(session)
+        live = self._remember(session.uuid, found)
+        if differs(manifests.deployment(session), found):
+            live = await self._apply_deployment(session, found)
+        return live
 
-    async def _apply_deployment(self, session: SessionSpec) -> Live:
+    async def _apply_deployment(self, session: SessionSpec, found: Json | None = None) -> Live:
+        """``found``: the Deployment as it is, where somebody has asked for it already."""
+        name = names.child_name(session.uuid)
+        for _ in range(HAND_OVER_TRIES):
+            found = found or await self._cluster.get(DEPLOYMENTS, name)
+            if is_handed_over(found["metadata"]["managedFields"]):
+                break
+            with suppress(ApiInvalid):
+                found = await self._cluster.json_patch(DEPLOYMENTS, name, hand_over_patch(found), names.OPERATOR)
+                break
+            found = None
+        else:
+            raise Unavailable("the Deployment changes all the time")
         applied = await self._cluster.apply(DEPLOYMENTS, manifests.deployment(session), names.OPERATOR)
         return self._remember(session.uuid, applied)
 

@@ -1,7 +1,7 @@
 """What a session consists of in a cluster: typed spec in, manifest out. No I/O.
 
-``replicas`` is not part of what is applied: it belongs to a field manager of its own.  So ``deployment_skeleton`` is
-what is created, paused and with no replicas, and ``deployment`` is what is then applied and applied again.
+``replicas`` is not part of what is applied: it belongs to a field manager of its own.  So ``new_deployment`` is what
+that one creates, with no replicas, and ``deployment`` is what is applied when it has to be another.
 """
 
 from __future__ import annotations
@@ -207,18 +207,10 @@ def deployment(session: SessionSpec) -> Json:
     return manifest
 
 
-def deployment_skeleton(session: SessionSpec) -> Json:
-    """What is created: no replicas, as little as the API takes of the rest, and paused, so that nothing comes of it."""
-    manifest = _child("apps/v1", "Deployment", session)
-    container = {"name": names.CONTAINER, "image": session.class_spec.base.image}
-    selected = {names.SESSION_LABEL: session.uuid}
-    manifest["spec"] = {
-        "paused": True,
-        "replicas": 0,
-        "strategy": {"type": "Recreate"},  # what would be filled in otherwise cannot be changed to it by an apply
-        "selector": {"matchLabels": selected},
-        "template": {"metadata": {"labels": selected}, "spec": {"containers": [container]}},
-    }
+def new_deployment(session: SessionSpec) -> Json:
+    """What is created: the same with no replicas, so that nothing comes of it before a wake."""
+    manifest = deployment(session)
+    manifest["spec"]["replicas"] = 0
     return manifest
 
 

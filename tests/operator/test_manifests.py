@@ -87,22 +87,9 @@ def test_the_deployment_that_is_applied_never_mentions_replicas():
     }
 
 
-def test_the_deployment_that_is_created_has_no_replicas_and_is_paused():
-    assert manifests.deployment_skeleton(SESSION) == {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": METADATA,
-        "spec": {
-            "paused": True,
-            "replicas": 0,
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": {"sessionmanager.dev/session": UUID}},
-            "template": {
-                "metadata": {"labels": {"sessionmanager.dev/session": UUID}},
-                "spec": {"containers": [{"name": "agent", "image": "registry/echo:1"}]},
-            },
-        },
-    }
+def test_the_deployment_that_is_created_is_the_same_with_no_replicas():
+    applied = manifests.deployment(SESSION)
+    assert manifests.new_deployment(SESSION) == {**applied, "spec": {**applied["spec"], "replicas": 0}}
 
 
 def test_the_service_is_headless():
