@@ -16,13 +16,13 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import chat, peers, report, sleeping, wake
+from benchmarks import chat, peers, report, sleeping, wake, warm
 from benchmarks.cores import Cores
 from benchmarks.front import front_door
 from benchmarks.processes import CannotStart, Process, free_port, python
 from benchmarks.progress import say
 
-PARTS = ("chat", "latency", "wake", "memory", "list")
+PARTS = ("chat", "latency", "wake", "warm", "memory", "list")
 WAKES = 10
 
 
@@ -51,6 +51,9 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "wake" in given.only:
         async with front_door(cores, folder / "wake") as front:
             results["wake"] = report.wake(await wake.compare(front, cores, WAKES))
+    if "warm" in given.only:
+        async with front_door(cores, folder / "warm", classes=warm.write_classes(folder)) as front:
+            results["warm"] = report.warm(await warm.compare(front, WAKES))
     if {"memory", "list"} & set(given.only):
         results |= await measure_sleeping(given, cores, folder)
     return results

@@ -80,11 +80,16 @@ async def gathered(work: Any, items: Any) -> list[Any]:
 
 @asynccontextmanager
 async def front_door(
-    cores: Cores, folder: Path, shared_pod: int | None = None, *, redis_with_front: bool = False
+    cores: Cores,
+    folder: Path,
+    shared_pod: int | None = None,
+    *,
+    redis_with_front: bool = False,
+    classes: Path | None = None,
 ) -> AsyncIterator[Front]:
     """``shared_pod``: the port of the one pod of all sessions; None: the front door runs each pod as a process.
 
-    ``redis_with_front``: Redis is on the front door's core, instead of the client's.
+    ``redis_with_front``: Redis is on the front door's core, instead of the client's. ``classes``: a file of them.
     """
     folder.mkdir()
     async with AsyncExitStack() as stack:
@@ -105,6 +110,7 @@ async def front_door(
             "IDLE_TIMEOUT": "3600",
             "LOG_FORMAT": "json",
             **LIMITS,
+            **({"SESSION_CLASSES": str(classes)} if classes is not None else {}),
         }
         if shared_pod is not None:
             owner = Process("owner", python("benchmarks.shared_pod", shared_pod), folder, env)

@@ -42,6 +42,11 @@ def wake(tries: Mapping[str, list[float]]) -> dict[str, Any]:
     return {**both, "added_ms": both["wake"]["p50_ms"] - both["bare"]["p50_ms"]}
 
 
+def warm(tries: Mapping[str, list[float]]) -> dict[str, Any]:
+    both = {name: {"p50_ms": median(values), "max_ms": max(values)} for name, values in tries.items()}
+    return {**both, "ratio": median(a / b for a, b in zip(tries["cold"], tries["warm"], strict=True))}
+
+
 def memory(footprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     before, after = footprints["before"], footprints["after"]
     grown = {name: (after[name] - before[name]) * PER / SESSIONS / 2**20 for name in after}
@@ -52,7 +57,14 @@ def memory(footprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 
 
 def text(results: Mapping[str, Any]) -> str:
-    parts = [("chat", _chat), ("latency", _latency), ("wake", _wake), ("memory", _memory), ("list", _list)]
+    parts = [
+        ("chat", _chat),
+        ("latency", _latency),
+        ("wake", _wake),
+        ("warm", _warm),
+        ("memory", _memory),
+        ("list", _list),
+    ]
     return "\n".join(line for name, tell in parts if name in results for line in (*tell(results[name]), ""))
 
 
@@ -78,6 +90,12 @@ def _wake(found: Mapping[str, Any]) -> Iterator[str]:
     for name, what in (("wake", ""), ("bare", ", starting the same process bare")):
         yield f"  {found[name]['p50_ms']:7.0f} ms at p50, {found[name]['max_ms']:.0f} ms at most{what}"
     yield f"  {found['added_ms']:7.0f} ms more at p50"
+
+
+def _warm(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"From creating a session to its first reply: {found['ratio']:.1f} times as fast with warm pods"
+    for name in ("cold", "warm"):
+        yield f"  {found[name]['p50_ms']:7.1f} ms at p50, {found[name]['max_ms']:.1f} ms at most, {name}"
 
 
 def _memory(found: Mapping[str, Any]) -> Iterator[str]:

@@ -42,11 +42,11 @@ async def _put_to_sleep(front: Front, session: str) -> None:
     """And wait until its process is gone: a wake has to wait for that, and it is not what is measured."""
     await front.expect(200, "POST", f"/session/{session}/sleep")
     async with asyncio.timeout(ASLEEP_WITHIN):
-        while any(_is_pod(child) for child in psutil.Process(front.process.pid).children(recursive=True)):
+        while any(is_pod(child) for child in psutil.Process(front.process.pid).children(recursive=True)):
             await asyncio.sleep(LOOK_EVERY)
 
 
-def _is_pod(process: psutil.Process) -> bool:
+def is_pod(process: psutil.Process) -> bool:
     try:
         return "session_manager.agent.echo" in process.cmdline()
     except psutil.NoSuchProcess:

@@ -90,7 +90,7 @@ async def present(cluster: CountingCluster, kinds: tuple[Resource, ...], number:
     async def all_there() -> bool:
         return all([await cluster.count(kind) >= number for kind in kinds])
 
-    await until(all_there, 0.05)
+    await until(all_there, 0.2)
 
 
 async def compare(product: Product, scaler: str, sessions: int) -> Rates:
