@@ -48,6 +48,7 @@ class WarmPods:
     def __init__(self, cluster: Cluster, pods: Pods) -> None:
         self._cluster = cluster
         self._pods = pods
+        self._claiming: set[str] = set()
 
     async def claim(self, session: SessionSpec) -> PodView | None:
         """A ready pod for the session; None when the class keeps none or none is left."""
@@ -58,16 +59,24 @@ class WarmPods:
             await self._end(owned[1:])
             return owned[0]
         wanted = manifests.spec_hash(manifests.warm_template(session.class_spec))
-        ready = [pod for pod in self._pods.of_pool(session.class_spec.name) if _fit(pod, wanted)]
-        # Several who wake at once should not all reach for the same pod.
-        random.shuffle(ready)
-        for pod in ready:
+        tried: set[str] = set()
+        while pod := self._next(session.class_spec.name, wanted, tried):
+            tried.add(pod.uid)
+            self._claiming.add(pod.uid)
             try:
                 found = await self._cluster.json_patch(PODS, pod.name, claim_patch(session), names.SCALER)
             except (ApiInvalid, ApiNotFound, ApiConflict):
                 continue
+            finally:
+                self._claiming.discard(pod.uid)
             return self._pods.learn(found)
         return None
+
+    def _next(self, class_name: str, wanted: str, tried: set[str]) -> PodView | None:
+        """A ready pod that no other wake reaches for; another operator, which may, rarely picks the same."""
+        passed = tried | self._claiming
+        ready = [pod for pod in self._pods.of_pool(class_name) if pod.uid not in passed and _fit(pod, wanted)]
+        return random.choice(ready) if ready else None
 
     async def _owned(self, session: SessionSpec) -> list[PodView]:
         items, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session.uuid}")

@@ -28,6 +28,7 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)  # seconds
 WATCH_SECONDS = 50  # after which the server ends a watch
 SILENCE = 60.0  # seconds without a word after which a watch counts as dead; bookmarks and the end come sooner
 LIST_PAGE = 500
+CONNECTIONS = 64  # at once, watches included; the client's own limit of 5 per core keeps wakes waiting for each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Cluster:
         except config.ConfigException as error:
             raise StartupFailure(f"no Kubernetes API is configured: {error}") from None
         configuration.client_session_kwargs = {"trust_env": has_proxy(configuration.host)}
+        configuration.connection_pool_maxsize = CONNECTIONS
         self._client = client.ApiClient(configuration)
 
     async def close(self) -> None:
