@@ -28,25 +28,32 @@ def write_classes(folder: Path) -> Path:
 
 
 async def compare(front: Front, times: int) -> dict[str, list[float]]:
-    """Milliseconds of each try, alternating: ``cold`` and ``warm``. The pool is full before each."""
-    found: dict[str, list[float]] = {"cold": [], "warm": []}
+    """Milliseconds of each try, alternating: ``cold`` and ``warm``; ``awake``: the second message of the latter.
+
+    The pool is full before each.
+    """
+    found: dict[str, list[float]] = {"cold": [], "warm": [], "awake": []}
     for number in range(times):
-        for name, tries in found.items():
+        for name in ("cold", "warm"):
             await _until_full(front)
-            tries.append(await _first_reply(front, name) * 1e3)
+            first, second = await _replies(front, name)
+            found[name].append(first * 1e3)
+        found["awake"].append(second * 1e3)
         say(f"first reply {number + 1} of {times}: {found['cold'][-1]:.0f} ms, warm {found['warm'][-1]:.1f} ms")
     return found
 
 
-async def _first_reply(front: Front, class_name: str) -> float:
-    """Seconds; the session sleeps afterwards."""
+async def _replies(front: Front, class_name: str) -> tuple[float, float]:
+    """Seconds from its creation to its first reply, and of its second message; it sleeps afterwards."""
     began = perf_counter()
     made = await front.expect(201, "POST", "/session/create", {"user_id": "ada", "class": class_name})
     path = f"/session/{made['uuid']}"
     await front.expect(200, "POST", f"{path}/chat", {"message": "hello"}, Prefer="wait=60")
-    took = perf_counter() - began
+    between = perf_counter()
+    await front.expect(200, "POST", f"{path}/chat", {"message": "hello"}, Prefer="wait=60")
+    ended = perf_counter()
     await front.expect(200, "POST", f"{path}/sleep")
-    return took
+    return between - began, ended - between
 
 
 async def _until_full(front: Front) -> None:

@@ -42,9 +42,15 @@ async def test_a_pod_that_died_while_it_waited_is_replaced(runtime: ProcessRunti
 
 
 @linux_only
-async def test_one_of_whose_death_nobody_knows_yet_is_not_handed_out(slow_to_retry: ProcessRuntime, data: Path) -> None:
+@pytest.mark.parametrize("listens", [True, None])
+async def test_one_of_whose_death_nobody_knows_yet_is_not_handed_out(
+    slow_to_retry: ProcessRuntime, data: Path, listens: bool | None
+) -> None:
+    """Also where nothing tells who listens on its port."""
     kept = serving(warm=1)
     await fill(slow_to_retry, kept)
+    [waits] = slow_to_retry._warm._pools["test"]._ready
+    waits.listens = listens
     [folder] = waiting(data)
     keeper, pod = keeper_of(psutil.Process()), psutil.Process(record_pid(data, folder.name))
     keeper.suspend()

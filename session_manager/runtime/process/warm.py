@@ -16,7 +16,9 @@ from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process.pods import Pod, Pods
 
-AT_ONCE = 2  # starts, of all pools together: sessions that wake need the processors more
+# Sessions that wake need the processors more.
+AT_ONCE = 2  # starts, of all pools together
+AFTER_CLAIM = 0.1  # seconds until another is started for a pod that was claimed: about what its first turn takes
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class _Pool:
             return None
         pod = next(iter(self._ready))
         del self._ready[pod]
-        self._room.release()
+        self._loop.call_later(AFTER_CLAIM, self._room.release)
         return pod
 
     def gone(self, pod: Pod, reason: str) -> None:
