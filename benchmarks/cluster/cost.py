@@ -21,7 +21,7 @@ from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS, SESSIO
 
 BEFORE = 10.0  # seconds in which nothing is done, for what the cluster writes by itself
 AFTER = 6.0  # seconds that belong to a step: what its objects set off comes late
-OURSELVES = ("kubectl", "OpenAPI-Generator")  # the benchmark's own looks, by user agent
+OURSELVES = ("kubectl", "Python")  # the benchmark's own looks, by user agent
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
