@@ -62,7 +62,8 @@ async def test_messages_keep_their_order_and_results(front):
 
 async def pages(front, session: str, limit: int) -> list[int]:
     """How many messages each page has."""
-    lengths, cursor = [], ""
+    lengths: list[int] = []
+    cursor: str | None = ""
     while cursor is not None:
         status, body = await front.call(
             "GET", f"/session/{session}/messages?limit={limit}{cursor and f'&cursor={cursor}'}"

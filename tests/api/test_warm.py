@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,7 +31,8 @@ def agents() -> set[int]:
 
 async def full(front: FrontDoor) -> set[int]:
     """The processes that wait, once there are enough of them."""
-    pool = await until(lambda: front.services.host._runtime._warm._pools.get("default"))
+    host: Any = front.services.host
+    pool = await until(lambda: host._runtime._warm._pools.get("default"))
     await until(lambda: len(pool._ready) == WARM)
     return agents()
 
