@@ -109,6 +109,39 @@ def whole_life(client: Client, namespace: str) -> None:
         client.get(session)
 
 
+LOOK_AROUND = """
+import json, os, socket, ssl, urllib.error, urllib.request
+seen = {"uid": os.getuid(), "token": os.path.exists("/var/run/secrets"), "env": sorted(os.environ.values())}
+with socket.create_connection(("session-manager-redis", 6379), 5) as redis:
+    redis.sendall(b"KEYS *\\r\\n")
+    seen["redis"] = redis.recv(100).decode()
+try:
+    context = ssl._create_unverified_context()
+    urllib.request.urlopen("https://kubernetes.default.svc/api/v1/secrets", timeout=5, context=context)
+except urllib.error.HTTPError as error:
+    seen["api"] = error.code
+print(json.dumps(seen))
+"""
+
+
+def confined(namespace: str, client: Client) -> None:
+    """From inside a session's pod, also without NetworkPolicies: Redis and the API refuse it, and it has no key."""
+    session = client.create("eve")["uuid"]
+    client.chat(session, "wake up", wait=90)
+    selector = f"{names.SESSION_LABEL}={session}"
+    [pod] = kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "name").split()
+    seen = json.loads(kubectl("-n", namespace, "exec", pod, "--", "python3", "-c", LOOK_AROUND))
+    secrets = json.loads(kubectl("-n", namespace, "get", "secrets", "-o", "json"))["items"]
+    values = [base64.b64decode(value).decode() for secret in secrets for value in secret.get("data", {}).values()]
+    passwords = [value for value in values if len(value) >= 20]
+    assert passwords
+    assert not [word for word in passwords if any(word in variable for variable in seen["env"])]
+    assert (seen["uid"] != 0, seen["token"]) == (True, False)
+    assert seen["redis"].startswith("-NOAUTH")
+    assert seen["api"] in {401, 403}
+    client.delete(session)
+
+
 async def nothing_left(namespace: str) -> None:
     """Of sessions that were deleted."""
 
@@ -183,6 +216,7 @@ async def test_helm_install_life_and_upgrades_under_load(namespace: str, tmp_pat
         await asyncio.to_thread(helm, "test", "session-manager", "--namespace", namespace, "--timeout", "150s")
         client = Client(address(namespace), key=key(namespace))
         await asyncio.to_thread(whole_life, client, namespace)
+        await asyncio.to_thread(confined, namespace, client)
         sessions = [(await asyncio.to_thread(client.create, f"user-{n}"))["uuid"] for n in range(SESSIONS)]
         for session in sessions:
             await asyncio.to_thread(client.chat, session, "wake up", wait=90)
