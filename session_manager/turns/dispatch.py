@@ -14,7 +14,7 @@ from session_manager.pods.protocol import PodClient
 from session_manager.store.protocol import Store
 from session_manager.turns.patience import Owed
 from session_manager.turns.times import TurnTimes
-from session_manager.turns.turn import Ended, OnRecorded, Turn, Workshop
+from session_manager.turns.turn import OnRecorded, Turn, Workshop
 
 
 class Dispatcher:
@@ -35,8 +35,8 @@ class Dispatcher:
         user_id: str,
         accepted: Message | None,
         on_recorded: OnRecorded | None = None,
-    ) -> Ended:
-        """Run one claimed message. ``accepted``: the message itself, where the caller has it at hand.
+    ) -> int:
+        """Run one claimed message; how many wait now. ``accepted``: the message itself, where it is at hand.
 
         ``on_recorded`` is called with the outcome once nothing can change it any more, which is before Redis was told.
         """
@@ -44,7 +44,7 @@ class Dispatcher:
         try:
             return await Turn(self._shop, claim, session_class, user_id, on_recorded).run(accepted)
         except SessionGone:
-            return Ended(None, 0)
+            return 0
         except asyncio.CancelledError:
             # Cut off because this process ends: others need not wait until the lease has run out.
             with suppress(SessionGone, Unavailable):

@@ -107,8 +107,8 @@ class Drains:
             if not isinstance(claim, Claim):
                 return
             self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
-            ended = await self._dispatcher.run(claim, session_class, session.user_id, None)
-            if not ended.left:
+            left = await self._dispatcher.run(claim, session_class, session.user_id, None)
+            if not left:
                 return
 
     # -- sessions that the scaler announces -----------------------------------------------------------------------

@@ -21,7 +21,6 @@ from session_manager.store.protocol import Store
 from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
-from session_manager.turns.turn import Ended
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Turns:
         self._classes = classes
         self._feed = feed
         self._modes = modes or AllAuto()
-        self._running: set[asyncio.Task[Ended]] = set()
+        self._running: set[asyncio.Task[int]] = set()
         self._closing = False
 
     def stop(self) -> None:
@@ -137,7 +136,7 @@ class Turns:
         task.add_done_callback(lambda _: settle(None))
         return result
 
-    def _ran(self, task: asyncio.Task[Ended]) -> None:
+    def _ran(self, task: asyncio.Task[int]) -> None:
         """Go on with what waits behind the turn."""
         self._running.discard(task)
         if task.cancelled():
@@ -146,7 +145,7 @@ class Turns:
         if error is not None:
             extra = {"event": "turn.crashed", "session": task.get_name()}
             log.error("a turn ended unexpectedly", exc_info=error, extra=extra)
-        elif task.result().left and not self._closing:
+        elif task.result() and not self._closing:
             self._drains.start(task.get_name())
 
     async def outcome(self, ticket: Ticket, answer_within: float, wait: float | None) -> Outcome | None:

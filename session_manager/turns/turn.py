@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, TurnActivity
@@ -36,14 +36,6 @@ log = logging.getLogger(__name__)
 MAX_BUSY_ANSWERS = 3
 
 OnRecorded = Callable[[Outcome], None]
-
-
-@dataclass(slots=True)
-class Ended:
-    """``outcome``: recorded by this very run (None: somebody else's, or not yet). ``left``: messages waiting now."""
-
-    outcome: Outcome | None
-    left: int
 
 
 @dataclass(slots=True)
@@ -89,13 +81,13 @@ class Turn:
         self._on_recorded = on_recorded
         self._chunk = 0
 
-    async def run(self, accepted: Message | None) -> Ended:
-        """``accepted``: the message itself, where the caller has it at hand."""
+    async def run(self, accepted: Message | None) -> int:
+        """How many messages wait now. ``accepted``: the message itself, where the caller has it at hand."""
         message = accepted if self._claim.fresh else None
         if message is None:
             message = await until_available(self._open_attempt)
         if message is None:
-            return Ended(None, await self._finish(None))
+            return await self._finish(None)
         if message.finished_at is None and self._must_replace:
             return await self._abandon(replace_pod=True)
         if not self._activity.holds(self._claim):
@@ -120,7 +112,7 @@ class Turn:
 
     # -- the pod's part ------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> Ended:
+    async def _work(self) -> int:
         message, times = self._message, self._shop.times
         if message.attempt == 1:
             times.queue_wait.observe(max(0.0, time.time() - seconds(message.accepted_at)))
@@ -172,7 +164,7 @@ class Turn:
         except Unavailable:
             log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
 
-    async def _died(self) -> Ended:
+    async def _died(self) -> int:
         message = self._message
         deaths = await until_available(lambda: self._shop.store.record_death(message.id, message.attempt))
         extra = {"event": "turn.pod_died", "session": self._claim.session, "deaths": deaths}
@@ -184,7 +176,7 @@ class Turn:
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
-    async def _record(self, verdict: _Verdict) -> Ended:
+    async def _record(self, verdict: _Verdict) -> int:
         message, outcome = self._message, verdict.outcome
         events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
         stored = await until_available(lambda: self._shop.store.record(message.id, message.attempt, outcome, events))
@@ -194,28 +186,32 @@ class Turn:
             # Its answer need not wait for Redis: the release is on its way there before the answer leaves.
             self._on_recorded(outcome)
         note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
-        return Ended(outcome, await self._finish(note, spoiled=verdict.spoiled))
+        return await self._finish(note, spoiled=verdict.spoiled)
 
-    async def _fenced_off(self) -> Ended:
+    async def _fenced_off(self) -> int:
         """Cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its."""
         claim = self._claim
         try:
             message = await until_available(lambda: self._shop.store.get_message(claim.session, claim.message_id))
         except NotFound:
-            return Ended(None, 0)
+            return 0
         if message.finished_at is not None:
-            return Ended(None, await self._finish(None))
+            return await self._finish(None)
         return await self._abandon(replace_pod=False)
 
     async def _finish(self, note: dict[str, object] | None, *, spoiled: bool = False) -> int:
         """The result is safe in SQL, so nobody waits for a Redis that is away: it is told when it is back."""
+
+        def finish() -> Awaitable[int]:
+            return self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
+
         try:
-            return await self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
+            return await finish()
         except Unavailable:
-            self._shop.owed.add(lambda: self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled))
+            self._shop.owed.add(finish)
             return 0
 
-    async def _abandon(self, *, replace_pod: bool) -> Ended:
+    async def _abandon(self, *, replace_pod: bool) -> int:
         """Leave the message to whoever claims it next."""
         await until_available(lambda: self._activity.abandon(self._claim, self._class, replace_pod=replace_pod))
-        return Ended(None, 0)
+        return 0

@@ -19,7 +19,6 @@ from session_manager.turns.feed import Feed
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
-from session_manager.turns.turn import Ended
 from tests.sim.clock import VirtualLoop
 from tests.sim.gates import Gate
 from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime
@@ -110,7 +109,7 @@ async def _patiently(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
 class _WatchedDispatcher(Dispatcher):
     """Says whose claim a delivery to a pod belongs to."""
 
-    async def run(self, claim: Claim, *args: Any, **kwargs: Any) -> Ended:
+    async def run(self, claim: Claim, *args: Any, **kwargs: Any) -> int:
         CLAIM.set(claim.token)
         return await super().run(claim, *args, **kwargs)
 
