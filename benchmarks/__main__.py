@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import chat, peers, report, sleeping, wake, warm
+from benchmarks import chat, parts, peers, report, sleeping, wake, warm
 from benchmarks.cores import Cores
 from benchmarks.front import front_door
 from benchmarks.processes import CannotStart, Process, free_port, python
@@ -28,17 +28,11 @@ WAKES = 10
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each peer (5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (3)")
     parser.add_argument("--redis-with-front", action="store_true", help="Redis on the front door's core")
     parser.add_argument("--folder", type=Path, help="where the data lies meanwhile; on the disk to be measured")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    given = parser.parse_args()
-    given.only = [part.strip() for part in given.only.split(",")]
-    if unknown := set(given.only) - set(PARTS):
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    return given
+    return parts.arguments(parser, PARTS)
 
 
 async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import parts
 from benchmarks.cluster import children, cost, idle, localkube, report, scale, wake, warm
 from benchmarks.cluster.kubectl import define_kinds, serves_keda
 from benchmarks.cluster.product import product
@@ -111,14 +112,8 @@ PARTS: dict[str, Callable[[Run], Awaitable[Any]]] = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="a few of each: whether it works, not how fast")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    given = parser.parse_args()
-    given.only = [part.strip() for part in given.only.split(",")]
-    if unknown := set(given.only) - set(PARTS):
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    return given
+    return parts.arguments(parser, PARTS)
 
 
 async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
