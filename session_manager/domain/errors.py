@@ -11,6 +11,7 @@
     ├── Conflict                409  the request contradicts the present state
     │   ├── IdempotencyMismatch      the same Idempotency-Key with another body
     │   ├── SessionBusy              a turn runs or waits
+    │   ├── StaleSession             a writer of ADK events has an older copy of the session
     │   └── WrongMode                the mode of its resource forbids it: Suspended, AlwaysOn
     ├── TooLarge                413  a body over the limit
     ├── RateLimited             429  over a limit; says when to retry
@@ -85,6 +86,10 @@ class IdempotencyMismatch(Conflict):
 
 class SessionBusy(Conflict):
     title = "A turn runs or waits"
+
+
+class StaleSession(Conflict):
+    title = "The session was changed since it was read"
 
 
 class WrongMode(Conflict):

@@ -24,7 +24,10 @@ class MessageStatus(StrEnum):
 
 
 class Message(NamedTuple):
-    """One row of ``message``. ``response``: the pod's JSON object as text. ``finished_at``: None while unfinished."""
+    """One row of ``message``. ``response``: the pod's JSON object as text. ``finished_at``: None while unfinished.
+
+    ``payload``: what ADK's ``/run`` was given beside the text, as JSON text; None for a message from our own door.
+    """
 
     id: str
     session: str
@@ -38,10 +41,11 @@ class Message(NamedTuple):
     response: str | None = None
     error: str | None = None
     caller: str = ""
+    payload: str | None = None
 
 
 class NewMessage(NamedTuple):
-    """What a caller wants accepted. ``body_hash`` is compared when ``idempotency_key`` repeats."""
+    """What is to be accepted. ``body_hash``: compared when ``idempotency_key`` repeats. ``payload``: see Message."""
 
     id: str
     session: str
@@ -49,6 +53,7 @@ class NewMessage(NamedTuple):
     caller: str
     idempotency_key: str | None = None
     body_hash: str | None = None
+    payload: str | None = None
 
 
 class Accepted(NamedTuple):
