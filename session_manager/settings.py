@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     cloud_run_session_db_path: Path | None = Field(
         None, description="Path of a SQLite file; sessions/sessions.db in DATA_DIR."
     )
+    session_db_plain_hosts: str = Field(
+        "",
+        description="Comma-separated hosts of PostgreSQL that need no TLS, for the way there is private; * for all.",
+    )
     data_dir: Path = Field(Path("data"), description="Folder of the process runtime: homes, logs, Redis data.")
     database_pool: int = Field(10, ge=1, description="PostgreSQL connections. Ten saturate two cores.")
     database_patience: float = Field(5.0, gt=0, description="Seconds to wait for a connection or a lock, then 503.")

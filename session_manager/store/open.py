@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import DEFAULT_DATABASE, Settings
+from session_manager.store.postgres.address import Address
 from session_manager.store.protocol import Store
 from session_manager.store.sqlite.adapter import SqliteStore
 
@@ -19,13 +20,18 @@ def open_store(settings: Settings) -> Store:
     if not uri:
         path = settings.cloud_run_session_db_path or Path(DEFAULT_DATABASE)
         return SqliteStore(path, settings.database_patience)
+    if is_postgres(uri):
+        return _postgres(uri, settings)
+    return SqliteStore(sqlite_path(uri), settings.database_patience)
+
+
+def is_postgres(uri: str) -> bool:
+    """Whether it names PostgreSQL, and not SQLite. StartupFailure when it names neither."""
     # The part after + names a driver, for programs that have several.
     scheme, _, _ = uri.partition("://")[0].partition("+")
-    if scheme == "sqlite":
-        return SqliteStore(sqlite_path(uri), settings.database_patience)
-    if scheme in ("postgresql", "postgres"):
-        return _postgres(f"postgresql://{uri.partition('://')[2]}", settings)
-    raise StartupFailure(_FORMS)
+    if scheme not in ("postgresql", "postgres", "sqlite"):
+        raise StartupFailure(_FORMS)
+    return scheme != "sqlite"
 
 
 def sqlite_path(uri: str) -> Path:
@@ -44,4 +50,5 @@ def _postgres(uri: str, settings: Settings) -> Store:
         from session_manager.store.postgres.adapter import PostgresStore  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    return PostgresStore(uri, settings.database_pool, settings.database_patience)
+    address = Address.parse(uri, settings.session_db_plain_hosts)
+    return PostgresStore(address.uri, settings.database_pool, settings.database_patience)

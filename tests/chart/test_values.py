@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from session_manager.store.postgres.address import Address
 from tests.chart.helm import CHART, KEDA, ROOT, needs_helm, refusal, render, run
 
 pytestmark = needs_helm
@@ -115,6 +116,17 @@ def test_postgresql_of_somebody_else(database: Json, secret: str):
     assert objects.find("Deployment", "session-manager")["spec"]["replicas"] == 2
     uri = objects.env("Deployment", "session-manager")["SESSION_DB_URI"]
     assert uri == {"secretKeyRef": {"name": secret, "key": "session-db-uri"}}
+
+
+def test_the_bundled_postgresql_needs_no_certificate():
+    env = render().env("Deployment", "session-manager")
+    address = Address.parse(env["SESSION_DB_URI"].replace("$(POSTGRES_PASSWORD)", "pw"), env["SESSION_DB_PLAIN_HOSTS"])
+    assert address.hosts == ("session-manager-postgres",)
+    assert "sslmode" not in address.uri
+    env = render({"postgresql": {"enabled": False}, "database": {"uri": "postgresql://db/x"}}).env(
+        "Deployment", "session-manager"
+    )
+    assert "SESSION_DB_PLAIN_HOSTS" not in env
 
 
 def test_given_secrets_are_used_and_none_is_made():

@@ -14,12 +14,15 @@ from session_manager.store.open import open_store
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.sqlite.adapter import SqliteStore
 
+SOCKET = "postgresql:///facts?host=/cloudsql/project:region:db"
 
-def settings(uri: str | None = None, path: str | None = None) -> Settings:
+
+def settings(uri: str | None = None, path: str | None = None, plain_hosts: str = "") -> Settings:
     return Settings(
         _env_file=None,
         session_db_uri=None if uri is None else SecretStr(uri),
         cloud_run_session_db_path=None if path is None else Path(path),
+        session_db_plain_hosts=plain_hosts,
         database_pool=3,
         database_patience=2.5,
     )
@@ -35,36 +38,65 @@ def settings(uri: str | None = None, path: str | None = None) -> Settings:
         ("sqlite:///some/x.db", None, "sqlite:///some/x.db"),
         ("sqlite:////some/x.db", None, "sqlite:////some/x.db"),
         ("sqlite+aiosqlite:////some/a%20b.db", None, "sqlite:////some/a b.db"),
-        ("postgresql://me:pw@db.example:5433/facts", None, "postgresql://db.example:5433/facts"),
-        ("postgres://me:p%40w@db.example/facts?sslmode=require", None, "postgresql://db.example/facts"),
-        ("postgresql+asyncpg://me:p@w@db.example/facts", "/mnt/x.db", "postgresql://db.example/facts"),
-        ("postgresql:///facts?host=/cloudsql/project:region:db&password=pw", None, "postgresql:///facts"),
+        ("postgresql://me:pw@db.example:5433/facts", None, "postgresql://db.example:5433/facts?sslmode=require"),
+        ("postgres://me:p%40w@db.example/facts?sslmode=require", None, "postgresql://db.example/facts?sslmode=require"),
+        ("postgresql+asyncpg://me:p@w@127.0.0.1/facts", "/mnt/x.db", "postgresql://127.0.0.1/facts"),
+        ("postgresql+psycopg://me@[::1]:5433/facts", None, "postgresql://[::1]:5433/facts"),
+        ("postgresql+asyncpg://me:p@d.example/f?ssl=verify-full", None, "postgresql://d.example/f?sslmode=verify-full"),
+        ("postgresql:///facts?host=/cloudsql/project:region:db&password=pw", None, SOCKET),
+        ("postgresql://me:pw@/facts?host=/cloudsql/project:region:db", None, SOCKET),
+        ("postgresql://me:pw@%2Fcloudsql%2Fp%3Ar%3Adb/facts", None, "postgresql://%2Fcloudsql%2Fp%3Ar%3Adb/facts"),
+        ("postgresql://me:pw@localhost,a.example:5433/facts", None, "sslmode=require"),
+        ("postgresql:///facts", None, "postgresql:///facts"),
     ],
 )
 def test_the_address_decides(uri: str | None, path: str | None, shown: str) -> None:
     store = open_store(settings(uri, path))
-    assert isinstance(store, PostgresStore if "postgres" in shown else SqliteStore)
-    assert store.uri == shown
+    assert isinstance(store, PostgresStore if uri and uri.startswith("postgres") else SqliteStore)
+    assert store.uri.endswith(shown)
+    assert "pw" not in store.uri
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "words"),
     [
-        "mysql://me:secret@host/db",
-        "/data/x.db",
-        "sqlite://",
-        "sqlite:///",
-        "sqlite://data/x.db",
-        "sqlite:////data/",
-        "sqlite:///:memory:",
-        "secret",
+        ("mysql://me:secret@host/db", "SESSION_DB_URI"),
+        ("/data/x.db", "SESSION_DB_URI"),
+        ("sqlite://", "SESSION_DB_URI"),
+        ("sqlite:///", "SESSION_DB_URI"),
+        ("sqlite://data/x.db", "SESSION_DB_URI"),
+        ("sqlite:////data/", "SESSION_DB_URI"),
+        ("sqlite:///:memory:", "SESSION_DB_URI"),
+        ("secret", "SESSION_DB_URI"),
+        ("postgresql://me:secret/1@127.0.0.1/facts", "%XX"),
+        ("postgresql://me:secret#1@127.0.0.1/facts", "%XX"),
+        ("postgresql://me:secret[1@127.0.0.1/facts", "%XX"),
+        ("postgresql://me:secret@127.0.0.1/facts?sslmode", "%XX"),
+        ("postgresql://me:secret@127.0.0.1/facts?sslmode=safe", "sslmode"),
+        ("postgresql://me:secret@127.0.0.1/facts?service=x", "service file"),
+        ("postgresql://me:secret@127.0.0.1/facts?channel_binding=require", "channel_binding"),
+        ("postgresql://me:secret@d.example/facts?sslmode=verify-full&sslrootcert=/none/ca.pem", "sslrootcert"),
+        ("postgresql://me:secret@d.example/facts?sslmode=disable", "SESSION_DB_PLAIN_HOSTS"),
+        ("postgresql://me:secret@d.example/facts?sslmode=prefer", "SESSION_DB_PLAIN_HOSTS"),
+        ("postgresql://me:secret@10.0.0.1/facts?sslmode=allow", "SESSION_DB_PLAIN_HOSTS"),
+        ("postgresql://me:secret@localhost,d.example/facts?sslmode=disable", "SESSION_DB_PLAIN_HOSTS"),
+        ("postgresql://me:secret@/facts?host=d.example&sslmode=disable", "SESSION_DB_PLAIN_HOSTS"),
     ],
 )
-def test_an_address_that_is_none(uri: str) -> None:
+def test_an_address_that_is_none(uri: str, words: str) -> None:
     with pytest.raises(StartupFailure) as caught:
         open_store(settings(uri))
-    assert "SESSION_DB_URI" in caught.value.detail
+    assert words in caught.value.detail
     assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize("hosts", ["d.example", "other, d.example", "*"])
+def test_a_host_that_needs_no_tls(hosts: str) -> None:
+    uri = "postgresql://me:secret@d.example/facts"
+    assert open_store(settings(uri, plain_hosts=hosts)).uri == "postgresql://d.example/facts"
+    assert open_store(settings(f"{uri}?sslmode=disable", plain_hosts=hosts)).uri.endswith("?sslmode=disable")
+    with pytest.raises(StartupFailure, match="SESSION_DB_PLAIN_HOSTS"):
+        open_store(settings(f"{uri.replace('d.', 'e.d.')}?sslmode=disable", plain_hosts=hosts.replace("*", "")))
 
 
 def test_postgresql_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:

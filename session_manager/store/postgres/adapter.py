@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -21,6 +20,7 @@ from session_manager.domain.message import Accepted, NewMessage, Outcome, Stored
 from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
 from session_manager.store.postgres import hot
+from session_manager.store.postgres.address import Address
 from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
@@ -55,6 +55,7 @@ class PostgresStore(SqlStore):
         self, uri: str, pool: int, patience: float = 5.0, migrations: Sequence[Migration] | None = None
     ) -> None:
         self._uri = uri
+        self._shown = Address.parse(uri, "*").shown
         self._size = pool
         self._patience = patience
         self._migrations = all_migrations() if migrations is None else migrations
@@ -63,8 +64,7 @@ class PostgresStore(SqlStore):
 
     @property
     def uri(self) -> str:
-        parts = urlsplit(self._uri)
-        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return self._shown
 
     async def start(self) -> None:
         try:

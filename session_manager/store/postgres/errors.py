@@ -33,8 +33,9 @@ _REFUSED = {
     asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
     asyncpg.InvalidCatalogNameError: "The database that SESSION_DB_URI names does not exist",
     asyncpg.InsufficientPrivilegeError: "The user of SESSION_DB_URI may not create or use the tables",
-    ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
+    # Before ValueError, which a certificate of another name is as well.
     ssl.SSLError: "The TLS connection to PostgreSQL failed: check sslmode and the certificates",
+    ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
 }
 
 
@@ -59,5 +60,8 @@ def translated_at_start(error: Exception) -> Exception:
         if isinstance(error, kind):
             return StartupFailure(sentence)
     if isinstance(error, ConnectionError) and "SSL" in str(error):
-        return StartupFailure("PostgreSQL does not offer TLS, and SESSION_DB_URI asks for it")
+        return StartupFailure(
+            "PostgreSQL does not offer TLS, and SESSION_DB_URI asks for it; one on another machine is used without "
+            "only where SESSION_DB_PLAIN_HOSTS names it"
+        )
     return translated(error)
