@@ -19,6 +19,12 @@
     ├── Unavailable             503  a dependency is away; nothing was committed
     │   ├── StoreUnavailable         the SQL database
     │   └── ActivityUnavailable      Redis
+    ├── BackupError             500  a backup or a restore that could not be made
+    │   ├── BackupDamaged            what lies there is not what was stored
+    │   └── StorageError             what the bucket or folder of the backups did
+    │       ├── StorageDenied        it does not let us
+    │       ├── StorageMissing       there is no such object
+    │       └── StorageUnavailable 503  it is away, or silent
     ├── StartupFailure               the process cannot start: one line for a person
     ├── PodFailure                   what a pod did to a request
     │   ├── PodUnreachable           it never received the request
@@ -132,6 +138,37 @@ class StoreUnavailable(Unavailable):
 
 class ActivityUnavailable(Unavailable):
     title = "Redis is unavailable"
+
+
+class BackupError(SessionManagerError):
+    """``reason`` is for logs and for who runs this: it may name files and hosts, and never a secret."""
+
+    title = "The backup failed"
+
+    def __init__(self, detail: str = "", reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason or self.detail
+
+
+class BackupDamaged(BackupError):
+    title = "The backup is damaged"
+
+
+class StorageError(BackupError):
+    title = "The backup storage failed"
+
+
+class StorageDenied(StorageError):
+    title = "The backup storage does not allow it"
+
+
+class StorageMissing(StorageError):
+    title = "The backup storage has no such thing"
+
+
+class StorageUnavailable(StorageError):
+    http_status = 503
+    title = "The backup storage is unavailable"
 
 
 class StartupFailure(SessionManagerError):

@@ -1,0 +1,1 @@
+"""Copies of the database in a bucket or a folder, and the way back."""

@@ -1,0 +1,69 @@
+"""What a storage service answers, in our words: each library behind fsspec has its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+from session_manager.domain.errors import (
+    SessionManagerError,
+    StorageDenied,
+    StorageError,
+    StorageMissing,
+    StorageUnavailable,
+)
+
+_DENIED = (401, 403)
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def translated(error: Exception, place: str) -> Exception:
+    """A StorageError for what ``place`` did; what is a fault of the program stays as it is."""
+    if isinstance(error, SessionManagerError):
+        return error
+    reason = f"{place}: {_words(error)}"
+    if _is_denied(error):
+        return StorageDenied(reason=reason)
+    if isinstance(error, FileNotFoundError) or _status(error) == 404:
+        return StorageMissing(reason=reason)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return StorageError("There is no room left for the backup", reason=reason)
+    if _is_away(error):
+        return StorageUnavailable(reason=reason)
+    if isinstance(error, (OSError, ValueError)) or _status(error) is not None:
+        return StorageError(reason=reason)
+    return error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _status(error: Exception) -> int | None:
+    """HTTP's, where the library tells it."""
+    code = getattr(error, "code", None) or getattr(error, "status", None)
+    return int(code) if isinstance(code, (int, str)) and str(code).isdigit() else None
+
+
+def _is_denied(error: Exception) -> bool:
+    # gcsfs tells a 403 in words only.
+    return (
+        isinstance(error, PermissionError)
+        or _status(error) in _DENIED
+        or str(error).startswith("Forbidden")
+        or _comes_from(error, "google.auth")
+        or type(error).__name__ == "NoCredentialsError"
+    )
+
+
+def _is_away(error: Exception) -> bool:
+    status = _status(error)
+    return (
+        isinstance(error, (asyncio.TimeoutError, TimeoutError, ConnectionError))
+        or (status is not None and (status >= 500 or status in (408, 429)))
+        or any(_comes_from(error, library) for library in ("aiohttp", "requests", "urllib3", "botocore"))
+    )
+
+
+def _comes_from(error: Exception, library: str) -> bool:
+    return any(cls.__module__.startswith(library) for cls in type(error).__mro__)
