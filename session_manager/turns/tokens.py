@@ -1,0 +1,60 @@
+"""The credential of one turn: what a pod may show to read its session and to append to it while that turn is open.
+
+Nothing is stored of a token.  It says itself which session, message and attempt it is for and until when, and is signed
+with a secret that all front doors of an installation share.  That the attempt is still the open one is for the store to
+say, in the commit that appends.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from session_manager.domain.adk.model import Attempt
+from session_manager.domain.errors import Unauthenticated
+
+SECRET_NAME = "session-token"  # noqa: S105  its name in the store
+LEEWAY = 60.0  # seconds beyond the turn's own limit: clocks of front doors differ
+_MAX_LENGTH = 256
+
+
+class Grant(NamedTuple):
+    """What a token is good for: the session with this uuid, while this attempt of this message is open."""
+
+    session: str
+    attempt: Attempt
+
+
+class Tokens:
+    """``secret`` gives the installation's secret, the same for all front doors; it is asked once."""
+
+    def __init__(self, secret: Callable[[], Awaitable[str]]) -> None:
+        self._secret = secret
+        self._key: bytes | None = None
+
+    async def mint(self, session: str, message_id: str, attempt: int, seconds: float) -> str:
+        """A token for an attempt that lasts ``seconds`` at most. Unavailable."""
+        key = self._key or await self._load()
+        claims = f"{session}.{message_id}.{attempt}.{int(time.time() + seconds + LEEWAY)}"
+        return f"{claims}.{hmac.digest(key, claims.encode(), 'sha256').hex()}"
+
+    async def verify(self, token: str) -> Grant:
+        """Unauthenticated unless one of ours, and not past its time. Unavailable."""
+        key = self._key or await self._load()
+        claims, _, signature = token.rpartition(".")
+        parts = claims.split(".")
+        if len(parts) != 4 or len(token) > _MAX_LENGTH or not token.isascii():
+            raise Unauthenticated("X-Session-Token: this is no token of a turn")
+        expected = hmac.digest(key, claims.encode(), "sha256").hex()
+        if not hmac.compare_digest(expected, signature):
+            raise Unauthenticated("X-Session-Token: this is no token of a turn")
+        session, message_id, attempt, expiry = parts
+        if time.time() > int(expiry):
+            raise Unauthenticated("X-Session-Token: its turn is over")
+        return Grant(session, Attempt(message_id, int(attempt)))
+
+    async def _load(self) -> bytes:
+        self._key = (await self._secret()).encode()
+        return self._key

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_manager.domain.adk.model import Attempt
+from session_manager.domain.errors import Unauthenticated
+from session_manager.turns.tokens import LEEWAY, Grant, Tokens
+
+SESSION = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"
+
+
+def tokens(secret: str = "one secret") -> Tokens:
+    async def give() -> str:
+        return secret
+
+    return Tokens(give)
+
+
+async def test_every_front_door_of_an_installation_takes_a_token_of_another():
+    token = await tokens().mint(SESSION, MESSAGE, 2, 600)
+    assert await tokens().verify(token) == Grant(SESSION, Attempt(MESSAGE, 2))
+
+
+async def test_that_of_another_installation_is_refused():
+    token = await tokens("another").mint(SESSION, MESSAGE, 1, 600)
+    with pytest.raises(Unauthenticated):
+        await tokens().verify(token)
+
+
+@given(st.data())
+async def test_no_character_of_it_can_be_changed(data: Any):
+    token = await tokens().mint(SESSION, MESSAGE, 1, 600)
+    at = data.draw(st.integers(0, len(token) - 1))
+    other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != token[at]))
+    with pytest.raises(Unauthenticated):
+        await tokens().verify(token[:at] + other + token[at + 1 :])
+
+
+@given(st.text(max_size=400))
+async def test_what_is_no_token_is_refused(text: str):
+    with pytest.raises(Unauthenticated):
+        await tokens().verify(text)
+
+
+async def test_it_ends_with_the_time_of_its_turn(monkeypatch: pytest.MonkeyPatch):
+    token = await tokens().mint(SESSION, MESSAGE, 1, 600)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 599 + LEEWAY)
+    assert await tokens().verify(token)
+    monkeypatch.setattr(time, "time", lambda: now + 602 + LEEWAY)
+    with pytest.raises(Unauthenticated, match="over"):
+        await tokens().verify(token)
