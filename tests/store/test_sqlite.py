@@ -17,7 +17,7 @@ from session_manager.domain.message import Accepted
 from session_manager.domain.times import Micros
 from session_manager.store.sqlite.adapter import SqliteStore, inline
 from session_manager.store.sqlite.connection import Connection
-from session_manager.store.sqlite.file import file_system, make_durable
+from session_manager.store.sqlite.file import make_durable
 from session_manager.store.sqlite.writer import MAX_BATCH, ThreadWriter
 from tests.store.databases import DONE, make, new_message, new_session, say
 from tests.waiting import until
@@ -294,39 +294,6 @@ def test_a_file_system_without_wal(tmp_path: Path) -> None:
     with pytest.raises(StartupFailure, match="does not support SQLite's WAL"):
         make_durable(connection, 1.0)
     connection.close()
-
-
-MOUNTS = """\
-/dev/vda / ext4 rw,relatime 0 0
-proc /proc proc rw 0 0
-server:/export /mnt/shared nfs4 rw,vers=4.2 0 0
-bucket /mnt/my\\040bucket fuse.gcsfuse rw 0 0
-/dev/vdb /mnt/shared/local ext4 rw 0 0
-tmpfs /mnt/covered tmpfs rw 0 0
-host:/x /mnt/covered nfs rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/data/x.db", "ext4"),
-        ("/mnt/shared/x.db", "nfs4"),
-        ("/mnt/shared/local/x.db", "ext4"),
-        ("/mnt/sharedness/x.db", "ext4"),
-        ("/mnt/covered/x.db", "nfs"),
-        ("/mnt/my bucket/deep/x.db", "fuse.gcsfuse"),
-    ],
-)
-def test_the_file_system_of_a_path(path: str, kind: str) -> None:
-    assert file_system(Path(path), MOUNTS) == kind
-    assert file_system(Path(path), "") is None
-
-
-async def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("session_manager.store.sqlite.file._mounts", lambda: "server:/x / nfs4 rw 0 0\n")
-    with pytest.raises(StartupFailure, match=r"network file system \(nfs4\)"):
-        await SqliteStore(path).start()
 
 
 async def test_inline_in_virtual_time() -> None:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
 from session_manager.store.sqlite.connection import Connection, is_busy
+from session_manager.store.sqlite.file_system import unsuitable
 
 MEMORY = ":memory:"
 
 _BUSY_PAUSE = 0.01
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables and RETURNING
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "fuse.glusterfs"} | {
-    f"fuse.{name}" for name in ("gcsfuse", "s3fs", "mount-s3", "blobfuse", "blobfuse2", "sshfs", "rclone")
-}
 _LARGEST_WAL = 64 * 1024 * 1024  # bytes that the WAL keeps on disk when long reads have let it grow
 # 16 MB of WAL: a quarter of the checkpoints, each of which costs two more fsyncs. Not more: until a new WAL has reached
 # this size every fsync has to commit the growth of the file as well, which makes a turn 40 % longer.
@@ -35,27 +33,11 @@ def prepare_file(path: Path) -> None:
         path.chmod(0o600)
     except OSError as error:
         raise StartupFailure(f"The database file {path} cannot be written: {error.strerror}") from None
-    kind = file_system(path.resolve(), _mounts())
-    if kind in _NETWORK:
-        raise StartupFailure(f"The database file {path} is on a network file system ({kind}). Use a local disk.")
-
-
-def file_system(path: Path, mounts: str) -> str | None:
-    """The type of the file system that holds ``path``, of a table like /proc/self/mounts; None when unknown."""
-    found: tuple[int, str | None] = (-1, None)
-    for line in mounts.splitlines():
-        _, point, kind, *_ = line.split(" ")
-        if path.is_relative_to(point.replace("\\040", " ")):
-            # Of two on the same point the later one covers the other.
-            found = max((len(point), kind), found, key=lambda mount: mount[0])
-    return found[1]
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mounts").read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    reason = unsuitable(path.parent)
+    if reason is not None:
+        raise StartupFailure(
+            f"The database file {path} is on {reason}. Use a local disk, or PostgreSQL, and backups to the bucket."
+        )
 
 
 def make_durable(connection: Connection, patience: float) -> None:

@@ -1,0 +1,128 @@
+"""Where a live database can lie: told by kind, and tried on real file systems that lack something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.store.sqlite import file_system
+from session_manager.store.sqlite.adapter import SqliteStore
+
+MOUNTS = """\
+/dev/vda / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+server:/export /mnt/shared nfs4 rw,vers=4.2 0 0
+bucket /mnt/my\\040bucket fuse.gcsfuse rw 0 0
+mountpoint-s3 /mnt/s3 fuse rw 0 0
+/dev/vdb /mnt/shared/local ext4 rw 0 0
+tmpfs /mnt/covered tmpfs rw 0 0
+host:/x /mnt/covered nfs rw 0 0
+"""
+Mount = Callable[..., Path]
+
+needs_fuse = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("bindfs") is None or not Path("/dev/fuse").exists(),
+    reason="mounts a FUSE file system: needs root, /dev/fuse and bindfs",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/data/x.db", "ext4"),
+        ("/mnt/shared/x.db", "nfs4"),
+        ("/mnt/shared/local/x.db", "ext4"),
+        ("/mnt/sharedness/x.db", "ext4"),
+        ("/mnt/covered/x.db", "nfs"),
+        ("/mnt/my bucket/deep/x.db", "fuse.gcsfuse"),
+        ("/mnt/s3/x.db", "fuse.mountpoint-s3"),
+    ],
+)
+def test_the_file_system_of_a_path(path: str, kind: str) -> None:
+    assert file_system.file_system(Path(path), MOUNTS) == kind
+    assert file_system.file_system(Path(path), "") is None
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ("server:/x / nfs4 rw 0 0", r"a network file system \(nfs4\)"),
+        ("bucket / fuse.gcsfuse rw 0 0", r"a mounted bucket \(fuse.gcsfuse\), which is no place for a live database"),
+        ("mountpoint-s3 / fuse rw 0 0", "a mounted bucket"),
+        ("remote: / fuse.rclone rw 0 0", "a mounted bucket"),
+    ],
+)
+async def test_kinds_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str, words: str) -> None:
+    monkeypatch.setattr(file_system, "_mounts", lambda: f"{mount}\n")
+    with pytest.raises(StartupFailure, match=words):
+        await SqliteStore(tmp_path / "x.db").start()
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", None])
+def test_a_local_disk_and_memory_will_do(tmp_path: Path, folder: str | None) -> None:
+    place = Path(folder) if folder else tmp_path
+    before = set(place.iterdir())
+    assert file_system.tried(place) is None
+    assert {path for path in set(place.iterdir()) - before if path.name.startswith(".try-")} == set()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(bindfs(tmp_path, options))
+
+
+@contextmanager
+def bindfs(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Path]:
+    """A folder of the disk through FUSE."""
+    source, point = tmp_path / "source", tmp_path / f"mount{len(list(tmp_path.iterdir()))}"
+    source.mkdir(exist_ok=True)
+    point.mkdir()
+    subprocess.run(["bindfs", *options, source, point], check=True, cwd="/")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "--lazy", point], check=True)
+
+
+@needs_fuse
+def test_fuse_that_does_all_of_it(mount: Mount) -> None:
+    assert file_system.tried(mount()) is None
+
+
+@needs_fuse
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-o", "direct_io"), "without the shared memory maps that SQLite's WAL needs"),
+        (("--rename-deny",), "where no file can be renamed"),
+        (("-r",), "no folder can be made"),
+    ],
+)
+def test_fuse_that_lacks_something(mount: Mount, options: tuple[str, ...], words: str) -> None:
+    missing = file_system.tried(mount(*options))
+    assert missing is not None
+    assert words in missing
+
+
+@needs_fuse
+async def test_a_database_on_such_a_file_system_is_refused(mount: Mount) -> None:
+    """Without the trial the first write would fail with a disk error, after the front door said that it serves."""
+    with pytest.raises(StartupFailure, match=r"is on a file system \(fuse\) without the shared memory maps"):
+        await SqliteStore(mount("-o", "direct_io") / "sessions" / "x.db").start()
+
+
+@needs_fuse
+def test_a_folder_that_two_kernels_see(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mount has locks and maps of its own, as two machines on one share without locks have."""
+    one, other = mount(), mount()
+    ask = file_system._ask_the_neighbour
+    monkeypatch.setattr(file_system, "_ask_the_neighbour", lambda path: ask(other / path.relative_to(one)))
+    assert file_system.tried(one) == "where one process does not see the locks of another"
