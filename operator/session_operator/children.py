@@ -117,6 +117,10 @@ class Children:
         self._live.pop(session, None)
         self._complete.pop(session, None)
 
+    def known(self, session: str) -> bool:
+        """It has a Deployment."""
+        return session in self._live
+
     def lacks_keda(self, session: SessionSpec) -> bool:
         return self._wants_keda(session) and not self.keda_served
 
@@ -196,7 +200,7 @@ class Children:
         return live
 
     async def _ensure_others(self, session: SessionSpec) -> None:
-        await self._cluster.apply(SERVICES, manifests.service(session), names.OPERATOR)
+        await self._ensure_service(manifests.service(session))
         storage = session.class_spec.storage
         if storage is not None:
             await self._ensure_claim(manifests.volume_claim(session, storage))
@@ -204,6 +208,13 @@ class Children:
             manifest = manifests.scaled_object(session, self._trigger)
             await self._cluster.apply(SCALED_OBJECTS, manifest, names.OPERATOR)
         self._complete[session.uuid] = session
+
+    async def _ensure_service(self, service: Json) -> None:
+        """Nearly always there is none yet, and to make one costs the API server half of what applying it does."""
+        try:
+            await self._cluster.create(SERVICES, service, names.OPERATOR)
+        except ApiConflict:
+            await self._cluster.apply(SERVICES, service, names.OPERATOR)
 
     async def _ensure_claim(self, claim: Json) -> None:
         """Made once and never changed: a claim is nearly immutable."""

@@ -33,8 +33,10 @@ from session_operator.health import HealthServer, Metrics
 from session_operator.keda import Keda
 from session_operator.manifests import RedisTrigger
 from session_operator.reconcile import Reconciler
+from session_operator.refill import Refill
 from session_operator.resources import Resources
 from session_operator.settings import OperatorSettings
+from session_operator.statuses import Statuses
 from session_operator.strays import Strays
 from session_operator.warm import WarmPods
 from session_operator.work_queue import WorkQueue
@@ -59,7 +61,8 @@ class Operator:
         self.resources = Resources(self.cluster, self.classes)
         self.children = Children(self.cluster, settings.scaler, _trigger(settings))
         self.pods = Pods(self.cluster)
-        self.warm = WarmPods(self.cluster, self.pods)
+        self.refill = Refill(self.cluster, self.pods)
+        self.warm = WarmPods(self.cluster, self.pods, self.refill)
         self.metrics = Metrics()
         workloads = OwnWorkloads(self.cluster, self.resources, self.children, self.warm)
         self.runtime = KubernetesRuntime(self.cluster, self.pods, workloads)
@@ -71,6 +74,9 @@ class Operator:
             settings.max_wakes,
             declared=self.resources,
         )
+        self.statuses = Statuses(
+            self.cluster, self.resources, self.children, self.runtime.answering, lambda: len(self.queue) > 0
+        )
         self.reconciler = Reconciler(
             self.cluster,
             self.resources,
@@ -79,6 +85,7 @@ class Operator:
             self.warm,
             self.activity,
             self.scaler.keep,
+            self.statuses,
         )
         self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
         self.runtime.answering.on_change(self.queue.add)
@@ -115,6 +122,8 @@ class Operator:
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
         self._spawn(self.queue.run(), "queue")
+        self._spawn(self.statuses.run(), "statuses")
+        self._spawn(self.refill.run(), "refill")
         self._spawn(self.strays.run(), "strays")
         self._spawn(self.keda.run(), "keda")
         self._spawn(self._run_kopf(), "kopf")

@@ -85,8 +85,10 @@ def session_template(session: SessionSpec) -> Json:
 
 
 def warm_template(class_spec: ClassSpec) -> Json:
-    """A pod that knows no session yet."""
-    return _template(class_spec, names.warm_labels(class_spec.name), [], None)
+    """A pod that knows no session yet, and starts when the refill lets it."""
+    template = _template(class_spec, names.warm_labels(class_spec.name), [], None)
+    template["spec"]["schedulingGates"] = [{"name": names.REFILL_GATE}]
+    return template
 
 
 def _template(class_spec: ClassSpec, labels: Mapping[str, str], identity: list[Json], claim: str | None) -> Json:

@@ -1,37 +1,32 @@
-"""Brings what a Session or a SessionClass consists of to what it should be, and tells its status."""
+"""Brings what a Session or a SessionClass consists of to what it should be."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from session_manager.activity.protocol import ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
-from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiNotFound, Cluster
+from session_manager.runtime.kubernetes.cluster import Cluster
 from session_operator.children import Children
-from session_operator.conditions import Facts, status_of
 from session_operator.manifests import SessionSpec
-from session_operator.resources import Resources, SessionView
+from session_operator.resources import Resources
+from session_operator.statuses import Statuses
 from session_operator.warm import WarmPods
-from session_operator.work_queue import NotYet
+from session_operator.work_queue import NotYet, PutOff
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 CLASS_KEY = "class/"
+CHILDREN_LATEST = 5.0  # seconds that those of a session wait that a warm pod serves, while others are being claimed
 TURN_LOOK = 1.0  # seconds between looks whether the last turn of a suspended session has ended
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Reconciler:
@@ -44,6 +39,7 @@ class Reconciler:
         warm: WarmPods,
         activity: ScalerActivity,
         keep: Callable[[str, SessionClass], Awaitable[None]],
+        statuses: Statuses,
     ) -> None:
         self._cluster = cluster
         self._resources = resources
@@ -52,6 +48,8 @@ class Reconciler:
         self._warm = warm
         self._activity = activity
         self._keep = keep
+        self._statuses = statuses
+        self._put_off = PutOff(CHILDREN_LATEST)
         self._touched: set[str] = set()
 
     def touched(self, session: str) -> None:
@@ -77,12 +75,14 @@ class Reconciler:
         if view is None:
             await self._gone(session)
             return
+        self._statuses.add(session)
         try:
             spec = self._resources.spec(view)
         except InvalidInput:
-            await self._tell(view, None)
             return
         repair = session in self._touched
+        may_wait = spec.class_spec.warm > 0 and not self._children.known(session)
+        self._put_off.wait(session, while_=may_wait and not self._warm.quiet)
         self._touched.discard(session)
         try:
             await self._children.ensure(spec, repair=repair)
@@ -90,7 +90,6 @@ class Reconciler:
             if repair:
                 self._touched.add(session)
             raise
-        await self._tell(view, spec)
         if view.mode is Mode.SUSPENDED:
             await self._suspend(spec)
         elif view.mode is Mode.ALWAYS_ON:
@@ -111,35 +110,3 @@ class Reconciler:
             desire = await self._activity.desire(session)
             if desire.pod:
                 await self._activity.lost(session, desire.pod)
-
-    # -- status --------------------------------------------------------------------------------------------------------
-
-    async def _tell(self, view: SessionView, spec: SessionSpec | None) -> None:
-        now = _now()
-        status = status_of(self._facts(view, spec, now), view.status, now)
-        if status == view.status:
-            return
-        body: Json = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.SESSION_KIND,
-            "metadata": {"name": view.uuid, "uid": view.uid},
-            "status": status,
-        }
-        with suppress(ApiNotFound):
-            await self._cluster.apply(SESSIONS, body, names.OPERATOR, "status")
-
-    def _facts(self, view: SessionView, spec: SessionSpec | None, now: str) -> Facts:
-        pod = self._answering.of_session(view.uuid)
-        last_wake = view.status.get("lastWakeTime")
-        if pod is not None and view.status.get("podName") != pod.name:
-            last_wake = now
-        return Facts(
-            mode=view.mode,
-            class_found=spec is not None,
-            class_name=view.class_name,
-            trouble=self._answering.troubles.get(view.uuid),
-            pod=None if pod is None else pod.name,
-            last_wake=last_wake,
-            keda_missing=spec is not None and self._children.lacks_keda(spec),
-            generation=view.generation,
-        )

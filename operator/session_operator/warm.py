@@ -25,6 +25,7 @@ from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_operator import manifests
 from session_operator.manifests import SessionSpec
+from session_operator.refill import Refill
 
 Json = dict[str, Any]
 
@@ -45,15 +46,22 @@ def claim_patch(session: SessionSpec) -> list[Json]:
 
 
 class WarmPods:
-    def __init__(self, cluster: Cluster, pods: Pods) -> None:
+    def __init__(self, cluster: Cluster, pods: Pods, refill: Refill) -> None:
         self._cluster = cluster
         self._pods = pods
+        self._refill = refill
         self._claiming: set[str] = set()
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody has reached for a warm pod lately."""
+        return self._refill.quiet
 
     async def claim(self, session: SessionSpec) -> PodView | None:
         """A ready pod for the session; None when the class keeps none or none is left."""
         if session.class_spec.warm == 0:
             return None
+        self._refill.claimed()
         owned = await self._owned(session)
         if owned:
             await self._end(owned[1:])

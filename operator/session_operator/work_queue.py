@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 PAUSE_FIRST, PAUSE_LAST = 0.5, 60.0  # seconds between tries of one key
+PUT_OFF_LOOK = 0.25  # seconds between looks at what was put off
 
 
 class NotYet(Exception):
@@ -20,6 +21,21 @@ class NotYet(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class PutOff:
+    """Lets less urgent work wait for more urgent, though no key for longer than ``latest`` seconds."""
+
+    def __init__(self, latest: float) -> None:
+        self._latest = latest
+        self._since: dict[str, float] = {}
+
+    def wait(self, key: str, *, while_: bool) -> None:
+        """NotYet, as long as ``while_`` holds and the key has patience."""
+        now = asyncio.get_running_loop().time()
+        if while_ and now - self._since.setdefault(key, now) < self._latest:
+            raise NotYet(PUT_OFF_LOOK)
+        self._since.pop(key, None)
 
 
 class WorkQueue:

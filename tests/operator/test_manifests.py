@@ -183,7 +183,11 @@ def test_the_warm_pool_knows_no_session():
             "selector": {"matchLabels": {"sessionmanager.dev/warm": "default"}},
             "template": {
                 "metadata": {"labels": labels, "annotations": {HASH: digest}},
-                "spec": {**POD, "containers": [container]},
+                "spec": {
+                    **POD,
+                    "containers": [container],
+                    "schedulingGates": [{"name": "sessionmanager.dev/refill"}],
+                },
             },
         },
     }

@@ -29,7 +29,23 @@ class OnePod(Pods):
         super().__init__(Cluster("default"))
         self.made: list[PodView] = []
         self.made_now = PodView(
-            "pod", "uid", "1", "now", SESSION, "", "127.0.0.1", port, "/health", "", False, False, False, "", "", None
+            "pod",
+            "uid",
+            "1",
+            "now",
+            SESSION,
+            "",
+            "127.0.0.1",
+            port,
+            "/health",
+            "",
+            False,
+            False,
+            False,
+            "",
+            None,
+            "",
+            None,
         )
 
     def of_session(self, session: str) -> list[PodView]:

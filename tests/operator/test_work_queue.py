@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from session_operator import work_queue
-from session_operator.work_queue import NotYet, WorkQueue
+from session_operator.work_queue import NotYet, PutOff, WorkQueue
 from tests.waiting import until
 
 
@@ -94,3 +94,14 @@ async def test_what_only_has_to_wait_is_not_told_as_a_failure(caplog: pytest.Log
     await until(lambda: len(looks) == 4)
     await stop(running)
     assert not caplog.records
+
+
+async def test_what_is_put_off_waits_while_there_is_something_more_urgent_but_not_for_ever():
+    put_off = PutOff(latest=3600)
+    with pytest.raises(NotYet):
+        put_off.wait("a", while_=True)
+    put_off.wait("a", while_=False)
+    with pytest.raises(NotYet):
+        put_off.wait("a", while_=True)
+    impatient = PutOff(latest=0)
+    impatient.wait("a", while_=True)

@@ -22,6 +22,8 @@ CLASS_LABEL = f"{GROUP}/class"
 WARM_LABEL = f"{GROUP}/warm"  # the pool that a pod waits in; a claim takes it off
 INSTALL_LABEL = f"{GROUP}/install"  # which front door made a Session
 
+REFILL_GATE = f"{GROUP}/refill"  # keeps a pod that refills a pool from starting
+
 WAKE_ANNOTATION = f"{GROUP}/wake"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
 ON_EXPIRE_ANNOTATION = f"{GROUP}/on-expire"  # of a volume: Keep or Delete

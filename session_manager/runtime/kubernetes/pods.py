@@ -21,7 +21,7 @@ class PodView:
     """``session`` is empty for a pod that waits in the pool of ``warm``. ``path`` is that of its probe.
 
     ``ended``: how its container ended, or empty. ``claimed``: it came from a pool, so its Session and not a ReplicaSet
-    controls it. ``step``: how far a start is.
+    controls it. ``gate``: which of its scheduling gates is ours, None when none is. ``step``: how far a start is.
     """
 
     name: str
@@ -38,6 +38,7 @@ class PodView:
     leaving: bool
     claimed: bool
     ended: str
+    gate: int | None
     step: str
     trouble: Trouble | None
 
@@ -67,6 +68,7 @@ def view_of(pod: Json) -> PodView:
         leaving="deletionTimestamp" in metadata,
         claimed=any(owner["kind"] == names.SESSION_KIND and owner.get("controller") for owner in owners),
         ended=_ended(status),
+        gate=_gate(pod["spec"]),
         step=_step(status),
         trouble=trouble_of_pod(pod),
     )
@@ -87,6 +89,11 @@ def _ended(status: Json) -> str:
     if status.get("phase") in {"Failed", "Succeeded"}:
         return str(status.get("reason") or status["phase"])
     return ""
+
+
+def _gate(spec: Json) -> int | None:
+    gates = [gate["name"] for gate in spec.get("schedulingGates", ())]
+    return gates.index(names.REFILL_GATE) if names.REFILL_GATE in gates else None
 
 
 def _step(status: Json) -> str:
