@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession, Attempt, NewAdkSession, State
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession, Attempt, Home, NewAdkSession, State
 from session_manager.domain.session import Session
 
 
@@ -51,6 +51,10 @@ class AdkStore(Protocol):
     ``adk_append`` make what is missing; one whose row such a service removed is closed.
     """
 
+    def adopt_with(self, home_of: Callable[[str], Home]) -> None:
+        """Which class and TTL a session gets that a real ADK service made for this app; the class default else."""
+        ...
+
     async def adk_create(self, new: NewAdkSession) -> AdkSession:
         """Ours and ADK's rows in one commit. Conflict: the id is taken, and nothing was written."""
         ...
@@ -90,7 +94,7 @@ class AdkStore(Protocol):
         """A random secret of this installation, the same for all front doors; made when it is first asked for."""
         ...
 
-    # ``session``: uuid, or None for artifacts that all sessions of the user share (names that begin with ``user:``).
+    # Artifacts belong to a session, but those whose names begin with ``user:`` to all sessions of the user in the app.
 
     async def save_artifact(self, key: AdkKey, artifact: Artifact) -> Artifact:
         """The next version of that name; ``version`` and ``created`` of the argument are not looked at."""

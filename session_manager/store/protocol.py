@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import Status
 from session_manager.domain.times import Micros
+from session_manager.store.adk import AdkStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class SessionPage:
     next_after: tuple[int, str] | None = None
 
 
-class Store(Protocol):
+class Store(AdkStore, Protocol):
     """Durable facts. Every method is one transaction, committed and fsynced when it returns.
 
     Raises StoreUnavailable when the database cannot be reached or is locked for longer than its patience; then nothing
@@ -135,9 +137,17 @@ class Store(Protocol):
         ...
 
     async def record(
-        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+        self,
+        message_id: str,
+        attempt: int | None,
+        outcome: Outcome,
+        events: Sequence[tuple[str, str]] = (),
+        adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
         """Record the one result, with its numbered events (kind, JSON text), and touch the session.
+
+        ``adk``: what the turn adds to the session as ADK reads it, in the same commit, after all that is there. A known
+        event id is ignored; events that no database can hold are left out rather than keep a turn from ending.
 
         None when the message has a result already, is unknown, or ``attempt`` (unless None) is not the open one.
         """

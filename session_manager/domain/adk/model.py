@@ -42,6 +42,23 @@ class AdkEvent(NamedTuple):
     delta: Delta
 
 
+class AdkTurn(NamedTuple):
+    """What one turn leaves. ``user``: the front door's event for the user's message.
+
+    It is left out when one of ``events`` is known already: then the pod keeps its own record of both.
+    """
+
+    user: AdkEvent | None
+    events: tuple[AdkEvent, ...] = ()
+
+
+class Home(NamedTuple):
+    """What a session that a real ADK service made becomes here. ``ttl`` in microseconds."""
+
+    class_name: str
+    ttl: Micros
+
+
 class AdkSession(NamedTuple):
     """``state`` is merged, with its prefixes. ``events`` are their ``data``, oldest first."""
 
