@@ -18,7 +18,8 @@
     ├── NotSupported            501  this runtime cannot do that
     ├── Unavailable             503  a dependency is away; nothing was committed
     │   ├── StoreUnavailable         the SQL database
-    │   └── ActivityUnavailable      Redis
+    │   ├── ActivityUnavailable      Redis
+    │   └── NotTheWriter             another instance has, or may have, the right to write
     ├── BackupError             500  a backup or a restore that could not be made
     │   ├── BackupDamaged            what lies there is not what was stored
     │   └── StorageError             what the bucket or folder of the backups did
@@ -138,6 +139,10 @@ class StoreUnavailable(Unavailable):
 
 class ActivityUnavailable(Unavailable):
     title = "Redis is unavailable"
+
+
+class NotTheWriter(Unavailable):
+    title = "Another instance writes"
 
 
 class BackupError(SessionManagerError):
