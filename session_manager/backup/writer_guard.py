@@ -1,0 +1,179 @@
+"""The lease, kept on an event loop: wait for it, renew it, tell who may write, let it go.
+
+::
+
+    waiting → opening → writing ⇄ lapsed → lost
+                           └→ released
+
+``lapsed``: the bucket has been away for so long that somebody else may have the lease. It comes back by itself if
+nobody has. ``lost``: somebody has; there is no way back for this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from enum import StrEnum
+from typing import TypeVar
+
+from session_manager.backup.lease import RENEWALS, Lease, LeaseLost, Record
+from session_manager.domain.errors import NotTheWriter, StorageError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOKS = 0.5  # seconds between looks at a lease of somebody else; each is one small request
+AWAY = 2.0  # seconds between tries while the bucket is away
+RELEASES = 3  # tries
+
+
+class WriterState(StrEnum):
+    WAITING = "waiting"
+    OPENING = "opening"
+    WRITING = "writing"
+    LAPSED = "lapsed"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+_WORDS = {
+    WriterState.WAITING: ("another instance still has the data; this one serves once that one has let go", 2),
+    WriterState.OPENING: ("the newest data is being fetched", 2),
+    WriterState.LAPSED: ("the bucket that says who may write cannot be reached; reading works", 5),
+    WriterState.LOST: ("another instance has taken over", 1),
+    WriterState.RELEASED: ("the server stops; another instance takes over", 1),
+}
+_READABLE = (WriterState.WRITING, WriterState.LAPSED)
+
+
+class WriterGuard:
+    """``open_lease`` may block and fail with StorageError; ``period`` in seconds is that of the lease."""
+
+    def __init__(self, open_lease: Callable[[], Lease], period: float) -> None:
+        self._open_lease = open_lease
+        self._period = period
+        self._lease: Lease | None = None
+        self._phase = WriterState.WAITING
+        self._away = False
+        self._lost = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer-lease")
+
+    @property
+    def state(self) -> WriterState:
+        if self._phase is WriterState.WRITING and not self.held:
+            return WriterState.LAPSED
+        return self._phase
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can be the writer, now."""
+        return self._lease is not None and self._lease.held
+
+    @property
+    def lacks(self) -> str | None:
+        """Why not everything is served, in words."""
+        state = self.state
+        return None if state is WriterState.WRITING else _WORDS[state][0]
+
+    def check(self, *, reading: bool = False) -> None:
+        """NotTheWriter: this process must not write, or, for ``reading``, has no data that is current."""
+        state = self.state
+        if state is not WriterState.WRITING and not (reading and state in _READABLE):
+            words, retry_after = _WORDS[state]
+            raise NotTheWriter(words, retry_after)
+
+    async def acquire(self) -> tuple[Record, Record]:
+        """Wait until it is ours: our record, and the one before it (of term 0: there was none)."""
+        log.info("waiting for the lease", extra={"event": "writer.waiting"})
+        lease = self._lease = await self._insist(self._open_lease)
+        ours, before = await self._insist(lease.try_acquire)
+        self._phase = WriterState.OPENING
+        self._keeping = asyncio.create_task(self._keep(lease), name="writer lease")
+        extra = {"event": "writer.acquired", "term": ours.term, "previous": before.term, "released": before.released}
+        log.info("this instance writes", extra=extra)
+        return ours, before
+
+    def opened(self) -> None:
+        """The data is here and current."""
+        if self._phase is WriterState.OPENING:
+            self._phase = WriterState.WRITING
+
+    async def until_lost(self) -> None:
+        await self._lost.wait()
+
+    async def release(self) -> bool:
+        """Let the next one take over. Nothing may be written any more, here or to the bucket. Whether that was told."""
+        await self._stop_keeping()
+        if self._lease is None or self._phase not in (WriterState.OPENING, WriterState.WRITING):
+            return False
+        self._phase = WriterState.RELEASED
+        for _ in range(RELEASES):
+            with suppress(LeaseLost):
+                if await self._call(self._lease.release):
+                    log.info("the lease is let go", extra={"event": "writer.released"})
+                    return True
+                await asyncio.sleep(self._period / RENEWALS / RELEASES)
+        log.warning("the lease could not be let go; it ends by itself", extra={"event": "writer.not_released"})
+        return False
+
+    async def close(self) -> None:
+        """Without release the lease ends by itself, a period from now."""
+        await self._stop_keeping()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, lease.close)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop_keeping(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+
+    async def _insist(self, work: Callable[[], T | None]) -> T:
+        """Ask until there is something."""
+        while True:
+            answer = await self._answer(work)
+            if answer is not None:
+                return answer
+            await asyncio.sleep(AWAY if self._away else LOOKS)
+
+    async def _keep(self, lease: Lease) -> None:
+        pause = self._period / RENEWALS
+        while True:
+            await asyncio.sleep(min(pause, AWAY) if self._away else pause)
+            try:
+                await self._call(lease.renew)
+            except LeaseLost:
+                self._phase = WriterState.LOST
+                self._lost.set()
+                log.critical("another instance has taken over", extra={"event": "writer.lost"})
+                return
+
+    async def _call(self, work: Callable[[], None]) -> bool:
+        """Whether the bucket answered."""
+
+        def done() -> bool:
+            work()
+            return True
+
+        return await self._answer(done) or False
+
+    async def _answer(self, work: Callable[[], T]) -> T | None:
+        """What the bucket says; None when it does not."""
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except StorageError as error:
+            if not self._away:
+                extra = {"event": "writer.bucket_away", "reason": error.reason, "held": self.held}
+                log.warning("the bucket of the lease does not answer", extra=extra)
+            self._away = True
+            return None
+        if self._away:
+            log.info("the bucket of the lease answers again", extra={"event": "writer.bucket_back"})
+        self._away = False
+        return answer
