@@ -1,0 +1,185 @@
+"""Making, checking and restoring backups. Everything blocks; ``Backups`` may be used from any thread.
+
+A backup exists once its manifest lies there, and the manifest comes last.  So whatever is killed, cut or refused before
+leaves objects that count for nothing, and ``prune`` removes them a day later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from session_manager import __version__
+from session_manager.backup.catalog import Catalog, Pruned, Retention
+from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
+from session_manager.backup.manifest import Manifest, data_of, new_name
+from session_manager.backup.places import Place
+from session_manager.backup.source import Progress, Source, local_errors
+from session_manager.backup.streams import Meter, compress, decompress, read_file, write_file
+from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+
+
+def quiet(phase: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``aside``: where the database lies that was there before; None if there was none."""
+
+    manifest: Manifest
+    aside: str | None
+
+
+class Backups:
+    """Of one database in one place."""
+
+    def __init__(self, source: Source, place: Place, keys: Keys, retention: Retention) -> None:
+        self.source = source
+        self.place = place
+        self.catalog = Catalog(place)
+        self._keys = keys
+        self._retention = retention
+
+    def create(self, progress: Progress = quiet, name: str | None = None) -> Manifest:
+        """Make one. Conflict while another one runs; BackupError, after which there is none."""
+        with self.source.alone():
+            return self._create(progress, name or new_name(datetime.now(UTC)))
+
+    def create_if_due(self, interval: float, progress: Progress = quiet) -> Manifest:
+        """The newest one if it is younger than ``interval`` seconds, whoever made it; else a new one."""
+        with self.source.alone():
+            newest = self.catalog.newest()
+            now = datetime.now(UTC)
+            if newest is not None and (now - newest.taken_at).total_seconds() < interval:
+                return newest
+            return self._create(progress, new_name(now))
+
+    def _create(self, progress: Progress, name: str) -> Manifest:
+        started = time.monotonic()
+        self.place.ensure()
+        with self._scratch(name) as path:
+            dump = self.source.dump(path, progress)
+            plain, stored = Meter(), Meter()
+            self._upload(path, name, plain, stored, progress)
+        key = self._keys.first
+        manifest = Manifest(
+            name=name,
+            taken_at=dump.taken_at,
+            engine=self.source.engine,
+            schema_version=dump.schema_version,
+            rows=dict(dump.rows),
+            size=plain.size,
+            sha256=plain.sha256,
+            stored_size=stored.size,
+            stored_sha256=stored.sha256,
+            encryption=CIPHER if key else None,
+            key=key.id if key else None,
+            program=__version__,
+            duration=round(time.monotonic() - started, 3),
+        )
+        self.catalog.put(manifest)
+        return manifest
+
+    def _upload(self, path: Path, name: str, plain: Meter, stored: Meter, progress: Progress) -> None:
+        total = path.stat().st_size
+        blocks = compress(plain(read_file(path), lambda _: progress("upload", plain.size, total)))
+        if self._keys.first is not None:
+            blocks = encrypt(self._keys.first, name, blocks)
+        with local_errors():
+            self.place.write(data_of(name), stored(blocks))
+        if self.place.size(data_of(name)) != stored.size:
+            raise BackupError("The place did not store the whole backup")
+
+    def verify(self, name: str, progress: Progress = quiet) -> Manifest:
+        """Fetch it and check all of it, as a restore would. BackupDamaged says what is wrong."""
+        manifest = self.catalog.get(name)
+        with self.source.alone(), self._fetched(manifest, progress):
+            return manifest
+
+    def restore(self, name: str | None = None, progress: Progress = quiet, *, force: bool = False) -> Restored:
+        """Put the backup ``name``, or the newest, in the place of the database. Nothing changes until it is checked.
+
+        Conflict: somebody uses the database, or it was written to after the backup and ``force`` is not said.
+        """
+        with self.source.alone():
+            manifest = self._chosen(name)
+            self.refuse_older(manifest, force=force)
+            return self._restore(manifest, progress)
+
+    def restore_if_missing(self, progress: Progress = quiet) -> Restored | None:
+        """The newest good one if there is no database. None: there is one, or there is no backup.
+
+        BackupDamaged: there are backups, and none of them is good.
+        """
+        if self.source.holds_data():
+            return None
+        with self.source.alone():
+            damage: BackupDamaged | None = None
+            for manifest in [] if self.source.holds_data() else self.catalog.all():
+                try:
+                    return self._restore(manifest, progress)
+                except BackupDamaged as error:
+                    damage = damage or error
+            if damage is not None:
+                raise damage
+            return None
+
+    def refuse_older(self, manifest: Manifest, *, force: bool) -> None:
+        changed = self.source.changed_at()
+        if changed is not None and changed > manifest.taken_at and not force:
+            raise Conflict(
+                f"The database was written to at {changed:%Y-%m-%d %H:%M:%S} UTC, after the backup was taken "
+                f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC): what came since would be gone; force it to restore it"
+            )
+
+    def _chosen(self, name: str | None) -> Manifest:
+        if name is not None:
+            return self.catalog.get(name)
+        newest = self.catalog.newest()
+        if newest is None:
+            raise BackupError("There is no backup")
+        return newest
+
+    def _restore(self, manifest: Manifest, progress: Progress) -> Restored:
+        with self._fetched(manifest, progress) as path:
+            return Restored(manifest, self.source.replace(path, manifest, progress))
+
+    @contextmanager
+    def _fetched(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
+        """The unpacked and checked file of a backup."""
+        if manifest.engine != self.source.engine:
+            raise BackupError(f"The backup is one of {manifest.engine}, the database one of {self.source.engine}")
+        with self._scratch(manifest.name) as path:
+            stored, plain = Meter(), Meter()
+            self._download(manifest, path, stored, plain, progress)
+            self.source.check(path, manifest, progress)
+            yield path
+
+    def _download(self, manifest: Manifest, path: Path, stored: Meter, plain: Meter, progress: Progress) -> None:
+        if self.place.size(manifest.object) != manifest.stored_size:
+            raise BackupDamaged("The backup is not as long as it was when it was stored")
+        blocks = stored(
+            self.place.read(manifest.object), lambda _: progress("download", stored.size, manifest.stored_size)
+        )
+        if manifest.encryption is not None:
+            blocks = decrypt(self._keys.find(manifest.key or ""), manifest.name, blocks)
+        with local_errors():
+            write_file(path, plain(decompress(blocks, manifest.size)))
+        if (stored.sha256, plain.size, plain.sha256) != (manifest.stored_sha256, manifest.size, manifest.sha256):
+            raise BackupDamaged("The backup was altered after it was stored")
+
+    @contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        path = self.source.scratch(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def prune(self, now: datetime | None = None, *, dry_run: bool = False) -> Pruned:
+        return self.catalog.prune(self._retention, now or datetime.now(UTC), dry_run=dry_run)

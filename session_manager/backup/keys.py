@@ -1,0 +1,129 @@
+"""Keys of ours for encrypted backups: AES-256-GCM over blocks: memory stays bounded, and nothing is cut unnoticed.
+
+An encrypted object is ``MAGIC``, 32 random bytes, then blocks of 64 KiB of plain text with 16 bytes of tag each.  Each
+object has a key of its own (HKDF-SHA256 of ours, salted with those bytes, and with the backup's name in it, so that an
+object passes for no other).  The nonce is the number of the block and a last byte that is 1 in the last block only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from session_manager.domain.errors import BackupDamaged, BackupError, StartupFailure
+
+CIPHER = "AES-256-GCM"
+MAGIC = b"SMBACKUP1\n"
+_SALT = 32
+_BLOCK = 64 * 1024
+_TAG = 16
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Key:
+    """``id`` may be known to everybody, ``secret`` (32 bytes) to nobody."""
+
+    id: str
+    secret: bytes
+
+
+class Keys:
+    """The first encrypts; each of them decrypts what it encrypted."""
+
+    def __init__(self, keys: Sequence[Key] = ()) -> None:
+        self._keys = {key.id: key for key in keys}
+        self.first = keys[0] if keys else None
+
+    @classmethod
+    def parse(cls, text: str) -> Keys:
+        """Comma-separated, 32 bytes in base64 each. StartupFailure, which does not repeat them."""
+        return cls([_parse(part.strip()) for part in text.split(",") if part.strip()])
+
+    def find(self, key_id: str) -> Key:
+        if key_id not in self._keys:
+            raise BackupError(f"The backup is encrypted with the key {key_id}, which BACKUP_ENCRYPTION_KEYS has not")
+        return self._keys[key_id]
+
+
+def _parse(text: str) -> Key:
+    try:
+        secret = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        secret = b""
+    if len(secret) != 32:
+        raise StartupFailure("BACKUP_ENCRYPTION_KEYS: each is 32 random bytes in base64 (openssl rand -base64 32)")
+    return Key(_derive(secret, b"", b"session-manager backup key id")[:8].hex(), secret)
+
+
+def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """``blocks`` of any size, as one encrypted object of the backup ``name``."""
+    salt = secrets.token_bytes(_SALT)
+    cipher = _cipher(key, salt, name)
+    yield MAGIC + salt
+    for number, (block, last) in enumerate(_even(blocks, _BLOCK)):
+        yield cipher.encrypt(_nonce(number, last=last), block, None)
+
+
+def decrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """What ``encrypt`` was given. BackupDamaged as soon as a block is not what was stored, or the last is missing."""
+    even = _Buffered(blocks)
+    head = even.take(len(MAGIC) + _SALT)
+    if not head.startswith(MAGIC) or len(head) < len(MAGIC) + _SALT:
+        raise BackupDamaged("The backup is not encrypted as its manifest says")
+    cipher = _cipher(key, head[len(MAGIC) :], name)
+    try:
+        for number, (block, last) in enumerate(_even(even, _BLOCK + _TAG)):
+            yield cipher.decrypt(_nonce(number, last=last), block, None)
+    except InvalidTag:
+        raise BackupDamaged("The backup was altered or cut after it was encrypted") from None
+
+
+class _Buffered:
+    """Blocks of which some bytes may be taken first."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._rest = b""
+
+    def take(self, size: int) -> bytes:
+        while len(self._rest) < size and (block := next(self._blocks, b"")):
+            self._rest += block
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._rest
+        yield from self._blocks
+
+
+def _even(blocks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:
+    """The same bytes in blocks of ``size``, and whether it is the last, which may be shorter or empty."""
+    waiting = bytearray()
+    for block in blocks:
+        waiting += block
+        start = 0
+        while len(waiting) - start > size:  # a whole block waits until it is known not to be the last
+            yield bytes(waiting[start : start + size]), False
+            start += size
+        del waiting[:start]
+    yield bytes(waiting), True
+
+
+def _cipher(key: Key, salt: bytes, name: str) -> AESGCM:
+    return AESGCM(_derive(key.secret, salt, b"session-manager backup " + name.encode()))
+
+
+def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt, info).derive(secret)
+
+
+def _nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])

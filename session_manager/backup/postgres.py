@@ -1,0 +1,160 @@
+"""A PostgreSQL database, as what is backed up and restored: by pg_dump, pg_restore and psql.
+
+pg_dump works on a snapshot that our own connection exports, on which the rows are counted as well.  That connection
+holds an advisory lock, so that of several front doors one makes a backup at a time.
+
+A restore goes into a database without tables only, in one transaction that ends with the count of the rows: what is
+there already is never touched, and stays where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import asyncpg
+
+from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.pg_programs import Server, count_copied, run_dump, run_restore
+from session_manager.backup.source import Dump, Progress, compare, local_errors, refuse_newer_schema
+from session_manager.domain.errors import BackupError, Conflict
+
+_LOCK = 7310868735422100578  # beside the one of the schema's upgrade
+_PATIENCE = 15.0  # seconds
+_TABLES = """
+SELECT schemaname, tablename FROM pg_catalog.pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE 'pg\\_%' ORDER BY 1, 2
+"""
+_CHECK = """
+DO $check$ BEGIN
+IF (SELECT count(*) FROM {table}) <> {rows} THEN RAISE EXCEPTION 'rows of %', '{name}'; END IF;
+END $check$;
+"""
+
+
+class PostgresSource:
+    """``uri`` for asyncpg, with its secrets; ``patience`` in seconds for a connection."""
+
+    engine: Engine = "postgresql"
+
+    def __init__(self, uri: str, patience: float = _PATIENCE) -> None:
+        self._uri = uri
+        self._patience = patience
+        self._server = Server(uri)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._session() as (connection, run):
+            if not run(connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)):
+                raise Conflict("A backup or a restore of this database runs already")
+            for left in self.scratch("").parent.glob(f"{self.scratch('').name}*"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def scratch(self, name: str) -> Path:
+        database = hashlib.sha256(self._server.target.encode()).hexdigest()[:12]
+        return Path(gettempdir()) / f"session-manager-backup-{database}-{name}"
+
+    def dump(self, path: Path, progress: Progress) -> Dump:
+        with self._session() as (connection, run):
+            taken_at = datetime.now(UTC)
+            run(connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            snapshot = run(connection.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
+            version, _ = run(_schema(connection))
+            size = run(connection.fetchval("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))
+            with local_errors():
+                run_dump(self._server, path, snapshot, lambda done: progress("copy", done, size))
+            return Dump(taken_at, version, run(_count_rows(connection)))
+
+    def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
+        with local_errors():
+            found = count_copied(path, lambda done: progress("check", done, manifest.size))
+        compare({name: found.get(name, 0) for name in found.keys() | manifest.rows.keys()}, manifest)
+        # Its versions as rows; the oldest program that can read them is not told apart from here.
+        refuse_newer_schema(manifest.schema_version, manifest.schema_version)
+
+    def holds_data(self) -> bool:
+        with self._session() as (connection, run):
+            return bool(run(connection.fetch(_TABLES)))
+
+    def changed_at(self) -> datetime | None:
+        return None
+
+    def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
+        if self.holds_data():
+            raise Conflict(
+                "The database holds tables: restore into a new, empty one, and let SESSION_DB_URI name that afterwards"
+            )
+        checks = "".join(
+            _CHECK.format(table=_quoted(name), rows=int(rows), name=name.replace("'", "''"))
+            for name, rows in sorted(manifest.rows.items())
+        )
+        with local_errors():
+            run_restore(self._server, path, checks, lambda done: progress("restore", done, manifest.size))
+        return None
+
+    @contextmanager
+    def _session(self) -> Iterator[tuple[asyncpg.Connection[Any], Callable[[Coroutine[Any, Any, Any]], Any]]]:
+        """A connection, and how to wait for what it does."""
+        with asyncio.Runner() as runner:
+
+            def run(work: Coroutine[Any, Any, Any]) -> Any:
+                with _database_errors():
+                    return runner.run(work)
+
+            connection = run(_connect(self._uri, self._patience))
+            try:
+                yield connection, run
+            finally:
+                run(_close(connection))
+
+
+async def _connect(uri: str, patience: float) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(uri, timeout=patience, server_settings={"application_name": "session-manager backup"})
+
+
+async def _close(connection: asyncpg.Connection[Any]) -> None:
+    try:
+        await connection.close(timeout=5.0)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+async def _schema(connection: asyncpg.Connection[Any]) -> tuple[int, int]:
+    if await connection.fetchval("SELECT to_regclass('session_manager_schema')") is None:
+        return 0, 0
+    row = await connection.fetchrow(
+        "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
+    )
+    return (row[0], row[1]) if row else (0, 0)
+
+
+async def _count_rows(connection: asyncpg.Connection[Any]) -> dict[str, int]:
+    """By ``schema.table``."""
+    found = await connection.fetch(_TABLES)
+    return {
+        f"{schema}.{table}": await connection.fetchval(
+            f"SELECT count(*) FROM {_quoted(f'{schema}.{table}')}"  # noqa: S608  names that the database told
+        )
+        for schema, table in found
+    }
+
+
+def _quoted(name: str) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split(".", 1))
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise BackupError(
+            "The database cannot be read", reason=f"PostgreSQL: {error or type(error).__name__}"
+        ) from error

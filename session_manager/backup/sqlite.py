@@ -1,0 +1,217 @@
+"""One SQLite file, as what is backed up and restored.
+
+The copy is made by SQLite's own backup, a few megabytes at a time, inside one read transaction.  In WAL that holds up
+no writer, and no writer makes it begin again, as it would without the transaction.
+
+A restore takes the place of the file in one rename.  Before that the old file takes in its WAL and gets a second name;
+were the WAL still there afterwards, SQLite would play it into the new file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.places import sync_folder
+from session_manager.backup.source import Dump, Progress, compare, local_errors, refuse_newer_schema
+from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+
+_PAGES = 1024  # of one step, 4 MiB: short enough to be interrupted, long enough to cost nothing
+_BESIDE = ("-wal", "-shm", "-journal")
+_ROOM = 16 * 1024 * 1024  # bytes that others need meanwhile
+
+
+class SqliteSource:
+    """``path`` of the database file, which need not be there."""
+
+    engine: Engine = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with local_errors():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._beside(".backup-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict("A backup or a restore of this database runs already") from None
+            for left in self.path.parent.glob(f"{self.path.name}.scratch-*"):
+                left.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(lock)
+
+    def scratch(self, name: str) -> Path:
+        return self._beside(f".scratch-{name}")
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
+
+    def dump(self, path: Path, progress: Progress) -> Dump:
+        if not self.holds_data():
+            raise BackupError("There is no database to back up")
+        with local_errors(), closing(_connect(self.path, "rw")) as source:
+            _need_room(path.parent, self._size())
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            taken_at = datetime.now(UTC)
+            _pin(source)
+            with closing(_connect(path, "rw")) as target:
+                _copy(source, target, progress)
+                [problem] = target.execute("PRAGMA quick_check(1)").fetchone()
+                if problem != "ok":
+                    raise BackupError("The database is damaged", reason=f"quick_check: {problem}")
+                return Dump(taken_at, schema(target)[0], count_rows(target))
+
+    def _size(self) -> int:
+        return sum(file.stat().st_size for file in (self.path, self._beside("-wal")) if file.exists())
+
+    def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
+        progress("check", 0, 0)
+        try:
+            with closing(_connect(path, "ro", immutable=True)) as database:
+                _check(database, manifest)
+        except sqlite3.DatabaseError as error:
+            raise BackupDamaged("The backup is no whole database", reason=f"SQLite: {error}") from error
+
+    def holds_data(self) -> bool:
+        return self.path.exists() and self._size() > 0
+
+    def changed_at(self) -> datetime | None:
+        files = [file for file in (self.path, self._beside("-wal")) if file.exists()]
+        if not files or not self.holds_data():
+            return None
+        return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
+
+    def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
+        at = manifest.taken_at.timestamp()
+        with local_errors():
+            os.utime(path, (at, at))  # as old as what it holds
+            if not self.holds_data():
+                self._put_aside(_BESIDE)
+                self._take_place(path)
+                return None
+            with self._unused() as whole:
+                aside = self._put_aside(("", *(() if whole else _BESIDE)))
+                self._take_place(path)
+                return aside
+
+    @contextmanager
+    def _unused(self) -> Iterator[bool]:
+        """While nobody can open the old file. True: it has taken in its WAL; False: it is too damaged for that."""
+        with closing(_connect(self.path, "rw")) as old:
+            try:
+                # Fails while anybody else has it open, even one who does nothing.
+                old.execute("PRAGMA journal_mode = DELETE")
+                old.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                    raise Conflict("The database is in use: stop the front door first") from None
+                raise
+            except sqlite3.DatabaseError:
+                yield False
+                return
+            yield True
+
+    def _put_aside(self, endings: tuple[str, ...]) -> str:
+        """Give the old files a second name; all but the database itself lose their first."""
+        aside = self._beside(f".before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+        old = [(self._beside(ending), aside.with_name(aside.name + ending)) for ending in endings]
+        there = [(first, second) for first, second in old if first.exists()]
+        for first, second in there:
+            _link(first, second)
+        sync_folder(self.path.parent)
+        for first, _ in there:
+            if first != self.path:
+                first.unlink()
+        return str(aside)
+
+    def _take_place(self, path: Path) -> None:
+        path.chmod(0o600)
+        path.replace(self.path)
+        sync_folder(self.path.parent)
+
+
+def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
+    options = f"mode={mode}" + ("&immutable=1" if immutable else "")
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{options}", uri=True, isolation_level=None, timeout=5.0)
+
+
+def _pin(source: sqlite3.Connection) -> None:
+    """From the first read on the transaction sees one state."""
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress) -> None:
+    [page] = source.execute("PRAGMA page_size").fetchone()
+    for pragma in ("synchronous = OFF", "journal_mode = OFF"):  # a copy that is killed is thrown away
+        target.execute(f"PRAGMA {pragma}")
+    source.backup(
+        target, pages=_PAGES, progress=lambda _, left, total: progress("copy", (total - left) * page, total * page)
+    )
+    target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
+
+
+def _need_room(folder: Path, size: int) -> None:
+    if shutil.disk_usage(folder).free < size + _ROOM:
+        raise BackupError("There is no room left on the disk for the backup")
+
+
+def _check(database: sqlite3.Connection, manifest: Manifest) -> None:
+    [problem] = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if problem != "ok":
+        raise BackupDamaged("The backup is no whole database", reason=f"integrity_check: {problem}")
+    orphan = database.execute("PRAGMA foreign_key_check").fetchone()
+    if orphan is not None:
+        raise BackupDamaged(f"The table {orphan[0]} of the backup refers to rows that are not there")
+    version, readable_by = schema(database)
+    if version != manifest.schema_version:
+        raise BackupDamaged("The backup has another schema than its manifest says")
+    compare(count_rows(database), manifest)
+    refuse_newer_schema(version, readable_by)
+
+
+def schema(database: sqlite3.Connection) -> tuple[int, int]:
+    """Version of our tables and of the oldest program that can work with it; (0, 0) where there are none."""
+    with suppress(sqlite3.OperationalError):
+        row = database.execute(
+            "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+    return 0, 0
+
+
+def count_rows(database: sqlite3.Connection) -> dict[str, int]:
+    names = database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    counted = {}
+    for (name,) in names.fetchall():
+        quoted = name.replace('"', '""')
+        [counted[name]] = database.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608  our own tables
+    return counted
+
+
+def _link(first: Path, second: Path) -> None:
+    """Where the file system has no second names, a copy."""
+    try:
+        second.hardlink_to(first)
+    except OSError:
+        shutil.copy2(first, second)
+        descriptor = os.open(second, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

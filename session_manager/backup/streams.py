@@ -1,0 +1,90 @@
+"""Blocks of bytes on their way: read, counted, compressed, and back. Memory stays bounded whatever the size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from session_manager.domain.errors import BackupDamaged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+BLOCK = 1024 * 1024
+_LEVEL = 3  # on messages in JSON a tenth of the size; a higher one takes longer than the upload would
+Progress = Callable[[int], None]
+"""Told how many more bytes are done. What it raises ends the work."""
+
+
+class Meter:
+    """Size and SHA-256 of what went through."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def __call__(self, blocks: Iterable[bytes], progress: Progress | None = None) -> Iterator[bytes]:
+        for block in blocks:
+            self._hash.update(block)
+            self.size += len(block)
+            yield block
+            if progress is not None:
+                progress(len(block))
+
+
+def read_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+def write_file(path: Path, blocks: Iterable[bytes]) -> None:
+    """A new file for its owner only, on disk when this returns."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
+        for block in blocks:
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    compressor = zstd.ZstdCompressor(level=_LEVEL)
+    for block in blocks:
+        if packed := compressor.compress(block):
+            yield packed
+    yield compressor.flush()
+
+
+def decompress(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """BackupDamaged for what is no such stream, is cut, or would become larger than ``limit`` bytes."""
+    decompressor = zstd.ZstdDecompressor()
+    size = 0
+    try:
+        for block in blocks:
+            for plain in _unpack(decompressor, block):
+                size += len(plain)
+                if size > limit:
+                    raise BackupDamaged("The backup unpacks to more than its manifest says")
+                yield plain
+    except (zstd.ZstdError, EOFError):
+        raise BackupDamaged("The backup cannot be unpacked") from None
+    if not decompressor.eof:
+        raise BackupDamaged("The backup is cut")
+
+
+def _unpack(decompressor: zstd.ZstdDecompressor, block: bytes) -> Iterator[bytes]:
+    plain = decompressor.decompress(block, BLOCK)
+    while plain:
+        yield plain
+        if decompressor.eof or decompressor.needs_input:
+            return
+        plain = decompressor.decompress(b"", BLOCK)
