@@ -20,7 +20,7 @@ MAX_REPLY = 8 * 1024 * 1024
 MAX_UNREAD = 256 * 1024  # bytes of a stream that wait for the reader until the pod has to
 
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
-_KEPT = frozenset({b"content-type", b"content-encoding", b"retry-after", *_LENGTHS})
+_KEPT = frozenset({b"content-type", b"content-encoding", b"retry-after", b"x-session-events", *_LENGTHS})
 _KEPT_SIZES = frozenset(map(len, _KEPT))
 
 

@@ -11,9 +11,10 @@ MAX_EVENT = 1024 * 1024
 
 
 class EventParser:
-    """Takes bytes as they come; gives (event, data). PodRejected past 1 MiB without an end, of a reply 8 MiB."""
+    """Takes bytes as they come; gives (event, data). PodRejected past ``limit`` without an end, of a reply 8 MiB."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self._limit = limit
         self._line = bytearray()
         self._event = b""
         self._data: list[bytes] = []
@@ -35,7 +36,7 @@ class EventParser:
             elif (event := self._end()) is not None:
                 yield event
         self._line += rest
-        limit = MAX_REPLY if self._event == b"reply" else MAX_EVENT
+        limit = MAX_REPLY if self._event == b"reply" else self._limit
         if self._size + len(self._line) > limit:
             raise PodRejected(f"an event of the pod's stream is longer than {limit} bytes")
 

@@ -12,17 +12,16 @@ from session_manager.pods.connection import MAX_REPLY, PodConnection
 from session_manager.pods.events import EventParser
 from session_manager.pods.pool import PodPool
 from session_manager.pods.protocol import DeltaListener, TurnReply, TurnRequest
-from session_manager.pods.refusals import check_answer, excerpt
+from session_manager.pods.refusals import CUT_SHORT, check_answer, excerpt
 from session_manager.pods.replies import delta_text, json_text, reply_text, text_reply
 from session_manager.runtime.protocol import Address
 
 LINGER = 5.0  # seconds that a pod gets to end its stream after its reply
-_CUT_SHORT = "the pod ended its answer by closing the connection, and what came is not complete"
 
 _HEAD = (
     "POST /chat HTTP/1.1\r\nHost: %s\r\nUser-Agent: session-manager\r\nContent-Type: application/json\r\n"
     "Accept: application/json, text/event-stream\r\nX-Session-Id: %s\r\nX-Message-Id: %s\r\nX-Attempt: %d\r\n"
-    "Content-Length: %d\r\n\r\n"
+    "X-Session-Token: %s\r\nContent-Length: %d\r\n\r\n"
 )
 
 
@@ -51,7 +50,7 @@ class HttpPodClient:
             body = bytes(connection.body)
             check_answer(connection.status, connection.headers, body)
             if not connection.framed and json_text(body)[0] is None:
-                raise PodDied(_CUT_SHORT)
+                raise PodDied(CUT_SHORT)
             return TurnReply(reply_text(body))
         finally:
             if self._at_work.get(address.uid) is connection:
@@ -65,8 +64,12 @@ class HttpPodClient:
             connection.drop()
 
 
+def host_of(address: Address) -> str:
+    return f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
+
+
 def _encode(address: Address, request: TurnRequest) -> bytes:
-    if not (request.session + request.message_id).isprintable():
+    if not (request.session + request.message_id + request.token).isprintable():
         raise ValueError("an id that cannot stand in a header")
     body = orjson.dumps(
         {
@@ -76,8 +79,7 @@ def _encode(address: Address, request: TurnRequest) -> bytes:
             "user_id": request.user_id,
         }
     )
-    host = f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
-    head = _HEAD % (host, request.session, request.message_id, request.attempt, len(body))
+    head = _HEAD % (host_of(address), request.session, request.message_id, request.attempt, request.token, len(body))
     return head.encode("ascii") + body
 
 
@@ -95,7 +97,7 @@ async def _follow(connection: PodConnection, on_delta: DeltaListener) -> str:
     if last is not None:
         await stream.take(*last)
     if stream.reply is None and not connection.framed:
-        raise PodDied(_CUT_SHORT)
+        raise PodDied(CUT_SHORT)
     return stream.reply or text_reply("".join(stream.words))
 
 

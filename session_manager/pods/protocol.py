@@ -4,21 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from session_manager.domain.adk.model import AdkEvent, AdkKey
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import Address
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRequest:
-    """What a pod is told: ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt."""
+@dataclass(slots=True)
+class AdkExchange:
+    """What a turn has besides for a pod that speaks ADK. ``payload``: what ``/run`` was given beside the text.
+
+    Filled while the pod works, so that it can be told how far it came however the turn ends. ``events``: the complete
+    events that the pod has sent. ``kept``: it has added them to its session here by itself.
+    """
+
+    key: AdkKey
+    payload: str | None = None
+    events: list[AdkEvent] = field(default_factory=list)
+    kept: bool = False
+
+
+class TurnRequest(NamedTuple):
+    """What a pod is told: ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt.
+
+    ``token`` is its X-Session-Token. ``adk`` is there for pods of that protocol.
+    """
 
     session: str
     user_id: str
     message_id: str
     attempt: int
     text: str
+    token: str = ""
+    adk: AdkExchange | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ MAX_EXCERPT = 200
 SHORTEST_PAUSE = 0.1  # seconds
 LONGEST_PAUSE = 30.0
 DEFAULT_PAUSE = 1.0
+CUT_SHORT = "the pod ended its answer by closing the connection, and what came is not complete"
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\ufffd]+")
 

@@ -21,7 +21,7 @@ async def test_a_pod_is_sent_the_message_and_nothing_else(client: HttpPodClient)
     async def reply(exchange: Exchange) -> None:
         await exchange.answer(b"{}")
 
-    request = TurnRequest("s-1", "ada", "m-1", 2, 'Grüße "\n\x01')
+    request = TurnRequest("s-1", "ada", "m-1", 2, 'Grüße "\n\x01', "t-1")
     async with raw_pod(reply) as pod:
         await client.chat(pod.address, SessionClass("test"), request, no_delta)
         [seen] = pod.requests
@@ -40,13 +40,14 @@ async def test_a_pod_is_sent_the_message_and_nothing_else(client: HttpPodClient)
         "X-Session-Id": "s-1",
         "X-Message-Id": "m-1",
         "X-Attempt": "2",
+        "X-Session-Token": "t-1",
         "Content-Length": str(len(seen.body)),
     }
 
 
-@pytest.mark.parametrize("name", ["session", "message_id"])
+@pytest.mark.parametrize("name", ["session", "message_id", "token"])
 async def test_an_id_cannot_add_a_header(client: HttpPodClient, name: str) -> None:
-    ids = {"session": "s-1", "message_id": "m-1"} | {name: "x\r\nAuthorization: y"}
+    ids = {"session": "s-1", "message_id": "m-1", "token": "t-1"} | {name: "x\r\nAuthorization: y"}
     async with raw_pod(lambda exchange: exchange.answer(b"{}")) as pod:
         with pytest.raises(ValueError, match="cannot stand in a header"):
             request = TurnRequest(user_id="ada", attempt=1, text="", **ids)
