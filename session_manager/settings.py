@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         "",
         description="Comma-separated hosts of PostgreSQL that need no TLS, for the way there is private; * for all.",
     )
+    storage_bucket: str | None = Field(
+        None, description="Where backups of the database go: a bucket of Google's, gs://…, s3://… or file://…"
+    )
     data_dir: Path = Field(Path("data"), description="Folder of the process runtime: homes, logs, Redis data.")
     database_pool: int = Field(10, ge=1, description="PostgreSQL connections. Ten saturate two cores.")
     database_patience: float = Field(5.0, gt=0, description="Seconds to wait for a connection or a lock, then 503.")

@@ -71,11 +71,17 @@ class Services:
 
     async def start(self) -> None:
         """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
+        self._tell_where_facts_are()
         await self.pods.start()
         store_up = await self._try(self.store.start, "database")
         redis_up = await self._try(self.activity.start, "redis")
         self._spawn(self._connect(store_up, redis_up), "connect")
         self._connecting = self._tasks[-1]
+
+    def _tell_where_facts_are(self) -> None:
+        _, _, path = self.store.uri.partition("sqlite:///")
+        facts = {"uri": self.store.uri, "local_db": path or None, "backup_bucket": self.settings.storage_bucket}
+        log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
 
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:

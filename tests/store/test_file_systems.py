@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from session_manager.domain.errors import StartupFailure
+from session_manager.settings import Settings
+from session_manager.store.open import database_path
 from session_manager.store.sqlite import file_system
 from session_manager.store.sqlite.adapter import SqliteStore
 
@@ -85,11 +88,20 @@ def bindfs(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Path]:
     source, point = tmp_path / "source", tmp_path / f"mount{len(list(tmp_path.iterdir()))}"
     source.mkdir(exist_ok=True)
     point.mkdir()
-    subprocess.run(["bindfs", *options, source, point], check=True, cwd="/")
+    server = subprocess.Popen(["bindfs", "-f", *options, source, point], cwd="/")
     try:
+        deadline = time.monotonic() + 20
+        while not point.is_mount():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         yield point
+        subprocess.run(["umount", point], check=True)
+    except BaseException:
+        server.kill()
+        raise
     finally:
-        subprocess.run(["umount", "--lazy", point], check=True)
+        server.wait(20)
 
 
 @needs_fuse
@@ -126,3 +138,25 @@ def test_a_folder_that_two_kernels_see(mount: Mount, monkeypatch: pytest.MonkeyP
     ask = file_system._ask_the_neighbour
     monkeypatch.setattr(file_system, "_ask_the_neighbour", lambda path: ask(other / path.relative_to(one)))
     assert file_system.tried(one) == "where one process does not see the locks of another"
+
+
+@needs_fuse
+def test_with_backups_the_file_moves_to_the_local_disk(mount: Mount, tmp_path: Path) -> None:
+    point = mount("-o", "direct_io")
+    named = point / "sessions" / "x.db"
+    local = tmp_path / "data" / "sessions" / "sessions.db"
+
+    def path(named: Path = named, bucket: str | None = "gs://backups") -> Path | None:
+        settings = Settings(
+            _env_file=None, cloud_run_session_db_path=named, data_dir=tmp_path / "data", storage_bucket=bucket
+        )
+        return database_path(settings)
+
+    assert path() == local
+    # Without a bucket it stays, and is refused when it is opened; from a disk that will do nothing is moved.
+    assert path(bucket=None) == named
+    assert path(tmp_path / "y.db") == tmp_path / "y.db"
+    named.parent.mkdir()
+    named.write_bytes(b"SQLite format 3\0")
+    with pytest.raises(StartupFailure, match="session-manager db copy"):
+        path()
