@@ -69,10 +69,11 @@ class AdkPodClient:
         pod = self._met.get(address.uid) or await self._meet(address, request, turn.key)
         turn.kept = pod.keeps
         state = {} if pod.keeps else (await self._sessions(turn.key, 0)).state
-        body = _run_body(pod.app, turn, request.text, state)
+        there = _key_there(turn.key, pod)
+        body = _run_body(there, turn, request.text, state)
         reply = await self._run(address, request, body, on_delta)
         if reply is None and not pod.keeps:
-            await self._make_session(address, request, pod.app)
+            await self._make_session(address, request, turn.key, there)
             reply = await self._run(address, request, body, on_delta)
         if reply is None:
             raise PodRejected("the pod does not know the session")
@@ -99,10 +100,9 @@ class AdkPodClient:
         pod = self._met[address.uid] = _Pod(key.app if keeps else _app_among(apps, key.app), keeps)
         return pod
 
-    async def _make_session(self, address: Address, request: TurnRequest, app: str) -> None:
-        key = request.adk.key if request.adk is not None else AdkKey("", "", "")
+    async def _make_session(self, address: Address, request: TurnRequest, key: AdkKey, there: AdkKey) -> None:
         session = await self._sessions(key, None)
-        target = f"POST /apps/{quote(app, safe='')}/users/{quote(key.user_id, safe='')}/sessions"
+        target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
         async with self._exchange(address, request, target, seed(session)) as connection:
             await connection.answer()
             if connection.status != 409:  # it is there
@@ -144,7 +144,13 @@ def _head(address: Address, request: TurnRequest, target: str, length: int) -> b
     return (_HEAD % (target, host_of(address), *which, length)).encode("ascii")
 
 
-def _run_body(app: str, turn: AdkExchange, text: str, state: Json) -> bytes:
+def _key_there(key: AdkKey, pod: _Pod) -> AdkKey:
+    """What the pod calls the session. A copy is made by a path, in which a slash would begin another segment."""
+    user_id = key.user_id if pod.keeps else key.user_id.replace("/", "%2F")
+    return AdkKey(pod.app, user_id, key.id)
+
+
+def _run_body(there: AdkKey, turn: AdkExchange, text: str, state: Json) -> bytes:
     """``state`` is what the pod's copy has to know before."""
     payload: Json
     if turn.payload is None:
@@ -152,7 +158,7 @@ def _run_body(app: str, turn: AdkExchange, text: str, state: Json) -> bytes:
     else:
         payload = from_json(turn.payload)
     delta = {**state, **(payload.get("stateDelta") or {})}
-    which = {"appName": app, "userId": turn.key.user_id, "sessionId": turn.key.id}
+    which = {"appName": there.app, "userId": there.user_id, "sessionId": there.id}
     return to_json({**payload, **which, **({"stateDelta": delta} if delta else {})})
 
 
