@@ -1,24 +1,26 @@
-"""The Store in terms of two things that an engine can do: run a transaction that writes, run one that reads."""
+"""The Store in terms of transactions."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
 
+from session_manager.domain.adk.model import AdkTurn
+from session_manager.domain.errors import InvalidInput
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import Status
 from session_manager.domain.times import Micros
+from session_manager.store.adk_sql import AdkSql
 from session_manager.store.protocol import NewSession, SessionPage, SessionQuery
 from session_manager.store.transactions import history, listing, messages, sessions, teardown
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.adk_checks import check_events, storable
 
-T = TypeVar("T")
-P = ParamSpec("P")
+log = logging.getLogger(__name__)
 
 
-class SqlStore(ABC):
+class SqlStore(AdkSql):
     """A ``Store`` (see the Protocol for what each method promises) over ``_write`` and ``_read``."""
 
     @property
@@ -37,15 +39,6 @@ class SqlStore(ABC):
 
     @abstractmethod
     async def now(self) -> Micros: ...
-
-    @abstractmethod
-    def _write(
-        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]:
-        """Run it with the database's time as its first argument, and commit."""
-
-    @abstractmethod
-    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
     # Sessions
 
@@ -109,9 +102,32 @@ class SqlStore(ABC):
         return await self._write(messages.died, message_id, attempt)
 
     async def record(
-        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+        self,
+        message_id: str,
+        attempt: int | None,
+        outcome: Outcome,
+        events: Sequence[tuple[str, str]] = (),
+        adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
-        return await self._write(messages.record, message_id, attempt, outcome, events)
+        if adk is not None:
+            for turn in (adk, storable(adk)):
+                try:
+                    check_events(turn.events)
+                    return await self._record(message_id, attempt, outcome, events, turn)
+                except InvalidInput as error:
+                    reason = error.detail
+            log.warning("ADK's events of a turn cannot be stored", extra={"event": "store.adk_lost", "reason": reason})
+        return await self._record(message_id, attempt, outcome, events, None)
+
+    async def _record(
+        self,
+        message_id: str,
+        attempt: int | None,
+        outcome: Outcome,
+        events: Sequence[tuple[str, str]],
+        adk: AdkTurn | None,
+    ) -> list[StoredEvent] | None:
+        return await self._write(messages.record, message_id, attempt, outcome, events, adk)
 
     async def get_message(self, session: str, message_id: str, owner: str | None = None) -> Message:
         return await self._read(history.get, session, message_id, owner)

@@ -15,7 +15,10 @@ from tests.store.databases import Database, Opened, PostgresDatabase, SqliteData
 
 _EMPTY = """
 DO $$ BEGIN
-    IF to_regclass('session') IS NOT NULL THEN TRUNCATE session, message, session_event; END IF;
+    IF to_regclass('session') IS NOT NULL THEN
+        TRUNCATE session, message, session_event, sessions, events, app_states, user_states, adk_note, artifact, memory,
+            installation;
+    END IF;
 END $$
 """
 

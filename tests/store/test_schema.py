@@ -26,7 +26,6 @@ ADDITIVE = Migration(
 )
 BREAKING = Migration(len(NOW) + 2, len(NOW) + 2, "DROP TABLE session_event;\n")
 BROKEN = Migration(len(NOW) + 1, 1, "CREATE TABLE extra (word {key} NOT NULL);\nCREATE TABLE session (again {int});\n")
-FOREIGN = {"sessions", "events", "app_states", "user_states", "adk_internal_metadata"}
 
 
 @pytest.fixture
@@ -62,15 +61,6 @@ async def test_a_new_database_gets_the_schema(opened: Opened) -> None:
     store = await opened()
     assert await versions(opened.database) == expected(NOW), "once"
     await say(store, await make(store))
-
-
-async def test_our_tables_stand_beside_those_of_others(opened: Opened) -> None:
-    for table in FOREIGN:
-        await opened.database.rows(f"CREATE TABLE {table} (id TEXT)")
-    store = await opened()
-    await say(store, await make(store))
-    for table in FOREIGN:
-        assert await opened.database.rows(f"SELECT * FROM {table}") == []
 
 
 async def test_an_older_database_is_brought_up(opened: Opened) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
 
+from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
@@ -24,9 +24,10 @@ from session_manager.store.postgres.address import Address
 from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
-from session_manager.store.transactions import messages
+from session_manager.store.transactions import messages, words
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import session_of
+from session_manager.store.transactions.words import spelled
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -38,7 +39,6 @@ P = ParamSpec("P")
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[Record]"
 
-_IDS = re.compile(r"ids\((\$\d+)\)")
 _TRIES = 3  # of a transaction that PostgreSQL ended to break a deadlock
 _LOOK_AGAIN = 0.2  # seconds between tries to find out what became of a commit
 _IDLE = 300  # seconds until an unused connection is closed, before some firewall forgets it
@@ -117,7 +117,7 @@ class PostgresStore(SqlStore):
     async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
-            rows = await self._commit(hot.ACCEPT, *key, new.text, owner)
+            rows = await self._commit(hot.ACCEPT, *key, new.text, owner, new.payload)
         except Conflict:
             rows = []
         except InDoubt:
@@ -147,9 +147,16 @@ class PostgresStore(SqlStore):
                     raise StoreUnavailable from None
             await asyncio.sleep(_LOOK_AGAIN)
 
-    async def record(
-        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]] = ()
+    async def _record(
+        self,
+        message_id: str,
+        attempt: int | None,
+        outcome: Outcome,
+        events: Sequence[tuple[str, str]],
+        adk: AdkTurn | None,
     ) -> list[StoredEvent] | None:
+        if adk is not None:
+            return await self._write(messages.record_locked, message_id, attempt, outcome, events, adk)
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
         result = (outcome.status.value, outcome.response, messages.storable(outcome.error))
         rows = await self._rows(hot.RECORD, message_id, attempt, *result, kinds, data)
@@ -206,7 +213,7 @@ class PostgresStore(SqlStore):
             return value
 
     def _translate(self, sql: str) -> str:
-        text = self._sql[sql] = _IDS.sub(r"(SELECT json_array_elements_text(\1::json))", sql)
+        text = self._sql[sql] = spelled(sql, words.POSTGRES)
         return text
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:

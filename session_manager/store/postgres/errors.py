@@ -29,6 +29,8 @@ _AWAY = (
 # Of a statement that was sent: it may have been committed, or may yet be.
 IN_DOUBT = (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 _BAD_TEXT = (UnicodeEncodeError, asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+# JSON that PostgreSQL does not take (a number out of all bounds, nested too deep), text too long, a time out of range.
+_BAD_VALUE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 _REFUSED = {
     asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
     asyncpg.InvalidCatalogNameError: "The database that SESSION_DB_URI names does not exist",
@@ -51,6 +53,8 @@ def translated(error: Exception) -> Exception:
         return Conflict("It exists already, or what it belongs to does not")
     if isinstance(error, _BAD_TEXT) or isinstance(error.__cause__, UnicodeEncodeError):
         return InvalidInput("Text with a NUL or invalid Unicode cannot be stored")
+    if isinstance(error, _BAD_VALUE):
+        return InvalidInput("It holds a value that the database cannot keep")
     return StoreUnavailable() if isinstance(error, _AWAY) else error
 
 

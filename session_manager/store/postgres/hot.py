@@ -13,7 +13,7 @@ from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH
 NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 
 # No row: the session is unknown or deleted, or the Idempotency-Key is known. Which of them is asked afterwards, rarely.
-# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner
+# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload
 ACCEPT = f"""
 WITH now AS MATERIALIZED ({NOW}),
 touched AS (
@@ -24,8 +24,8 @@ touched AS (
         SELECT 1 FROM message WHERE session = $2 AND caller = $3 AND idempotency_key = $4))
     RETURNING {SESSION}, last_seq, now.at
 ), added AS (
-    INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at)
-    SELECT $1, uuid, last_seq, $3, $4, $5, $6, at FROM touched
+    INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload)
+    SELECT $1, uuid, last_seq, $3, $4, $5, $6, at, $8 FROM touched
 )
 SELECT touched.*, (SELECT min(seq) FROM message WHERE session = $2 AND finished_at IS NULL) FROM touched
 """

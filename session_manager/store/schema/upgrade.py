@@ -10,28 +10,51 @@ from dataclasses import dataclass
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.times import Micros
+from session_manager.store.schema.foreign import refuse_foreign
 from session_manager.store.schema.migrations import Migration
 from session_manager.store.transactions.base import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where the engines differ: ``words`` of the migrations, ``lock`` taken first, ``has_table`` for a name in $1."""
+    """Where the engines differ: ``words`` of the migrations, ``lock`` taken first, ``columns`` of the table in $1."""
 
+    engine: str
     words: Mapping[str, str]
-    has_table: str
+    columns: str
     lock: str | None = None
 
 
 SQLITE = Dialect(
-    words={"key": "TEXT", "int": "INTEGER", "updated_often": "STRICT", "keyed": "STRICT, WITHOUT ROWID"},
-    has_table="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1",
+    engine="sqlite",
+    words={
+        "key": "TEXT",
+        "int": "INTEGER",
+        "float": "REAL",
+        "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "updated_often": "STRICT",
+        "keyed": "STRICT, WITHOUT ROWID",
+        "rowid": "STRICT",
+    },
+    columns="SELECT name FROM pragma_table_info($1)",
 )
 POSTGRES = Dialect(
+    engine="postgresql",
     # Collation "C" orders and compares by bytes, as SQLite does. The free room in a page keeps an update of a row that
     # every turn touches in the same page and out of the indexes.
-    words={"key": 'TEXT COLLATE "C"', "int": "BIGINT", "updated_often": "WITH (fillfactor = 80)", "keyed": ""},
-    has_table="SELECT 1 FROM pg_catalog.pg_class WHERE oid = to_regclass($1)",
+    words={
+        "key": 'TEXT COLLATE "C"',
+        "int": "BIGINT",
+        "float": "DOUBLE PRECISION",
+        "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "updated_often": "WITH (fillfactor = 80)",
+        "keyed": "",
+        "rowid": "",
+    },
+    columns="""
+    SELECT attname FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+    """,
     lock="SELECT pg_advisory_xact_lock(7310868735422100577)",
 )
 
@@ -57,6 +80,7 @@ def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> T
         raise StartupFailure(
             f"The database has schema version {version}; this program knows version {known}. Start a newer program."
         )
+    yield from refuse_foreign(dialect.engine, dialect.columns)
     missing = [migration for migration in migrations if migration.version > version]
     for migration in missing:
         yield from _apply(now, dialect, migration)
@@ -70,8 +94,8 @@ def is_current(dialect: Dialect, migrations: Sequence[Migration]) -> Transaction
 
 
 def _found(dialect: Dialect) -> Transaction[tuple[int, int] | None]:
-    tables = yield dialect.has_table, ("session_manager_schema",)
-    if not tables:
+    columns = yield dialect.columns, ("session_manager_schema",)
+    if not columns:
         return None
     rows = yield "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1", ()
     return (rows[0][0], rows[0][1]) if rows else (0, 0)
@@ -82,7 +106,7 @@ def _create_versions(dialect: Dialect) -> str:
 
 
 def _apply(now: Micros, dialect: Dialect, migration: Migration) -> Transaction[None]:
-    for statement in migration.statements(dialect.words):
+    for statement in migration.statements(dialect.words, dialect.engine):
         yield statement, ()
     yield (
         "INSERT INTO session_manager_schema (version, readable_by, applied_at) VALUES ($1, $2, $3)",

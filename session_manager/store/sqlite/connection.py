@@ -5,19 +5,19 @@ A ``Connection`` is used by one thread at a time.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from session_manager.domain.errors import Conflict, InvalidInput, SessionManagerError, StoreUnavailable
+from session_manager.store.transactions import words
 from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.words import spelled
 
 T = TypeVar("T")
 Clock = Callable[[], int]
 
-_IDS = re.compile(r"ids\((\$\d+)\)")
 _CACHED_STATEMENTS = 256
 _SHORTEST_PAUSE = 0.0005  # seconds between looks at a lock that another process holds; they grow with the wait
 _LONGEST_PAUSE = 0.02
@@ -61,7 +61,7 @@ class Connection:
             return value
 
     def _translate(self, sql: str) -> str:
-        text = _IDS.sub(r"(SELECT value FROM json_each(\1))", sql).replace("$", "?")
+        text = spelled(sql, words.SQLITE).replace("$", "?")
         self._sql[sql] = text
         return text
 

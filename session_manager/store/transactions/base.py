@@ -2,7 +2,7 @@
 
 The engine runs it between its own BEGIN and COMMIT; an exception out of it undoes all that it did. The SQL keeps to
 what SQLite and PostgreSQL have in common: ``$1`` placeholders, RETURNING, row values, partial indexes. Values are never
-part of it. ``ids($1)`` stands for the set of strings in a JSON array, which the engines spell differently.
+part of it. What the engines spell differently stands as a word of ``words``.
 """
 
 from __future__ import annotations

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
+from session_manager.store.transactions.adk_append import add_turn
 from session_manager.store.transactions.base import Row, Transaction
 from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
 from session_manager.store.transactions.sessions import NO_SESSION, owned
@@ -23,8 +26,8 @@ WHERE uuid = $1 AND deleted_at IS NULL
 _NUMBERED = f"SELECT {SESSION}, last_seq, {_LOWEST} FROM session WHERE uuid = $1 AND deleted_at IS NULL"
 _REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
 _INSERT = """
-INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 _ACCEPTED = f"""
 SELECT {SESSION}, {_LOWEST}, body_hash, {MESSAGE}
@@ -41,9 +44,11 @@ UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finish
 # To read first and then write is right where there is one writer, and cheaper than RETURNING. PostgreSQL has a
 # statement of its own for this.
 _OPEN = """
-SELECT message.session, session.last_event FROM message JOIN session ON session.uuid = message.session
+SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id
+FROM message JOIN session ON session.uuid = message.session
 WHERE message.id = $1 AND message.finished_at IS NULL AND message.attempt = coalesce($2, message.attempt)
 """
+_LOCK = "SELECT uuid FROM session WHERE uuid = (SELECT session FROM message WHERE id = $1) for_update()"
 _NUMBER_EVENTS = """
 UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3 WHERE uuid = $1
 """
@@ -67,13 +72,13 @@ def accept(now: Micros, new: NewMessage, owner: str | None) -> Transaction[Accep
         yield _REVIVE, (new.session,)
         session = session._replace(expired_at=None)
     key = (new.idempotency_key, new.body_hash)
-    yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now)
+    yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now, new.payload)
     return accepted(new, session, seq, seq if lowest is None else lowest, now)
 
 
 def accepted(new: NewMessage, session: Session, seq: int, lowest: int, now: Micros) -> Accepted:
     """The answer to a message that was written just now."""
-    message = Message(new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller)
+    message = Message(new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller, payload=new.payload)
     return Accepted(message, session, lowest)
 
 
@@ -109,7 +114,12 @@ def died(now: Micros, message_id: str, attempt: int) -> Transaction[int | None]:
 
 
 def record(
-    now: Micros, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]]
+    now: Micros,
+    message_id: str,
+    attempt: int | None,
+    outcome: Outcome,
+    events: Sequence[tuple[str, str]],
+    adk: AdkTurn | None = None,
 ) -> Transaction[list[StoredEvent] | None]:
     rows = yield _OPEN, (message_id, attempt)
     if not rows:
@@ -120,7 +130,15 @@ def record(
     stored = numbered_events(message_id, events, last, now)
     for event in stored:
         yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
+    if adk is not None:
+        yield from add_turn(AdkKey(*rows[0][2:5]), adk)
     return stored
+
+
+def record_locked(now: Micros, message_id: str, *rest: Any) -> Transaction[list[StoredEvent] | None]:
+    """``record`` where others write at the same time: the session's row first, and then a new look at the message."""
+    yield _LOCK, (message_id,)
+    return (yield from record(now, message_id, *rest))
 
 
 def storable(error: str | None) -> str | None:

@@ -3,18 +3,21 @@
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
+from session_manager.domain.adk.model import AdkKey, Delta
 from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure, Session
-from session_manager.domain.times import Micros
+from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import NewSession
+from session_manager.store.transactions import adk_rows
+from session_manager.store.transactions.adk_checks import check_key
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
 
 NO_SESSION = "No such session"
 
 _CREATE = f"""
-INSERT INTO session (uuid, user_id, app, adk_id, class_name, name, ttl, created_at, last_activity, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO session (uuid, user_id, app, adk_id, class_name, name, ttl, created_at, last_activity, expires_at, adk_row)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
 ON CONFLICT DO NOTHING
 RETURNING {SESSION}
 """
@@ -45,10 +48,19 @@ def owned(sql: str, owner: str | None, *params: object) -> tuple[str, tuple[obje
 
 def create(now: Micros, new: NewSession) -> Transaction[Session]:
     """Conflict when the uuid, or the key that it stands for, is taken."""
-    key = (new.uuid, new.user_id, new.class_name, new.uuid, new.class_name, new.name)
-    rows = yield _CREATE, (*key, new.ttl, now, now, now + new.ttl)
-    if not rows:
+    session = yield from insert(now, new, AdkKey(new.class_name, new.user_id, new.uuid), Delta({}, {}, {}))
+    if session is None:
         raise Conflict("A session of this id exists already")
+    return session
+
+
+def insert(now: Micros, new: NewSession, key: AdkKey, state: Delta) -> Transaction[Session | None]:
+    """Our row and ADK's; None when one of them is there, and then the transaction must be undone."""
+    check_key(key)
+    ours = (new.uuid, key.user_id, key.app, key.id, new.class_name, new.name)
+    rows = yield _CREATE, (*ours, new.ttl, now, now, now + new.ttl)
+    if not rows or (yield from adk_rows.create(key, seconds(now), state)) is None:
+        return None
     return session_of(rows[0])
 
 

@@ -1,0 +1,74 @@
+"""Artifacts: named, versioned parts of a session, or of all of a user's sessions in an app."""
+
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+from __future__ import annotations
+
+from dataclasses import replace
+
+from session_manager.domain.adk.model import USER, AdkKey
+from session_manager.domain.errors import NotFound
+from session_manager.domain.times import Micros, seconds
+from session_manager.store.adk import Artifact
+from session_manager.store.transactions.base import Row, Transaction
+from session_manager.store.transactions.sessions import NO_SESSION
+
+_OF = "app = $1 AND user_id = $2 AND session = $3 AND name = $4"
+# The session must still be there. The user's row is there for every session: who has it gives out the next version.
+_LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL for_update()"
+_LOCK = "SELECT 1 FROM user_states WHERE app_name = $1 AND user_id = $2 for_update()"
+_LAST = f"SELECT max(version) FROM artifact WHERE {_OF}"
+_SAVE = """
+INSERT INTO artifact (app, user_id, session, name, version, part, mime_type, custom_metadata, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+_NAMES = """
+SELECT DISTINCT name FROM artifact WHERE app = $1 AND user_id = $2 AND session IN ($3, '') ORDER BY name
+"""
+_DESCRIBED = "mime_type, custom_metadata, created_at"
+_ALL = f"SELECT name, version, '', {_DESCRIBED} FROM artifact WHERE {_OF} ORDER BY version"
+_GET = f"SELECT name, version, part, {_DESCRIBED} FROM artifact WHERE {_OF}"
+_LATEST = f"{_GET} ORDER BY version DESC LIMIT 1"
+_VERSION = f"{_GET} AND version = $5"
+_DELETE = f"DELETE FROM artifact WHERE {_OF}"
+
+
+def save(now: Micros, key: AdkKey, uuid: str, artifact: Artifact) -> Transaction[Artifact]:
+    if not (yield _LIVE, (uuid,)):
+        raise NotFound(NO_SESSION)
+    yield _LOCK, (key.app, key.user_id)
+    which = _which(key, uuid, artifact.name)
+    [row] = yield _LAST, which
+    saved = replace(artifact, version=0 if row[0] is None else row[0] + 1, created=seconds(now))
+    content = (saved.part, saved.mime_type, saved.custom_metadata, saved.created)
+    yield _SAVE, (*which, saved.version, *content)
+    return saved
+
+
+def names(key: AdkKey, uuid: str) -> Transaction[list[str]]:
+    rows = yield _NAMES, (key.app, key.user_id, uuid)
+    return [row[0] for row in rows]
+
+
+def get(key: AdkKey, uuid: str, name: str, version: int | None) -> Transaction[Artifact]:
+    which = _which(key, uuid, name)
+    rows = yield (_LATEST, which) if version is None else (_VERSION, (*which, version))
+    if not rows:
+        raise NotFound("No such artifact")
+    return _artifact(rows[0])
+
+
+def versions(key: AdkKey, uuid: str, name: str) -> Transaction[list[Artifact]]:
+    rows = yield _ALL, _which(key, uuid, name)
+    return [_artifact(row) for row in rows]
+
+
+def delete(now: Micros, key: AdkKey, uuid: str, name: str) -> Transaction[None]:
+    yield _DELETE, _which(key, uuid, name)
+
+
+def _which(key: AdkKey, uuid: str, name: str) -> tuple[str, str, str, str]:
+    return key.app, key.user_id, "" if name.startswith(USER) else uuid, name
+
+
+def _artifact(row: Row) -> Artifact:
+    return Artifact(row[0], row[1], row[2], row[3], row[4], row[5])

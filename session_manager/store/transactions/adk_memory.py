@@ -1,0 +1,62 @@
+"""What a user's sessions were about, by word."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from session_manager.domain.adk.model import AdkKey
+from session_manager.domain.times import Micros
+from session_manager.store.transactions.base import Transaction
+
+MOST_WORDS = 50  # of a query that are looked for
+
+_WORD = re.compile(r"\w+")
+_EVENTS = """
+SELECT id, unix(timestamp), event_data FROM events
+WHERE app_name = $1 AND user_id = $2 AND session_id = $3
+AND id NOT IN (SELECT event_id FROM memory WHERE app = $1 AND memory.user_id = $2 AND session = $4)
+"""
+_KEEP = """
+INSERT INTO memory (app, user_id, session, event_id, timestamp, words, data) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
+"""
+_SEARCH = "SELECT data FROM memory WHERE app = $1 AND user_id = $2"
+_LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL for_update()"
+
+
+def remember(now: Micros, key: AdkKey, uuid: str) -> Transaction[None]:
+    """Keep those events that have words and were not kept before."""
+    if not (yield _LIVE, (uuid,)):
+        return
+    events = yield _EVENTS, (*key, uuid)
+    for event in events:
+        words = words_of(text_of(json.loads(event[2])))
+        if words:
+            yield _KEEP, (key.app, key.user_id, uuid, event[0], event[1], f" {' '.join(words)} ", event[2])
+
+
+def search(app: str, user_id: str, query: str, limit: int) -> Transaction[list[str]]:
+    params: list[object] = [app, user_id]
+    wanted = []
+    for word in words_of(query)[:MOST_WORDS]:
+        params.append(f"% {word.replace('_', '!_')} %")
+        wanted.append(f"words LIKE ${len(params)} ESCAPE '!'")
+    if not wanted:
+        return []
+    params.append(limit)
+    sql = f"{_SEARCH} AND ({' OR '.join(wanted)}) ORDER BY timestamp DESC, event_id LIMIT ${len(params)}"
+    rows = yield sql, params
+    return [row[0] for row in rows]
+
+
+def words_of(text: str) -> list[str]:
+    """The different words of a text in lower case, sorted."""
+    return sorted(set(_WORD.findall(text.lower())))
+
+
+def text_of(event: Any) -> str:
+    """The text of all parts of an event."""
+    parts = (event.get("content") or {}).get("parts") or []
+    return " ".join(part["text"] for part in parts if part.get("text"))

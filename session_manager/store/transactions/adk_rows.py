@@ -1,0 +1,136 @@
+"""ADK's own rows: what is in them, and how they change. $1, $2, $3 are ADK's key in every statement with one.
+
+Locks are taken as ADK's DatabaseSessionService takes them: the session, the app's state, the user's state. Where our
+own row of the session is locked as well, it comes first.
+"""
+
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Final
+
+from session_manager.domain.adk.model import AdkEvent, AdkKey, Delta, State, merge_state
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.times import SECOND
+from session_manager.store.transactions.base import Transaction
+
+TICK: Final = 1 / SECOND  # seconds by which a session's update time moves at least: what PostgreSQL can tell apart
+_PER_INSERT: Final = 200
+
+_KEY = "app_name = $1 AND user_id = $2 AND"
+_LOCK = f"SELECT unix(update_time) FROM sessions WHERE {_KEY} id = $3 for_update()"
+_STATE = f"SELECT state FROM sessions WHERE {_KEY} id = $3"
+_APP_STATE = "SELECT state FROM app_states WHERE app_name = $1"
+_USER_STATE = "SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2"
+_ENSURE_APP = """
+INSERT INTO app_states (app_name, state, update_time) VALUES ($1, as_json($2), as_time($3)) ON CONFLICT DO NOTHING
+"""
+_ENSURE_USER = """
+INSERT INTO user_states (app_name, user_id, state, update_time) VALUES ($1, $2, as_json($3), as_time($4))
+ON CONFLICT DO NOTHING
+"""
+_SET_APP = "UPDATE app_states SET state = as_json($2), update_time = as_time($3) WHERE app_name = $1"
+_SET_USER = """
+UPDATE user_states SET state = as_json($3), update_time = as_time($4) WHERE app_name = $1 AND user_id = $2
+"""
+_CREATE = """
+INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
+VALUES ($1, $2, $3, as_json($4), as_time($5), as_time($5)) ON CONFLICT DO NOTHING RETURNING unix(update_time)
+"""
+_SET_STATE = f"UPDATE sessions SET state = as_json($4) WHERE {_KEY} id = $3"
+_MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3 RETURNING unix(update_time)"
+_KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
+_INSERT_EVENTS = """
+INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data) VALUES
+"""
+_EMPTY = "{}"
+
+
+def create(key: AdkKey, at: float, state: Delta) -> Transaction[float | None]:
+    """ADK's row of a new session, and those of the states that it shares; its update time, None when it is there."""
+    yield from ensure_states(key, at)
+    yield from _merge_shared(key, state, at)
+    rows = yield _CREATE, (*key, dump(state.session), at)
+    return rows[0][0] if rows else None
+
+
+def ensure_states(key: AdkKey, at: float) -> Transaction[None]:
+    """Both rows must be there for every session, or DatabaseSessionService refuses to append to it."""
+    yield _ENSURE_APP, (key.app, _EMPTY, at)
+    yield _ENSURE_USER, (key.app, key.user_id, _EMPTY, at)
+
+
+def lock(key: AdkKey) -> Transaction[float | None]:
+    """The update time of the session, which nobody else changes until the commit; None without ADK's row."""
+    rows = yield _LOCK, key
+    return rows[0][0] if rows else None
+
+
+def move(key: AdkKey, at: float) -> Transaction[float]:
+    """Set the update time; as the database keeps it."""
+    rows = yield _MOVE, (*key, at)
+    stored: float = rows[0][0]
+    return stored
+
+
+def known(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[set[str]]:
+    """Which of the events' ids are stored already."""
+    rows = yield _KNOWN, (*key, json.dumps([event.id for event in events]))
+    return {row[0] for row in rows}
+
+
+def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]]) -> Transaction[None]:
+    """Store events at these times and merge what they change."""
+    for start in range(0, len(events), _PER_INSERT):
+        rows = events[start : start + _PER_INSERT]
+        values = [value for event, at in rows for value in (event.id, event.invocation_id, at, event.data)]
+        yield _insert(len(rows)), (*key, *values)
+    deltas = [(event.delta, at) for event, at in events if any(event.delta)]
+    if deltas:
+        yield from _merge_all(key, deltas)
+
+
+def merged_state(app: str | None, user: str | None, session: str) -> State:
+    """What a reader sees, of the JSON text of the three; None where there is no row."""
+    return merge_state(json.loads(app or _EMPTY), json.loads(user or _EMPTY), json.loads(session))
+
+
+def dump(state: State) -> str:
+    """InvalidInput for what JSON has no form for."""
+    try:
+        return json.dumps(state, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput("State must be JSON", field="state") from None
+
+
+def _merge_all(key: AdkKey, deltas: Iterable[tuple[Delta, float]]) -> Transaction[None]:
+    whole, at = Delta({}, {}, {}), 0.0
+    for delta, at in deltas:  # noqa: B007  the last time is the states' own
+        for mine, its in zip(whole, delta, strict=True):
+            mine.update(its)
+    if whole.session:
+        [row] = yield _STATE, key
+        yield _SET_STATE, (*key, dump(json.loads(row[0]) | whole.session))
+    if whole.app or whole.user:
+        yield from ensure_states(key, at)
+        yield from _merge_shared(key, whole, at)
+
+
+def _merge_shared(key: AdkKey, delta: Delta, at: float) -> Transaction[None]:
+    """``dict.update`` of the states whose rows are there: values are replaced, and null is one."""
+    if delta.app:
+        [row] = yield f"{_APP_STATE} for_update()", (key.app,)
+        yield _SET_APP, (key.app, dump(json.loads(row[0]) | delta.app), at)
+    if delta.user:
+        [row] = yield f"{_USER_STATE} for_update()", (key.app, key.user_id)
+        yield _SET_USER, (key.app, key.user_id, dump(json.loads(row[0]) | delta.user), at)
+
+
+@cache
+def _insert(count: int) -> str:
+    row = "($1, $2, $3, ${}, ${}, as_time(${}), as_json(${}))"
+    rows = (row.format(*range(first, first + 4)) for first in range(4, 4 + 4 * count, 4))
+    return f"{_INSERT_EVENTS} {', '.join(rows)} ON CONFLICT DO NOTHING"

@@ -1,0 +1,121 @@
+"""Sessions as ADK reads them: made, read, listed."""
+
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+from __future__ import annotations
+
+import json
+
+from session_manager.domain.adk.model import AdkKey, AdkSession, NewAdkSession, State, split_state
+from session_manager.domain.errors import Conflict
+from session_manager.domain.times import Micros, seconds
+from session_manager.store.adk import AdkPage, AdkQuery
+from session_manager.store.protocol import NewSession
+from session_manager.store.transactions import adk_append, adk_rows, sessions
+from session_manager.store.transactions.adk_checks import check_events
+from session_manager.store.transactions.base import Row, Transaction
+
+_LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
+_GET = f"""
+SELECT ({_LIVE}), state, unix(update_time), (SELECT state FROM app_states WHERE app_name = $1),
+    (SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2)
+FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3
+"""
+_EVENTS = "SELECT event_data FROM events WHERE app_name = $1 AND user_id = $2 AND session_id = $3"
+_LATEST_FIRST = "ORDER BY timestamp DESC, tie(events) DESC"
+_APP_STATE = "SELECT state FROM app_states WHERE app_name = $1"
+_USER_STATE = "SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2"
+_USER_STATES = "SELECT user_id, state FROM user_states WHERE app_name = $1 AND user_id IN ids($2)"
+_LIST = """
+SELECT sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), (
+    SELECT uuid FROM session WHERE session.app = sessions.app_name AND session.user_id = sessions.user_id
+    AND session.adk_id = sessions.id AND session.deleted_at IS NULL)
+FROM sessions WHERE sessions.app_name = $1
+"""
+_OLDEST_FIRST = "ORDER BY sessions.update_time, sessions.user_id, sessions.id"
+
+
+def create(now: Micros, new: NewAdkSession) -> Transaction[AdkSession]:
+    """Conflict when the uuid or the key is taken."""
+    check_events(new.events)
+    ours = NewSession(new.uuid, new.key.user_id, new.class_name, new.ttl)
+    state = split_state(new.state)
+    created = yield from sessions.insert(now, ours, new.key, state)
+    if created is None:
+        raise Conflict(f"Session already exists: {new.key.id}")
+    if new.events:
+        yield from adk_append.store(new.key, new.events, seconds(now))
+    read = yield from get(new.key, None if new.events else 0, 0.0)
+    if read is None:
+        raise Conflict(f"Session already exists: {new.key.id}")
+    return read
+
+
+def get(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession | None]:
+    """None unless both ADK's row and a live one of ours are there."""
+    rows = yield _GET, key
+    if not rows or rows[0][0] is None:
+        return None
+    uuid, session, updated, app, user = (rows[0][n] for n in range(5))
+    events = [] if recent == 0 else (yield from _events(key, recent, since))
+    return AdkSession(uuid, key, adk_rows.merged_state(app, user, session), updated, events)
+
+
+def page(query: AdkQuery) -> Transaction[AdkPage]:
+    """A page whose sessions have an empty uuid where nobody has adopted them yet."""
+    rows = yield _listed(query)
+    shown = rows if query.limit is None else rows[: query.limit]
+    app = yield _APP_STATE, (query.app,)
+    users = yield _USER_STATES, (query.app, json.dumps(sorted({row[0] for row in shown})))
+    user_states = {row[0]: row[1] for row in users}
+    app_state = app[0][0] if app else None
+    listed = [_listed_session(query.app, row, app_state, user_states.get(row[0])) for row in shown]
+    more = len(rows) > len(shown)
+    last = listed[-1] if more and listed else None
+    return AdkPage(listed, (last.update_time, last.key.user_id, last.key.id) if last else None)
+
+
+def user_state(app: str, user_id: str) -> Transaction[State]:
+    rows = yield _USER_STATE, (app, user_id)
+    state: State = json.loads(rows[0][0]) if rows else {}
+    return state
+
+
+def _events(key: AdkKey, recent: int | None, since: float) -> Transaction[list[str]]:
+    sql, params = _EVENTS, list[object](key)
+    if since:
+        params.append(since)
+        sql += f" AND timestamp >= as_time(${len(params)})"
+    sql += f" {_LATEST_FIRST}"
+    if recent is not None:
+        params.append(recent)
+        sql += f" LIMIT ${len(params)}"
+    rows = yield sql, params
+    return [row[0] for row in reversed(rows)]
+
+
+def _listed(query: AdkQuery) -> tuple[str, list[object]]:
+    """One row more than the limit, which tells whether there is a next page."""
+    params: list[object] = [query.app]
+
+    def param(value: object) -> str:
+        params.append(value)
+        return f"${len(params)}"
+
+    sql = _LIST
+    if query.user_id is not None:
+        sql += f" AND sessions.user_id = {param(query.user_id)}"
+    if query.after is not None:
+        at, user, last = query.after
+        key = "(sessions.update_time, sessions.user_id, sessions.id)"
+        sql += f" AND {key} > (as_time({param(at)}), {param(user)}, {param(last)})"
+    for prefix in query.id_prefix_hidden:
+        sql += f" AND substr(sessions.id, 1, {param(len(prefix))}) <> {param(prefix)}"
+    sql += f" {_OLDEST_FIRST}"
+    if query.limit is not None:
+        sql += f" LIMIT {param(query.limit + 1)}"
+    return sql, params
+
+
+def _listed_session(app: str, row: Row, app_state: str | None, user_state: str | None) -> AdkSession:
+    state = adk_rows.merged_state(app_state, user_state, row[2])
+    return AdkSession(row[4] or "", AdkKey(app, row[0], row[1]), state, row[3], [])
