@@ -1,0 +1,203 @@
+"""Every change on its way to the bucket seconds after it was committed: Litestream as a child, looked after.
+
+It is started again when it ends, later each time.  It reads the WAL beside our one writer, and ships to a line of its
+own (see ``lease``), so that one who goes on after it lost the lease overwrites nothing.  It ends when we do, however
+that happens: the kernel sends it SIGTERM, and it ships what is left before it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from session_manager.backup.litestream import Line, configuration, environment
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST = 1.0  # seconds
+RETRY_LAST = 60.0
+STEADY = 60.0  # who ran for so long begins again with the first pause
+LOOKS = 2.0
+FLUSH = 20.0  # seconds for what is left at the end, where nobody says otherwise
+OWN = "-shipping"
+SOCKET = "control"
+
+# Linux ends the tool with us even after SIGKILL.
+_TIED_EXEC = """
+import ctypes, os, sys
+if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(1, 15)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNING, "ERROR": logging.WARNING}
+
+
+class Shipper:
+    """Of one database to one line. ``interval`` in seconds is how often it sends what is new."""
+
+    def __init__(self, tool: Path, database: Path, line: Line, interval: float, endpoint: str | None = None) -> None:
+        self._tool = tool
+        self._database = database.absolute()
+        self._line = line
+        self._interval = interval
+        self._endpoint = endpoint
+        self._process: Process | None = None
+        self._last: datetime | None = None
+        self._started = datetime.now(UTC)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._control: Path | None = None
+
+    @property
+    def lag(self) -> float:
+        """Seconds since everything that there was had been stored; since the start where it never was."""
+        return (datetime.now(UTC) - (self._last or self._started)).total_seconds()
+
+    @property
+    def healthy(self) -> bool:
+        return self.lag < max(30.0, 10 * self._interval)
+
+    async def start(self) -> None:
+        """Of the file that is there by now."""
+        self._forget_others()
+        own = self._own_folder()
+        own.mkdir(mode=0o700, exist_ok=True)
+        # Not beside the database: the path of a socket may have a hundred characters only.
+        self._control = Path(tempfile.mkdtemp(prefix="shipping-"))
+        text = configuration(self._database, own, self._control / SOCKET, self._line, self._interval, FLUSH)
+        config = self._control / "litestream.yml"
+        config.touch(mode=0o600)
+        config.write_text(text)
+        self._tasks = [
+            asyncio.create_task(self._supervise(config), name="shipping"),
+            asyncio.create_task(self._watch(), name="shipping watch"),
+        ]
+
+    async def stop(self, patience: float = FLUSH) -> bool:
+        """Ship what is left, within ``patience`` seconds, and end. Whether everything is stored."""
+        stored = await self.flush(patience) if patience > 0 else False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end(patience)
+        if self._control is not None:
+            shutil.rmtree(self._control, ignore_errors=True)
+        extra = {"event": "shipping.stopped", "stored": stored}
+        log.log(logging.INFO if stored else logging.WARNING, "shipping ends", extra=extra)
+        return stored
+
+    def _own_folder(self) -> Path:
+        return self._database.with_name(f".{self._database.name}{OWN}-{self._line.name.rpartition('/')[2]}")
+
+    def _forget_others(self) -> None:
+        """What shipping of earlier terms kept beside the database."""
+        for folder in self._database.parent.glob(f".{self._database.name}{OWN}-*"):
+            if folder != self._own_folder():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def _supervise(self, config: Path) -> None:
+        pause = RETRY_FIRST
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            code = await self._run(config)
+            if loop.time() - began > STEADY:
+                pause = RETRY_FIRST
+            extra = {"event": "shipping.ended", "code": code, "pause": pause}
+            log.warning("litestream ended (%s); it is started again", code, extra=extra)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_LAST)
+
+    async def _run(self, config: Path) -> int | None:
+        command = [sys.executable, "-ISc", _TIED_EXEC, str(os.getpid())]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                str(self._tool),
+                "replicate",
+                "-no-expand-env",
+                "-config",
+                str(config),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=PIPE,
+                env=environment(self._endpoint),
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.error("litestream cannot be run", extra={"event": "shipping.failed", "reason": str(error)})
+            return None
+        extra = {"event": "shipping.started", "pid": self._process.pid, "line": self._line.url}
+        log.info("changes are shipped to %s", self._line.url, extra=extra)
+        await _tell(self._process.stderr)
+        return await self._process.wait()
+
+    async def _end(self, patience: float) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate() if patience > 0 else process.kill()
+        try:
+            async with asyncio.timeout(max(patience, 1.0)):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKS)
+            answer = await self._ask("GET", "list", LOOKS)
+            known = [each["last_sync_at"] for each in (answer or {}).get("databases", ()) if each.get("last_sync_at")]
+            self._last = max(map(datetime.fromisoformat, known), default=self._last)
+
+    async def flush(self, patience: float) -> bool:
+        """Whether the tool says that the bucket has everything."""
+        wanted = {"path": str(self._database), "wait": True, "timeout": max(1, int(patience))}
+        answer = await self._ask("POST", "sync", patience, wanted)
+        return answer is not None and answer.get("replicated_txid") == answer.get("txid")
+
+    async def _ask(self, method: str, path: str, patience: float, body: Any = None) -> dict[str, Any] | None:
+        """What the tool answers on its socket; None if it does not."""
+        if self._control is None:
+            return None
+        timeout = aiohttp.ClientTimeout(total=patience)
+        connector = aiohttp.UnixConnector(str(self._control / SOCKET))
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
+                client.request(method, f"http://litestream/{path}", json=body) as response,
+            ):
+                return dict(await response.json()) if response.ok else None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return None
+
+
+async def _tell(lines: asyncio.StreamReader | None) -> None:
+    """What the tool says, in our log, until it ends. Its own lines are JSON."""
+    while lines is not None and (line := await lines.readline()):
+        try:
+            said = json.loads(line)
+            level, words, reason = said["level"], said["msg"], said.get("error")
+        except (ValueError, KeyError, TypeError):
+            level, words, reason = "WARN", line.decode(errors="replace").strip(), None
+        log.log(
+            _LEVELS.get(level, logging.INFO),
+            "litestream: %s",
+            words,
+            extra={"event": "shipping.said", "reason": reason},
+        )

@@ -1,0 +1,213 @@
+"""Litestream as our child: what it stores comes back, whoever ends when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from session_manager.backup import shipping
+from session_manager.backup.litestream import Line, configuration, environment, fetch, find_litestream, newest_change
+from session_manager.backup.places import Place, open_place
+from session_manager.backup.shipping import Shipper
+from session_manager.domain.errors import BackupDamaged, StartupFailure
+from session_manager.domain.times import Micros
+from session_manager.store.protocol import NewSession
+from session_manager.store.sqlite.adapter import SqliteStore
+from tests.servers.tools import litestream
+from tests.waiting import until
+
+SECONDS = 0.2
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return open_place(f"file://{tmp_path}/bucket")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "data" / "sessions.db")
+    await store.start()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def shipper(tmp_path: Path, place: Place, store: SqliteStore) -> AsyncIterator[Shipper]:
+    shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
+    await shipper.start()
+    yield shipper
+    await shipper.stop(patience=0)
+
+
+def line_of(place: Place) -> Line:
+    return Line(place, "session_shipping/7-abc")
+
+
+async def add(store: SqliteStore, count: int = 1) -> None:
+    for _ in range(count):
+        await store.create_session(NewSession(str(uuid.uuid4()), "ada", "default", Micros(10**12)))
+
+
+async def shipped(place: Place, path: Path) -> int:
+    """How many sessions come back."""
+    path.unlink(missing_ok=True)
+    await fetch(litestream(), line_of(place), None, path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return int(database.execute("SELECT count(*) FROM session").fetchone()[0])
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child.name() == "litestream"]
+
+
+async def test_what_is_committed_is_stored_soon_while_everything_runs(
+    store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path
+) -> None:
+    await add(store, 20)
+
+    async def all_there() -> bool:
+        known = await newest_change(litestream(), line_of(place), None)
+        return known is not None and await shipped(place, tmp_path / "back.db") == 20
+
+    await until(all_there)
+
+
+async def test_at_the_end_nothing_is_left(store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path) -> None:
+    await until(children)
+    await add(store, 500)
+    await store.close()
+    assert await shipper.stop()
+    assert await shipped(place, tmp_path / "back.db") == 500
+    assert not children()
+
+
+async def test_one_that_is_killed_is_started_again_and_loses_nothing(
+    store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "RETRY_FIRST", 0.05)
+    for _ in range(2):
+        [child] = await until(children)
+        await add(store, 50)
+        child.kill()
+        await add(store, 50)
+        await until(lambda killed=child.pid: [each for each in children() if each.pid != killed])
+    assert await flushed(shipper)
+    assert await shipped(place, tmp_path / "back.db") == 200
+
+
+async def flushed(shipper: Shipper) -> bool:
+    async def stored() -> bool:
+        return await shipper.flush(1)
+
+    return bool(await until(stored))
+
+
+async def test_the_lag_tells_how_long_ago_all_was_stored(
+    store: SqliteStore, shipper: Shipper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "LOOKS", 0.05)
+    before = shipper.lag
+    assert await flushed(shipper)
+    await until(lambda: shipper.lag < 1.0 or shipper.lag < before)
+    assert shipper.healthy
+
+
+async def test_nothing_there_is_told_from_a_place_that_does_not_answer(place: Place) -> None:
+    assert await newest_change(litestream(), line_of(place), None) is None
+
+
+async def test_what_was_altered_does_not_come_back(
+    store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path
+) -> None:
+    await add(store, 50)
+    assert await flushed(shipper)
+    await shipper.stop(patience=0)
+    for file in (tmp_path / "bucket").rglob("*.ltx"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    with pytest.raises(BackupDamaged) as caught:
+        await shipped(place, tmp_path / "back.db")
+    assert "litestream" in caught.value.reason
+    assert not (tmp_path / "back.db").exists()
+
+
+def test_the_tool_gets_what_it_needs_and_no_secret_of_ours() -> None:
+    given = {
+        "PATH": "/bin",
+        "AWS_PROFILE": "p",
+        "GOOGLE_APPLICATION_CREDENTIALS": "f",
+        "SESSION_API_KEYS": "s",
+        "https_proxy": "h",
+    }
+    assert environment(None, given) == {name: given[name] for name in given if name != "SESSION_API_KEYS"}
+    assert environment("127.0.0.1:1", given)["STORAGE_EMULATOR_HOST"] == "127.0.0.1:1"
+
+
+def test_a_missing_tool_is_told_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StartupFailure, match="go install"):
+        find_litestream(None)
+    old = tmp_path / "litestream"
+    old.write_text("#!/bin/sh\necho v0.3.13\n")
+    old.chmod(0o755)
+    with pytest.raises(StartupFailure, match=r"0\.3\.13"):
+        find_litestream(None)
+
+
+def test_the_configuration_holds_bucket_and_path(tmp_path: Path) -> None:
+    line = Line(open_place("gs://bucket/below", endpoint="127.0.0.1:1"), "session_shipping/7-abc")
+    text = configuration(tmp_path / "s.db", tmp_path / "own", tmp_path / "c", line, 3.0, 5.0)
+    assert '"bucket": "bucket"' in text
+    assert '"path": "below/session_shipping/7-abc"' in text
+    assert '"sync-interval": "3.0s"' in text
+
+
+async def test_the_tool_ends_when_we_are_killed(tmp_path: Path, place: Place) -> None:
+    """After it has stored what was left."""
+    path = tmp_path / "data" / "sessions.db"
+    writer = tmp_path / "writer.py"
+    writer.write_text(
+        "import asyncio, sys, uuid\n"
+        "from pathlib import Path\n"
+        "from session_manager.backup.litestream import Line\n"
+        "from session_manager.backup.places import open_place\n"
+        "from session_manager.backup.shipping import Shipper\n"
+        "from session_manager.store.protocol import NewSession\n"
+        "from session_manager.store.sqlite.adapter import SqliteStore\n"
+        "async def main(tool, path, place):\n"
+        "    store = SqliteStore(Path(path)); await store.start()\n"
+        "    await Shipper(Path(tool), Path(path), Line(open_place(place), 'session_shipping/7-abc'), 60.0).start()\n"
+        "    for _ in range(30): await store.create_session(NewSession(str(uuid.uuid4()), 'ada', 'default', 10**12))\n"
+        "    print('written', flush=True); await asyncio.Event().wait()\n"
+        "asyncio.run(main(*sys.argv[1:]))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        writer,
+        litestream(),
+        path,
+        place.url,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"written\n"
+    [child] = await until(lambda: [p for p in psutil.Process(process.pid).children() if p.name() == "litestream"])
+    await until(lambda: list((tmp_path / "bucket").rglob("*.ltx")))
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert await shipped(place, tmp_path / "back.db") == 30
