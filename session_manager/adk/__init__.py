@@ -1,0 +1,15 @@
+"""What runs in ADK programs: a session service that keeps its sessions in Session Manager, and the server of a pod.
+
+::
+
+    # services.yaml beside the agents, then: adk api_server --session_service_uri session-manager://host:port agents
+    services:
+      - {scheme: session-manager, type: session, class: session_manager.adk.SessionManagerSessionService}
+
+Needs ``session-manager[adk]``; the front door itself never imports this.
+"""
+
+from session_manager.adk.credentials import use_token
+from session_manager.adk.service import SCHEMES, SessionManagerSessionService, register
+
+__all__ = ["SCHEMES", "SessionManagerSessionService", "register", "use_token"]

@@ -1,0 +1,84 @@
+"""HTTP to the front door, from whatever event loops an ADK program has: ``Runner.run`` makes one for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from session_manager.adk.credentials import credentials
+
+URL_VARIABLE = "SESSION_MANAGER_URL"
+TIMEOUT = 30.0  # seconds
+NOTHING: Mapping[str, Any] = {}
+
+
+class Refused(Exception):
+    """An answer other than 2xx. ``detail``: its words for a person."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"Session Manager answered {status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+def base_url(uri: str) -> str:
+    """``session-manager://host:port`` is ``http://host:port``, ``…+https`` https; without a host $SESSION_MANAGER_URL.
+
+    ValueError where there is neither, or a password stands in it.
+    """
+    parts = urlsplit(uri)
+    if "@" in parts.netloc:
+        raise ValueError("no credential belongs into the address of Session Manager; set SESSION_MANAGER_KEY")
+    if parts.netloc:
+        scheme = parts.scheme.rpartition("+")[2]
+        return f"{'https' if scheme == 'https' else 'http'}://{parts.netloc}{parts.path.rstrip('/')}"
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        raise ValueError(f"{uri!r} names no host, and {URL_VARIABLE} is not set")
+    return url.rstrip("/")
+
+
+class Client:
+    """``key``: instead of the one in the environment; a turn's token wins over both."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._url = url
+        self._key = key
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    async def call(
+        self, method: str, path: str, body: bytes | None = None, query: Mapping[str, Any] = NOTHING
+    ) -> httpx.Response:
+        """Refused unless it is 2xx. httpx.TransportError: nobody answered."""
+        headers = {**credentials(self._key), "Content-Type": "application/json"}
+        params = {name: value for name, value in query.items() if value is not None}
+        response = await self._client().request(method, self._url + path, content=body, headers=headers, params=params)
+        if not response.is_success:
+            raise Refused(response.status_code, _detail(response))
+        return response
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        return client
+
+    async def close(self) -> None:
+        """End the connections that this event loop has opened."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]

@@ -1,0 +1,116 @@
+"""ADK's own server as the pod of a session, with its sessions kept by Session Manager.
+
+One session per pod: a request for another one is 421.  Each request's ``X-Session-Token`` is what its turn reads and
+writes its session with, and every answer says that the pod keeps its events itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from google.adk.agents.base_agent import BaseAgent
+from google.adk.apps.app import App
+from google.adk.cli.fast_api import get_fast_api_app
+from google.adk.cli.utils.agent_loader import AgentLoader
+
+from session_manager.adk.credentials import use_token
+from session_manager.adk.service import register
+
+DEFAULT_PORT = 1111
+SESSIONS_HERE = "session-manager://"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FOREIGN = b'{"detail":"this pod belongs to another session"}'
+_KEPT = (b"x-session-events", b"stored")
+
+
+class AnyName(AgentLoader):
+    """The only agent of a folder is served under every name: that of the session's app."""
+
+    def load_agent(self, agent_name: str) -> BaseAgent | App:
+        names = self.list_agents()
+        if len(names) != 1:
+            return super().load_agent(agent_name)
+        loaded = super().load_agent(names[0])
+        # As an App it has a name of its own, and ADK does not ask whether the session's would do.
+        return loaded if isinstance(loaded, App) else App(name=names[0], root_agent=loaded)
+
+
+class PodApp:
+    """``app`` for one session: ``session_id``, or None for the first that is seen."""
+
+    def __init__(self, app: ASGI, session_id: str | None) -> None:
+        self._app = app
+        self._session_id = session_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        seen = headers.get(b"x-session-id", b"").decode("latin-1")
+        if seen:
+            self._session_id = self._session_id or seen
+        if seen and seen != self._session_id:
+            await _refuse(send)
+            return
+        with use_token(headers.get(b"x-session-token", b"").decode("latin-1")):
+            await self._app(scope, receive, _marked(send))
+
+
+def _marked(send: Send) -> Send:
+    async def marked(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), _KEPT]}
+        await send(message)
+
+    return marked
+
+
+async def _refuse(send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_FOREIGN))]
+    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.body", "body": _FOREIGN})
+
+
+def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory: str | None) -> PodApp:
+    """``artifacts`` and ``memory`` are addresses of ADK's services for these."""
+    register()
+    app = get_fast_api_app(
+        agents_dir=agents_dir,
+        agent_loader=AnyName(agents_dir),
+        session_service_uri=SESSIONS_HERE,
+        artifact_service_uri=artifacts,
+        memory_service_uri=memory,
+        web=False,
+    )
+    return PodApp(app, session_id)
+
+
+def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = None) -> None:
+    """Serve on $HOST:$PORT until SIGTERM, then finish the running turn. Artifacts are files in $HOME by default."""
+    home = os.environ.get("HOME")
+    if artifacts is None and home:
+        artifacts = (Path(home).absolute() / "artifacts").as_uri()
+    app = build(agents_dir, os.environ.get("SESSION_ID"), artifacts, memory)
+    # Idle connections stay open for longer than the front door keeps them: none is to close under a message.
+    config = uvicorn.Config(app, timeout_keep_alive=5)
+    with _listen(os.environ.get("HOST", ""), int(os.environ.get("PORT", DEFAULT_PORT))) as listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """An empty ``host`` is every interface."""
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)

@@ -1,0 +1,162 @@
+"""``SessionManagerSessionService``: an ADK session service whose sessions are kept by Session Manager."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from google.adk.errors import StaleSessionError
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
+from google.adk.sessions.session import Session
+from google.adk.sessions.state import State
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from typing_extensions import override
+
+from session_manager.adk.client import Client, Refused, base_url
+
+log = logging.getLogger(__name__)
+
+SCHEMES = ("session-manager", "session-manager+http", "session-manager+https")
+PAGE = 500  # sessions, the most that a list gives at once
+NEXT = "x-next-cursor"
+STORED = {"stored": "true"}  # the session as it is kept, and not as REST shows it: with ADK's own marks and credentials
+
+_SESSIONS = TypeAdapter(list[Session])
+
+
+class SessionManagerSessionService(BaseSessionService):
+    """``uri``: ``session-manager://host:port`` (``…+https``); without a host that of $SESSION_MANAGER_URL.
+
+    ``key`` is one of the front door's, by default $SESSION_MANAGER_KEY. Where a turn of a session's pod runs, its token
+    is used instead (see ``use_token``), which is good for that one session. ``agents_dir`` and more are what ADK gives
+    to every service, and are not looked at. Raises client.Refused and httpx.TransportError for what no ADK error says.
+    """
+
+    def __init__(
+        self, uri: str = "session-manager://", agents_dir: str | None = None, key: str | None = None, **_: Any
+    ) -> None:
+        self._client = Client(base_url(uri), key)
+
+    @override
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        wanted = session_id.strip() if session_id else None
+        body = {"sessionId": wanted or None, "state": _storable(state or {})}
+        try:
+            response = await self._client.call("POST", _sessions(app_name, user_id), to_json(body), STORED)
+        except Refused as refused:
+            if refused.status == 409:
+                raise AlreadyExistsError(f"Session with id {wanted} already exists.") from None
+            raise
+        return Session.model_validate_json(response.content)
+
+    @override
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> Session | None:
+        recent = config.num_recent_events if config else None
+        since = config.after_timestamp if config else None
+        path = _session(app_name, user_id, session_id)
+        query = {**STORED, "num_recent_events": recent, "after_timestamp": since or None}
+        try:
+            response = await self._client.call("GET", path, query=query)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+        return Session.model_validate_json(response.content)
+
+    @override
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
+        found: list[Session] = []
+        cursor = None
+        while True:
+            query = {**STORED, "limit": PAGE, "cursor": cursor}
+            response = await self._client.call("GET", _sessions(app_name, user_id), query=query)
+            found += _SESSIONS.validate_json(response.content)
+            cursor = response.headers.get(NEXT)
+            if not cursor:
+                return ListSessionsResponse(sessions=found)
+
+    @override
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        await self._client.call("DELETE", _session(app_name, user_id, session_id))
+
+    @override
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        response = await self._client.call("GET", f"{_user(app_name, user_id)}/state")
+        state: dict[str, Any] = response.json()
+        return state
+
+    @override
+    async def append_event(self, session: Session, event: Event) -> Event:
+        if event.partial:
+            return event
+        self._apply_temp_state(session, event)
+        event = self._trim_temp_delta_state(event)
+        path = _session(session.app_name, session.user_id, session.id) + "/events"
+        seen = to_json(session.last_update_time)
+        body = b'{"event":%b,"lastUpdateTime":%b}' % (event.model_dump_json(exclude_none=True).encode(), seen)
+        try:
+            response = await self._client.call("POST", path, body)
+        except Refused as refused:
+            raise _append_error(session, refused) from None
+        session.last_update_time = response.json()["lastUpdateTime"]
+        return self._commit_event_to_session(session, event)
+
+    async def close(self) -> None:
+        """End the connections that this event loop has opened."""
+        await self._client.close()
+
+
+def register() -> None:
+    """Make the schemes known to this process's ADK, where there is no services.yaml beside the agents."""
+    from google.adk.cli.service_registry import get_service_registry  # noqa: PLC0415  all of ADK's command line
+
+    for scheme in SCHEMES:
+        get_service_registry().register_session_service(scheme, SessionManagerSessionService)
+
+
+def _user(app_name: str, user_id: str) -> str:
+    return f"/adk/apps/{quote(app_name, safe='')}/users/{quote(user_id, safe='')}"
+
+
+def _sessions(app_name: str, user_id: str | None) -> str:
+    """Of all users where none is named."""
+    if user_id is None:
+        return f"/adk/apps/{quote(app_name, safe='')}/sessions"
+    return f"{_user(app_name, user_id)}/sessions"
+
+
+def _session(app_name: str, user_id: str, session_id: str) -> str:
+    return f"{_sessions(app_name, user_id)}/{quote(session_id.strip(), safe='')}"
+
+
+def _storable(state: dict[str, Any]) -> dict[str, Any]:
+    """Without what is temporary; what JSON cannot say is told in words, as ADK's own services do."""
+    kept = {key: value for key, value in state.items() if not key.startswith(State.TEMP_PREFIX)}
+    try:
+        to_json(kept)
+    except ValueError:
+        log.warning("some values of the state are no JSON and are stored as text")
+        return TypeAdapter(dict[str, Any]).validate_json(to_json(kept, serialize_unknown=True))
+    return kept
+
+
+def _append_error(session: Session, refused: Refused) -> Exception:
+    if refused.status == 404:
+        return SessionNotFoundError(f"Session {session.id} not found.")
+    if refused.status == 409:
+        return StaleSessionError(refused.detail)
+    return refused
