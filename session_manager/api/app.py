@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from session_manager import __version__
 from session_manager.api import health, messages, metrics, problems, sessions
+from session_manager.api.adk.app import build_adk
 from session_manager.api.chat import ChatRoute
 from session_manager.api.front import Front
 from session_manager.api.identity import Identity
@@ -51,7 +52,8 @@ def build_app(services: Services) -> Front:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
     identity = Identity(settings.session_api_keys, settings.trusted_proxies)
-    return Front(app, chat, identity, counters, lambda: services.stopping)
+    adk = build_adk(services, limits)
+    return Front(app, adk, chat, identity, services.tokens, counters, lambda: services.stopping)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 import orjson
@@ -50,22 +50,24 @@ def checked_json(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         reason = "has a lone surrogate" if "surrogate" in str(error) else "is not JSON"
         raise InvalidInput(f"the body {reason}") from None
-    if b"\\u0000" in body and _has_nul(data):
+    if b"\\u0000" in body and has_nul(data):
         raise InvalidInput("the body has a NUL character")
     return data
 
 
-def _has_nul(data: Any) -> bool:
-    """Without recursion: what is nested as deep as the parser allows is too deep for that."""
+def has_nul(data: Any) -> bool:
+    return any(isinstance(value, str) and "\0" in value for value in scalars(data))
+
+
+def scalars(data: Any) -> Iterator[Any]:
+    """Every key and value that holds no other, without recursion: JSON may be nested too deep for that."""
     waiting = [data]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str):
-            if "\0" in value:
-                return True
-        elif isinstance(value, dict):
-            waiting += value.keys()
+        if isinstance(value, dict):
+            yield from value
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
-    return False
+        else:
+            yield value

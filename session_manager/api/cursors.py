@@ -10,11 +10,11 @@ import orjson
 from session_manager.domain.errors import InvalidInput
 
 
-def encode(key: tuple[int, str] | tuple[int]) -> str:
+def encode(key: tuple[int | float | str, ...]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(key)).decode().rstrip("=")
 
 
-def decode(cursor: str, *kinds: type) -> tuple[int | str, ...]:
+def decode(cursor: str, *kinds: type) -> tuple[int | float | str, ...]:
     """The key, whose parts are of ``kinds``."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)

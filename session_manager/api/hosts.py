@@ -78,6 +78,13 @@ def open_classes(settings: Settings) -> SessionClasses:
     return ClusterClasses(settings.idle_timeout, settings.session_ttl, settings.user_pod_image, settings.user_pod_port)
 
 
+def class_names(classes: SessionClasses) -> list[str]:
+    """Those that are known now, sorted."""
+    if isinstance(classes, ClusterClasses | ConfiguredClasses):
+        return sorted(each.name for each in classes.all())
+    return []
+
+
 def open_pods(settings: Settings) -> PodClient:
     pods = HttpPodClient()
     if settings.session_runtime != KUBERNETES:

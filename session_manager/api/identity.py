@@ -15,23 +15,31 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from session_manager.domain.errors import Forbidden, InvalidInput, StartupFailure, Unauthenticated
+from session_manager.turns.tokens import Grant
 
 MAX_USER_ID = 128
 LOCAL = "local"
 ANONYMOUS = "anonymous"
+POD = "pod"
 Headers = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """``caller``: the key's name, ``local`` without keys. ``user``: whom it acts for; None: a service, for anybody."""
+    """``caller``: the key's name, ``local`` without keys. ``user``: whom it acts for; None: a service, for anybody.
+
+    ``grant``: the caller is a pod that showed the token of its turn, and may do what that is good for, nothing else.
+    """
 
     caller: str
     user: str | None
     address: str
+    grant: Grant | None = None
 
     def limit_key(self, scope: str) -> str:
         """What the limits count: a user, else a service within ``scope`` (a session), else a client's address."""
+        if self.grant is not None:
+            return f"{POD}|{self.grant.session}"
         if self.caller == ANONYMOUS:
             return f"{ANONYMOUS}|{self.address}"
         if self.user is not None:
@@ -77,6 +85,10 @@ class Identity:
     def anonymous(self, headers: Headers, peer: str) -> Actor:
         """Somebody without a key, on a path that needs none. ``user`` is nobody's."""
         return Actor(ANONYMOUS, "", self.client_address(headers, peer))
+
+    def pod(self, grant: Grant, headers: Headers, peer: str) -> Actor:
+        """A pod that works on a turn."""
+        return Actor(POD, None, self.client_address(headers, peer), grant)
 
     def _caller(self, headers: Headers) -> tuple[str, str | None]:
         if self.open:
@@ -165,7 +177,7 @@ def _origin_host(origin: str) -> str:
     return origin.lower().partition("://")[2]
 
 
-ONCE = frozenset({b"authorization", b"host", b"origin", b"x-api-key", b"x-user-id"})
+ONCE = frozenset({b"authorization", b"host", b"origin", b"x-api-key", b"x-session-token", b"x-user-id"})
 LISTS = frozenset({b"accept", b"prefer", b"x-forwarded-for"})
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.api.hosts import open_host, open_pods
+from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
-from session_manager.domain.session_class import SessionClasses
+from session_manager.domain.session_class import SessionClasses, class_for
+from session_manager.domain.times import micros
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
 from session_manager.turns.dispatch import Dispatcher
@@ -22,6 +24,7 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.patience import until_available
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
+from session_manager.turns.tokens import SECRET_NAME, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class Services:
         self.stopping = False
         self.link = Link.from_settings(settings)
         self.store = open_store(settings)
+        self.store.adopt_with(self._home_of)
+        self.tokens = Tokens(lambda: self.store.secret(SECRET_NAME))
         self.activity = RedisActivity(
             self.link, lease=settings.lease, heartbeat=settings.heartbeat, has_unfinished=self.store.has_unfinished
         )
@@ -61,6 +66,11 @@ class Services:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
+
+    def _home_of(self, app: str) -> Home:
+        """What becomes of a session that a real ADK service made."""
+        session_class = class_for(self.classes, app)
+        return Home(session_class.name, micros(session_class.ttl))
 
     @property
     def storage_uri(self) -> str:

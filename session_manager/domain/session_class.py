@@ -8,6 +8,8 @@ from typing import Protocol as TypingProtocol
 
 from session_manager.domain.errors import InvalidInput
 
+DEFAULT = "default"
+
 
 class Redelivery(StrEnum):
     """What a pod that may have seen a message already gets before it is sent again."""
@@ -59,6 +61,17 @@ class SessionClasses(TypingProtocol):
     def get(self, name: str) -> SessionClass:
         """InvalidInput, naming the known ones, when there is none of this name. Unavailable before they are known."""
         ...
+
+
+def class_for(classes: SessionClasses, app: str) -> SessionClass:
+    """The class of a session to be made for an app: that of its name, else the default one.
+
+    InvalidInput when there is neither, Unavailable before they are known.
+    """
+    try:
+        return classes.get(app)
+    except InvalidInput:
+        return classes.get(DEFAULT)
 
 
 def class_of(classes: SessionClasses, name: str) -> SessionClass:

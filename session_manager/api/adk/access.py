@@ -1,0 +1,99 @@
+"""Who may see what on ADK's routes, where the user stands in the path.
+
+A caller that acts for one user gets, for any other, the answers of a user that nobody has heard of. A service without
+an acting user may act for any. The token of a turn opens its own session, while its attempt is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from fastapi import Depends, Request
+
+from session_manager.api.identity import LOCAL, Actor, valid_user_id
+from session_manager.api.limits import Check
+from session_manager.api.services import Services
+from session_manager.domain.adk.model import AdkKey, Attempt
+from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
+
+MAX_LENGTH = 128  # characters: of an id, an app or a user in PostgreSQL's columns
+
+T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """App and user of the path. ``known``: there may be sessions of theirs that this caller may see."""
+
+    app: str
+    user_id: str
+    actor: Actor
+    known: bool
+
+    def key(self, session_id: str) -> AdkKey:
+        """NotFound when the caller does not act for this user, and for what no session can be called."""
+        if not self.known or "\0" in session_id:
+            raise NotFound
+        return AdkKey(self.app, self.user_id, session_id)
+
+    def new_key(self, session_id: str) -> AdkKey:
+        """Of a session to be made. NotFound as for ``key``; InvalidInput names what is wrong."""
+        key = self.key(session_id)
+        if valid_user_id(key.user_id) != key.user_id:
+            raise InvalidInput("user: must not begin or end with a space", "user")
+        for name, part in (("app", key.app), ("sessionId", key.id)):
+            if len(part) > MAX_LENGTH or not part.isprintable():
+                raise InvalidInput(f"{name}: must be at most {MAX_LENGTH} printable characters", name)
+        return key
+
+
+def asked(request: Request, app_name: str, user_id: str) -> Asked:
+    """Before anything is counted: a service's limits are those of the user whom it names."""
+    actor: Actor = request.scope["actor"]
+    known = actor.user in (None, user_id) and "\0" not in app_name + user_id
+    if actor.user is None and actor.caller != LOCAL and actor.grant is None:
+        actor = request.scope["actor"] = Actor(actor.caller, user_id, actor.address)
+    return Asked(app_name, user_id, actor, known)
+
+
+Access = Annotated[Asked, Depends(asked)]
+
+
+def counted(limit: Check) -> list[Any]:
+    """The dependencies of a route: who asks is known before it is counted."""
+    return [Depends(asked), Depends(limit)]
+
+
+async def attempt_of(services: Services, access: Asked, key: AdkKey) -> Attempt | None:
+    """The attempt that the caller's token is for; None for a caller with a key. Forbidden for another session's."""
+    grant = access.actor.grant
+    if grant is None:
+        return None
+    try:
+        record = await services.store.adk_record(key)
+    except NotFound:
+        record = None
+    if record is None or record.uuid != grant.session:
+        raise Forbidden("this token is for another session")
+    return grant.attempt
+
+
+async def check_open(services: Services, session: str, attempt: Attempt) -> None:
+    """Forbidden when the attempt has ended. An append looks by itself, in its own commit."""
+    try:
+        message = await services.store.get_message(session, attempt.message_id)
+    except NotFound:
+        message = None
+    if message is None or message.finished_at is not None or message.attempt != attempt.number:
+        raise Forbidden("the turn of this token is over")
+
+
+async def under(key: AdkKey, work: Callable[[AdkKey], Awaitable[T]]) -> T:
+    """``work`` on the session of that id as it stands, else trimmed: some of ADK's services trim ids, some do not."""
+    try:
+        return await work(key)
+    except NotFound:
+        trimmed = key._replace(id=key.id.strip())
+        if trimmed == key:
+            raise
+        return await work(trimmed)

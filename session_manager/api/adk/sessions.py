@@ -1,0 +1,141 @@
+"""ADK's routes of sessions: make, read, list, change, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Body, HTTPException, Response
+
+from session_manager.api.adk.access import Access, Asked, attempt_of, check_open, counted, under
+from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, UpdateSession
+from session_manager.api.adk.listing import listed
+from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent
+from session_manager.api.limits import RouteLimits
+from session_manager.api.services import Services
+from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
+from session_manager.domain.adk.initial import check_initial
+from session_manager.domain.adk.model import TEMP, AdkKey, AdkSession, NewAdkSession, State
+from session_manager.domain.errors import Conflict, InvalidInput, NotFound
+from session_manager.domain.session_class import class_for
+from session_manager.domain.times import micros
+
+SESSIONS = "/apps/{app_name}/users/{user_id}/sessions"
+SESSION = SESSIONS + "/{session_id}"
+JSON = "application/json"
+
+
+def router(services: Services, limits: RouteLimits) -> APIRouter:
+    routes = APIRouter(tags=["sessions"], route_class=Route)
+    _add_creation(routes, services, limits)
+    _add_reading(routes, services, limits)
+    _add_changes(routes, services, limits)
+    _add_append(routes, services, limits)
+    return routes
+
+
+def shown(session: AdkSession, temporary: State | None = None) -> Response:
+    """A session as ADK shows it; its uuid, by which our own routes know it, goes beside it."""
+    return Response(session_json(session, temporary), headers={"x-session-id": session.uuid}, media_type=JSON)
+
+
+def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
+    @routes.post(SESSIONS, dependencies=counted(limits.create))
+    async def create_session(access: Access, body: CreateSession | None = None) -> Response:
+        """Make a session, with an id of the caller's or a new one, with state and with events of another place."""
+        body = body or CreateSession()
+        check_initial(body.events or ())
+        if body.options:
+            raise HTTPException(400, f"options are not known here: {', '.join(sorted(body.options))}")
+        return shown(await _make(services, access, body.session_id or "", body.state or {}, body.events or ()))
+
+    @routes.post(SESSION, deprecated=True, dependencies=counted(limits.create))
+    async def create_session_with_id(
+        access: Access,
+        session_id: str,
+        state: Annotated[State | None, Body()] = None,
+    ) -> Response:
+        """Make a session of that id. The body is its state."""
+        return shown(await _make(services, access, session_id, state or {}))
+
+
+async def _make(
+    services: Services, access: Asked, session_id: str, state: State, events: Sequence[dict[str, Any]] = ()
+) -> AdkSession:
+    """409 when the id is taken. A session without an id of its own is called by its uuid on both doors."""
+    uuid = str(uuid4())
+    key = access.new_key(session_id.strip() or uuid)
+    session_class = class_for(services.classes, key.app)
+    kept = tuple(stored_event(each, restored=True) for each in events if not is_partial(each))
+    new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
+    try:
+        session = await services.store.adk_create(new)
+    except Conflict:
+        raise HTTPException(409, f"Session already exists: {key.id}") from None
+    services.host.created(await services.store.get_session(uuid))
+    return session
+
+
+def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
+    reading = counted(limits.read)
+
+    @routes.get(SESSION, dependencies=reading)
+    async def get_session(
+        access: Access, session_id: str, num_recent_events: Recent = None, after_timestamp: AfterTimestamp = 0.0
+    ) -> Response:
+        """The session with its events, or with the last of them."""
+        key = access.key(session_id)
+        attempt = await attempt_of(services, access, key)
+        if attempt is not None and access.actor.grant is not None:
+            await check_open(services, access.actor.grant.session, attempt)
+        return shown(await under(key, lambda each: services.store.adk_get(each, num_recent_events, after_timestamp)))
+
+    @routes.get(SESSIONS, dependencies=reading)
+    async def list_sessions(access: Access, query: Listing) -> Response:
+        """The user's sessions without their events, oldest update first."""
+        if not access.known:
+            return Response(b"[]", media_type=JSON)
+        return await listed(services, access.app, access.user_id, query)
+
+
+def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
+    @routes.patch(SESSION, dependencies=counted(limits.change))
+    async def update_session(access: Access, session_id: str, body: UpdateSession) -> Response:
+        """Change the state. It is one more event, and never too late for one that came in between."""
+
+        async def change(key: AdkKey) -> AdkSession:
+            await services.store.adk_append(key, [state_event(body.state_delta)])
+            return await services.store.adk_get(key)
+
+        session = await under(access.key(session_id), change)
+        return shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
+
+    @routes.delete(SESSION, dependencies=counted(limits.delete))
+    async def delete_session(access: Access, session_id: str) -> None:
+        """End the session for good, with its pod and its files; null also where there is none."""
+        try:
+            record = await under(access.key(session_id), services.store.adk_record)
+            await services.lifecycle.delete(record.uuid, access.user_id)
+        except NotFound:
+            return
+
+
+def _add_append(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
+    @routes.post(SESSION + "/events", dependencies=counted(limits.change))
+    async def append_events(access: Access, session_id: str, body: AppendEvents) -> dict[str, float]:
+        """Beyond ADK: append events and what they change in the state, all of them or none.
+
+        409 when `lastUpdateTime` is given and somebody else has written since; an event whose id is known is ignored.
+        """
+        given = [*([body.event] if body.event is not None else []), *(body.events or [])]
+        if not given:
+            raise InvalidInput("event or events: must be given", "event")
+        events = [stored_event(each) for each in given if not is_partial(each)]
+        key = access.key(session_id)
+        attempt = await attempt_of(services, access, key)
+
+        async def append(key: AdkKey) -> float:
+            return await services.store.adk_append(key, events, seen=body.last_update_time, attempt=attempt)
+
+        return {"lastUpdateTime": await under(key, append)}
