@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 500
 SWEEP = 100
+FOLLOWED = 500
 TOMBSTONE_SECONDS = 86_400
 
 
@@ -109,7 +110,7 @@ class Repair:
         return alive
 
     async def sweep(self) -> None:
-        """Expire what is past its TTL, repeat unfinished teardowns, forget old tombstones.
+        """Settle what ADK services made or removed, expire what is past its TTL, repeat teardowns, forget tombstones.
 
         A Redis that came back older than it was may know a deleted session as one that is awake: it is told again.
         """
@@ -117,8 +118,16 @@ class Repair:
         if generation != self._told:
             await self._store.reopen_teardowns()
             self._told = generation
+        await self._follow_adk()
         for session in await self._store.expirable(SWEEP):
             await self._lifecycle.expire(session)
         for uuid in await self._store.deleted_sessions(SWEEP):
             await self._lifecycle.tear_down(uuid)
         await self._store.drop_tombstones(Micros(await self._store.now() - micros(TOMBSTONE_SECONDS)))
+
+    async def _follow_adk(self) -> None:
+        """What is closed here is torn down by the rest of the sweep, as if it had been deleted on our own door."""
+        adopted, closed = await self._store.adk_sweep(FOLLOWED)
+        if adopted or closed:
+            extra = {"event": "repair.adk", "adopted": adopted, "closed": len(closed)}
+            log.info("sessions followed what ADK services made and removed", extra=extra)
