@@ -23,12 +23,16 @@ T = TypeVar("T")
 
 
 class Asked(NamedTuple):
-    """App and user of the path. ``known``: there may be sessions of theirs that this caller may see."""
+    """App and user of the path. ``known``: there may be sessions of theirs that this caller may see.
+
+    ``service``: the caller is one that keeps sessions here, or a pod, and no user.
+    """
 
     app: str
     user_id: str
     actor: Actor
     known: bool
+    service: bool
 
     def key(self, session_id: str) -> AdkKey:
         """NotFound when the caller does not act for this user, and for what no session can be called."""
@@ -50,10 +54,11 @@ class Asked(NamedTuple):
 def asked(request: Request, app_name: str, user_id: str) -> Asked:
     """Before anything is counted: a service's limits are those of the user whom it names."""
     actor: Actor = request.scope["actor"]
-    known = actor.user in (None, user_id) and "\0" not in app_name + user_id
-    if actor.user is None and actor.caller != LOCAL and actor.grant is None:
+    service = actor.user is None
+    known = (service or actor.user == user_id) and "\0" not in app_name + user_id
+    if service and actor.caller != LOCAL and actor.grant is None:
         actor = request.scope["actor"] = Actor(actor.caller, user_id, actor.address)
-    return Asked(app_name, user_id, actor, known)
+    return Asked(app_name, user_id, actor, known, service)
 
 
 Access = Annotated[Asked, Depends(asked)]

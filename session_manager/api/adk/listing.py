@@ -21,7 +21,8 @@ AT_ONCE = 200  # sessions between two turns of the event loop: about a milliseco
 Place = tuple[float, str, str]
 
 
-async def listed(services: Services, app: str, user_id: str, query: ListQuery) -> Response:
+async def listed(services: Services, app: str, user_id: str | None, query: ListQuery, *, stored: bool) -> Response:
+    """``user_id`` None: of all users."""
     after = _start(query)
     page = await services.store.adk_list(AdkQuery(app, user_id, after, query.limit, HIDDEN))
     sessions, following = page.sessions, page.next_after
@@ -30,7 +31,9 @@ async def listed(services: Services, app: str, user_id: str, query: ListQuery) -
         kept = [each for each in sessions if each.update_time < before]
         following = following if len(kept) == len(sessions) else None
         sessions = kept
-    return Response(await _array(sessions), headers=_following(following, query), media_type="application/json")
+    return Response(
+        await _array(sessions, stored=stored), headers=_following(following, query), media_type="application/json"
+    )
 
 
 def _start(query: ListQuery) -> Place | None:
@@ -42,10 +45,10 @@ def _start(query: ListQuery) -> Place | None:
     return max(place, since) if since else place
 
 
-async def _array(sessions: Sequence[AdkSession]) -> bytes:
+async def _array(sessions: Sequence[AdkSession], *, stored: bool) -> bytes:
     pieces: list[bytes] = []
     for start in range(0, len(sessions), AT_ONCE):
-        pieces += map(session_json, sessions[start : start + AT_ONCE])
+        pieces += [session_json(each, stored=stored) for each in sessions[start : start + AT_ONCE]]
         await asyncio.sleep(0)
     return b"[" + b",".join(pieces) + b"]"
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Body, HTTPException, Response
+from fastapi import APIRouter, Body, Depends, HTTPException, Response
 
 from session_manager.api.adk.access import Access, Asked, attempt_of, check_open, counted, under
 from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, UpdateSession
 from session_manager.api.adk.listing import listed
-from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent
-from session_manager.api.limits import RouteLimits
+from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
+from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.services import Services
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
 from session_manager.domain.adk.initial import check_initial
@@ -35,20 +35,22 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     return routes
 
 
-def shown(session: AdkSession, temporary: State | None = None) -> Response:
+def shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
     """A session as ADK shows it; its uuid, by which our own routes know it, goes beside it."""
-    return Response(session_json(session, temporary), headers={"x-session-id": session.uuid}, media_type=JSON)
+    content = session_json(session, temporary, stored=stored)
+    return Response(content, headers={"x-session-id": session.uuid}, media_type=JSON)
 
 
 def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
     @routes.post(SESSIONS, dependencies=counted(limits.create))
-    async def create_session(access: Access, body: CreateSession | None = None) -> Response:
+    async def create_session(access: Access, body: CreateSession | None = None, stored: Stored = False) -> Response:
         """Make a session, with an id of the caller's or a new one, with state and with events of another place."""
         body = body or CreateSession()
         check_initial(body.events or ())
         if body.options:
             raise HTTPException(400, f"options are not known here: {', '.join(sorted(body.options))}")
-        return shown(await _make(services, access, body.session_id or "", body.state or {}, body.events or ()))
+        session = await _make(services, access, body.session_id or "", body.state or {}, body.events or ())
+        return shown(session, stored=stored and access.service)
 
     @routes.post(SESSION, deprecated=True, dependencies=counted(limits.create))
     async def create_session_with_id(
@@ -82,21 +84,33 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
 
     @routes.get(SESSION, dependencies=reading)
     async def get_session(
-        access: Access, session_id: str, num_recent_events: Recent = None, after_timestamp: AfterTimestamp = 0.0
+        access: Access,
+        session_id: str,
+        num_recent_events: Recent = None,
+        after_timestamp: AfterTimestamp = 0.0,
+        stored: Stored = False,
     ) -> Response:
         """The session with its events, or with the last of them."""
         key = access.key(session_id)
         attempt = await attempt_of(services, access, key)
         if attempt is not None and access.actor.grant is not None:
             await check_open(services, access.actor.grant.session, attempt)
-        return shown(await under(key, lambda each: services.store.adk_get(each, num_recent_events, after_timestamp)))
+        session = await under(key, lambda each: services.store.adk_get(each, num_recent_events, after_timestamp))
+        return shown(session, stored=stored and access.service)
 
     @routes.get(SESSIONS, dependencies=reading)
     async def list_sessions(access: Access, query: Listing) -> Response:
         """The user's sessions without their events, oldest update first."""
         if not access.known:
             return Response(b"[]", media_type=JSON)
-        return await listed(services, access.app, access.user_id, query)
+        return await listed(services, access.app, access.user_id, query, stored=query.stored and access.service)
+
+    @routes.get("/apps/{app_name}/sessions", dependencies=[Depends(limits.read)])
+    async def list_sessions_of_all_users(actor: CurrentActor, app_name: str, query: Listing) -> Response:
+        """Beyond ADK: the app's sessions of all users whom the caller may act for."""
+        if "\0" in app_name:
+            return Response(b"[]", media_type=JSON)
+        return await listed(services, app_name, actor.user, query, stored=query.stored and actor.user is None)
 
 
 def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
@@ -131,7 +145,7 @@ def _add_append(routes: APIRouter, services: Services, limits: RouteLimits) -> N
         given = [*([body.event] if body.event is not None else []), *(body.events or [])]
         if not given:
             raise InvalidInput("event or events: must be given", "event")
-        events = [stored_event(each) for each in given if not is_partial(each)]
+        events = [stored_event(each, internal=access.service) for each in given if not is_partial(each)]
         key = access.key(session_id)
         attempt = await attempt_of(services, access, key)
 

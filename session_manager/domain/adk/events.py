@@ -27,14 +27,20 @@ def parse_event(value: Any, *, invocation_id: str = "") -> AdkEvent:
     return stored_event(EVENT.validate(value), invocation_id=invocation_id)
 
 
-def stored_event(checked: dict[str, Any], *, invocation_id: str = "", restored: bool = False) -> AdkEvent:
-    """``checked``: what ``EVENT.validate`` returned. ``restored``: mark it as one that was given at the creation."""
+def stored_event(
+    checked: dict[str, Any], *, invocation_id: str = "", restored: bool = False, internal: bool = False
+) -> AdkEvent:
+    """``checked``: what ``EVENT.validate`` returned. ``restored``: mark it as one that was given at the creation.
+
+    ``internal``: it comes from a service of ADK's, whose own metadata is kept.
+    """
     event = dict(checked)
     event["id"] = event.get("id") or str(uuid4())
     event["timestamp"] = event.get("timestamp", time.time())
     event["invocation_id"] = event.get("invocation_id") or invocation_id
     if event.get("custom_metadata") is not None or restored:
-        metadata = _without_internal(event.get("custom_metadata") or {})
+        metadata = event.get("custom_metadata") or {}
+        metadata = metadata if internal else _without_internal(metadata)
         event["custom_metadata"] = {**metadata, RESTORED: True} if restored else metadata
     delta = {key: each for key, each in event["actions"]["state_delta"].items() if not key.startswith(TEMP)}
     event["actions"] = {**event["actions"], "state_delta": delta}
@@ -68,17 +74,25 @@ def _without_secrets(shown: bytes) -> bytes:
     return to_json(redacted(from_json(shown))) if may_hold_secrets(shown) else shown
 
 
-def session_json(session: AdkSession, temporary: State | None = None) -> bytes:
-    """A session as REST shows it. ``temporary``: ``temp:`` keys, which only the answer to their own request shows."""
+def session_json(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> bytes:
+    """A session as REST shows it. ``temporary``: ``temp:`` keys, which only the answer to their own request shows.
+
+    ``stored``: state and events are those that are kept, with internal metadata and secrets: for other services.
+    """
     key = session.key
-    events = b",".join(map(_renamed, session.events))
-    if may_hold_secrets(events):  # one look at all of them: there hardly ever are any
-        events = b",".join(map(event_json, session.events))
+    state = to_json({**session.state, **(temporary or {})})
+    if stored:
+        events = ",".join(session.events).encode()
+    else:
+        events = b",".join(map(_renamed, session.events))
+        if may_hold_secrets(events):  # one look at all of them: there hardly ever are any
+            events = b",".join(map(event_json, session.events))
+        state = _without_secrets(state)
     return b'{"id":%b,"appName":%b,"userId":%b,"state":%b,"events":[%b],"lastUpdateTime":%b}' % (
         to_json(key.id),
         to_json(key.app),
         to_json(key.user_id),
-        _without_secrets(to_json({**session.state, **(temporary or {})})),
+        state,
         events,
         to_json(session.update_time),
     )
