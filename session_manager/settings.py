@@ -57,9 +57,6 @@ class Settings(BaseSettings):
         "",
         description="Comma-separated hosts of PostgreSQL that need no TLS, for the way there is private; * for all.",
     )
-    storage_bucket: str | None = Field(
-        None, description="Where backups of the database go: a bucket of Google's, gs://…, s3://… or file://…"
-    )
     data_dir: Path = Field(Path("data"), description="Folder of the process runtime: homes, logs, Redis data.")
     database_pool: int = Field(10, ge=1, description="PostgreSQL connections. Ten saturate two cores.")
     database_patience: float = Field(5.0, gt=0, description="Seconds to wait for a connection or a lock, then 503.")
@@ -68,6 +65,40 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="Redis password.")
     redis_url: SecretStr | None = Field(None, description="redis://… or rediss://…; wins over host, port, password.")
     redis_timeout: float = Field(2.0, gt=0, description="Seconds until a silent Redis counts as away.")
+
+    # Backups
+    storage_bucket: str | None = Field(
+        None,
+        description="Where backups go: a bucket's name, gs://…, s3://… or file:///…; `off` for none. Without it "
+        "`<project>-session-storage` where a project is known.",
+    )
+    google_cloud_project: str | None = Field(None, description="Project of Google's in which a missing bucket is made.")
+    storage_emulator_host: str | None = Field(None, description="Address of an emulator of Google Cloud Storage.")
+    backup_interval: float = Field(21_600, gt=0, description="Seconds between backups: what a lost machine may lose.")
+    backup_keep: int = Field(8, ge=1, description="So many of the newest backups are kept, however old they are.")
+    backup_keep_days: float = Field(14.0, ge=0, description="Days for which all the others are kept.")
+    backup_timeout: float = Field(30.0, gt=0, description="Seconds until a silent bucket counts as away.")
+    backup_shutdown_timeout: float = Field(
+        60.0, ge=0, description="Seconds that the last backup gets when the server stops; 0 for none. SQLite only."
+    )
+    backup_encryption_keys: SecretStr | None = Field(
+        None,
+        description="Comma-separated keys, each 32 bytes in base64: the first encrypts backups, each decrypts its own.",
+    )
+
+    backup_mode: Literal["interval", "continuous"] = Field(
+        "interval", description="`continuous`: changes of SQLite are shipped as well, by Litestream, within seconds."
+    )
+    backup_ship_interval: float = Field(
+        3.0, ge=0.1, description="Seconds between shipments; each is a request to the bucket, and what may be lost."
+    )
+    litestream: str | None = Field(None, description="Path of the program that ships; found in PATH by default.")
+    writer_lease: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds after which a vanished writer of SQLite with a bucket is replaced; 0: nobody makes sure "
+        "that there is only one.",
+    )
 
     # Sessions and turns
     session_ttl: float = Field(86_400, gt=0, description="Seconds without activity until a session expires.")
@@ -129,3 +160,10 @@ class Settings(BaseSettings):
     @property
     def listen_port(self) -> int:
         return self.container_port if self.port is None else self.port
+
+    @property
+    def backup_place(self) -> str | None:
+        """Name or URL of where backups go; None: nowhere."""
+        if self.storage_bucket is not None:
+            return None if self.storage_bucket.strip().lower() == "off" else self.storage_bucket.strip()
+        return f"{self.google_cloud_project}-session-storage" if self.google_cloud_project else None

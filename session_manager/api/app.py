@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from session_manager import __version__
-from session_manager.api import health, messages, metrics, problems, sessions
+from session_manager.api import backups, health, messages, metrics, problems, sessions
 from session_manager.api.adk.app import build_adk
 from session_manager.api.chat import ChatRoute
 from session_manager.api.front import Front
@@ -44,11 +44,12 @@ def build_app(services: Services) -> Front:
         title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None, redirect_slashes=False
     )
     problems.install(app)
-    counters = metrics.Metrics(services.dispatcher.times, services.host.wake_times)
+    counters = metrics.Metrics(services.dispatcher.times, services.host.wake_times, services.backups.stats)
     app.include_router(sessions.router(services, limits))
     app.include_router(messages.router(services, limits))
     app.include_router(health.router(services, limits))
     app.include_router(metrics.router(services, limits, counters))
+    app.include_router(backups.router(services, limits))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
     identity = Identity(settings.session_api_keys, settings.trusted_proxies)

@@ -30,7 +30,9 @@ class HealthAnswer(BaseModel):
     version: str = Field(examples=[__version__])
     session_storage_enabled: bool = Field(examples=[True])
     session_storage_uri: str | None = Field(description="To users its scheme only.", examples=["sqlite"])
-    session_storage_bucket: str | None = Field(examples=[None])
+    session_storage_bucket: str | None = Field(
+        description="Where backups lie; not told to users.", examples=["gs://project-session-storage"]
+    )
 
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:
@@ -119,5 +121,5 @@ def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -
         "version": __version__,
         "session_storage_enabled": True,
         "session_storage_uri": uri if whole else uri.partition("://")[0],
-        "session_storage_bucket": None,
+        "session_storage_bucket": services.backups.url if whole else None,
     }

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from session_manager.api import answers
 from session_manager.api.limits import RouteLimits
 from session_manager.api.services import Services
+from session_manager.backup.service import Stats
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
@@ -39,11 +40,30 @@ class Durations(Collector):
         yield family
 
 
+class BackupFigures(Collector):
+    """Of the newest backup that is known, whoever made it. Without one there is nothing to tell but failures."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        gauge, newest = GaugeMetricFamily, self._stats.newest
+        yield CounterMetricFamily(
+            "session_manager_backup_failures", "Backups that could not be made.", self._stats.failures
+        )
+        if newest is not None:
+            yield gauge("session_manager_backup_age_seconds", "Age of the newest backup.", self._stats.age)
+            yield gauge("session_manager_backup_size_bytes", "Stored size of the newest backup.", newest.stored_size)
+            yield gauge("session_manager_backup_duration_seconds", "Time it took to make it.", newest.duration)
+
+
 class Metrics:
     """One registry per front door. ``wakes``: None where pods are started elsewhere."""
 
-    def __init__(self, times: TurnTimes, wakes: Histogram | None) -> None:
+    def __init__(self, times: TurnTimes, wakes: Histogram | None, backups: Stats | None = None) -> None:
         self.registry = CollectorRegistry()
+        if backups is not None:
+            self.registry.register(BackupFigures(backups))
         self._requests = Counter(
             "session_manager_requests",
             "HTTP requests by method and status.",

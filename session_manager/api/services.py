@@ -11,6 +11,7 @@ from typing import Any
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.api.hosts import open_host, open_pods
+from session_manager.backup.wiring import open_service
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses, class_for
@@ -41,6 +42,7 @@ class Services:
         self.stopping = False
         self.link = Link.from_settings(settings)
         self.store = open_store(settings)
+        self.backups = open_service(settings)
         self.store.adopt_with(self._home_of)
         self.tokens = Tokens(lambda: self.store.secret(SECRET_NAME))
         self.activity = RedisActivity(
@@ -83,15 +85,19 @@ class Services:
         """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
         self._tell_where_facts_are()
         await self.pods.start()
-        store_up = await self._try(self.store.start, "database")
+        store_up = await self._try(self._start_store, "database")
         redis_up = await self._try(self.activity.start, "redis")
         self._spawn(self._connect(store_up, redis_up), "connect")
         self._connecting = self._tasks[-1]
 
     def _tell_where_facts_are(self) -> None:
         _, _, path = self.store.uri.partition("sqlite:///")
-        facts = {"uri": self.store.uri, "local_db": path or None, "backup_bucket": self.settings.storage_bucket}
+        facts = {"uri": self.store.uri, "local_db": path or None, "backup_bucket": self.backups.url}
         log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
+
+    async def _start_store(self) -> None:
+        await self.backups.restore_if_missing()
+        await self.store.start()
 
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:
@@ -109,12 +115,13 @@ class Services:
         while not (store_up and redis_up):
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_LAST)
-            store_up = store_up or await self._try(self.store.start, "database")
+            store_up = store_up or await self._try(self._start_store, "database")
             redis_up = redis_up or await self._try(self.activity.start, "redis")
         self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
         self._spawn(self.host.run(), "pods")
+        self._spawn(self.backups.run(), "backups")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
@@ -147,6 +154,7 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.backups.close()
         await self.host.close(grace)
         await self.dispatcher.close()
         await self.activity.close()

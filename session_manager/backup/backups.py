@@ -7,7 +7,7 @@ leaves objects that count for nothing, and ``prune`` removes them a day later.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +16,11 @@ from pathlib import Path
 from session_manager import __version__
 from session_manager.backup.catalog import Catalog, Pruned, Retention
 from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
-from session_manager.backup.manifest import Manifest, data_of, new_name
+from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
 from session_manager.backup.places import Place
 from session_manager.backup.source import Progress, Source, local_errors
 from session_manager.backup.streams import Meter, compress, decompress, read_file, write_file
-from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 
 
 def quiet(phase: str, done: int, total: int) -> None:
@@ -44,20 +44,27 @@ class Backups:
         self.catalog = Catalog(place)
         self._keys = keys
         self._retention = retention
+        # Where there is one writer only: which one this is, and what raises when it is not any more.
+        self.term = 0
+        self.fence: Callable[[], None] = lambda: None
 
     def create(self, progress: Progress = quiet, name: str | None = None) -> Manifest:
         """Make one. Conflict while another one runs; BackupError, after which there is none."""
         with self.source.alone():
             return self._create(progress, name or new_name(datetime.now(UTC)))
 
-    def create_if_due(self, interval: float, progress: Progress = quiet) -> Manifest:
+    def create_if_due(self, interval: float, progress: Progress = quiet, name: str | None = None) -> Manifest:
         """The newest one if it is younger than ``interval`` seconds, whoever made it; else a new one."""
         with self.source.alone():
             newest = self.catalog.newest()
             now = datetime.now(UTC)
             if newest is not None and (now - newest.taken_at).total_seconds() < interval:
                 return newest
-            return self._create(progress, new_name(now))
+            return self._create(progress, name or new_name(now))
+
+    def address(self, name: str) -> str:
+        """Of the manifest."""
+        return self.place.address(manifest_of(name))
 
     def _create(self, progress: Progress, name: str) -> Manifest:
         started = time.monotonic()
@@ -79,9 +86,11 @@ class Backups:
             stored_sha256=stored.sha256,
             encryption=CIPHER if key else None,
             key=key.id if key else None,
+            term=self.term,
             program=__version__,
             duration=round(time.monotonic() - started, 3),
         )
+        self.fence()
         self.catalog.put(manifest)
         return manifest
 
@@ -107,7 +116,7 @@ class Backups:
         Conflict: somebody uses the database, or it was written to after the backup and ``force`` is not said.
         """
         with self.source.alone():
-            manifest = self._chosen(name)
+            manifest = self.chosen(name)
             self.refuse_older(manifest, force=force)
             return self._restore(manifest, progress)
 
@@ -122,12 +131,24 @@ class Backups:
             damage: BackupDamaged | None = None
             for manifest in [] if self.source.holds_data() else self.catalog.all():
                 try:
+                    self._refuse_plain(manifest)
                     return self._restore(manifest, progress)
                 except BackupDamaged as error:
                     damage = damage or error
             if damage is not None:
                 raise damage
             return None
+
+    def put_back(self, manifest: Manifest, progress: Progress = quiet) -> Restored:
+        """Restore it, whatever is there, without a person who named it."""
+        with self.source.alone():
+            self._refuse_plain(manifest)
+            return self._restore(manifest, progress)
+
+    def _refuse_plain(self, manifest: Manifest) -> None:
+        """Who may write to the bucket and has no key could have put it there."""
+        if self._keys.first is not None and manifest.encryption is None:
+            raise BackupDamaged(f"The backup {manifest.name} is not encrypted: restore it by its name, if it is yours")
 
     def refuse_older(self, manifest: Manifest, *, force: bool) -> None:
         changed = self.source.changed_at()
@@ -137,12 +158,13 @@ class Backups:
                 f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC): what came since would be gone; force it to restore it"
             )
 
-    def _chosen(self, name: str | None) -> Manifest:
+    def chosen(self, name: str | None) -> Manifest:
+        """The backup ``name``, or the newest. NotFound."""
         if name is not None:
             return self.catalog.get(name)
         newest = self.catalog.newest()
         if newest is None:
-            raise BackupError("There is no backup")
+            raise NotFound("There is no backup")
         return newest
 
     def _restore(self, manifest: Manifest, progress: Progress) -> Restored:

@@ -9,6 +9,8 @@ import typer
 
 from session_manager import __version__
 from session_manager.cli import chat, serving, sessions
+from session_manager.cli.db import db
+from session_manager.cli.backup import backup
 from session_manager.cli.remote import AsJson
 
 EXIT_CODES = (
@@ -31,7 +33,8 @@ RUN, TALK, MANAGE = "Run", "Talk", "Manage sessions"
 
 app.command(rich_help_panel=RUN)(serving.dev)
 app.command(rich_help_panel=RUN)(serving.serve)
-app.add_typer(serving.db, name="db", rich_help_panel=RUN)
+app.add_typer(db, name="db", rich_help_panel=RUN)
+app.add_typer(backup, name="backup", rich_help_panel=RUN)
 app.command(rich_help_panel=TALK)(sessions.create)
 app.command(rich_help_panel=TALK)(chat.chat)
 app.command(rich_help_panel=TALK)(chat.messages)

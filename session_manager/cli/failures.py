@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from session_manager.domain.errors import SessionManagerError
+from session_manager.domain.errors import BackupError, SessionManagerError
 
 
 class ExitCode(IntEnum):
@@ -49,6 +49,12 @@ def explain(error: Exception) -> Told | None:
     if isinstance(error, ClientError):
         again = f"; try again in {error.retry_after:g} s" if error.retry_after else ""
         return Told(error.detail + again, _BY_STATUS.get(error.status or 0, ExitCode.FAILED))
+    if isinstance(error, BackupError):
+        return Told(f"{error.detail} ({error.reason})" if error.reason != error.detail else error.detail, _code(error))
     if isinstance(error, SessionManagerError):
-        return Told(error.detail, ExitCode.FAILED)
+        return Told(error.detail, _code(error))
     return None
+
+
+def _code(error: SessionManagerError) -> ExitCode:
+    return _BY_STATUS.get(error.http_status, ExitCode.FAILED)

@@ -31,6 +31,8 @@ def run_dev(**given: Any) -> None:
     settings = load_settings(**given)
     if "shutdown_timeout" not in settings.model_fields_set:
         settings = settings.model_copy(update={"shutdown_timeout": DEV_PATIENCE})
+    if settings.storage_bucket is None:  # a project that is set for the agents' sake asks for no bucket of ours
+        settings = settings.model_copy(update={"storage_bucket": "off"})
     _run(settings, _dev)
 
 

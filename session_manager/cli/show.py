@@ -54,13 +54,13 @@ def reply(response: Json | None) -> str:
 @contextmanager
 def spinner(words: str) -> Iterator[Status | None]:
     """A spinner while something is awaited; None where nobody looks."""
-    console = _console(stderr=True)
-    with console.status(words) if console.is_terminal else nullcontext() as status:
+    screen = console(stderr=True)
+    with screen.status(words) if screen.is_terminal else nullcontext() as status:
         yield status
 
 
 def sessions(rows: Iterable[Json], total: int) -> None:
-    _table(
+    table(
         ("session", "status", "user", "class", "name", "last activity"),
         (
             (row["uuid"], row["status"], row["user_id"], row["class"], row["name"] or "", row["last_activity"])
@@ -71,7 +71,7 @@ def sessions(rows: Iterable[Json], total: int) -> None:
 
 
 def messages(rows: Iterable[Json]) -> None:
-    _table(
+    table(
         ("message", "status", "accepted", "text", "result"),
         (
             (row["message_id"], row["status"], row["created_at"], _short(row["message"]), _short(_result(row)))
@@ -95,10 +95,10 @@ def session(found: Json) -> None:
     facts += [(name.replace("_", " "), found[name]) for name in _FACTS if found[name] is not None]
     for name, value in facts:
         table.add_row(text(name, "dim"), text(value, _COLOURS.get(str(value), "")))
-    _console().print(table)
+    console().print(table)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str | None = None) -> None:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str | None = None) -> None:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str
         table.add_column(head, no_wrap=number < 2, overflow="fold")
     for row in rows:
         table.add_row(*(text(cell, _COLOURS.get(str(cell), "")) for cell in row))
-    _console().print(table)
+    console().print(table)
 
 
 def text(value: object, style: str = "") -> Text:
@@ -123,9 +123,9 @@ def _short(value: str) -> str:
     return line if len(line) <= 60 else line[:59] + "…"
 
 
-def _console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(stderr=stderr)
+    screen = Console(stderr=stderr)
     # A pipe has no width; tables are cut for people only.
-    return console if console.is_terminal else Console(stderr=stderr, width=200)
+    return screen if screen.is_terminal else Console(stderr=stderr, width=200)

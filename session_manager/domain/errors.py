@@ -22,7 +22,7 @@
     │   └── NotTheWriter             another instance has, or may have, the right to write
     ├── BackupError             500  a backup or a restore that could not be made
     │   ├── BackupDamaged            what lies there is not what was stored
-    │   └── StorageError             what the bucket or folder of the backups did
+    │   └── StorageError        502  what the bucket or folder of the backups did
     │       ├── StorageDenied        it does not let us
     │       ├── StorageMissing       there is no such object
     │       └── StorageUnavailable 503  it is away, or silent
@@ -160,6 +160,7 @@ class BackupDamaged(BackupError):
 
 
 class StorageError(BackupError):
+    http_status = 502
     title = "The backup storage failed"
 
 

@@ -37,7 +37,7 @@ def database_path(settings: Settings) -> Path | None:
     if uri and is_postgres(uri):
         return None
     path = sqlite_path(uri) if uri else settings.cloud_run_session_db_path or Path(DEFAULT_DATABASE)
-    return _on_local_disk(path, settings) if settings.storage_bucket else path
+    return _on_local_disk(path, settings) if settings.backup_place else path
 
 
 def _on_local_disk(path: Path, settings: Settings) -> Path:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from session_manager.api.metrics import Metrics
+from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.service import Stats
 from session_manager.domain.histogram import Histogram
 from session_manager.turns.times import TurnTimes
 from session_operator.health import Metrics as OperatorMetrics
@@ -32,8 +36,15 @@ def made(registry: CollectorRegistry) -> dict[str, str]:
     return found
 
 
+def manifest() -> Manifest:
+    facts: dict[str, Any] = {"engine": "sqlite", "schema_version": 1, "rows": {}, "size": 1, "stored_size": 1}
+    hashes = {"sha256": "0" * 64, "stored_sha256": "0" * 64}
+    now = datetime.now(UTC)
+    return Manifest(name=new_name(now), taken_at=now, program="0", duration=1.0, **facts, **hashes)
+
+
 def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
-    metrics = Metrics(TurnTimes(), Histogram())
+    metrics = Metrics(TurnTimes(), Histogram(), Stats(newest=manifest()))
     metrics.request("GET", 200, 0.1)
     metrics.sessions.labels("awake").set(1)
     assert told("session_manager") == made(metrics.registry)

@@ -26,6 +26,9 @@ ROUTES = {
     "/livez",
     "/readyz",
     "/metrics",
+    "/admin/backups",
+    "/admin/backups/{name}",
+    "/admin/backups/{name}/verify",
 }
 
 

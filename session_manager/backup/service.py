@@ -1,0 +1,295 @@
+"""The backups of a front door: before it starts, while it runs, when it stops.
+
+The work is done on a thread that ends with the process: nothing that a bucket does or does not answer holds up a stop.
+Of several front doors on one PostgreSQL each looks at what lies in the bucket, under the lock of the database, before
+it begins; so one of them makes the backup of a period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from session_manager.backup.manifest import Manifest, new_name
+from session_manager.domain.errors import (
+    BackupError,
+    Conflict,
+    NotFound,
+    SessionManagerError,
+    StartupFailure,
+    StorageUnavailable,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from session_manager.backup.backups import Backups, Restored
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RETRY_FIRST = 60.0  # seconds after a failure, doubling
+RETRY_LAST = 900.0
+REMEMBERED = 16  # failed backups that are told about
+LET_GO = 2.0  # seconds that what was cancelled gets to end
+
+
+class Cancelled(BackupError):
+    title = "The backup was cut off"
+
+
+@dataclass(slots=True)
+class Job:
+    """A backup that is being made, or that failed. ``done`` of ``total`` bytes of a phase; 0: nobody knows."""
+
+    name: str
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    phase: str = "copy"
+    done: int = 0
+    total: int = 0
+    error: str | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        if self.cancelled.is_set():
+            raise Cancelled
+        self.phase, self.done, self.total = phase, done, total
+
+
+@dataclass(slots=True)
+class Stats:
+    """What the metrics tell. ``newest`` is the newest backup that is known, whoever made it."""
+
+    newest: Manifest | None = None
+    failures: int = 0
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the state that the newest backup holds."""
+        return None if self.newest is None else (datetime.now(UTC) - self.newest.taken_at).total_seconds()
+
+
+class BackupService:
+    """``backups``: None where they are off. ``interval`` and ``shutdown_timeout`` in seconds."""
+
+    def __init__(self, backups: Backups | None, interval: float, shutdown_timeout: float) -> None:
+        self._backups = backups
+        self._interval = interval
+        self._shutdown_timeout = shutdown_timeout
+        self._task: asyncio.Task[Manifest] | None = None
+        self._failed: deque[Job] = deque(maxlen=REMEMBERED)
+        self._closed = False
+        self._started = False
+        self.job: Job | None = None
+        self.stats = Stats()
+
+    @property
+    def url(self) -> str | None:
+        """Where backups lie; None where there are none."""
+        return self._backups.place.url if self._backups else None
+
+    @property
+    def backups(self) -> Backups:
+        """Conflict where they are off."""
+        if self._backups is None:
+            raise Conflict("Backups are off: no bucket is configured")
+        return self._backups
+
+    @property
+    def _of_file(self) -> bool:
+        return self._backups is not None and self._backups.source.engine == "sqlite"
+
+    async def restore_if_missing(self) -> Restored | None:
+        """Before the database is opened. StoreUnavailable: ask again. StartupFailure: better not begin with nothing."""
+        if self._backups is None or not self._of_file:
+            return None
+        started = time.monotonic()
+        try:
+            restored = await _in_thread(self._backups.restore_if_missing)
+        except (StorageUnavailable, Conflict) as error:
+            raise StoreUnavailable from error
+        except BackupError as error:
+            raise StartupFailure(
+                f"There is no database, and whether a backup should take its place cannot be told: {error.reason}. "
+                "Mend that, or say STORAGE_BUCKET=off to begin with nothing"
+            ) from error
+        if restored is not None:
+            _tell("backup.restored", "the database was restored from a backup", restored.manifest, started)
+        return restored
+
+    async def run(self) -> None:
+        """Make a backup whenever the newest one is older than the interval."""
+        if self._backups is None:
+            log.info("backups are off: no bucket is configured", extra={"event": "backup.off"})
+            return
+        self._started = True
+        pause = 0.0
+        retry = RETRY_FIRST
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                pause, retry = await self._make_if_due(), RETRY_FIRST
+            except SessionManagerError:
+                pause, retry = retry, min(retry * 2, RETRY_LAST)
+
+    async def _make_if_due(self) -> float:
+        """Seconds until the next one is due."""
+        newest = await self._look()
+        if newest is not None and (left := self._left(newest)) > 0:
+            return left
+        if self.job is None:
+            self._begin(partial(self.backups.create_if_due, self._interval))
+        if self._task is None:
+            return RETRY_FIRST
+        made = await asyncio.shield(self._task)
+        await self._prune()
+        return max(self._left(made), 1.0)
+
+    async def _look(self) -> Manifest | None:
+        try:
+            self.stats.newest = await _in_thread(self.backups.catalog.newest)
+        except BackupError as error:
+            self._count_failure(error)
+            raise
+        return self.stats.newest
+
+    def _left(self, newest: Manifest) -> float:
+        return self._interval - (datetime.now(UTC) - newest.taken_at).total_seconds()
+
+    def create(self) -> Job:
+        """Begin one and return what it is. Conflict while another one runs."""
+        return self._begin(self.backups.create)
+
+    def _begin(self, make: Callable[..., Manifest]) -> Job:
+        if self.job is not None:
+            raise Conflict("A backup is being made already")
+        job = self.job = Job(new_name(datetime.now(UTC)))
+        self._task = asyncio.create_task(self._make(make, job), name="backup")
+        self._task.add_done_callback(_retrieve)
+        return job
+
+    async def _make(self, make: Callable[..., Manifest], job: Job) -> Manifest:
+        started = time.monotonic()
+        try:
+            manifest = await _in_thread(partial(make, job.progress, job.name))
+        except SessionManagerError as error:
+            job.error = error.detail
+            self._failed.append(job)
+            self._count_failure(error)
+            raise
+        except asyncio.CancelledError:
+            job.cancelled.set()
+            raise
+        finally:
+            self.job = None
+        self.stats.newest = manifest
+        if manifest.name == job.name:
+            _tell("backup.made", "a backup was made", manifest, started)
+        return manifest
+
+    def _count_failure(self, error: SessionManagerError) -> None:
+        self.stats.failures += 1
+        reason = error.reason if isinstance(error, BackupError) else error.detail
+        log.error("no backup was made: %s (%s)", error.detail, reason, extra={"event": "backup.failed"})
+
+    async def _prune(self) -> None:
+        try:
+            pruned = await _in_thread(self.backups.prune)
+        except BackupError as error:
+            log.warning("old backups were not removed: %s", error.reason, extra={"event": "backup.prune_failed"})
+            return
+        gone = len(pruned.backups) + len(pruned.leftovers)
+        if gone or pruned.kept:
+            extra = {"event": "backup.pruned", "backups": pruned.backups, "kept": pruned.kept}
+            log.info("%d old backups and leftovers were removed", gone, extra=extra)
+
+    async def list(self) -> list[Manifest]:
+        return await _in_thread(self.backups.catalog.all)
+
+    async def get(self, name: str) -> Manifest | Job:
+        """A backup, or one that is being made or has failed lately. NotFound."""
+        backups = self.backups
+        for job in (self.job, *self._failed):
+            if job is not None and job.name == name:
+                return job
+        return await _in_thread(partial(backups.catalog.get, name))
+
+    async def verify(self, name: str) -> Manifest:
+        if isinstance(await self.get(name), Job):
+            raise NotFound("There is no such backup")
+        return await _in_thread(partial(self.backups.verify, name))
+
+    async def close(self) -> None:
+        """The last backup, in the time that it has; of a database on this machine, which may be gone with it."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            async with asyncio.timeout(self._shutdown_timeout):
+                if self._shutdown_timeout and self._of_file and self._started:
+                    await self._last()
+        except (TimeoutError, SessionManagerError) as error:
+            log.warning("the last backup was not made", extra={"event": "backup.last_failed", "reason": str(error)})
+        finally:
+            await self._cut_off()
+
+    async def _last(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self.create()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _cut_off(self) -> None:
+        if self._task is not None and not self._task.done():
+            if self.job is not None:
+                self.job.cancelled.set()
+            await asyncio.wait([self._task], timeout=LET_GO)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+def _tell(event: str, words: str, manifest: Manifest, started: float) -> None:
+    extra = {
+        "event": event,
+        "backup": manifest.name,
+        "size": manifest.size,
+        "stored_size": manifest.stored_size,
+        "duration": round(time.monotonic() - started, 3),
+    }
+    log.info("%s: %s", words, manifest.name, extra=extra)
+
+
+def _retrieve(task: asyncio.Task[Manifest]) -> None:
+    """What it raised has been told."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def hand_over(set_: Callable[[T], None] | Callable[[BaseException], None], value: object) -> None:
+        if not future.done():
+            set_(value)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            done = partial(hand_over, future.set_result, work())
+        except BaseException as error:
+            done = partial(hand_over, future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            loop.call_soon_threadsafe(done)
+
+    threading.Thread(target=run, name="backup", daemon=True).start()
+    return await future

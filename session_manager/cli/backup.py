@@ -1,0 +1,170 @@
+"""``backup``: make, list, verify, restore and prune backups of the database that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from session_manager.cli import show
+from session_manager.cli.failures import ExitCode
+from session_manager.cli.remote import AsJson
+from session_manager.cli.serving import DataDir
+
+if TYPE_CHECKING:
+    from session_manager.backup.backups import Backups
+    from session_manager.backup.manifest import Manifest
+
+backup = typer.Typer(help="Back the database up to a bucket, and restore it.", no_args_is_help=True)
+
+Name = Annotated[str | None, typer.Argument(help="Name of the backup; the newest by default.", show_default=False)]
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@backup.command()
+def create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Make a backup now. Others may go on writing meanwhile."""
+    backups = _open(data_dir)
+    with _progress() as progress:
+        made = backups.create(progress)
+    if as_json:
+        show.as_json(_facts(made))
+    else:
+        print(backups.address(made.name))
+        show.remark(f"{_size(made.size)}, {_size(made.stored_size)} stored, in {made.duration:.1f} s")
+
+
+@backup.command("list")
+def list_backups(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the backups, newest first."""
+    found = _open(data_dir).catalog.all()
+    if as_json:
+        show.as_json([_facts(each) for each in found])
+    else:
+        heads = ("backup", "taken at", "engine", "size", "stored", "encrypted", "sessions")
+        show.table(heads, (_row(each) for each in found), f"{len(found)} in all")
+
+
+@backup.command()
+def verify(name: Name = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Fetch a backup and check all of it, as a restore would."""
+    backups = _open(data_dir)
+    with _progress() as progress:
+        good = backups.verify(backups.chosen(name).name, progress)
+    if as_json:
+        show.as_json({"good": True, **_facts(good)})
+    else:
+        print(f"{good.name} is good: {sum(good.rows.values())} rows in {len(good.rows)} tables")
+
+
+@backup.command()
+def restore(
+    name: Name = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also over a database that is newer.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the database.
+
+    Stop the front door first. The backup is fetched and checked before
+    anything changes, and the old database is kept beside the new one.
+    PostgreSQL: only into a database without tables.
+    """
+    backups = _open(data_dir)
+    manifest = backups.chosen(name)
+    backups.refuse_older(manifest, force=force)
+    if not yes:
+        _confirm(backups, manifest)
+    with _progress() as progress:
+        restored = backups.restore(manifest.name, progress, force=force)
+    if as_json:
+        show.as_json({**_facts(restored.manifest), "kept": restored.aside})
+    else:
+        print(f"Restored {manifest.name}, the state of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
+        if restored.aside:
+            show.remark(f"The database of before is kept in {restored.aside}")
+
+
+@backup.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what BACKUP_KEEP and BACKUP_KEEP_DAYS no longer keep, and what killed uploads left."""
+    pruned = _open(data_dir).prune(dry_run=dry_run)
+    if as_json:
+        show.as_json(
+            {"dry_run": dry_run, "backups": pruned.backups, "leftovers": pruned.leftovers, "kept": pruned.kept}
+        )
+        return
+    for name in (*pruned.backups, *pruned.leftovers):
+        print(show.plain(name))
+    for name in pruned.kept:
+        show.remark(f"{show.plain(name)} stays: the bucket does not let it go")
+    verb = "would go" if dry_run else "went"
+    show.remark(f"{len(pruned.backups)} backups and {len(pruned.leftovers)} leftovers {verb}")
+
+
+def _open(data_dir: Path | None) -> Backups:
+    from session_manager.cli.config import load_settings  # noqa: PLC0415  a second, with what follows
+    from session_manager.domain.errors import StartupFailure  # noqa: PLC0415
+
+    settings = load_settings(data_dir=data_dir)
+    try:
+        from session_manager.backup.opening import open_backups  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise StartupFailure("Backups need more packages: pip install 'session-manager[backup]'") from None
+    backups = open_backups(settings)
+    if backups is None:
+        raise StartupFailure("Backups are off: name a bucket or a folder with STORAGE_BUCKET=…")
+    return backups
+
+
+def _confirm(backups: Backups, manifest: Manifest) -> None:
+    changed = backups.source.changed_at()
+    over = f"over the database of {changed:%Y-%m-%d %H:%M:%S} UTC" if changed else "where there is no database"
+    question = f"Restore {manifest.name} of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC {over}?"
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on stderr, one for each phase, where somebody looks."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    console = show.console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        phases: dict[str, Any] = {}
+
+        def progress(phase: str, done: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = bars.add_task(phase)
+            bars.update(phases[phase], completed=done, total=total or None)
+
+        yield progress
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    facts: dict[str, Any] = manifest.model_dump(mode="json", exclude={"format"})
+    return facts
+
+
+def _row(manifest: Manifest) -> tuple[Any, ...]:
+    sizes = (_size(manifest.size), _size(manifest.stored_size))
+    sessions = manifest.rows.get("session", manifest.rows.get("public.session", 0))
+    encrypted = "yes" if manifest.encryption else "no"
+    return (manifest.name, f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}", manifest.engine, *sizes, encrypted, sessions)
+
+
+def _size(size: float) -> str:
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
