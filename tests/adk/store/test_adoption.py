@@ -1,0 +1,166 @@
+"""What a real ADK service makes or removes becomes, or ends, a session of ours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from session_manager.domain.adk.model import AdkKey, Home
+from session_manager.domain.errors import NotFound
+from session_manager.domain.status import Status
+from session_manager.domain.times import micros
+from session_manager.store.adk import AdkQuery
+from session_manager.store.base import SqlStore
+from session_manager.store.protocol import SessionQuery
+from tests.adk.store.made import event, made, new_key
+from tests.store.databases import Opened, PostgresDatabase, make, new_session, say
+
+
+async def insert(opened: Opened, key: AdkKey, at: float | None = None) -> None:
+    """As a real service makes a session, at ``at`` or now."""
+    at = at if at is not None else (await opened.stores[0].now()) / 1e6
+    moment = f"to_timestamp({at!r}) AT TIME ZONE 'UTC'" if isinstance(opened.database, PostgresDatabase) else repr(at)
+    for sql in (
+        f"INSERT INTO app_states VALUES ('{key.app}', '{{}}', {moment}) ON CONFLICT DO NOTHING",
+        f"INSERT INTO user_states VALUES ('{key.app}', '{key.user_id}', '{{}}', {moment}) ON CONFLICT DO NOTHING",
+        f"INSERT INTO sessions VALUES ('{key.app}', '{key.user_id}', '{key.id}', '{{\"n\": 1}}', {moment}, {moment})",
+    ):
+        await opened.database.rows(sql)
+
+
+async def remove(opened: Opened, key: AdkKey) -> None:
+    await opened.database.rows(f"DELETE FROM events WHERE session_id = '{key.id}'")
+    await opened.database.rows(f"DELETE FROM sessions WHERE id = '{key.id}' AND user_id = '{key.user_id}'")
+
+
+async def notes(opened: Opened) -> int:
+    return (await opened.database.rows("SELECT count(*) FROM adk_note"))[0][0]
+
+
+@pytest.mark.parametrize("sight", ["record", "get", "append", "list", "sweep"])
+async def test_adopted_at_first_sight(opened: Opened, store: SqlStore, sight: str) -> None:
+    key = new_key(app="theirs")
+    await insert(opened, key)
+    store.adopt_with(lambda app: Home(f"class of {app}", micros(5)))
+    match sight:
+        case "record":
+            await store.adk_record(key)
+        case "get":
+            assert (await store.adk_get(key)).state == {"n": 1}
+        case "append":
+            await store.adk_append(key, [event()])
+        case "list":
+            [listed] = (await store.adk_list(AdkQuery("theirs"))).sessions
+            assert listed.uuid == (await store.adk_record(key)).uuid
+        case "sweep":
+            assert await store.adk_sweep(10) == (1, [])
+    session = await store.adk_record(key)
+    assert (session.app, session.user_id, session.adk_id, session.class_name) == (*key, "class of theirs")
+    assert session.expires_at - session.last_activity == micros(5)
+    assert await store.adk_sweep(10) == (0, [])
+    assert await notes(opened) == 0
+    assert (await store.adk_record(key)).uuid == session.uuid
+    await say(store, session.uuid)
+
+
+async def test_adopted_once_however_many_look(opened: Opened, store: SqlStore) -> None:
+    other, keys = await opened(), [new_key() for _ in range(5)]
+    for key in keys:
+        await insert(opened, key)
+    calls = [[store, other][n % 2].adk_get(key) for n in range(4) for key in keys]
+    sweeps = [each.adk_sweep(10) for each in (store, other)]
+    results = await asyncio.gather(*calls, *sweeps)
+    assert len({session.uuid for session in results[:-2]}) == len(keys)
+    assert (await store.list_sessions(SessionQuery(cold=frozenset(Status)))).total == len(keys)
+
+
+async def test_one_long_unused_comes_in_as_expired(opened: Opened, store: SqlStore) -> None:
+    key = new_key()
+    await insert(opened, key, 1e9)
+    session = await store.adk_record(key)
+    assert (session.created_at, session.last_activity) == (micros(1e9), micros(1e9))
+    assert session.expired_at is not None
+    assert await store.expirable(10) == []
+    await say(store, session.uuid)
+    assert (await store.get_session(session.uuid)).expired_at is None
+
+
+@pytest.mark.parametrize("sight", ["record", "get", "append", "create", "sweep"])
+async def test_closed_when_its_row_was_removed(opened: Opened, store: SqlStore, sight: str) -> None:
+    key, other = await made(store), await made(store)
+    await store.adk_append(key, [event(text="forget me")])
+    await store.remember(key)
+    uuid = (await store.adk_record(key)).uuid
+    message = await say(store, uuid)
+    await remove(opened, key)
+    if sight == "sweep":
+        assert await store.adk_sweep(10) == (0, [uuid])
+    elif sight == "create":
+        assert (await store.adk_get(await made(store, key))).uuid != uuid
+    else:
+        calls = {
+            "record": store.adk_record,
+            "get": store.adk_get,
+            "append": lambda key: store.adk_append(key, [event()]),
+        }
+        with pytest.raises(NotFound):
+            await calls[sight](key)  # type: ignore[operator]
+    with pytest.raises(NotFound):
+        await store.get_session(uuid)
+    assert await store.deleted_sessions(10) == [uuid], "the rest goes the way of every delete"
+    assert await store.begin_redelivery(message) is None
+    assert await store.search_memory("app", "ann", "forget", 9) == []
+    assert await store.adk_sweep(10) == (0, [])
+    await store.adk_get(other)
+
+
+async def test_made_again_under_the_same_key(opened: Opened, store: SqlStore) -> None:
+    key = await made(store)
+    uuid = (await store.adk_record(key)).uuid
+    await remove(opened, key)
+    await insert(opened, key)
+    assert await store.adk_sweep(10) == (0, [])
+    assert (await store.adk_get(key)).uuid == uuid
+
+
+async def test_never_closed_for_a_row_that_was_never_there(opened: Opened, store: SqlStore) -> None:
+    uuid = await make(store)
+    await opened.database.rows(f"UPDATE session SET adk_row = 0 WHERE uuid = '{uuid}'")
+    await opened.database.rows(f"DELETE FROM sessions WHERE id = '{uuid}'")
+    assert await store.adk_sweep(10) == (0, [])
+    session = await store.get_session(uuid)
+    assert (await store.adk_get(AdkKey(session.app, session.user_id, uuid))).uuid == uuid
+    assert await opened.database.rows("SELECT adk_row FROM session") == [(1,)]
+    assert await store.adk_sweep(10) == (0, [])
+
+
+async def test_expiry_leaves_adks_rows(opened: Opened, store: SqlStore) -> None:
+    session = await store.create_session(new_session(ttl=1))
+    key = AdkKey(session.app, session.user_id, session.adk_id)
+    await store.adk_append(key, [event()])
+    while not await store.expire(session.uuid, session.last_activity):
+        pass
+    assert await store.adk_sweep(10) == (0, [])
+    assert len((await store.adk_get(key)).events) == 1
+
+
+async def test_what_we_do_ourselves_is_not_noted(opened: Opened, store: SqlStore) -> None:
+    keys = [await made(store), await made(store, new_key(user="bob"))]
+    await make(store)
+    await store.adk_append(keys[0], [event()])
+    await store.delete_session((await store.adk_record(keys[0])).uuid)
+    assert await notes(opened) == 0
+
+
+async def test_a_delete_by_a_version_from_before_takes_adks_rows_with_it(opened: Opened, store: SqlStore) -> None:
+    uuid, now = await make(store), await store.now()
+    await opened.database.rows(f"UPDATE session SET deleted_at = {now} WHERE uuid = '{uuid}'")
+    assert await opened.database.rows("SELECT * FROM sessions") == []
+    assert await store.adk_sweep(10) == (0, [])
+
+
+async def test_a_sweep_does_so_much_at_a_time(opened: Opened, store: SqlStore) -> None:
+    for _ in range(5):
+        await insert(opened, new_key())
+    assert [await store.adk_sweep(2) for _ in range(4)] == [(2, []), (2, []), (1, []), (0, [])]
