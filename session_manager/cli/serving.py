@@ -1,4 +1,4 @@
-"""``dev``, ``serve`` and ``db upgrade``: what runs on this machine. Heavy imports wait until one is asked for."""
+"""``dev`` and ``serve``: what runs on this machine. Heavy imports wait until one is asked for."""
 
 from __future__ import annotations
 
@@ -40,17 +40,3 @@ def serve(port: Port = None, host: Host = None, data_dir: DataDir = None, classe
     from session_manager.cli.run import run_serve  # noqa: PLC0415
 
     run_serve(port=port, host=host, data_dir=data_dir, session_classes=classes)
-
-
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
-
-
-@db.command()
-def upgrade(data_dir: DataDir = None) -> None:
-    """Bring the database to this version's schema.
-
-    'dev' and 'serve' do so by themselves when they start.
-    """
-    from session_manager.cli.run import upgrade_database  # noqa: PLC0415
-
-    upgrade_database(data_dir=data_dir)

@@ -43,6 +43,7 @@ class Connection:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_CACHED_STATEMENTS,
+            uri=path.startswith("file:"),
         )
         self.raw.execute("PRAGMA foreign_keys = ON")
         if read_only:
