@@ -9,12 +9,15 @@ from contextlib import suppress
 from typing import Protocol
 
 from session_manager.activity.redis import RedisActivity
-from session_manager.domain.errors import Conflict, StartupFailure
+from session_manager.domain.adk.model import AdkKey, AdkSession
+from session_manager.domain.errors import Conflict, NotFound, PodRejected, StartupFailure
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import micros
+from session_manager.pods.adk import AdkPodClient, Sessions
+from session_manager.pods.by_protocol import PodsByProtocol
 from session_manager.pods.checked import CheckedPods, parse_networks
 from session_manager.pods.http import HttpPodClient
 from session_manager.pods.protocol import PodClient
@@ -26,6 +29,7 @@ from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_manager.scaling.stand_in import StandIn
 from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
+from session_manager.turns.patience import until_available
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +89,23 @@ def class_names(classes: SessionClasses) -> list[str]:
     return []
 
 
-def open_pods(settings: Settings) -> PodClient:
-    pods = HttpPodClient()
+def open_pods(settings: Settings, store: Store) -> PodClient:
+    pods = PodsByProtocol(HttpPodClient(), AdkPodClient(_stored_sessions(store)))
     if settings.session_runtime != KUBERNETES:
         return pods
     return CheckedPods(pods, parse_networks(settings.pod_cidrs))
+
+
+def _stored_sessions(store: Store) -> Sessions:
+    """What a pod of protocol adk is given of a session that it does not keep here."""
+
+    async def read(key: AdkKey, recent: int | None) -> AdkSession:
+        try:
+            return await until_available(lambda: store.adk_get(key, recent))
+        except NotFound:
+            raise PodRejected("the session is gone") from None
+
+    return read
 
 
 def open_host(settings: Settings, classes: SessionClasses, activity: RedisActivity, store: Store) -> PodHost:

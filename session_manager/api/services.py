@@ -11,7 +11,7 @@ from typing import Any
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.api.hosts import open_host, open_pods
-from session_manager.backup.wiring import open_service
+from session_manager.backup.wiring import open_service, open_writer
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses, class_for
@@ -25,7 +25,6 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.patience import until_available
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
-from session_manager.turns.tokens import SECRET_NAME, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +40,17 @@ class Services:
         self.classes = classes
         self.stopping = False
         self.link = Link.from_settings(settings)
-        self.store = open_store(settings)
         self.backups = open_service(settings)
+        self.writer = open_writer(settings, self.backups)
+        self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
         self.store.adopt_with(self._home_of)
-        self.tokens = Tokens(lambda: self.store.secret(SECRET_NAME))
         self.activity = RedisActivity(
             self.link, lease=settings.lease, heartbeat=settings.heartbeat, has_unfinished=self.store.has_unfinished
         )
-        self.pods = open_pods(settings)
+        self.pods = open_pods(settings, self.store)
         self.host = open_host(settings, classes, self.activity, self.store)
         self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
+        self.tokens = self.dispatcher.tokens
         self.drains = Drains(
             self.store,
             self.activity,
@@ -85,19 +85,32 @@ class Services:
         """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
         self._tell_where_facts_are()
         await self.pods.start()
-        store_up = await self._try(self._start_store, "database")
-        redis_up = await self._try(self.activity.start, "redis")
+        store_up = redis_up = False
+        if self.writer is None:  # else it may take as long as another instance stays
+            store_up = await self._try(self._start_store, "database")
+            redis_up = await self._try(self.activity.start, "redis")
         self._spawn(self._connect(store_up, redis_up), "connect")
         self._connecting = self._tasks[-1]
 
     def _tell_where_facts_are(self) -> None:
         _, _, path = self.store.uri.partition("sqlite:///")
-        facts = {"uri": self.store.uri, "local_db": path or None, "backup_bucket": self.backups.url}
+        facts = {
+            "uri": self.store.uri,
+            "local_db": path or None,
+            "backup_bucket": self.backups.url,
+            "backup_mode": self.settings.backup_mode if self.backups.url else "off",
+            "one_writer": self.writer is not None,
+        }
         log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
 
     async def _start_store(self) -> None:
-        await self.backups.restore_if_missing()
-        await self.store.start()
+        if self.writer is None:
+            await self.backups.restore_if_missing()
+            await self.store.start()
+        else:
+            await self.writer.begin()
+            await self.store.start()
+            await self.writer.opened()
 
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:
@@ -139,9 +152,14 @@ class Services:
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
 
     async def until_refused(self) -> None:
-        """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait."""
+        """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
+
+        Also when another instance has taken over the database.
+        """
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
+        if self.writer is not None:
+            await self.writer.until_lost()
         await asyncio.Event().wait()
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
@@ -154,12 +172,16 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.backups.close()
         await self.host.close(grace)
         await self.dispatcher.close()
         await self.activity.close()
         await self.pods.close()
         await self.store.close()
+        # Not before: all that was acknowledged has to be in the last backup, and with the next writer.
+        if self.writer is None:
+            await self.backups.close()
+        else:
+            await self.writer.leave(self.backups.close, at_once=grace == 0.0)
 
 
 def _report(task: asyncio.Task[None]) -> None:

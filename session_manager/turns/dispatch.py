@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Message
+from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass
 from session_manager.pods.protocol import PodClient
 from session_manager.store.protocol import Store
 from session_manager.turns.patience import Owed
 from session_manager.turns.times import TurnTimes
+from session_manager.turns.tokens import SECRET_NAME, Tokens
 from session_manager.turns.turn import OnRecorded, Turn, Workshop
 
 
 class Dispatcher:
+    """``tokens``: what the pods' credentials are made with, and checked."""
+
     def __init__(self, store: Store, activity: TurnActivity, pods: PodClient) -> None:
         self._activity = activity
         self._owed = Owed()
         self.times = TurnTimes()
-        self._shop = Workshop(store, activity, pods, self.times, self._owed)
+        self.tokens = Tokens(partial(store.secret, SECRET_NAME))
+        self._shop = Workshop(store, activity, pods, self.times, self._owed, self.tokens)
 
     async def close(self) -> None:
         """Give up what Redis is still owed: the leases end by themselves, and the repair does the rest."""
@@ -32,7 +38,7 @@ class Dispatcher:
         self,
         claim: Claim,
         session_class: SessionClass,
-        user_id: str,
+        session: Session,
         accepted: Message | None,
         on_recorded: OnRecorded | None = None,
     ) -> int:
@@ -42,7 +48,7 @@ class Dispatcher:
         """
         held = time.perf_counter()
         try:
-            return await Turn(self._shop, claim, session_class, user_id, on_recorded).run(accepted)
+            return await Turn(self._shop, claim, session_class, session, on_recorded).run(accepted)
         except SessionGone:
             return 0
         except asyncio.CancelledError:

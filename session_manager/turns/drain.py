@@ -107,7 +107,7 @@ class Drains:
             if not isinstance(claim, Claim):
                 return
             self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
-            left = await self._dispatcher.run(claim, session_class, session.user_id, None)
+            left = await self._dispatcher.run(claim, session_class, session, None)
             if not left:
                 return
 

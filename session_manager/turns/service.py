@@ -16,8 +16,9 @@ from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, T
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
-from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
+from session_manager.domain.session_class import Protocol, SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
+from session_manager.turns.adk import turn_events
 from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
@@ -128,8 +129,8 @@ class Turns:
             if not result.done():
                 result.set_result(outcome)
 
-        owner, message = accepted.session.user_id, accepted.message
-        coroutine = self._dispatcher.run(claim, session_class, owner, message, on_recorded=settle)
+        session, message = accepted.session, accepted.message
+        coroutine = self._dispatcher.run(claim, session_class, session, message, on_recorded=settle)
         task = asyncio.create_task(coroutine, name=claim.session)
         self._running.add(task)
         task.add_done_callback(self._ran)
@@ -194,12 +195,17 @@ class Turns:
     async def cancel(self, session: str, message_id: str, owner: str | None) -> Message:
         """End a message that has no result yet, as failed. Conflict when it has one. A running turn loses its pod."""
         record = await self._store.get_session(session, owner)
-        await self._store.get_message(session, message_id, owner)
-        stored = await self._store.record(message_id, None, Outcome.failed(CANCELLED), [("turn.failed", "{}")])
+        message = await self._store.get_message(session, message_id, owner)
+        session_class = class_of(self._classes, record.class_name)
+        outcome = Outcome.failed(CANCELLED)
+        said = turn_events(message, record.app, outcome, time.time())
+        if session_class.protocol is Protocol.ADK and await self.state(message) is MessageStatus.RUNNING:
+            said = said._replace(user=None)  # a pod that keeps its sessions here has told of it
+        stored = await self._store.record(message_id, None, outcome, [("turn.failed", "{}")], said)
         if stored is None:
             raise Conflict("the message has ended already")
         try:
-            await self._activity.remove(session, message_id, class_of(self._classes, record.class_name))
+            await self._activity.remove(session, message_id, session_class)
             await self._activity.tell(session, {"kind": "event", "number": stored[-1].number, "message_id": message_id})
         except (Unavailable, SessionGone):
             log.info("cancelled; Redis is told later", extra={"event": "turn.cancelled", "session": session})

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, TurnActivity
+from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
     NotFound,
     PodBusy,
@@ -24,12 +25,15 @@ from session_manager.domain.errors import (
     Unavailable,
 )
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
-from session_manager.domain.session_class import Redelivery, SessionClass
+from session_manager.domain.session import Session
+from session_manager.domain.session_class import Protocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
-from session_manager.pods.protocol import PodClient, TurnReply, TurnRequest
+from session_manager.pods.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
 from session_manager.store.protocol import Store
+from session_manager.turns.adk import turn_events
 from session_manager.turns.patience import Owed, until_available
 from session_manager.turns.times import DIED, TurnTimes
+from session_manager.turns.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Workshop:
     pods: PodClient
     times: TurnTimes
     owed: Owed
+    tokens: Tokens
 
 
 @dataclass(slots=True)
@@ -61,7 +66,18 @@ class _Verdict:
 class Turn:
     """``on_recorded`` gets the outcome once nothing can change it any more, which is before Redis was told."""
 
-    __slots__ = ("_activity", "_chunk", "_claim", "_class", "_message", "_on_recorded", "_shop", "_user_id")
+    __slots__ = (
+        "_activity",
+        "_began",
+        "_chunk",
+        "_claim",
+        "_class",
+        "_exchange",
+        "_message",
+        "_on_recorded",
+        "_session",
+        "_shop",
+    )
 
     _message: Message
 
@@ -70,16 +86,18 @@ class Turn:
         shop: Workshop,
         claim: Claim,
         session_class: SessionClass,
-        user_id: str,
+        session: Session,
         on_recorded: OnRecorded | None = None,
     ) -> None:
         self._shop = shop
         self._activity = shop.activity
         self._claim = claim
         self._class = session_class
-        self._user_id = user_id
+        self._session = session
         self._on_recorded = on_recorded
         self._chunk = 0
+        self._began = 0.0
+        self._exchange: AdkExchange | None = None
 
     async def run(self, accepted: Message | None) -> int:
         """How many messages wait now. ``accepted``: the message itself, where the caller has it at hand."""
@@ -114,8 +132,9 @@ class Turn:
 
     async def _work(self) -> int:
         message, times = self._message, self._shop.times
+        self._began = time.time()
         if message.attempt == 1:
-            times.queue_wait.observe(max(0.0, time.time() - seconds(message.accepted_at)))
+            times.queue_wait.observe(max(0.0, self._began - seconds(message.accepted_at)))
         asked = time.perf_counter()
         try:
             verdict = await self._ask()
@@ -129,7 +148,7 @@ class Turn:
 
     async def _ask(self) -> _Verdict:
         message, limit = self._message, self._class.turn_timeout
-        request = TurnRequest(self._claim.session, self._user_id, message.id, message.attempt, message.text)
+        request = await self._request(message, limit)
         if message.attempt > 1:
             await self._tell({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
         try:
@@ -140,6 +159,14 @@ class Turn:
         except PodRejected as error:
             return _Verdict(Outcome.failed(error.detail), [])
         return _Verdict(Outcome.processed(reply.response), reply.events)
+
+    async def _request(self, message: Message, limit: float) -> TurnRequest:
+        session, uuid, attempt = self._session, self._claim.session, message.attempt
+        token = await until_available(lambda: self._shop.tokens.mint(uuid, message.id, attempt, limit))
+        if self._class.protocol is Protocol.ADK:
+            key = AdkKey(session.app, session.user_id, session.adk_id)
+            self._exchange = AdkExchange(key, message.payload)
+        return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self._exchange)
 
     async def _ask_patiently(self, request: TurnRequest) -> TurnReply:
         answers = 0
@@ -179,7 +206,9 @@ class Turn:
     async def _record(self, verdict: _Verdict) -> int:
         message, outcome = self._message, verdict.outcome
         events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
-        stored = await until_available(lambda: self._shop.store.record(message.id, message.attempt, outcome, events))
+        said = turn_events(message, self._session.app, outcome, self._began, self._exchange)
+        record = self._shop.store.record
+        stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, said))
         if stored is None:
             return await self._fenced_off()
         if self._on_recorded is not None:
