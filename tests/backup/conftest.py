@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager.backup.backups import Backups
+from session_manager.backup.catalog import Retention
+from session_manager.backup.keys import Keys
+from session_manager.backup.places import Place, open_place
+from session_manager.backup.sqlite import SqliteSource
+from tests.backup.databases import fill
+from tests.servers import shared
+from tests.servers.gcs import GcsServer
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """A server of Google Cloud Storage for the whole run; tests take buckets of their own."""
+    with GcsServer() as server, shared(server.pid):
+        yield server
+
+
+@pytest.fixture(params=["file", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place that is not there yet."""
+    if request.param == "file":
+        return open_place(f"file://{tmp_path}/place")
+    server = request.getfixturevalue("gcs")
+    return open_place(server.bucket(), project="project", endpoint=server.host)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Place:
+    return open_place(f"file://{tmp_path}/place")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> Path:
+    """A database of this program with some sessions and messages, closed."""
+    path = tmp_path / "sessions" / "sessions.db"
+    await fill(path, sessions=3, messages=5)
+    return path
+
+
+@pytest.fixture
+def backups(folder: Place, database: Path) -> Backups:
+    return of(database, folder)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[Backups], Backups]:
+    """The same backups, seen from a machine without a database."""
+    return lambda backups: of(tmp_path / "elsewhere" / "sessions.db", backups.place)
+
+
+def of(path: Path, place: Place, keys: str = "", **retention: Any) -> Backups:
+    kept = Retention(**{"count": 8, "days": 14.0, **retention})
+    return Backups(SqliteSource(path), place, Keys.parse(keys), kept)

@@ -1,0 +1,47 @@
+"""Databases of this program, to be backed up, and what can be read back from them."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+from session_manager.domain.ids import new_id
+from session_manager.domain.message import NewMessage
+from session_manager.store.protocol import NewSession
+from session_manager.store.sqlite.adapter import SqliteStore
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def add_session(store: SqliteStore) -> str:
+    new = NewSession(uuid=new_id(), user_id="ada", class_name="default", name=None, ttl=3_600_000_000)
+    return (await store.create_session(new)).uuid
+
+
+async def say(store: SqliteStore, session: str, text: str) -> None:
+    await store.accept(NewMessage(id=new_id(), session=session, caller="test", text=text))
+
+
+async def fill(path: Path, sessions: int, messages: int, text: str = "hello") -> None:
+    async with opened(path) as store:
+        for _ in range(sessions):
+            session = await add_session(store)
+            await asyncio.gather(*(say(store, session, f"{text} {number}") for number in range(messages)))
+
+
+def texts(path: Path) -> list[str]:
+    """Of every message, in the order in which they were accepted; the file is looked at as it is."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [text for (text,) in database.execute("SELECT text FROM message ORDER BY accepted_at, rowid")]

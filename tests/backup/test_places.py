@@ -1,0 +1,83 @@
+"""One contract for every kind of place, and the names by which places are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from session_manager.backup.places import BLOCK, Place, open_place
+from session_manager.domain.errors import StartupFailure, StorageMissing
+
+
+def names(place: Place) -> list[str]:
+    return sorted(entry.name for entry in place.entries("folder"))
+
+
+def test_a_place_that_is_not_there_is_empty_and_can_be_made_twice(place: Place):
+    assert place.entries("folder") == []
+    place.ensure()
+    place.ensure()
+    assert place.entries("folder") == []
+
+
+def test_what_is_written_is_read(place: Place):
+    place.ensure()
+    data = bytes(range(256)) * (BLOCK // 256) + b"and more"
+    assert place.write("folder/one", (data[at : at + 1_000_000] for at in range(0, len(data), 1_000_000))) == len(data)
+    assert place.write("folder/empty", []) == 0
+    assert place.write("folder/below/two", [b"two"]) == 3
+    assert b"".join(place.read("folder/one")) == data
+    assert b"".join(place.read("folder/one", BLOCK - 3)) == data[BLOCK - 3 :]
+    assert b"".join(place.read("folder/empty")) == b""
+    assert place.size("folder/one") == len(data)
+    assert names(place) == ["folder/empty", "folder/one"]
+    assert all(entry.modified is not None for entry in place.entries("folder"))
+
+
+def test_what_is_deleted_is_gone_and_may_have_been(place: Place):
+    place.ensure()
+    place.write("folder/one", [b"one"])
+    place.delete("folder/one")
+    place.delete("folder/one")
+    assert names(place) == []
+    with pytest.raises(StorageMissing):
+        place.size("folder/one")
+    with pytest.raises(StorageMissing):
+        list(place.read("folder/one"))
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_nothing_is_stored_of_what_ends_half_way(place: Place, blocks: int):
+    """``blocks`` of eight megabytes: one that waits to be sent, and some that were sent."""
+
+    def half() -> Iterator[bytes]:
+        yield from [b"x" * BLOCK] * blocks
+        raise KeyboardInterrupt
+
+    place.ensure()
+    with pytest.raises(KeyboardInterrupt):
+        place.write("folder/half", half())
+    assert names(place) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "root"),
+    [
+        ("bucket", "gs://bucket", "bucket"),
+        ("gs://bucket/below/it/", "gs://bucket/below/it", "bucket/below/it"),
+        ("file:///a/folder", "file:///a/folder", "/a/folder"),
+    ],
+)
+def test_how_places_are_called(name: str, url: str, root: str):
+    place = open_place(name, endpoint="127.0.0.1:1")
+    assert (place.url, place.root, place.address("x")) == (url, root, f"{url}/x")
+
+
+@pytest.mark.parametrize(
+    "name", ["ftp://host/folder", "file://relative", "file:///", "gs://", "s3://user:secret@bucket", "gs://b?x=1", ""]
+)
+def test_what_is_no_place(name: str):
+    with pytest.raises(StartupFailure) as told:
+        open_place(name)
+    assert "secret" not in told.value.detail

@@ -1,0 +1,95 @@
+"""A real server of Google Cloud Storage's API on loopback: fake-gcs-server, which hack/test-tools makes with Go."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+START_WITHIN = 30.0  # seconds
+PROGRAM = "fake-gcs-server"
+
+
+def find_program() -> str:
+    """Its path; skips the test where it is not there and cannot be made."""
+    cache = Path(os.environ.get("SESSION_MANAGER_TOOLS", Path.home() / ".cache" / "session-manager" / "bin"))
+    found = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=cache)
+    if found is not None:
+        return found
+    if shutil.which("go") is None and os.environ.get("CI") != "true":
+        pytest.skip("fake-gcs-server needs Go, which is not installed here")
+    raise RuntimeError("fake-gcs-server is missing: run hack/test-tools")
+
+
+class GcsServer:
+    """A context manager. ``host`` is what STORAGE_EMULATOR_HOST says. Objects are kept in memory."""
+
+    def __init__(self) -> None:
+        self._program = find_program()
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buckets = 0
+
+    def __enter__(self) -> GcsServer:
+        options = ["-scheme=http", "-host=127.0.0.1", f"-port={self._port}", "-backend=memory", "-log-level=error"]
+        public = [f"-public-host={self.host}", f"-external-url=http://{self.host}"]
+        self._process = subprocess.Popen(
+            [self._program, *options, *public],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  it only makes one system call
+        )
+        deadline = time.monotonic() + START_WITHIN
+        while not self._answers():
+            assert self._process.poll() is None, "fake-gcs-server ended"
+            assert time.monotonic() < deadline, "fake-gcs-server does not answer"
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def bucket(self) -> str:
+        """A name that was not taken before. There is no such bucket yet."""
+        self._buckets += 1
+        return f"bucket-{self._buckets}"
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), 0.2):
+                return True
+        except OSError:
+            return False
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
