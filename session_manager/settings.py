@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     sessions_namespace: str = Field("default", description="Namespace of Sessions, SessionClasses and their pods.")
     install_id: str = Field("session-manager", description="Marks the Sessions of one installation in a cluster.")
     pod_cidrs: str = Field("", description="Comma-separated networks of pods; only addresses there are believed.")
+    session_manager_url: str | None = Field(
+        None, description="Address at which pods reach this service; on one machine where it listens."
+    )
     user_pod_image: str | None = Field(None, description="Image of the default class on Kubernetes.")
     user_pod_port: int = Field(1111, ge=1, le=65535, description="Port of the default class on Kubernetes.")
 

@@ -54,7 +54,11 @@ class Operator:
         self._settings = settings
         self.cluster = Cluster(settings.sessions_namespace)
         self.classes = ClusterClasses(
-            settings.idle_timeout, settings.session_ttl, settings.user_pod_image, settings.user_pod_port
+            settings.idle_timeout,
+            settings.session_ttl,
+            settings.user_pod_image,
+            settings.user_pod_port,
+            {"SESSION_MANAGER_URL": settings.session_manager_url} if settings.session_manager_url else {},
         )
         self.link = Link.from_settings(settings)
         self.activity = RedisActivity(self.link, lease=settings.lease, heartbeat=settings.heartbeat)

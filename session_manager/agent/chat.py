@@ -49,7 +49,8 @@ class Chat:
         if session_id:
             self._check_session(session_id)
         message_id = headers.get("x-message-id", "")
-        return message, Context(session_id, message_id, str(body.get("user_id") or ""), attempt, self._home)
+        user_id, token = str(body.get("user_id") or ""), headers.get("x-session-token", "")
+        return message, Context(session_id, message_id, user_id, attempt, self._home, token)
 
     def _check_session(self, seen: str) -> None:
         if self._session_id is None:

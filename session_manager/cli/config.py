@@ -76,6 +76,16 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def with_own_address(settings: Settings, listener: socket.socket) -> Settings:
+    """Pods on this machine are told where it listens, unless a setting tells them otherwise."""
+    if settings.session_manager_url is not None or settings.session_runtime != "process":
+        return settings
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  not to bind to, but bound to
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return settings.model_copy(update={"session_manager_url": url})
+
+
 def _why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} on {host} is taken; choose another with PORT=…"

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from session_manager import __version__
-from session_manager.cli.config import listen, load_settings, make_folder, refuse_open_door
+from session_manager.cli.config import listen, load_settings, make_folder, refuse_open_door, with_own_address
 from session_manager.cli.remote import DEFAULT_URL
 from session_manager.cli.shared_redis import SharedRedis
 from session_manager.cli.signals import Stop, run_until_signalled, unless
@@ -48,7 +48,7 @@ def _run(settings: Settings, work: Callable[[Settings, socket.socket, Stop], Cor
     with listen(settings) as listener:
         if settings.session_runtime == "process":
             make_folder(settings.data_dir)
-        run_until_signalled(partial(work, settings, listener))
+        run_until_signalled(partial(work, with_own_address(settings, listener), listener))
 
 
 async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:

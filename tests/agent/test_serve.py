@@ -84,12 +84,12 @@ def test_health(agent: Agent) -> None:
 
 
 def test_a_turn_knows_its_context(agent: Agent, home: Path) -> None:
-    headers = {"X_Session_Id": SESSION, "X_Message_Id": "m-1", "X_Attempt": "2"}
+    headers = {"X_Session_Id": SESSION, "X_Message_Id": "m-1", "X_Attempt": "2", "X_Session_Token": "t-1"}
     assert agent.chat("context", **headers) == (
         200,
-        {"session_id": SESSION, "message_id": "m-1", "user_id": "ada", "attempt": 2, "home": str(home)},
+        {"session_id": SESSION, "message_id": "m-1", "user_id": "ada", "attempt": 2, "home": str(home), "token": "t-1"},
     )
-    expected = {"session_id": "", "message_id": "", "user_id": "", "attempt": 1, "home": str(home)}
+    expected = {"session_id": "", "message_id": "", "user_id": "", "attempt": 1, "home": str(home), "token": ""}
     assert agent.call("POST", "/chat", {"message": "context"}) == (200, expected)
 
 

@@ -101,6 +101,8 @@ capabilities: {drop: [ALL]}
   value: {{ .Values.sessions.idleTimeoutSeconds | toString | quote }}
 - name: SESSION_TTL
   value: {{ .Values.sessions.ttlSeconds | toString | quote }}
+- name: SESSION_MANAGER_URL
+  value: http://{{ include "sm.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.frontDoor.service.port }}
 - name: USER_POD_IMAGE
   value: {{ include "sm.image" (dict "ctx" . "image" .Values.defaultClass.image) | quote }}
 - name: USER_POD_PORT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from session_manager.domain.errors import InvalidInput, Unavailable
@@ -128,16 +128,32 @@ class ClusterClasses:
     """The SessionClasses of the cluster. ``default_image``: a class ``default`` for a cluster that has none.
 
     ``listed``: the cluster has told of all of them once. Before that nothing can be said of one that is not known.
+    ``pod_env``: variables of every pod whose class does not say otherwise.
     """
 
-    def __init__(self, idle_timeout: float, ttl: float, default_image: str | None, default_port: int) -> None:
+    def __init__(
+        self,
+        idle_timeout: float,
+        ttl: float,
+        default_image: str | None,
+        default_port: int,
+        pod_env: Mapping[str, str] | None = None,
+    ) -> None:
         self._times = (idle_timeout, ttl)
+        self._pod_env = dict(pod_env or {})
         self._specs: dict[str, ClassSpec] = {}
         self.listed = False
         self._built_in = _built_in(idle_timeout, ttl, default_image, default_port)
+        if self._built_in is not None:
+            self._built_in = self._with_env(self._built_in)
+
+    def _with_env(self, spec: ClassSpec) -> ClassSpec:
+        said = {variable["name"] for variable in spec.env}
+        added = [{"name": name, "value": value} for name, value in self._pod_env.items() if name not in said]
+        return replace(spec, env=(*added, *spec.env))
 
     def put(self, resource: Json) -> ClassSpec:
-        spec = parse_class(resource, *self._times)
+        spec = self._with_env(parse_class(resource, *self._times))
         self._specs[spec.name] = spec
         return spec
 

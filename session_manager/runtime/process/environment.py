@@ -15,7 +15,7 @@ RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
 
 
 def agent_environment(settings: Settings) -> dict[str, str]:
-    """What settings hand to every agent: provider keys, model, and ENVIRONMENT. Those that are not set are absent."""
+    """What settings hand to every agent: provider keys, model, ENVIRONMENT, our address. What is not set is absent."""
     secrets = {
         "GEMINI_API_KEY": settings.gemini_api_key,
         "OPENAI_API_KEY": settings.openai_api_key,
@@ -25,6 +25,8 @@ def agent_environment(settings: Settings) -> dict[str, str]:
     found = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
     if settings.gemini_model is not None:
         found["GEMINI_MODEL"] = settings.gemini_model
+    if settings.session_manager_url is not None:
+        found["SESSION_MANAGER_URL"] = settings.session_manager_url
     return found | {"ENVIRONMENT": settings.environment}
 
 
