@@ -62,6 +62,7 @@ async def fill(path: Path) -> None:
         )
         connection.execute("INSERT OR IGNORE INTO installation VALUES ('key', 'value')")
         connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is all of it
 
 
 async def converse(service: SqliteSessionService | DatabaseSessionService) -> None:

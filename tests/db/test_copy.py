@@ -188,7 +188,7 @@ async def test_half_a_copy_serves_nobody(source: Path, postgres_uri: str, monkey
 
     with pytest.raises(KeyboardInterrupt):
         await copy(source, postgres_uri, stop)
-    with pytest.raises(StartupFailure):
+    with pytest.raises(StartupFailure, match="unfinished copy"):
         await PostgresStore(postgres_uri, 1).start()
     with pytest.raises(StartupFailure, match="unfinished copy"):
         await copy(postgres_uri, source.with_name("third.db"))

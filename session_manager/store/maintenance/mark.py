@@ -13,9 +13,9 @@ from typing import Any
 from session_manager.domain.errors import Conflict, StartupFailure
 from session_manager.store.maintenance.code_schema import VERSIONS
 from session_manager.store.maintenance.engine import Engine
+from session_manager.store.schema.upgrade import HALF_COPIED
 
 TABLE = "session_manager_copy"
-_NO_VERSION = 1_000_000
 _SOURCE = "source"
 
 
@@ -47,10 +47,10 @@ class Mark:
     async def make(self) -> None:
         await self._target.fetch(f"CREATE TABLE {TABLE} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
         await self._target.fetch(f"INSERT INTO {TABLE} VALUES ($1, $2)", _SOURCE, self._source)  # noqa: S608
-        await self._target.fetch(f"INSERT INTO {VERSIONS} VALUES ($1, $1, 0)", _NO_VERSION)  # noqa: S608
+        await self._target.fetch(f"INSERT INTO {VERSIONS} VALUES ($1, $1, 0)", HALF_COPIED)  # noqa: S608
 
     async def remove(self) -> None:
-        await self._target.fetch(f"DELETE FROM {VERSIONS} WHERE version = $1", _NO_VERSION)  # noqa: S608
+        await self._target.fetch(f"DELETE FROM {VERSIONS} WHERE version = $1", HALF_COPIED)  # noqa: S608
         await self._target.fetch(f"DROP TABLE {TABLE}")
 
     async def position(self, table: str) -> Position | None:

@@ -58,6 +58,7 @@ POSTGRES = Dialect(
     lock="SELECT pg_advisory_xact_lock(7310868735422100577)",
 )
 
+HALF_COPIED = 1_000_000  # the version of what is still being copied, so that nobody serves half of the data
 _CREATE = (
     "CREATE TABLE session_manager_schema (version {int} NOT NULL PRIMARY KEY, readable_by {int} NOT NULL, "
     "applied_at {int} NOT NULL)"
@@ -76,6 +77,8 @@ def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> T
         yield _create_versions(dialect), ()
     version, readable_by = found or (0, 0)
     known = migrations[-1].version
+    if version == HALF_COPIED:
+        raise StartupFailure("This database is the target of an unfinished copy: run the same 'db copy' again")
     if version > known and readable_by > known:
         raise StartupFailure(
             f"The database has schema version {version}; this program knows version {known}. Start a newer program."

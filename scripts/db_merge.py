@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Merge SQLite files, or other databases, into one: ``scripts/db_merge.py TARGET SOURCE… [--dry-run]``.
+
+For programs: ``from scripts.db_merge import DatabaseMerger``, then ``DatabaseMerger(target).merge_databases(path)``.
+The same as ``session-manager db merge``; it ends with 6 where something is in conflict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from session_manager.domain.errors import SessionManagerError
+from session_manager.store.maintenance.merging import DatabaseMerger
+
+__all__ = ["DatabaseMerger"]
+
+
+def main() -> int:
+    """Merge what the command line says."""
+    parser = argparse.ArgumentParser(description="Add to TARGET what SOURCE has and TARGET has not.")
+    parser.add_argument("target", help="path of a SQLite file, or postgresql://…")
+    parser.add_argument("source", nargs="+", help="the same; it is only read")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    given = parser.parse_args()
+    merger = DatabaseMerger(given.target, os.environ.get("SESSION_DB_PLAIN_HOSTS", ""))
+    try:
+        merged = merger.merge_databases(*given.source, dry_run=given.dry_run)
+    except SessionManagerError as error:
+        sys.stderr.write(f"Error: {error.detail}\n")
+        return 1
+    lines = [f"{table}: {rows} rows" for table, rows in merged.rows.items()]
+    lines += [f"conflict: {conflict}" for conflict in merged.conflicts]
+    sys.stdout.write("\n".join([*lines, f"{merged.same} were there already\n"]))
+    return 6 if merged.conflicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
