@@ -53,7 +53,7 @@ class ChatRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, session: str) -> None:
         actor: Actor = scope["actor"]
-        options = _options(scope["headers_map"])
+        options = options_of(scope["headers_map"])
         await self._limit.check(actor, session)
         text = _message_of(await read_body(receive, scope["headers_map"], MAX_CHAT_BODY))
         new = _new_message(session, text, actor, options)
@@ -81,21 +81,7 @@ class ChatRoute:
             return 200, headers, _ended(ticket, outcome)
         location = f"/session/{ticket.message.session}/messages/{ticket.message.id}"
         headers.append((b"location", location.encode()))
-        return 202, headers, await self._waiting(ticket)
-
-    async def _waiting(self, ticket: Ticket) -> bytes:
-        status = MessageStatus.RUNNING if ticket.turn is not None else await self._turns.state(ticket.message)
-        running = status is MessageStatus.RUNNING
-        position = 0 if running else ticket.position or 1
-        return orjson.dumps(
-            {
-                "uuid": ticket.message.session,
-                "status": "running" if running else "queued",
-                "message": _sentence(ticket, running=running, position=position),
-                "message_id": ticket.message.id,
-                "position": position,
-            }
-        )
+        return 202, headers, await waiting(self._turns, ticket)
 
     # -- streaming ---------------------------------------------------------------------------------------------------
 
@@ -129,11 +115,31 @@ class ChatRoute:
             yield sse.event(DELETED, b"{}")
 
 
+async def waiting(turns: Turns, ticket: Ticket) -> bytes:
+    """The answer to a turn that has no result yet."""
+    status = MessageStatus.RUNNING if ticket.turn is not None else await turns.state(ticket.message)
+    running = status is MessageStatus.RUNNING
+    position = 0 if running else ticket.position or 1
+    return orjson.dumps(
+        {
+            "uuid": ticket.message.session,
+            "status": "running" if running else "queued",
+            "message": _sentence(ticket, running=running, position=position),
+            "message_id": ticket.message.id,
+            "position": position,
+        }
+    )
+
+
 def _new_message(session: str, text: str, actor: Actor, options: ChatOptions) -> NewMessage:
     key = options.idempotency_key
     digest = hashlib.sha256(text.encode()).hexdigest() if key is not None else None
-    caller = actor.caller if actor.user is None else f"{actor.caller}|{actor.user}"
-    return NewMessage(new_id(), session, text, caller, key, digest)
+    return NewMessage(new_id(), session, text, caller_of(actor), key, digest)
+
+
+def caller_of(actor: Actor) -> str:
+    """Whose Idempotency-Keys they are."""
+    return actor.caller if actor.user is None else f"{actor.caller}|{actor.user}"
 
 
 def _message_of(body: bytes) -> str:
@@ -150,7 +156,8 @@ def _message_of(body: bytes) -> str:
     return text
 
 
-def _options(headers: dict[bytes, bytes]) -> ChatOptions:
+def options_of(headers: dict[bytes, bytes]) -> ChatOptions:
+    """InvalidInput names the header."""
     key = headers.get(b"idempotency-key")
     prefer = headers.get(b"prefer")
     stream = b"text/event-stream" in headers.get(b"accept", b"")

@@ -63,6 +63,7 @@ class Collected:
         self._size += len(text)
         if self._size > MAX_REPLY:
             raise PodRejected(f"the pod's events are longer than {MAX_REPLY} bytes")
+        passed_on = text
         before = self._values[-1] if self._values else {}
         if event.get("id") and event["id"] == before.get("id"):
             # ADK shows an event that made artifacts as two: first its content, then its actions.
@@ -73,8 +74,8 @@ class Collected:
         self._turn.events.append(_stored(event))
         self._values.append(event)
         self._events.append(text)
-        if len(text) <= MAX_EVENT:
-            await self._on_delta(f'{{"event":{text}}}')
+        if len(passed_on) <= MAX_EVENT:
+            await self._on_delta(f'{{"event":{passed_on}}}')
 
     @property
     def response(self) -> str:

@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
 from session_manager.api.bodies import has_nul, scalars
-from session_manager.domain.adk.events import EVENT, PART
+from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.wire import Codec
 
 HUGE = re.compile(rb"[eE]\+?\d{3}")  # where an exponent may be too large for a float
@@ -37,6 +37,7 @@ class _Checked:
 
 
 EventBody = Annotated[dict[str, Any], _Checked(EVENT, "Event of google-adk")]
+ContentBody = Annotated[dict[str, Any], _Checked(CONTENT, "Content of google-genai")]
 PartBody = Annotated[dict[str, Any], _Checked(PART, "Part of google-genai")]
 
 
@@ -81,6 +82,7 @@ class _Strict(Request):
         try:
             value = from_json(body, allow_inf_nan=False)
         except ValueError as error:
+            json.loads(body)  # says where it is wrong, as ADK's own server does; unless it takes more than we do
             raise json.JSONDecodeError(str(error), "", 0) from None
         if b"\\u0000" in body and has_nul(value):
             raise json.JSONDecodeError("NUL character", "", 0)
