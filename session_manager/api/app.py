@@ -54,7 +54,7 @@ def build_app(services: Services) -> Front:
     chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
     identity = Identity(settings.session_api_keys, settings.trusted_proxies)
     adk = build_adk(services, limits)
-    return Front(app, adk, chat, identity, services.tokens, counters, lambda: services.stopping)
+    return Front(app, adk, chat, identity, services.tokens, counters, lambda: services.stopping, services.admit)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

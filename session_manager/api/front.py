@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CHAT = re.compile("^/session/(" + SESSION_PATTERN.strip("^$") + r")/chat\Z")
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/docs", "/openapi.json"}) | ADK_OPEN
+UNGUARDED = OPEN_PATHS | {"/metrics"}
 CLOSE = (b"connection", b"close")
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -40,7 +41,10 @@ Refusal = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 
 class Front:
-    """``adk`` serves ADK's routes, ``app`` the others but for the chat. ``leaving``: answers end their connections."""
+    """``adk`` serves ADK's routes, ``app`` the others but for the chat. ``leaving``: answers end their connections.
+
+    ``admit`` raises for a method that this front door must not serve now.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Front:
         tokens: Tokens,
         metrics: Metrics,
         leaving: Callable[[], bool],
+        admit: Callable[[str], None],
     ) -> None:
         self._app = app
         self._adk = adk
@@ -59,6 +64,7 @@ class Front:
         self._identity = identity
         self._metrics = metrics
         self._leaving = leaving
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,6 +108,8 @@ class Front:
         path = scope["path"]
         if self._identity.open:
             refuse_foreign_page(headers)
+        if path not in UNGUARDED:
+            self._admit(scope["method"])
         scope["actor"] = await self._actor(scope, headers)
         if scope["method"] == "POST":
             chat = CHAT.match(path)

@@ -13,6 +13,7 @@ from session_manager.api import answers
 from session_manager.api.identity import ANONYMOUS, Actor
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.services import Services
+from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.times import Micros, rfc3339
 
@@ -32,6 +33,12 @@ class HealthAnswer(BaseModel):
     session_storage_uri: str | None = Field(description="To users its scheme only.", examples=["sqlite"])
     session_storage_bucket: str | None = Field(
         description="Where backups lie; not told to users.", examples=["gs://project-session-storage"]
+    )
+    session_storage_writer: WriterState | None = Field(
+        description="Whether this instance may write, where only one does: SQLite with a bucket.", examples=["writing"]
+    )
+    session_storage_lag: float | None = Field(
+        description="Seconds since all changes were in the bucket, where they are shipped.", examples=[1.5]
     )
 
 
@@ -94,6 +101,8 @@ def _lacks(services: Services, redis: bool, database: bool) -> str | None:
     """Why requests are not served, in words."""
     if services.stopping:
         return "the server stops"
+    if services.writer is not None and services.writer.guard.lacks is not None:
+        return services.writer.guard.lacks
     if not redis:
         return "Redis is unavailable"
     return services.host.lacks if database else "the database is unavailable"
@@ -122,4 +131,6 @@ def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -
         "session_storage_enabled": True,
         "session_storage_uri": uri if whole else uri.partition("://")[0],
         "session_storage_bucket": services.backups.url if whole else None,
+        "session_storage_writer": services.writer.guard.state if services.writer else None,
+        "session_storage_lag": services.writer.lag if services.writer else None,
     }

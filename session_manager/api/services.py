@@ -78,6 +78,11 @@ class Services:
     def storage_uri(self) -> str:
         return self.store.uri
 
+    def admit(self, method: str) -> None:
+        """NotTheWriter: another instance has the data, or may have it by now."""
+        if self.writer is not None:
+            self.writer.guard.check(reading=method in ("GET", "HEAD", "OPTIONS"))
+
     def wall_clock(self) -> int:
         return time.time_ns() // 1000
 

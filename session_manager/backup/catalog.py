@@ -47,14 +47,14 @@ class Catalog:
         return _names(self.place.entries(FOLDER))
 
     def all(self) -> list[Manifest]:
-        """Newest first. One whose manifest cannot be read is left out: it cannot be restored either."""
+        """Newest first, by writer and time. One whose manifest cannot be read is left out: nor can it be restored."""
         found = []
         for name in self.names():
             try:
                 found.append(self.get(name))
             except (BackupDamaged, NotFound):
                 continue
-        return sorted(found, key=lambda manifest: manifest.taken_at, reverse=True)
+        return sorted(found, key=lambda manifest: (manifest.term, manifest.taken_at), reverse=True)
 
     def newest(self) -> Manifest | None:
         for name in self.names():

@@ -33,7 +33,7 @@ _PASSED = ("AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "SSL_CERT_", "HTTP_PROXY", "H
 _NAMES = ("PATH", "HOME", "TMPDIR")
 
 
-def find_litestream(given: Path | None) -> Path:
+def find_litestream(given: str | None) -> Path:
     """The executable. StartupFailure says how to get one."""
     found = shutil.which(given or "litestream")
     if found is None:

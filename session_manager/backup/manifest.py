@@ -36,6 +36,7 @@ class Manifest(BaseModel):
     compression: Literal["zstd"] = "zstd"
     encryption: Literal["AES-256-GCM"] | None = None
     key: str | None = Field(None, description="Which key, where it is encrypted.")
+    term: int = Field(0, ge=0, description="Of the one writer; 0 where nobody made sure that there is one.")
     program: str = Field(description="Version of the program that made it.")
     duration: float = Field(ge=0, description="Of the whole backup until the manifest was written.")
 

@@ -105,12 +105,13 @@ class BackupService:
         return self._backups
 
     @property
-    def _of_file(self) -> bool:
+    def of_file(self) -> bool:
+        """Whether there are backups, and they are of a SQLite file."""
         return self._backups is not None and self._backups.source.engine == "sqlite"
 
     async def restore_if_missing(self) -> Restored | None:
         """Before the database is opened. StoreUnavailable: ask again. StartupFailure: better not begin with nothing."""
-        if self._backups is None or not self._of_file:
+        if self._backups is None or not self.of_file:
             return None
         started = time.monotonic()
         try:
@@ -228,26 +229,32 @@ class BackupService:
             raise NotFound("There is no such backup")
         return await _in_thread(partial(self.backups.verify, name))
 
-    async def close(self) -> None:
-        """The last backup, in the time that it has; of a database on this machine, which may be gone with it."""
+    async def close(self, *, last: bool = True) -> bool:
+        """The last backup, in the time that it has; of a database on this machine, which may be gone with it.
+
+        Whether it was made. It is not where ``last`` is not asked for.
+        """
         if self._closed:
-            return
+            return False
         self._closed = True
         try:
             async with asyncio.timeout(self._shutdown_timeout):
-                if self._shutdown_timeout and self._of_file and self._started:
-                    await self._last()
+                return last and bool(self._shutdown_timeout) and await self._last()
         except (TimeoutError, SessionManagerError) as error:
             log.warning("the last backup was not made", extra={"event": "backup.last_failed", "reason": str(error)})
+            return False
         finally:
             await self._cut_off()
 
-    async def _last(self) -> None:
+    async def _last(self) -> bool:
+        if not (self.of_file and self._started):
+            return False
         if self._task is not None:
             await asyncio.wait([self._task])
         self.create()
         if self._task is not None:
             await asyncio.shield(self._task)
+        return True
 
     async def _cut_off(self) -> None:
         if self._task is not None and not self._task.done():

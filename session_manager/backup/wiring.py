@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from session_manager.backup.service import BackupService
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
+
+if TYPE_CHECKING:
+    from session_manager.backup.writer import OneWriter
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,18 @@ def open_service(settings: Settings) -> BackupService:
         else:
             backups = open_backups(settings)
     return BackupService(backups, settings.backup_interval, settings.backup_shutdown_timeout)
+
+
+def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
+    """For SQLite with a bucket, unless the settings say that nobody need make sure. StartupFailure."""
+    wanted = settings.writer_lease > 0 and service.of_file
+    if settings.backup_mode == "continuous" and not wanted:
+        raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE that is not 0")
+    if not wanted:
+        return None
+    from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
+
+    return OneWriter(settings, service.backups)
 
 
 def _say_what_is_missing(settings: Settings) -> None:

@@ -16,10 +16,10 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from enum import StrEnum
 from typing import TypeVar
 
 from session_manager.backup.lease import RENEWALS, Lease, LeaseLost, Record
+from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import NotTheWriter, StorageError
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,6 @@ AWAY = 2.0  # seconds between tries while the bucket is away
 RELEASES = 3  # tries
 
 
-class WriterState(StrEnum):
-    WAITING = "waiting"
-    OPENING = "opening"
-    WRITING = "writing"
-    LAPSED = "lapsed"
-    LOST = "lost"
-    RELEASED = "released"
-
-
 _WORDS = {
     WriterState.WAITING: ("another instance still has the data; this one serves once that one has let go", 2),
     WriterState.OPENING: ("the newest data is being fetched", 2),
@@ -47,7 +38,6 @@ _WORDS = {
     WriterState.LOST: ("another instance has taken over", 1),
     WriterState.RELEASED: ("the server stops; another instance takes over", 1),
 }
-_READABLE = (WriterState.WRITING, WriterState.LAPSED)
 
 
 class WriterGuard:
@@ -65,9 +55,8 @@ class WriterGuard:
 
     @property
     def state(self) -> WriterState:
-        if self._phase is WriterState.WRITING and not self.held:
-            return WriterState.LAPSED
-        return self._phase
+        opened = self._phase in (WriterState.OPENING, WriterState.WRITING)
+        return WriterState.LAPSED if opened and not self.held else self._phase
 
     @property
     def held(self) -> bool:
@@ -81,11 +70,16 @@ class WriterGuard:
         return None if state is WriterState.WRITING else _WORDS[state][0]
 
     def check(self, *, reading: bool = False) -> None:
-        """NotTheWriter: this process must not write, or, for ``reading``, has no data that is current."""
+        """NotTheWriter: this process may not write, or, for ``reading``, has no data or not the newest."""
         state = self.state
-        if state is not WriterState.WRITING and not (reading and state in _READABLE):
-            words, retry_after = _WORDS[state]
-            raise NotTheWriter(words, retry_after)
+        readable = reading and self._phase is WriterState.WRITING
+        if state is not WriterState.WRITING and not readable:
+            raise NotTheWriter(*_WORDS[state])
+
+    def fence(self) -> None:
+        """NotTheWriter: somebody else may be the writer by now. For what writes to the database and to the bucket."""
+        if not self.held:
+            raise NotTheWriter(*_WORDS[self.state])
 
     async def acquire(self) -> tuple[Record, Record]:
         """Wait until it is ours: our record, and the one before it (of term 0: there was none)."""

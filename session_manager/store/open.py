@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,12 +19,15 @@ log = logging.getLogger(__name__)
 _FORMS = "SESSION_DB_URI must be postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name, not started yet. StartupFailure when they name none."""
+def open_store(settings: Settings, fence: Callable[[], None] | None = None) -> Store:
+    """The store that the settings name, not started yet. StartupFailure when they name none.
+
+    ``fence`` raises when another machine may be writing to a copy of the file.
+    """
     path = database_path(settings)
     if path is None:
         return _postgres(database_uri(settings), settings)
-    return SqliteStore(path, settings.database_patience)
+    return SqliteStore(path, settings.database_patience, fence=fence)
 
 
 def database_uri(settings: Settings) -> str:

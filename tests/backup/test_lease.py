@@ -130,7 +130,7 @@ def test_it_is_the_time_of_asking_that_counts_and_not_that_of_the_answer(
 
     monkeypatch.setattr(store, "replace", after_a_while)
     assert holder.try_acquire()
-    assert not holder.held
+    assert holder.remaining == 0
 
 
 def test_a_released_one_is_taken_at_once(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -36,7 +37,10 @@ def inline(writing: Connection, reading: Callable[[], Connection], patience: flo
 
 
 class SqliteStore(SqlStore):
-    """``path`` of the file (``:memory:`` only with ``inline``), ``patience`` in seconds, ``clock`` in microseconds."""
+    """``path`` of the file (``:memory:`` only with ``inline``), ``patience`` in seconds, ``clock`` in microseconds.
+
+    ``fence`` raises when this process may not write any more, where others could.
+    """
 
     def __init__(
         self,
@@ -45,12 +49,14 @@ class SqliteStore(SqlStore):
         clock: Clock = wall_clock,
         workers: Workers = threads,
         migrations: Sequence[Migration] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self._path = path
         self._patience = patience
         self._clock = clock
         self._workers = workers
         self._migrations = all_migrations() if migrations is None else migrations
+        self._fence = fence
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
@@ -96,12 +102,22 @@ class SqliteStore(SqlStore):
     ) -> Awaitable[T]:
         if self._writer is None:
             raise StoreUnavailable
-        return self._writer.submit(transaction, args, kwargs)
+        if self._fence is None:
+            return self._writer.submit(transaction, args, kwargs)
+        return _fenced(self._fence, partial(self._writer.submit, transaction, args, kwargs))
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._reader is None:
             raise StoreUnavailable
         return await self._reader.read(transaction(*args, **kwargs))
+
+
+async def _fenced(fence: Callable[[], None], submit: Callable[[], Awaitable[T]]) -> T:
+    """Looked at again after the commit: what this process did while it was stopped is nothing to acknowledge."""
+    fence()
+    result = await submit()
+    fence()
+    return result
 
 
 def _ping() -> Transaction[None]:

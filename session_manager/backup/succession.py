@@ -1,0 +1,159 @@
+"""What a new writer begins with: of what lies here and in the bucket, that which the last writer left.
+
+A file here counts for the term in its stamp, and within that term it is complete; whatever is in the bucket is at most
+as new.  So the file stays unless something of a later term is stored.  Within a term, the later state wins: what was
+shipped, or a backup.  What cannot be fetched whole, or is damaged, is told, and the next one is tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from session_manager import __version__
+from session_manager.backup.backups import Backups, quiet
+from session_manager.backup.lease import Record
+from session_manager.backup.lines import all_lines, term_of
+from session_manager.backup.litestream import Line, fetch, newest_change
+from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.sqlite import SqliteSource, count_rows, schema
+from session_manager.backup.stamp import Stamp, read_stamp, write_stamp
+from session_manager.backup.streams import Meter, read_file
+from session_manager.domain.errors import BackupDamaged
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A state in the bucket. ``at``: when its newest change was made, or stored."""
+
+    term: int
+    at: datetime
+    what: str
+    put_back: Callable[[], Awaitable[None]]
+
+
+class Succession:
+    """``tool``: None where no Litestream is here, so that nothing shipped can be fetched."""
+
+    def __init__(self, backups: Backups, source: SqliteSource, tool: Path | None, endpoint: str | None) -> None:
+        self._backups = backups
+        self._source = source
+        self._tool = tool
+        self._endpoint = endpoint
+
+    async def begin(self, ours: Record, before: Record) -> None:
+        """Put the newest state in its place and sign it. StorageError: ask again. BackupDamaged: none is whole."""
+        path = self._source.path
+        here = read_stamp(path)
+        if self._source.holds_data() and here == Stamp(before.term, before.holder):
+            log.info("the database here is the newest", extra={"event": "writer.continues", "term": here.term})
+        else:
+            await self._put_newest_in_place(here)
+        await asyncio.to_thread(write_stamp, path, Stamp(ours.term, ours.holder))
+
+    async def _put_newest_in_place(self, here: Stamp) -> None:
+        saved = await self._saved()
+        if self._source.holds_data():
+            saved = [state for state in saved if state.term > here.term]
+        damage: BackupDamaged | None = None
+        for state in saved:
+            try:
+                await state.put_back()
+            except BackupDamaged as error:
+                extra = {"event": "writer.damaged", "what": state.what, "reason": error.reason}
+                log.error("%s cannot be used: %s", state.what, error.detail, extra=extra)
+                damage = damage or error
+            else:
+                _tell(state)
+                return
+        if damage is not None:
+            raise damage
+
+    async def _saved(self) -> list[Saved]:
+        """Newest first; of the same second what was shipped comes first, whose times are cut to seconds."""
+        states = [*await self._shipped(), *await self._backed_up()]
+        return sorted(states, key=lambda state: (state.term, state.at.replace(microsecond=0)), reverse=True)
+
+    async def _backed_up(self) -> list[Saved]:
+        manifests = await asyncio.to_thread(self._backups.catalog.all)
+        return [
+            Saved(each.term, each.taken_at, f"backup {each.name}", partial(self._restore, each)) for each in manifests
+        ]
+
+    async def _restore(self, manifest: Manifest) -> None:
+        await asyncio.to_thread(self._backups.put_back, manifest)
+
+    async def _shipped(self) -> list[Saved]:
+        lines = await asyncio.to_thread(all_lines, self._backups.place)
+        if not lines:
+            return []
+        if self._tool is None:
+            words = (
+                "changes were shipped to the bucket, and there is no litestream here to fetch them: only backups count"
+            )
+            log.warning(words, extra={"event": "writer.shipped_ignored"})
+            return []
+        states = []
+        for line in lines:
+            at = await newest_change(self._tool, line, self._endpoint)
+            if at is not None:
+                put_back = partial(self._fetch, self._tool, line, at)
+                states.append(Saved(term_of(line), at, f"shipped changes {line.name}", put_back))
+        return states
+
+    async def _fetch(self, tool: Path, line: Line, at: datetime) -> None:
+        with self._source.alone(), self._scratch() as path:
+            await fetch(tool, line, self._endpoint, path)
+            await asyncio.to_thread(self._check_and_replace, path, at)
+
+    def _check_and_replace(self, path: Path, at: datetime) -> None:
+        manifest = _describe(path, at)
+        self._source.check(path, manifest, quiet)
+        self._source.replace(path, manifest, quiet)
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        path = self._source.scratch("shipped")
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _tell(state: Saved) -> None:
+    extra = {"event": "writer.restored", "what": state.what, "term": state.term, "at": state.at.isoformat()}
+    log.info("the database is that of %s", state.what, extra=extra)
+
+
+def _describe(path: Path, at: datetime) -> Manifest:
+    """A fetched file, as if it were a backup. BackupDamaged: it is no database."""
+    meter = Meter()
+    for _ in meter(read_file(path)):
+        pass
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            version, rows = schema(database)[0], count_rows(database)
+    except sqlite3.DatabaseError as error:
+        raise BackupDamaged("What was shipped is no whole database", reason=f"SQLite: {error}") from error
+    return Manifest(
+        name=new_name(at.astimezone(UTC)),
+        taken_at=at,
+        engine="sqlite",
+        schema_version=version,
+        rows=rows,
+        size=meter.size,
+        sha256=meter.sha256,
+        stored_size=meter.size,
+        stored_sha256=meter.sha256,
+        program=__version__,
+        duration=0,
+    )
