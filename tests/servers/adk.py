@@ -17,6 +17,7 @@ from tests.servers import shared
 
 AGENTS = Path(__file__).parent / "adk_agents"
 START_WITHIN = 30.0
+KEPT_IN_MEMORY = ["--session_service_uri", "memory://", "--artifact_service_uri", "memory://"]
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[Address]:
     with (
         log,
         subprocess.Popen(
-            [*command, "--session_service_uri", "memory://", str(agents)], cwd=cwd, stdout=log, stderr=log
+            [*command, *KEPT_IN_MEMORY, str(agents)], cwd=cwd, stdout=log, stderr=log
         ) as server,
     ):
         try:

@@ -28,8 +28,8 @@ JSON = "application/json"
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:
     routes = APIRouter(tags=["sessions"], route_class=Route)
-    _add_creation(routes, services, limits)
     _add_reading(routes, services, limits)
+    _add_creation(routes, services, limits)
     _add_changes(routes, services, limits)
     _add_append(routes, services, limits)
     return routes
