@@ -15,6 +15,7 @@ import uvicorn
 from session_manager.api.app import build_app
 from session_manager.api.hosts import open_classes
 from session_manager.api.services import Services
+from session_manager.cli.config import with_own_address
 from session_manager.settings import Settings
 
 SHORT = {
@@ -73,9 +74,10 @@ class FrontDoor:
 
 @asynccontextmanager
 async def front_door(settings: Settings) -> AsyncIterator[FrontDoor]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    settings = with_own_address(settings, listening)
     services = Services(settings, open_classes(settings))
     await services.start()
-    listening = socket.create_server(("127.0.0.1", 0))
     app = build_app(services)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
     server = _Server(config)

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from session_manager import __version__
-from session_manager.api.adk import apps, artifacts, errors, memory, sessions
+from session_manager.api.adk import apps, artifacts, errors, memory, run, sessions
 from session_manager.api.adk.paths import PREFIX
-from session_manager.api.limits import RouteLimits
+from session_manager.api.limits import ChatLimit, RouteLimits
 from session_manager.api.services import Services
 
 DESCRIPTION = """The routes of google-adk's own server for sessions, artifacts, memory and runs: its clients work
@@ -40,4 +40,5 @@ def build_adk(services: Services, limits: RouteLimits) -> AdkDoor:
     errors.install(app)
     for subject in (apps, sessions, artifacts, memory):
         app.include_router(subject.router(services, limits))
+    app.include_router(run.router(services, ChatLimit(services.settings, services.link)))
     return AdkDoor(app)

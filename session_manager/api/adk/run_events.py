@@ -1,0 +1,153 @@
+"""What a turn's caller is shown of it: ADK's events, live and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic_core import from_json, to_json
+
+from session_manager.api.services import Services
+from session_manager.api.sse import SIGN_OF_LIFE
+from session_manager.domain.adk.events import event_json
+from session_manager.domain.adk.model import AdkKey
+from session_manager.domain.errors import NotFound
+from session_manager.domain.message import Message, Outcome
+from session_manager.domain.session import Session
+from session_manager.domain.session_class import Protocol, class_of
+from session_manager.domain.times import seconds
+from session_manager.turns.adk import reply_id, turn_events
+from session_manager.turns.feed import DELETED
+from session_manager.turns.service import Ticket
+
+GONE = "the session was deleted"
+EVENTS = ',"events":['
+EVENT = '"event":'
+CLOCKS = 5.0  # seconds by which the clocks of front doors and the database may differ
+
+Json = dict[str, Any]
+Notes = AsyncIterator[Json | None]
+
+
+class Run(NamedTuple):
+    """One accepted turn. ``streaming``: its caller wants the pieces too."""
+
+    services: Services
+    session: Session
+    ticket: Ticket
+    streaming: bool = False
+
+    @property
+    def message(self) -> Message:
+        return self.ticket.message
+
+    @property
+    def speaks_adk(self) -> bool:
+        return class_of(self.services.classes, self.session.class_name).protocol is Protocol.ADK
+
+
+async def events_of(run: Run, outcome: Outcome) -> bytes:
+    """The agent's events as a JSON array; of a turn that failed the one that says so."""
+    response = outcome.response
+    if response is not None and run.speaks_adk and EVENTS in response:
+        # The pod's own words. In a string the quotes would be escaped, so this is where the array begins.
+        return response[response.index(EVENTS) + len(EVENTS) - 1 : -1].encode()
+    return b"[%b]" % await _own_event(run, outcome)
+
+
+async def _own_event(run: Run, outcome: Outcome) -> bytes:
+    """The event that the front door has written for the turn, as the session shows it."""
+    session, message = run.session, run.message
+    key = AdkKey(session.app, session.user_id, session.adk_id)
+    wanted = f'"id":"{reply_id(message.id)}"'
+    stored = await run.services.store.adk_get(key, since=seconds(message.accepted_at) - CLOCKS)
+    for data in reversed(stored.events):
+        if wanted in data:
+            return event_json(data)
+    return event_json(turn_events(message, session.app, outcome, seconds(message.accepted_at)).events[-1].data)
+
+
+class Live:
+    """The events of a run as ``data:`` lines, each as soon as it is there; comments as signs of life."""
+
+    def __init__(self, run: Run, notes: AsyncGenerator[Json | None, None]) -> None:
+        self._run = run
+        self._notes = notes
+        self._shown: set[str] = set()
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._notes) as notes:
+            try:
+                async for line in self._until_ended(notes):
+                    yield line
+            except NotFound:
+                yield failure_line("SessionDeleted", GONE)
+
+    async def _until_ended(self, notes: Notes) -> AsyncGenerator[bytes, None]:
+        recorded = self._run.services.turns.recorded
+        outcome = await recorded(self._run.message)
+        while outcome is None:
+            note = await anext(notes)
+            if note is None:
+                yield SIGN_OF_LIFE
+            elif note["kind"] == DELETED:
+                raise NotFound
+            elif note.get("message_id") != self._run.message.id:
+                continue
+            elif note["kind"] != "event":
+                for line in self._piece(note):
+                    yield line
+                continue
+            outcome = await recorded(self._run.message)
+        async for line in self._rest(outcome):
+            yield line
+
+    def _piece(self, note: Json) -> list[bytes]:
+        if note["kind"] != "delta":
+            return []
+        if not self._run.speaks_adk:
+            return [_line(_partial(self._run, note["data"]))] if self._run.streaming else []
+        text = note["data"]
+        text = text[text.index(EVENT) + len(EVENT) : -1]
+        event = from_json(text)
+        if event.get("partial"):
+            return [_line(text.encode())] if self._run.streaming else []
+        self._shown.add(str(event.get("id")))
+        return [_line(text.encode())]
+
+    async def _rest(self, outcome: Outcome) -> AsyncGenerator[bytes, None]:
+        """What has not been told live, which may be all of it."""
+        if outcome.error is not None:
+            yield failure_line("TurnFailed", outcome.error)
+            return
+        for event in from_json(await events_of(self._run, outcome)):
+            if event.get("id") not in self._shown:
+                yield _line(to_json(event))
+
+
+def failure_line(kind: str, error: str) -> bytes:
+    """As ADK tells of an error once its answer has begun."""
+    return _line(orjson.dumps({"error": error, "error_details": {"error_type": kind, "error_message": error}}))
+
+
+def _partial(run: Run, data: str) -> bytes:
+    """A piece of a pod that does not speak ADK, as an event."""
+    piece = orjson.loads(data)
+    words = piece.get("text") if isinstance(piece, dict) else piece
+    content = {"parts": [{"text": words if isinstance(words, str) else data}], "role": "model"}
+    return orjson.dumps(
+        {
+            "content": content,
+            "partial": True,
+            "invocationId": f"e-{run.message.id}",
+            "author": run.session.app,
+            "id": reply_id(run.message.id),
+            "timestamp": run.services.wall_clock() / 1_000_000,
+        }
+    )
+
+
+def _line(event: bytes) -> bytes:
+    return b"data: %b\n\n" % event
