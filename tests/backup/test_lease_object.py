@@ -1,0 +1,157 @@
+"""What a lease needs of its object, kept by each of the places."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from session_manager.backup.lease_object import Contended, LeaseObject, open_lease_object
+from session_manager.backup.places import Place, open_place
+from session_manager.domain.errors import StorageError, StorageUnavailable
+from tests.servers.gcs import GcsServer
+
+OpenOne = Callable[[], LeaseObject]
+
+
+@pytest.fixture(params=["file", "gs", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "file":
+        return open_place(f"file://{tmp_path}/place")
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return open_place(f"s3://leases-{secrets.token_hex(4)}/below")
+    server = request.getfixturevalue("gcs")
+    return open_place(f"gs://{server.bucket()}/below", project="project", endpoint=server.host)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """One for all tests: clients of fsspec are kept, and with them the address."""
+    moto = pytest.importorskip("moto.server", reason="needs moto")
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+def open_one(place: Place, request: pytest.FixtureRequest) -> Iterator[OpenOne]:
+    place.ensure()
+    endpoint = request.getfixturevalue("gcs").host if place.url.startswith("gs://") else None
+    opened: list[LeaseObject] = []
+
+    def one() -> LeaseObject:
+        opened.append(open_lease_object(place, "session_writer/lease", 10.0, endpoint))
+        return opened[-1]
+
+    yield one
+    for each in opened:
+        each.close()
+
+
+def test_there_is_none_until_it_is_made(open_one: OpenOne) -> None:
+    store = open_one()
+    assert store.read() is None
+    version = store.replace(b"1", None)
+    found = open_one().read()
+    assert found is not None
+    assert (found.content, found.version) == (b"1", version)
+
+
+def test_it_is_made_once(open_one: OpenOne) -> None:
+    open_one().replace(b"1", None)
+    with pytest.raises(Contended):
+        open_one().replace(b"2", None)
+
+
+def test_who_knows_the_version_replaces_it_and_nobody_else(open_one: OpenOne) -> None:
+    mine, theirs = open_one(), open_one()
+    first = mine.replace(b"1", None)
+    second = theirs.replace(b"2", first)
+    assert second != first
+    with pytest.raises(Contended):
+        mine.replace(b"3", first)
+    assert mine.replace(b"4", second) not in (first, second)
+    found = theirs.read()
+    assert found is not None
+    assert found.content == b"4"
+
+
+def test_of_many_at_once_one_wins(open_one: OpenOne, place: Place) -> None:
+    if place.url.startswith("s3://"):
+        pytest.skip("S3 decides it at once, its imitation does not")
+    version = open_one().replace(b"0", None)
+    objects = [open_one() for _ in range(4)]
+
+    def attempt(number: int) -> bool:
+        try:
+            objects[number].replace(b"%d" % (number + 1), version)
+        except Contended:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        won = list(threads.map(attempt, range(4)))
+    assert sum(won) == 1
+    found = open_one().read()
+    assert found is not None
+    assert found.content == b"%d" % (won.index(True) + 1)
+
+
+def test_versions_of_long_ago_do_not_come_back(open_one: OpenOne) -> None:
+    """One that was stopped for many renewals is not taken for the newest when it goes on."""
+    store = open_one()
+    old = version = store.replace(b"0", None)
+    for number in range(5):
+        version = store.replace(b"%d" % (number + 1), version)
+    with pytest.raises(Contended):
+        open_one().replace(b"late", old)
+    found = store.read()
+    assert found is not None
+    assert (found.content, found.version) == (b"5", version)
+
+
+def test_in_a_folder_one_object_stays(tmp_path: Path) -> None:
+    store = open_lease_object(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
+    version = store.replace(b"0", None)
+    for number in range(5):
+        version = store.replace(b"%d" % number, version)
+    assert [path.name for path in (tmp_path / "session_writer").iterdir()] == ["lease.6"]
+
+
+def test_a_silent_server_is_told_in_time() -> None:
+    with GcsServer() as server:
+        place = open_place("gs://silent", project="project", endpoint=server.host)
+        place.ensure()
+        store = open_lease_object(place, "lease", 0.2, server.host)
+        store.replace(b"1", None)
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(StorageUnavailable):
+            store.read()
+        with pytest.raises(StorageUnavailable):
+            store.replace(b"2", "1")
+        os.kill(server.pid, signal.SIGCONT)
+        store.close()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "session_writer").touch()
+    store = open_lease_object(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
+    with pytest.raises(StorageError):
+        store.replace(b"1", None)
