@@ -28,21 +28,29 @@ class Grant(NamedTuple):
 
 
 class Tokens:
-    """``secret`` gives the installation's secret, the same for all front doors; it is asked once."""
+    """``secret`` gives the installation's secret, the same for all front doors; it is asked once, by ``load``."""
 
     def __init__(self, secret: Callable[[], Awaitable[str]]) -> None:
         self._secret = secret
-        self._key: bytes | None = None
+        self._key = b""
 
-    async def mint(self, session: str, message_id: str, attempt: int, seconds: float) -> str:
-        """A token for an attempt that lasts ``seconds`` at most. Unavailable."""
-        key = self._key or await self._load()
+    @property
+    def loaded(self) -> bool:
+        return bool(self._key)
+
+    async def load(self) -> bytes:
+        """Unavailable."""
+        self._key = (await self._secret()).encode()
+        return self._key
+
+    def mint(self, session: str, message_id: str, attempt: int, seconds: float) -> str:
+        """A token for an attempt that lasts ``seconds`` at most. Only once it is loaded."""
         claims = f"{session}.{message_id}.{attempt}.{int(time.time() + seconds + LEEWAY)}"
-        return f"{claims}.{hmac.digest(key, claims.encode(), 'sha256').hex()}"
+        return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
 
     async def verify(self, token: str) -> Grant:
         """Unauthenticated unless one of ours, and not past its time. Unavailable."""
-        key = self._key or await self._load()
+        key = self._key or await self.load()
         claims, _, signature = token.rpartition(".")
         parts = claims.split(".")
         if len(parts) != 4 or len(token) > _MAX_LENGTH or not token.isascii():
@@ -54,7 +62,3 @@ class Tokens:
         if time.time() > int(expiry):
             raise Unauthenticated("X-Session-Token: its turn is over")
         return Grant(session, Attempt(message_id, int(attempt)))
-
-    async def _load(self) -> bytes:
-        self._key = (await self._secret()).encode()
-        return self._key

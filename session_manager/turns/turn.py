@@ -161,8 +161,10 @@ class Turn:
         return _Verdict(Outcome.processed(reply.response), reply.events)
 
     async def _request(self, message: Message, limit: float) -> TurnRequest:
-        session, uuid, attempt = self._session, self._claim.session, message.attempt
-        token = await until_available(lambda: self._shop.tokens.mint(uuid, message.id, attempt, limit))
+        session, uuid, attempt, tokens = self._session, self._claim.session, message.attempt, self._shop.tokens
+        if not tokens.loaded:
+            await until_available(tokens.load)
+        token = tokens.mint(uuid, message.id, attempt, limit)
         if self._class.protocol is Protocol.ADK:
             key = AdkKey(session.app, session.user_id, session.adk_id)
             self._exchange = AdkExchange(key, message.payload)

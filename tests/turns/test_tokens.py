@@ -22,20 +22,26 @@ def tokens(secret: str = "one secret") -> Tokens:
     return Tokens(give)
 
 
+async def mint(attempt: int = 1, secret: str = "one secret") -> str:
+    made = tokens(secret)
+    await made.load()
+    return made.mint(SESSION, MESSAGE, attempt, 600)
+
+
 async def test_every_front_door_of_an_installation_takes_a_token_of_another():
-    token = await tokens().mint(SESSION, MESSAGE, 2, 600)
+    token = await mint(attempt=2)
     assert await tokens().verify(token) == Grant(SESSION, Attempt(MESSAGE, 2))
 
 
 async def test_that_of_another_installation_is_refused():
-    token = await tokens("another").mint(SESSION, MESSAGE, 1, 600)
+    token = await mint(secret="another")
     with pytest.raises(Unauthenticated):
         await tokens().verify(token)
 
 
 @given(st.data())
 async def test_no_character_of_it_can_be_changed(data: Any):
-    token = await tokens().mint(SESSION, MESSAGE, 1, 600)
+    token = await mint()
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != token[at]))
     with pytest.raises(Unauthenticated):
@@ -49,7 +55,7 @@ async def test_what_is_no_token_is_refused(text: str):
 
 
 async def test_it_ends_with_the_time_of_its_turn(monkeypatch: pytest.MonkeyPatch):
-    token = await tokens().mint(SESSION, MESSAGE, 1, 600)
+    token = await mint()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 599 + LEEWAY)
     assert await tokens().verify(token)
