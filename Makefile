@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench bench-cluster build manifests manifests-check lock clean
+.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench bench-cluster build manifests manifests-check docs lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ manifests: ## Render k8s-manifests/ from the chart, and copy the CRDs into it
 
 manifests-check: ## Fail where k8s-manifests/ or the chart's CRDs are stale
 	@hack/manifests --check
+
+docs: .venv/.dev ## Write what is made from the code: table of settings, .env.example, the pages of the schema
+	@$(BIN)/python tests/test_docs.py
+	@$(BIN)/python -m tests.db.schema_page
 
 lock: ## Resolve the dependencies again into the three lock files
 	@$(PYTHON) -m venv .venv-lock

@@ -1,8 +1,9 @@
-"""The documentation says what the code does. ``python tests/test_docs.py`` writes the table of settings."""
+"""The documentation says what the code does. ``python tests/test_docs.py`` writes settings and .env.example."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,4 @@ if __name__ == "__main__":
     README.write_text(
         TABLE.sub(lambda found: found[1] + settings_table() + found[3], README.read_text("utf-8")), "utf-8"
     )
+    runpy.run_path(str(ROOT / "tests" / "around" / "test_env_example.py"), run_name="env_example")

@@ -1,0 +1,115 @@
+"""docker-compose.yml, as the settings and the image understand it. There is no Docker engine in a test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from session_manager.settings import Settings
+from session_manager.store.open import open_store
+from session_manager.store.postgres.address import Address
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+SECRETS = {
+    "POSTGRES_PASSWORD": "a" * 48,
+    "PGADMIN_PASSWORD": "b" * 48,
+    "REDIS_PASSWORD": "c" * 48,
+    "SESSION_API_KEYS": "web:" + "d" * 48,
+}
+
+
+def compose(**environment: str) -> Any:
+    """The file as Compose reads it. KeyError: a variable that has to have a value has none."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, default = found.groups()
+        given = environment.get(name, "")
+        if operator == "?" and not given:
+            raise KeyError(name)
+        return given or (default if operator == "-" else "")
+
+    return yaml.safe_load(VARIABLE.sub(value, re.sub(r"(?m)^\s*#.*$", "", TEXT)))
+
+
+def test_what_there_is():
+    services = compose(**SECRETS)["services"]
+    assert set(services) == {"postgres", "pgadmin", "redis", "session-manager"}
+    assert services["postgres"]["image"] == "postgres:15"
+    environment = services["postgres"]["environment"]
+    assert (environment["POSTGRES_USER"], environment["POSTGRES_DB"]) == ("adk_user", "adk_sessions")
+    published = {name: service["ports"] for name, service in services.items()}
+    assert published == {
+        "postgres": ["127.0.0.1:5432:5432"],
+        "pgadmin": ["127.0.0.1:5050:80"],
+        "redis": ["127.0.0.1:6379:6379"],
+        "session-manager": ["127.0.0.1:8080:8080"],
+    }
+
+
+def test_values_come_from_the_environment():
+    services = compose(**SECRETS, POSTGRES_USER="me", POSTGRES_DB="facts", POSTGRES_PORT="6000", PGADMIN_PORT="6001")[
+        "services"
+    ]
+    assert services["postgres"]["ports"] == ["127.0.0.1:6000:5432"]
+    assert services["pgadmin"]["ports"] == ["127.0.0.1:6001:80"]
+    uri = services["session-manager"]["environment"]["SESSION_DB_URI"]
+    assert uri == f"postgresql://me:{'a' * 48}@postgres:5432/facts"
+
+
+@pytest.mark.parametrize("missing", list(SECRETS))
+def test_nothing_starts_without_a_password_of_its_own(missing: str):
+    with pytest.raises(KeyError, match=missing):
+        compose(**{name: value for name, value in SECRETS.items() if name != missing})
+
+
+def test_every_service_is_watched_keeps_its_data_and_comes_back():
+    whole = compose(**SECRETS)
+    kept = []
+    for service in whole["services"].values():
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert service["restart"] == "unless-stopped"
+        kept += [volume.partition(":")[0] for volume in service["volumes"]]
+        for needed, how in service.get("depends_on", {}).items():
+            assert needed in whole["services"]
+            assert how == {"condition": "service_healthy"}
+    assert sorted(kept) == sorted(whole["volumes"])
+
+
+def test_the_front_door_understands_what_it_is_given(monkeypatch: pytest.MonkeyPatch):
+    service = compose(**SECRETS)["services"]["session-manager"]
+    environment = {name: "" if value is None else str(value) for name, value in service["environment"].items()}
+    assert {name.lower() for name in environment} <= set(Settings.model_fields)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    assert open_store(settings).uri == "postgresql://postgres:5432/adk_sessions"
+    address = Address.parse(environment["SESSION_DB_URI"], settings.session_db_plain_hosts)
+    assert "sslmode" not in address.uri
+    assert (settings.redis_host, settings.redis_port, settings.listen_port) == ("redis", 6379, 8080)
+    assert int(service["stop_grace_period"].rstrip("s")) > settings.shutdown_timeout + settings.shutdown_delay
+
+
+def test_defaults_are_those_of_the_settings():
+    environment = compose(**SECRETS)["services"]["session-manager"]["environment"]
+    for name in ("LOG_LEVEL", "SESSION_TTL", "IDLE_TIMEOUT"):
+        default = Settings.model_fields[name.lower()].default
+        assert type(default)(environment[name]) == default
+
+
+def test_every_variable_stands_in_the_example():
+    told = (ROOT / ".env.example").read_text("utf-8")
+    for name, *_ in VARIABLE.findall(TEXT):
+        assert re.search(rf"^(# )?{name}=", told, re.M), name
+
+
+def test_the_image_has_what_the_service_says():
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert compose(**SECRETS)["services"]["session-manager"]["volumes"] == ["session-data:/data"]
+    assert "DATA_DIR=/data" in dockerfile
+    assert "EXPOSE 8080" in dockerfile
