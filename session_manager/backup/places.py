@@ -177,14 +177,15 @@ def open_place(
 
 
 def _google(project: str | None, endpoint: str | None, timeout: float) -> AsyncFileSystem:
-    # Its support of other kinds of buckets asks over gRPC first, which no emulator answers: a minute each time.
+    # Its support of other kinds of buckets asks over gRPC first, which no emulator answers: a minute each time. The
+    # variable saves to load it; whoever loaded the package before us finds the plain kind in `core`.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import aiohttp  # noqa: PLC0415
-    import gcsfs  # noqa: PLC0415  a second, and an optional dependency
+    from gcsfs.core import GCSFileSystem  # noqa: PLC0415  a second, and an optional dependency
 
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"
-    return gcsfs.GCSFileSystem(
+    return GCSFileSystem(
         project=project or "",
         token="anon" if endpoint else None,
         endpoint_url=endpoint,
