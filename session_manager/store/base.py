@@ -109,7 +109,7 @@ class SqlStore(AdkSql):
         events: Sequence[tuple[str, str]] = (),
         adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
-        if adk is not None:
+        if adk is not None and (adk.events or adk.user):
             for turn in (adk, storable(adk)):
                 try:
                     check_events(turn.events)

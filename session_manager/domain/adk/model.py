@@ -51,6 +51,11 @@ class AdkTurn(NamedTuple):
     user: AdkEvent | None
     events: tuple[AdkEvent, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only adds events: nothing depends on what is stored already."""
+        return self.user is None and not any(any(event.delta) for event in self.events)
+
 
 class Home(NamedTuple):
     """What a session that a real ADK service made becomes here. ``ttl`` in microseconds."""

@@ -50,7 +50,9 @@ def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transactio
     yield from adk_rows.add_events(key, list(_apart(events)))
     for event in events:
         updated = _later(event.timestamp, updated)
-    return (yield from adk_rows.move(key, updated))
+    yield from adk_rows.move(key, updated)
+    kept = yield from adk_rows.lock(key)  # as the database keeps it, which may be rounded
+    return updated if kept is None else kept
 
 
 def add_turn(key: AdkKey, turn: AdkTurn) -> Transaction[None]:
@@ -74,7 +76,7 @@ def placed_after(updated: float, events: Iterable[AdkEvent]) -> Iterable[tuple[A
 
 def _of_turn(key: AdkKey, turn: AdkTurn) -> Transaction[Sequence[AdkEvent]]:
     """The events of a turn that are to be stored."""
-    if turn.user is None and not any(any(event.delta) for event in turn.events):
+    if turn.is_plain:
         return turn.events  # what is stored already is left alone by the insert
     new = yield from _unknown(key, turn.events)
     kept_by_pod = len(new) < len({event.id for event in turn.events})

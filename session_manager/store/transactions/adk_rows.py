@@ -41,7 +41,7 @@ INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
 VALUES ($1, $2, $3, as_json($4), as_time($5), as_time($5)) ON CONFLICT DO NOTHING RETURNING unix(update_time)
 """
 _SET_STATE = f"UPDATE sessions SET state = as_json($4) WHERE {_KEY} id = $3"
-_MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3 RETURNING unix(update_time)"
+_MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3"
 _KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
 _INSERT_EVENTS = """
 INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data) VALUES
@@ -69,11 +69,9 @@ def lock(key: AdkKey) -> Transaction[float | None]:
     return rows[0][0] if rows else None
 
 
-def move(key: AdkKey, at: float) -> Transaction[float]:
-    """Set the update time; as the database keeps it."""
-    rows = yield _MOVE, (*key, at)
-    stored: float = rows[0][0]
-    return stored
+def move(key: AdkKey, at: float) -> Transaction[None]:
+    """Set the update time."""
+    yield _MOVE, (*key, at)
 
 
 def known(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[set[str]]:
