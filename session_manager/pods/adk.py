@@ -103,7 +103,7 @@ class AdkPodClient:
     async def _make_session(self, address: Address, request: TurnRequest, key: AdkKey, there: AdkKey) -> None:
         session = await self._sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
-        async with self._exchange(address, request, target, seed(session)) as connection:
+        async with self._exchange(address, request, target, seed(session), skim=True) as connection:
             await connection.answer()
             if connection.status != 409:  # it is there
                 check_answer(connection.status, connection.headers, bytes(connection.body))
@@ -125,11 +125,11 @@ class AdkPodClient:
 
     @asynccontextmanager
     async def _exchange(
-        self, address: Address, request: TurnRequest, target: str, body: bytes
+        self, address: Address, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
     ) -> AsyncIterator[PodConnection]:
         connection = self._at_work[address.uid] = await self._pool.take(address)
         try:
-            connection.send(_head(address, request, target, len(body)) + body)
+            connection.send(_head(address, request, target, len(body)) + body, skim=skim)
             yield connection
         finally:
             if self._at_work.get(address.uid) is connection:

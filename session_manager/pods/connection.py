@@ -46,6 +46,7 @@ class PodConnection(asyncio.Protocol):
         self._unread = 0
         self._throttled = False
         self._idle_talk = 0  # bytes since the last one of a body: headers, trailers, the framing of chunks
+        self._skims = False
         self._head_done = True
         self._done = True
         self._until_close = False
@@ -54,7 +55,9 @@ class PodConnection(asyncio.Protocol):
 
     # -- for the client ------------------------------------------------------------------------------------------------
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, *, skim: bool = False) -> None:
+        """``skim``: only the beginning of the answer is of interest, and it may be longer than a reply."""
+        self._skims = skim
         self.status = 0
         self.headers = {}
         self.body = bytearray()
@@ -187,10 +190,10 @@ class PodConnection(asyncio.Protocol):
             self._unread += len(body)
             self._throttle()
             self._wake()
-        elif len(self.body) + len(body) > MAX_REPLY:
-            self._fail(PodRejected(f"the pod's reply is longer than {MAX_REPLY} bytes"))
-        else:
+        elif len(self.body) + len(body) <= MAX_REPLY:
             self.body += body
+        elif not self._skims:
+            self._fail(PodRejected(f"the pod's reply is longer than {MAX_REPLY} bytes"))
 
     def on_message_complete(self) -> None:
         if self.status < 200:  # an interim answer; the real one follows

@@ -18,11 +18,23 @@ _ASKED_BY_ADK = frozenset({"adk_request_credential", "adk_request_confirmation",
 _REFUSED = frozenset({"actions", "long_running_tool_ids"})
 
 
+MAX_HISTORY = 64 * 1024 * 1024  # characters; of a longer one the pod is given the end
+
+
 def seed(session: AdkSession) -> bytes:
     """The body of the request that makes the session."""
-    events = [json.loads(data) for data in session.events]
+    events = [json.loads(data) for data in _last(session.events)]
     told = [event for event in map(_told, _after_rewinds(events)) if event is not None]
     return json.dumps({"sessionId": session.key.id, "state": session.state, "events": told}).encode()
+
+
+def _last(events: list[str]) -> list[str]:
+    size = 0
+    for at in range(len(events) - 1, -1, -1):
+        size += len(events[at])
+        if size > MAX_HISTORY:
+            return events[at + 1 :]
+    return events
 
 
 def _after_rewinds(events: list[Json]) -> list[Json]:

@@ -17,50 +17,64 @@ from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.servers.redis import RedisServer
 from tests.waiting import until
 
+KINDS = ["default", "copies", "keeps"]  # the classes of adk_agents/classes.yaml
+
 
 class Adk:
-    """An ADK client of one user and one app, which is the name of a class."""
+    """An ADK client in one session of an app, which is the name of a class."""
 
-    def __init__(self, front: FrontDoor, app: str, user: str = "ada") -> None:
+    def __init__(self, front: FrontDoor, app: str, session: str, uuid: str) -> None:
         self.front = front
         self.app = app
-        self.user = user
-        self.sessions = f"/adk/apps/{app}/users/{user}/sessions"
+        self.session = session
+        self.uuid = uuid
 
-    async def create(self, **body: Any) -> str:
-        status, session = await self.front.call("POST", self.sessions, body)
-        assert status == 200, session
-        return str(session["id"])
-
-    async def get(self, session: str) -> Any:
-        status, found = await self.front.call("GET", f"{self.sessions}/{session}")
+    async def get(self) -> Any:
+        status, found = await self.front.call("GET", f"/adk/apps/{self.app}/users/ada/sessions/{self.session}")
         assert status == 200, found
         return found
 
-    def body(self, session: str, text: str, **more: Any) -> dict[str, Any]:
-        message = {"role": "user", "parts": [{"text": text}]}
-        return {"appName": self.app, "userId": self.user, "sessionId": session, "newMessage": message, **more}
+    async def events(self) -> list[Any]:
+        return (await self.get())["events"]
 
-    async def run(self, session: str, text: str, **more: Any) -> Any:
-        status, events = await self.front.call("POST", "/adk/run", self.body(session, text, **more))
+    def body(self, text: str, **more: Any) -> dict[str, Any]:
+        message = {"role": "user", "parts": [{"text": text}]}
+        return {"appName": self.app, "userId": "ada", "sessionId": self.session, "newMessage": message, **more}
+
+    async def run(self, text: str, **more: Any) -> Any:
+        status, events = await self.front.call("POST", "/adk/run", self.body(text, **more))
         assert status == 200, events
         return events
 
-    async def run_sse(self, session: str, text: str, **more: Any) -> list[Any]:
-        body = self.body(session, text, **more)
-        async with self.front.client.post(f"{self.front.url}/adk/run_sse", json=body) as response:
+    async def run_sse(self, text: str, **more: Any) -> list[Any]:
+        body = self.body(text, **more)
+        async with self.front.client.post(f"{self.front.url}/run_sse", json=body) as response:
             assert response.status == 200, await response.text()
             assert response.content_type == "text/event-stream"
             lines = (await response.text()).splitlines()
         return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
-    async def uuid_of(self, session: str) -> str:
-        async with self.front.client.get(f"{self.front.url}{self.sessions}/{session}") as response:
-            return str(response.headers["X-Session-Id"])
+    async def run_later(self, text: str, **headers: str) -> str:
+        """The id of the message."""
+        headers["Prefer"] = "respond-async"
+        status, answer = await self.front.call("POST", "/run", self.body(text), headers=headers)
+        assert status == 202, answer
+        return str(answer["message_id"])
+
+    async def message(self, message_id: str) -> Any:
+        return (await self.front.call("GET", f"/session/{self.uuid}/messages/{message_id}"))[1]
+
+
+async def begin(front: FrontDoor, app: str, **body: Any) -> Adk:
+    """In a new session."""
+    async with front.client.post(f"{front.url}/adk/apps/{app}/users/ada/sessions", json=body) as response:
+        session = await response.json()
+        assert response.status == 200, session
+        return Adk(front, app, session["id"], response.headers["X-Session-Id"])
 
 
 def texts(events: list[Any]) -> list[str]:
-    """What was said, in order; an event without a text as its error or its kind."""
+    """What was said, in order; of an error its message."""
     return [_text(event) for event in events]
 
 
@@ -72,15 +86,39 @@ def _text(event: Any) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def door(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FrontDoor]:
     redis_server.flush()
-    classes = AGENTS / "classes.yaml"
-    settings = settings_for(tmp_path_factory.mktemp("door"), redis_server.url, session_classes=classes)
+    facts = {"session_classes": AGENTS / "classes.yaml", "answer_within": 1.0}
+    settings = settings_for(tmp_path_factory.mktemp("door"), redis_server.url, **facts)
     async with front_door(settings) as front:
-        keeper = await until(
-            lambda: [child.pid for child in psutil.Process().children() if "keeper.py" in " ".join(child.cmdline())]
-        )
-        with shared(keeper[0]):
+        with shared(await until(_keeper)):
             yield front
 
 
-def new_user() -> str:
-    return f"user-{uuid.uuid4()}"
+def _keeper() -> int:
+    """The process that starts pods, once it runs."""
+    children = psutil.Process().children()
+    return next((child.pid for child in children if any("keeper.py" in word for word in child.cmdline())), 0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sessions(door: FrontDoor) -> dict[str, Adk]:
+    """A session of each kind for the whole module; each test looks at what it adds."""
+    found = {kind: await begin(door, kind, state={"colour": "red"}) for kind in KINDS}
+    for adk in found.values():  # all pods start at once
+        await adk.front.call("POST", f"/session/{adk.uuid}/wake")
+    return found
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=KINDS)
+async def adk(request: pytest.FixtureRequest, sessions: dict[str, Adk]) -> Adk:
+    return sessions[request.param]
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=KINDS[1:])
+async def speaking(request: pytest.FixtureRequest, sessions: dict[str, Adk]) -> Adk:
+    """In a session whose pod speaks ADK."""
+    return sessions[request.param]
+
+
+@pytest.fixture
+def nobody() -> str:
+    return f"s-{uuid.uuid4()}"
