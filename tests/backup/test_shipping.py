@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -68,6 +69,10 @@ async def shipped(place: Place, path: Path) -> int:
         return int(database.execute("SELECT count(*) FROM session").fetchone()[0])
 
 
+def another_than(killed: psutil.Process) -> bool:
+    return any(child != killed for child in children())
+
+
 def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.name() == "litestream"]
 
@@ -98,11 +103,11 @@ async def test_one_that_is_killed_is_started_again_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(shipping, "RETRY_FIRST", 0.05)
     for _ in range(2):
-        [child] = await until(children)
+        [killed] = await until(children)
         await add(store, 50)
-        child.kill()
+        killed.kill()
         await add(store, 50)
-        await until(lambda killed=child.pid: [each for each in children() if each.pid != killed])
+        await until(partial(another_than, killed))
     assert await flushed(shipper)
     assert await shipped(place, tmp_path / "back.db") == 200
 
