@@ -17,6 +17,7 @@ from session_manager.api import answers
 from session_manager.api.limits import RouteLimits
 from session_manager.api.services import Services
 from session_manager.backup.service import Stats
+from session_manager.backup.writer_state import WriterReport
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
@@ -57,13 +58,34 @@ class BackupFigures(Collector):
             yield gauge("session_manager_backup_duration_seconds", "Time it took to make it.", newest.duration)
 
 
+class WriterFigures(Collector):
+    """Where only one front door may write: whether this one may, and how far the bucket is behind."""
+
+    def __init__(self, writer: WriterReport) -> None:
+        self._writer = writer
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("session_manager_writer", "1 while this front door may write.", self._writer.writes)
+        if self._writer.lag is not None:
+            words = "Seconds since all changes were in the bucket."
+            yield GaugeMetricFamily("session_manager_shipping_lag_seconds", words, self._writer.lag)
+
+
 class Metrics:
     """One registry per front door. ``wakes``: None where pods are started elsewhere."""
 
-    def __init__(self, times: TurnTimes, wakes: Histogram | None, backups: Stats | None = None) -> None:
+    def __init__(
+        self,
+        times: TurnTimes,
+        wakes: Histogram | None,
+        backups: Stats | None = None,
+        writer: WriterReport | None = None,
+    ) -> None:
         self.registry = CollectorRegistry()
         if backups is not None:
             self.registry.register(BackupFigures(backups))
+        if writer is not None:
+            self.registry.register(WriterFigures(writer))
         self._requests = Counter(
             "session_manager_requests",
             "HTTP requests by method and status.",

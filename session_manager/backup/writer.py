@@ -54,6 +54,11 @@ class OneWriter:
         backups.fence = self.guard.fence
 
     @property
+    def writes(self) -> bool:
+        """Whether this process may write now."""
+        return self.guard.state is WriterState.WRITING
+
+    @property
     def lag(self) -> float | None:
         """Seconds since everything was in the bucket; None where nothing is shipped."""
         return round(self.shipper.lag, 1) if self.shipper else None

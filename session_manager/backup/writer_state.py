@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 
 class WriterState(StrEnum):
@@ -12,3 +13,17 @@ class WriterState(StrEnum):
     LAPSED = "lapsed"
     LOST = "lost"
     RELEASED = "released"
+
+
+class WriterReport(Protocol):
+    """What metrics tell of the one writer."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process may write now."""
+        ...
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds since everything was in the bucket; None where nothing is shipped."""
+        ...

@@ -43,8 +43,13 @@ def manifest() -> Manifest:
     return Manifest(name=new_name(now), taken_at=now, program="0", duration=1.0, **facts, **hashes)
 
 
+class Ships:
+    writes = True
+    lag = 1.5
+
+
 def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
-    metrics = Metrics(TurnTimes(), Histogram(), Stats(newest=manifest()))
+    metrics = Metrics(TurnTimes(), Histogram(), Stats(newest=manifest()), Ships())
     metrics.request("GET", 200, 0.1)
     metrics.sessions.labels("awake").set(1)
     assert told("session_manager") == made(metrics.registry)
