@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ from session_manager.store.postgres.adapter import PostgresStore
 from tests.db.filled import fill, read
 from tests.db.filled import opened as running
 from tests.store.databases import make, say
+from tests.store.test_file_systems import bindfs, needs_fuse
 from tests.waiting import until
 
 # The connection of a process that was killed ends a moment later.
@@ -274,3 +276,22 @@ async def test_two_copies_at_once_do_not_mix(source: Path, postgres_uri: str, mo
         await copy(source, postgres_uri)
     found = await rows(postgres_uri, "SELECT count(*) FROM message")
     assert found == [(counts(source)["message"],)]
+
+
+@needs_fuse
+async def test_a_source_on_a_mount_that_no_database_can_live_on(tmp_path: Path):
+    """The way off it: what was written last may still be in the WAL."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    await fill(folder / "x.db")
+    with closing(sqlite3.connect(folder / "x.db")) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("UPDATE session SET name = 'late'")
+        connection.commit()
+        for end in ("", "-wal"):
+            shutil.copyfile(folder / f"x.db{end}", folder / f"y.db{end}")
+    with bindfs(tmp_path, ("-o", "direct_io")) as point:
+        copied = await copy(point / "y.db", tmp_path / "target.db")
+        assert sorted(path.name for path in point.glob("y.db*")) == ["y.db", "y.db-wal"]
+    assert copied.rows["session"] == 3
+    assert "'late'" in "".join(dump(tmp_path / "target.db"))

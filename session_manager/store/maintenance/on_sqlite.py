@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote as escaped
@@ -16,6 +18,7 @@ from session_manager.store.maintenance.tables import Column, Kind, Reference, Ta
 from session_manager.store.schema.upgrade import SQLITE
 from session_manager.store.sqlite.connection import Connection, is_own_fault
 from session_manager.store.sqlite.file import make_durable, prepare_file
+from session_manager.store.sqlite.file_system import unsuitable
 from session_manager.store.transactions.base import Transaction
 
 T = TypeVar("T")
@@ -31,11 +34,14 @@ class SqliteEngine:
     def __init__(self, path: Path, *, read_only: bool, patience: float = 5.0) -> None:
         self.shown = f"sqlite:///{path}"
         self._path = path
-        self._connection = _read_only(path, patience) if read_only else _writable(path, patience)
+        self._aside = ExitStack()
+        with _told(self.shown):
+            self._connection = _read_only(path, patience, self._aside) if read_only else _writable(path, patience)
         self._raw = self._connection.raw
 
     async def close(self) -> None:
         self._connection.close()
+        self._aside.close()
 
     async def tables(self) -> dict[str, Table]:
         made = self._all("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid")
@@ -109,12 +115,26 @@ class SqliteEngine:
         return {"database": sum(path.stat().st_size for path in beside if path.exists())}
 
 
-def _read_only(path: Path, patience: float) -> Connection:
+def _read_only(path: Path, patience: float, aside: ExitStack) -> Connection:
     if not path.is_file():
         raise StartupFailure(f"There is no database file {path}")
-    with _told(f"sqlite:///{path}"):
-        connection = Connection(f"file:{escaped(str(path.absolute()))}?mode=ro", patience, read_only=True)
+    if unsuitable(path.parent) is None:
+        return _looked_into(path, patience)
+    # Even to read in WAL takes locks and shared memory. Where there is none, nobody can be writing either.
+    folder = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="session-db-")))
+    for end in ("", "-wal"):
+        if path.with_name(path.name + end).exists():
+            shutil.copyfile(path.with_name(path.name + end), folder / f"copy.db{end}")
+    return _looked_into(folder / "copy.db", patience)
+
+
+def _looked_into(path: Path, patience: float) -> Connection:
+    connection = Connection(f"file:{escaped(str(path.absolute()))}?mode=ro", patience, read_only=True)
+    try:
         connection.raw.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
