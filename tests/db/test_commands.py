@@ -7,24 +7,24 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.cli.program import run
+from tests.cli.program import call, run
 from tests.db.filled import opened as running
 from tests.servers.postgres import PASSWORD
 from tests.store.databases import make, say
 
 
 def test_copy(source: Path, postgres_uri: str, tmp_path: Path):
-    planned = run("db", "copy", str(source), postgres_uri, "--dry-run", cwd=tmp_path)
+    planned = call("db", "copy", str(source), postgres_uri, "--dry-run")
     assert (planned.returncode, planned.stderr) == (0, "")
     assert planned.stdout.endswith("Nothing was written.\n")
-    done = run("db", "copy", f"sqlite:///{source}", postgres_uri, cwd=tmp_path)
+    done = call("db", "copy", f"sqlite:///{source}", postgres_uri)
     assert done.returncode == 0, done.stderr
     assert "message: 8 of 8 rows" in done.stderr
     assert done.stdout.endswith("every table has the same rows on both sides.\n")
-    again = run("db", "copy", str(source), postgres_uri, "--json", cwd=tmp_path)
+    again = call("db", "copy", str(source), postgres_uri, "--json")
     assert (again.returncode, again.stdout) == (1, "")
     assert "has data already" in again.stderr
-    back = run("db", "copy", postgres_uri, "back.db", "--json", cwd=tmp_path)
+    back = call("db", "copy", postgres_uri, str(tmp_path / "back.db"), "--json")
     assert back.returncode == 0, back.stderr
     told = json.loads(back.stdout)
     assert (told["rows"]["message"], len(told["sha256"]["message"])) == (8, 64)
@@ -35,7 +35,7 @@ def test_copy_tells_what_does_not_fit(source: Path, postgres_uri: str, tmp_path:
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("INSERT INTO app_states VALUES ('x', '{\"a\": \"\\u0000\"}', 1)")
         connection.commit()
-    planned = run("db", "copy", str(source), postgres_uri, "--dry-run", cwd=tmp_path)
+    planned = call("db", "copy", str(source), postgres_uri, "--dry-run")
     assert planned.returncode == 1
     assert planned.stderr == "cannot be copied: app_states (x): state: it contains a NUL\n"
 
@@ -60,17 +60,17 @@ async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
 
 
 def test_stats(source: Path, postgres_uri: str, tmp_path: Path):
-    assert run("db", "copy", str(source), postgres_uri, cwd=tmp_path).returncode == 0
+    assert call("db", "copy", str(source), postgres_uri).returncode == 0
     for place in (str(source), postgres_uri):
-        told = run("db", "stats", place, "--json", cwd=tmp_path)
+        told = call("db", "stats", place, "--json")
         assert told.returncode == 0, told.stderr
         facts = json.loads(told.stdout)
         assert facts["bytes"]["database"] > 0
         assert (facts["rows"]["message"], facts["rows"]["events"]) == (8, 10)
         assert (facts["active"], facts["waiting"]) == (2, 2)
         assert facts["sessions"] == {"created": 2, "sleeping": 0, "failed": 0, "expired": 0}
-    shown = run("db", "stats", cwd=tmp_path, SESSION_DB_URI=postgres_uri)
+    shown = call("db", "stats", SESSION_DB_URI=postgres_uri)
     assert shown.returncode == 0, shown.stderr
     assert "2 sessions active in the last hour, 2 messages without a result" in shown.stdout
     assert PASSWORD not in shown.stdout
-    assert run("db", "stats", cwd=tmp_path).returncode == 1
+    assert call("db", "stats", DATA_DIR=str(tmp_path)).returncode == 1

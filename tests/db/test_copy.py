@@ -240,7 +240,7 @@ async def test_killed_and_run_again(source: Path, postgres_uri: str, tmp_path: P
         "asyncio.run(copy())\n"
     )
     reached: list[int] = []
-    for _ in range(4):
+    for _ in range(3):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, str(source), postgres_uri, stdout=asyncio.subprocess.PIPE
         )
@@ -258,7 +258,7 @@ async def test_killed_and_run_again(source: Path, postgres_uri: str, tmp_path: P
             lambda: rows(postgres_uri, "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database()")
         )
     assert reached == sorted(reached)
-    assert reached[-1] > 250
+    assert reached[-1] > 200
     copied = await copy(source, postgres_uri)
     assert copied.resumed
     assert {name: copied.rows[name] for name in ("message", "session")} == {
