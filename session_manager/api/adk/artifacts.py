@@ -79,7 +79,7 @@ def _add_versions(routes: APIRouter, services: Services, limits: RouteLimits) ->
 
     async def versions(access: Asked, session_id: str, name: str) -> list[dict[str, Any]]:
         async def described(key: AdkKey) -> list[dict[str, Any]]:
-            return [_described(key, each) for each in await services.store.artifact_versions(key, name)]
+            return [_described(key, each) for each in await services.store.artifact_versions(key, _asked(name))]
 
         try:
             return await under(access.key(session_id), described)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -12,13 +9,12 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, alias_generators
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, from_json
+from pydantic_core import CoreSchema
 
-from session_manager.api.bodies import has_nul, scalars
+from session_manager.api.adk.strict import strict_json
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.wire import Codec
 
-HUGE = re.compile(rb"[eE]\+?\d{3}")  # where an exponent may be too large for a float
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
 
 
@@ -75,20 +71,8 @@ class UpdateMemory(Body):
 
 
 class _Strict(Request):
-    """Numbers of any length stay exact; NaN, infinity, lone surrogates, NUL and bottomless nesting are no JSON here."""
-
     async def json(self) -> Any:
-        body = await self.body()
-        try:
-            value = from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            json.loads(body)  # says where it is wrong, as ADK's own server does; unless it takes more than we do
-            raise json.JSONDecodeError(str(error), "", 0) from None
-        if b"\\u0000" in body and has_nul(value):
-            raise json.JSONDecodeError("NUL character", "", 0)
-        if HUGE.search(body) and math.inf in {abs(each) for each in scalars(value) if isinstance(each, float)}:
-            raise json.JSONDecodeError("number out of range", "", 0)
-        return value
+        return strict_json(await self.body())
 
 
 class Route(APIRoute):

@@ -1,0 +1,193 @@
+"""Bad input on ADK's routes: an error in ADK's form, nothing kept of it, and the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from session_manager.api.adk.bodies import MAX_ADK_BODY
+from tests.servers.front import front_door, settings_for
+
+S = "/adk/apps/echo/users/ada/sessions"
+ONE = f"{S}/one"
+
+
+async def send(front, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/json"}
+    async with front.client.request(method, front.url + path, data=io.BytesIO(body), headers=headers) as response:
+        return response.status, await response.json()
+
+
+NOT_JSON = [
+    b"{",
+    b'{"stateDelta": {"a": NaN}}',
+    b'{"stateDelta": {"a": -Infinity}}',
+    b'{"stateDelta": {"a": 1e999}}',
+    b'{"stateDelta": {"a": 1' + b"0" * 400 + b".5}}",
+    b'{"stateDelta": {"a": "\\ud800"}}',
+    b'{"stateDelta": {"a": "\\u0000"}}',
+    b'{"stateDelta": {"\\u0000": 1}}',
+    b'{"stateDelta": {"a": ' + b"[" * 120 + b"]" * 120 + b"}}",
+    b'{"stateDelta": {"a": ' + b"[" * 500 + b"]" * 500 + b"}}",
+]
+
+
+@pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
+async def test_what_is_no_json(front, body):
+    await front.call("POST", S, {"sessionId": "one"})
+    status, answer = await send(front, "PATCH", ONE, body)
+    assert (status, answer["detail"][0]["type"], answer["detail"][0]["loc"][0]) == (422, "json_invalid", "body")
+    assert (await front.call("GET", ONE))[1]["state"] == {}
+
+
+async def test_a_number_without_end(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    status, answer = await send(front, "PATCH", ONE, b'{"stateDelta": {"a": ' + b"9" * 5000 + b"}}")
+    assert (status, set(answer)) == (400, {"detail"})
+
+
+async def test_what_only_just_fits(ours):
+    deep: Any = 1
+    for _ in range(95):
+        deep = [deep]
+    state = {"deep": deep, "": 1, "a" * 1000: 1e15, "temp": 2, "app:": 3, "user:": 4, "x": "\u2028\u00e9\U0001f600"}
+    await ours.call("POST", S, {"sessionId": "one"})
+    assert (await ours.call("PATCH", ONE, {"stateDelta": state}))[0] == 200
+    status, body = await ours.call("GET", ONE)
+    assert (status, body["state"]) == (200, state)
+    assert (await ours.call("GET", S))[1][0]["state"] == state
+
+
+async def test_names_that_cannot_be(ours):
+    for path in ("/adk/apps/a%00b/users/ada/sessions", "/adk/apps/echo/users/a%00b/sessions"):
+        assert await ours.call("GET", path) == (200, [])
+        assert (await ours.call("POST", path))[0] == 404
+    assert (await ours.call("GET", f"{S}/a%00b"))[0] == 404
+    assert (await ours.call("DELETE", f"{S}/a%00b")) == (200, None)
+    for path, body in [
+        (f"/adk/apps/{'a' * 129}/users/ada/sessions", {}),
+        (f"/adk/apps/echo/users/{'a' * 129}/sessions", {}),
+        ("/adk/apps/echo/users/%20ada/sessions", {}),
+        (S, {"sessionId": "x" * 129}),
+        (S, {"sessionId": "a\nb"}),
+    ]:
+        status, answer = await ours.call("POST", path, body)
+        assert (status, set(answer)) == (400, {"detail"}), path
+    assert (await ours.call("GET", f"{S}/{'x' * 5000}"))[0] == 404
+    assert (await ours.call("POST", f"{S}", {"sessionId": "x" * 128}))[0] == 200
+    assert (await ours.call("GET", f"{S}/%20{'x' * 128}%20"))[0] == 200
+
+
+async def test_events_that_cannot_be_kept(ours):
+    await ours.call("POST", S, {"sessionId": "one"})
+    for event in (
+        {"id": "x" * 129},
+        {"invocationId": "x" * 257},
+        {"timestamp": 1e300},
+        {"timestamp": -1e300},
+    ):
+        status, answer = await ours.call("POST", f"{ONE}/events", {"event": event})
+        assert (status, set(answer)) == (400, {"detail"}), event
+        assert (await ours.call("POST", S, {"sessionId": "two", "events": [event]}))[0] == 400
+    assert (await ours.call("GET", ONE))[1]["events"] == []
+    assert (await ours.call("GET", f"{S}/two"))[0] == 404
+
+
+async def test_artifacts_that_cannot_be(ours):
+    await ours.call("POST", S, {"sessionId": "one"})
+    path = f"{ONE}/artifacts"
+    for name in ("", "a\nb", "x" * 1025):
+        assert (await ours.call("POST", path, {"filename": name, "artifact": {"text": "x"}}))[0] == 400
+    assert (await ours.call("GET", f"{path}/a%00b"))[0] == 404
+    assert (await ours.call("GET", f"{path}/a%00b/versions"))[1] == []
+    await ours.call("POST", path, {"filename": "a", "artifact": {"text": "x"}})
+    for version in (2**31, 2**70, -1):
+        assert (await ours.call("GET", f"{path}/a?version={version}"))[0] == 404
+        assert (await ours.call("GET", f"{path}/a/versions/{version}/metadata"))[0] == 404
+    uri = "artifact://apps/echo/users/ada/sessions/one/artifacts/loop/versions/0"
+    body = {"filename": "loop", "artifact": {"fileData": {"fileUri": uri}}}
+    assert (await ours.call("POST", path, body))[0] == 200
+    assert (await ours.call("GET", f"{path}/loop"))[0] == 400
+
+
+async def test_a_body_has_an_end(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    text = "x" * (MAX_ADK_BODY - 200)
+    path = f"{ONE}/artifacts"
+    assert (await front.call("POST", path, {"filename": "a", "artifact": {"text": text}}))[0] == 200
+    status, answer = await send(front, "POST", path, b" " * (MAX_ADK_BODY + 1))
+    assert (status, set(answer)) == (413, {"detail"})
+
+
+async def test_limits(start):
+    front = await start(rate_limit_create="2/hour", rate_limit_delete="1/hour")
+    assert [(await front.call("POST", S))[0] for _ in range(3)] == [200, 200, 429]
+    async with front.client.post(front.url + S.removeprefix("/adk")) as response:
+        assert (response.status, set(await response.json())) == (429, {"detail"})
+        assert 1 <= int(response.headers["Retry-After"]) <= 3600
+    assert (await front.call("POST", "/session/create", {"user_id": "ada"}))[0] == 429
+    assert [(await front.call("DELETE", ONE))[0] for _ in range(2)] == [200, 429]
+
+
+async def test_a_services_limits_are_those_of_its_users(start):
+    front = await start(session_api_keys={"web": "s-key"}, rate_limit_create="1/hour")
+    key = {"X-API-Key": "s-key"}
+    paths = ["/apps/echo/users/ada/sessions", "/apps/echo/users/bob/sessions", "/apps/other/users/ada/sessions"]
+    assert [(await front.call("POST", path, headers=key))[0] for path in paths] == [200, 200, 429]
+
+
+async def test_without_redis(tmp_path, own_redis):
+    """What is kept is read; what would be counted is not made."""
+    limits = {"rate_limit_create": "9/minute", "rate_limit_default": "999/minute"}
+    async with front_door(settings_for(tmp_path, own_redis.url, **limits)) as front:
+        await front.call("POST", S, {"sessionId": "one"})
+        own_redis.stop()
+        status, answer = await front.call("POST", S, {"sessionId": "two"})
+        assert (status, set(answer)) == (503, {"detail"})
+        assert (await front.call("GET", ONE))[0] == 200
+        assert len((await front.call("GET", S))[1]) == 1
+
+
+async def test_nothing_crashes_the_server(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    tried = await asyncio.to_thread(_attack, front.url)
+    assert not {status for status in tried if status >= 500}, tried
+    assert (await front.call("GET", "/readyz"))[0] == 200
+
+
+def _attack(url: str) -> Counter[int]:
+    """Requests for each operation but the turns, as the document allows them."""
+    schema = schemathesis.openapi.from_url(f"{url}/adk/openapi.json")
+    tried: Counter[int] = Counter()
+    for result in schema.exclude(path_regex="/run").get_all_operations():
+        _requests_for(result.ok(), tried)()
+    return tried
+
+
+def _requests_for(operation: Any, tried: Counter[int]) -> Any:
+    known = {"app_name": "echo", "user_id": "ada", "session_id": "one"}
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=6,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    def attack(case: Any) -> None:
+        if operation.method != "delete":
+            case.path_parameters.update({name: known[name] for name in known.keys() & (case.path_parameters or {})})
+        response = case.call(timeout=30)
+        tried[response.status_code] += 1
+        assert response.status_code < 500, (operation.label, json.dumps(str(case.body))[:500], response.text)
+
+    return attack
