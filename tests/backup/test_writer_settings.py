@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from session_manager.backup.litestream import INSTALL, VERSION
 from session_manager.backup.wiring import open_service, open_writer
 from session_manager.backup.writer import OneWriter
 from session_manager.domain.errors import StartupFailure
@@ -56,3 +57,9 @@ async def test_nothing_else_has(tmp_path: Path, given: dict[str, Any]) -> None:
 async def test_what_cannot_be_shipped_is_told(tmp_path: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(StartupFailure, match=words):
         opened(tmp_path, backup_mode="continuous", **given)
+
+
+def test_the_image_has_the_version_of_litestream_that_is_told() -> None:
+    dockerfile = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    assert f"cmd/litestream@v{VERSION}" in dockerfile
+    assert f"@v{VERSION}" in INSTALL
