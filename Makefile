@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
 
-.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench bench-cluster build manifests manifests-check docs lock clean
+.PHONY: help run test test-faults test-chart test-cluster test-sim lint format bench bench-cluster bench-store build manifests manifests-check docs lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints wha
 
 bench-cluster: .venv/.dev ## The same on a real Kubernetes: that of KUBECONFIG, or one started here
 	@hack/bench-cluster $(ARGS)
+
+bench-store: .venv/.dev ## The store beside google-adk's own session services, on SQLite and PostgreSQL
+	@$(BIN)/python -m benchmarks.store $(ARGS)
 
 build: .venv/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
