@@ -1,5 +1,6 @@
 """Events added to a session: by an agent that keeps its session here, and by the turns of one that does not."""
 
+# ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,11 @@ from session_manager.store.transactions.adk_checks import check_events, check_ke
 from session_manager.store.transactions.base import Transaction
 
 _LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
+_OPEN = f"""
+SELECT unix(update_time), ({_LIVE}) FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3 for_update()
+"""
 # The session before its message, which is the order of every transaction that locks both.
-_LOCK_SESSION = "SELECT uuid FROM session WHERE uuid = $1 for_update()"
+_LOCK_SESSION = f"{_LIVE} for_update()"
 _OPEN_ATTEMPT = """
 SELECT 1 FROM message WHERE id = $1 AND session = $2 AND attempt = $3 AND finished_at IS NULL for_update()
 """
@@ -25,14 +29,12 @@ def append(
     """The new update time; None, and nothing written, unless both ADK's row and a live one of ours are there."""
     check_key(key)
     check_events(events)
-    live = yield _LIVE, key
-    if not live:
-        return None
     if attempt is not None:
-        yield from _check_attempt(live[0][0], attempt)
-    updated = yield from adk_rows.lock(key)
-    if updated is None:
+        yield from _check_attempt(key, attempt)
+    found = yield _OPEN, key
+    if not found or found[0][1] is None:
         return None
+    updated: float = found[0][0]
     new = yield from _unknown(key, events)
     if not new:
         return updated
@@ -47,12 +49,9 @@ def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transactio
     It is the last event's time, but always later than the stored one, or else a writer with an older copy would not
     be found out.
     """
-    yield from adk_rows.add_events(key, list(_apart(events)))
     for event in events:
         updated = _later(event.timestamp, updated)
-    yield from adk_rows.move(key, updated)
-    kept = yield from adk_rows.lock(key)  # as the database keeps it, which may be rounded
-    return updated if kept is None else kept
+    return (yield from adk_rows.add_events(key, list(_apart(events)), updated))
 
 
 def add_turn(key: AdkKey, turn: AdkTurn) -> Transaction[None]:
@@ -62,12 +61,14 @@ def add_turn(key: AdkKey, turn: AdkTurn) -> Transaction[None]:
         return
     events = yield from _of_turn(key, turn)
     if events:
-        placed = list(placed_after(updated, events))
-        yield from adk_rows.add_events(key, placed)
-        yield from adk_rows.move(key, placed[-1][1])
+        placed = list(_placed_after(updated, events))
+        if turn.is_plain:
+            yield from adk_rows.add_plain(key, placed)
+        else:
+            yield from adk_rows.add_events(key, placed, placed[-1][1])
 
 
-def placed_after(updated: float, events: Iterable[AdkEvent]) -> Iterable[tuple[AdkEvent, float]]:
+def _placed_after(updated: float, events: Iterable[AdkEvent]) -> Iterable[tuple[AdkEvent, float]]:
     """The events with the times under which they sort in the order given, behind what was stored at ``updated``."""
     for event in events:
         updated = _later(event.timestamp, updated)
@@ -83,9 +84,9 @@ def _of_turn(key: AdkKey, turn: AdkTurn) -> Transaction[Sequence[AdkEvent]]:
     return new if turn.user is None or kept_by_pod else (turn.user, *new)
 
 
-def _check_attempt(uuid: str, attempt: Attempt) -> Transaction[None]:
-    yield _LOCK_SESSION, (uuid,)
-    if not (yield _OPEN_ATTEMPT, (attempt.message_id, uuid, attempt.number)):
+def _check_attempt(key: AdkKey, attempt: Attempt) -> Transaction[None]:
+    live = yield _LOCK_SESSION, key
+    if live and not (yield _OPEN_ATTEMPT, (attempt.message_id, live[0][0], attempt.number)):
         raise Forbidden("The turn that may write to this session is over")
 
 

@@ -40,8 +40,9 @@ _CREATE = """
 INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
 VALUES ($1, $2, $3, as_json($4), as_time($5), as_time($5)) ON CONFLICT DO NOTHING RETURNING unix(update_time)
 """
-_SET_STATE = f"UPDATE sessions SET state = as_json($4) WHERE {_KEY} id = $3"
 _MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3"
+_CHANGE = f"UPDATE sessions SET update_time = as_time($4), state = as_json($5) WHERE {_KEY} id = $3"
+_KEPT = "RETURNING unix(update_time)"  # which the database may have rounded
 _KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
 _INSERT_EVENTS = """
 INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data) VALUES
@@ -69,26 +70,39 @@ def lock(key: AdkKey) -> Transaction[float | None]:
     return rows[0][0] if rows else None
 
 
-def move(key: AdkKey, at: float) -> Transaction[None]:
-    """Set the update time."""
-    yield _MOVE, (*key, at)
-
-
 def known(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[set[str]]:
     """Which of the events' ids are stored already."""
     rows = yield _KNOWN, (*key, json.dumps([event.id for event in events]))
     return {row[0] for row in rows}
 
 
-def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]]) -> Transaction[None]:
-    """Store events at these times and merge what they change."""
+def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: float) -> Transaction[float]:
+    """Store events at these times, merge what they change, and set the update time, returned as the database keeps it.
+
+    The session's row is locked.
+    """
     for start in range(0, len(events), _PER_INSERT):
         rows = events[start : start + _PER_INSERT]
         values = [value for event, at in rows for value in (event.id, event.invocation_id, at, event.data)]
         yield _insert(len(rows)), (*key, *values)
-    deltas = [(event.delta, at) for event, at in events if any(event.delta)]
-    if deltas:
-        yield from _merge_all(key, deltas)
+    delta = _merged(event.delta for event, _ in events)
+    if delta.app or delta.user:
+        yield from ensure_states(key, updated)
+        yield from _merge_shared(key, delta, updated)
+    if delta.session:
+        [row] = yield _STATE, key
+        kept = yield f"{_CHANGE} {_KEPT}", (*key, updated, dump(json.loads(row[0]) | delta.session))
+    else:
+        kept = yield f"{_MOVE} {_KEPT}", (*key, updated)
+    at: float = kept[0][0]
+    return at
+
+
+def add_plain(key: AdkKey, events: Sequence[tuple[AdkEvent, float]]) -> Transaction[None]:
+    """Those of a turn that change no state: as little as can be done, since every turn does it."""
+    values = [value for event, at in events for value in (event.id, event.invocation_id, at, event.data)]
+    yield _insert(len(events)), (*key, *values)
+    yield _MOVE, (*key, events[-1][1])
 
 
 def merged_state(app: str | None, user: str | None, session: str) -> State:
@@ -104,17 +118,12 @@ def dump(state: State) -> str:
         raise InvalidInput("State must be JSON", field="state") from None
 
 
-def _merge_all(key: AdkKey, deltas: Iterable[tuple[Delta, float]]) -> Transaction[None]:
-    whole, at = Delta({}, {}, {}), 0.0
-    for delta, at in deltas:  # noqa: B007  the last time is the states' own
+def _merged(deltas: Iterable[Delta]) -> Delta:
+    whole = Delta({}, {}, {})
+    for delta in deltas:
         for mine, its in zip(whole, delta, strict=True):
             mine.update(its)
-    if whole.session:
-        [row] = yield _STATE, key
-        yield _SET_STATE, (*key, dump(json.loads(row[0]) | whole.session))
-    if whole.app or whole.user:
-        yield from ensure_states(key, at)
-        yield from _merge_shared(key, whole, at)
+    return whole
 
 
 def _merge_shared(key: AdkKey, delta: Delta, at: float) -> Transaction[None]:
