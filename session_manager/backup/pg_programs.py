@@ -167,7 +167,11 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _copied_table(line: bytes) -> str | None:
     found = _COPY.match(line) if line.startswith(b"COPY ") else None
-    return ".".join(part.decode().strip('"').replace('""', '"') for part in found.groups()) if found else None
+    return ".".join(_unquoted(part.decode()) for part in found.groups()) if found else None
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _last(words: IO[bytes]) -> str:

@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
-Rule = Callable[[web.BaseRequest], int | None]
+from tests.waiting import until
+
+Rule = Callable[[web.Request], int | None]
 """A status to answer in the server's place, ``SILENCE``, or None to pass the request on."""
 
 SILENCE = 0
@@ -24,21 +27,23 @@ class Proxy:
         self.host = ""
         self.rule: Rule = lambda request: None
         self.held = asyncio.Event()
+        self.over = asyncio.Event()
         self.asked: list[str] = []
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path_qs}")
         status = self.rule(request)
         if status == SILENCE:
             self.held.set()
-            await asyncio.sleep(3600)
+            await self.over.wait()
+            status = 503
         if status is not None:
             return web.json_response({"error": {"code": status, "message": "not for you"}}, status=status)
         return await self._pass_on(request)
 
-    async def _pass_on(self, request: web.BaseRequest) -> web.Response:
+    async def _pass_on(self, request: web.Request) -> web.Response:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        url = f"http://{self._behind}{request.raw_path}" if isinstance(request, web.Request) else self._url(request)
+        url = URL(f"http://{self._behind}{request.raw_path}", encoded=True)
         async with self._client.request(
             request.method, url, headers=headers, data=await request.read(), allow_redirects=False
         ) as response:
@@ -48,9 +53,6 @@ class Proxy:
                 kept["Location"] = kept["Location"].replace(self._behind, self.host)
             return web.Response(status=response.status, body=body, headers=kept)
 
-    def _url(self, request: web.BaseRequest) -> str:
-        return f"http://{self._behind}{request.raw_path}"
-
 
 _HOP = {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
 
@@ -59,7 +61,9 @@ _HOP = {"host", "content-length", "transfer-encoding", "connection", "content-en
 async def proxy(behind: str) -> AsyncIterator[Proxy]:
     async with aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as client:
         served = Proxy(behind, client)
-        runner = web.ServerRunner(web.Server(served.handle, handler_cancellation=True), handle_signals=False, shutdown_timeout=0)
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", served.handle)
+        runner = web.AppRunner(app, shutdown_timeout=1, lingering_time=0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -67,4 +71,6 @@ async def proxy(behind: str) -> AsyncIterator[Proxy]:
         try:
             yield served
         finally:
+            served.over.set()
             await runner.cleanup()
+            await until(lambda: not any("RequestHandler" in repr(task) for task in asyncio.all_tasks()))

@@ -1,0 +1,199 @@
+"""Backups of a real PostgreSQL: by its own programs, on one snapshot, restored into an empty database only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from session_manager.backup import pg_programs
+from session_manager.backup.backups import Backups
+from session_manager.backup.catalog import Retention
+from session_manager.backup.keys import Keys
+from session_manager.backup.manifest import data_of
+from session_manager.backup.pg_programs import Server
+from session_manager.backup.places import Place
+from session_manager.backup.postgres import PostgresSource
+from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+from session_manager.store.postgres.adapter import PostgresStore
+from tests.backup.databases import add_session, say
+from tests.servers import shared
+from tests.servers.postgres import PASSWORD, PostgresServer, find_programs, postgres_server
+
+QUOTED = '''CREATE SCHEMA "odd one"; CREATE TABLE "odd one"."it's ""x""" (a text);
+INSERT INTO "odd one"."it's ""x""" VALUES (E'a\\nb'), ('\\.'), ('COPY public.session (uuid) FROM stdin;')'''
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server, shared(server.pid):
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{find_programs()}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def names(postgres: PostgresServer) -> Iterator[Iterator[str]]:
+    """Addresses of empty databases."""
+    made: list[str] = []
+
+    def make() -> Iterator[str]:
+        while True:
+            made.append(f"backup_{len(made)}")
+            yield postgres.create_database(made[-1])
+
+    yield make()
+    for name in made:
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+async def uri(postgres: PostgresServer, names: Iterator[str]) -> str:
+    """A database with a session, messages, and a table of somebody else."""
+    address = next(names)
+    await talk(address, 20)
+    postgres.execute(QUOTED, "backup_0")
+    return address
+
+
+async def talk(uri: str, messages: int) -> None:
+    store = PostgresStore(uri, pool=4)
+    await store.start()
+    try:
+        session = await add_session(store)
+        await asyncio.gather(*(say(store, session, f"hello {number}") for number in range(messages)))
+    finally:
+        await store.close()
+
+
+def of(uri: str, place: Place) -> Backups:
+    return Backups(PostgresSource(uri), place, Keys(), Retention(8, 14.0))
+
+
+async def make(backups: Backups):
+    return await asyncio.to_thread(backups.create)
+
+
+async def test_a_backup_comes_back_in_an_empty_database(uri: str, names: Iterator[str], place: Place):
+    made = await make(of(uri, place))
+    assert made.engine == "postgresql"
+    assert made.rows["public.session"] == 1
+    assert made.rows["public.message"] == 20
+    assert made.rows['odd one.it\'s "x"'] == 3
+    await asyncio.to_thread(of(uri, place).verify, made.name)
+    other = of(next(names), place)
+    restored = await asyncio.to_thread(other.restore)
+    assert restored.manifest == made
+    again = await make(other)
+    assert (again.rows, again.schema_version) == (made.rows, made.schema_version)
+
+
+async def test_a_database_with_tables_is_never_restored_into(uri: str, folder: Place):
+    backups = of(uri, folder)
+    made = await make(backups)
+    with pytest.raises(Conflict, match="holds tables"):
+        await asyncio.to_thread(lambda: backups.restore(made.name, force=True))
+
+
+async def test_rows_that_are_missing_undo_the_whole_restore(
+    uri: str, names: Iterator[str], folder: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """The count at the end of the transaction is what decides."""
+    made = await make(of(uri, folder))
+    other = of(next(names), folder)
+    monkeypatch.setattr(other.source, "check", lambda *_: None)
+    monkeypatch.setattr(
+        other.catalog, "get", lambda name: made.model_copy(update={"rows": {**made.rows, "public.message": 21}})
+    )
+    with pytest.raises(BackupError) as told:
+        await asyncio.to_thread(other.restore, made.name)
+    assert "rows of" in told.value.reason
+    assert not await asyncio.to_thread(other.source.holds_data)
+
+
+async def test_a_dump_that_is_cut_undoes_the_whole_restore(
+    uri: str, names: Iterator[str], tmp_path: Path, folder: Place
+):
+    source = PostgresSource(uri)
+    dump = tmp_path / "dump"
+    await asyncio.to_thread(source.dump, dump, lambda *_: None)
+    dump.write_bytes(dump.read_bytes()[: -dump.stat().st_size // 3])
+    made = await make(of(uri, folder))
+    with pytest.raises(BackupDamaged):
+        await asyncio.to_thread(source.check, dump, made, lambda *_: None)
+    other = PostgresSource(next(names))
+    with pytest.raises(BackupError):
+        await asyncio.to_thread(other.replace, dump, made, lambda *_: None)
+    assert not await asyncio.to_thread(other.holds_data)
+
+
+async def test_a_backup_is_one_state_while_others_write(uri: str, folder: Place):
+    backups = of(uri, folder)
+    writing = asyncio.create_task(talk(uri, 400))
+    made = [await make(backups) for _ in range(2)]
+    await writing
+    for each in made:
+        await asyncio.to_thread(backups.verify, each.name)
+    last = await make(backups)
+    assert last.rows["public.message"] == 420
+
+
+async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder: Place):
+    def due(_: int) -> str | None:
+        try:
+            return of(uri, folder).create_if_due(3600).name
+        except Conflict:
+            return None
+
+    found = await asyncio.gather(*(asyncio.to_thread(due, number) for number in range(4)))
+    assert len(set(found) - {None}) == 1
+    assert await asyncio.to_thread(due, 5) in found
+    assert len(of(uri, folder).catalog.names()) == 1
+
+
+async def test_the_password_stands_on_no_command_line(uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch):
+    started: list[str] = []
+    popen = pg_programs.subprocess.Popen
+
+    def listen(command: list[object], **options: object):
+        started.append(" ".join(map(str, command)))
+        return popen(command, **options)
+
+    monkeypatch.setattr(pg_programs.subprocess, "Popen", listen)
+    await make(of(uri, folder))
+    [command] = [each for each in started if "pg_dump" in each and "--snapshot" in each]
+    assert PASSWORD not in command
+    assert PASSWORD not in repr(Server(uri))
+
+
+async def test_what_goes_wrong_is_told_without_secrets(postgres: PostgresServer, folder: Place):
+    address = postgres.uri.replace(PASSWORD, "wrong-password")
+    with pytest.raises(BackupError) as told:
+        await make(of(address, folder))
+    assert "password authentication failed" in told.value.reason
+    assert "wrong-password" not in f"{told.value.detail} {told.value.reason}"
+
+
+async def test_pg_dump_that_is_missing_is_told(
+    uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(pg_programs, "_DEBIAN", tmp_path)
+    with pytest.raises(BackupError, match="pg_dump is not installed"):
+        await make(of(uri, folder))
+
+
+async def test_an_altered_dump_is_found_out(uri: str, folder: Place):
+    backups = of(uri, folder)
+    made = await make(backups)
+    data = bytearray(b"".join(folder.read(data_of(made.name))))
+    data[len(data) // 2] ^= 1
+    folder.write(data_of(made.name), [bytes(data)])
+    with pytest.raises(BackupDamaged):
+        await asyncio.to_thread(backups.verify, made.name)
