@@ -39,14 +39,14 @@ REQUESTED = _both(["requested_auth_configs"])
 CONFIG = _both(["auth_config"])
 # Where none of these words stands, nothing is to be taken out.
 _WORDS = [f'"{each}"'.encode() for each in (*METHOD, *CARRIERS, CREDENTIAL_CALL)]
-_EMPTY = [b'"requested_auth_configs":{', b'"requestedAuthConfigs":{']
+_USUALLY_EMPTY = [f'"{each}"'.encode() for each in REQUESTED]
 
 
 def may_hold_secrets(text: bytes) -> bool:
     """Cheap and over-cautious, so that most events are never walked through. ``text``: compact JSON."""
     if any(word in text for word in _WORDS):
         return True
-    return any(text.count(start) != text.count(start + b"}") for start in _EMPTY)
+    return any(text.count(name) != text.count(name + b":{}") for name in _USUALLY_EMPTY)
 
 
 def redacted(value: Any) -> Any:
