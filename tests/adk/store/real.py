@@ -51,10 +51,14 @@ class Peers:
                 await service.close()  # type: ignore[attr-defined]
 
 
+def text_content(text: str) -> types.Content:
+    return types.Content(role="user", parts=[types.Part(text=text)])
+
+
 def adk_event(text: str = "hello", delta: dict[str, Any] | None = None, author: str = "user", **fields: Any) -> Event:
-    content = types.Content(role="user", parts=[types.Part(text=text)])
+    content = text_content(text)
     actions = EventActions(state_delta=delta or {})
-    return Event(author=author, content=content, actions=actions, invocation_id="i", **fields)
+    return Event(author=author, content=content, actions=actions, **{"invocation_id": "i"} | fields)
 
 
 def as_stored(event: Event) -> AdkEvent:
