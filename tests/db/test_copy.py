@@ -169,9 +169,9 @@ async def test_rows_that_do_not_fit_are_told_and_stop_a_copy(source: Path, postg
         seen = await Copier(old, new).look()
     assert [misfit.partition("state: ")[2].split(" (")[0] or misfit.rpartition(": ")[2] for misfit in seen.misfits] == [
         "it contains a NUL",
-        "it is no JSON",
-        "it is no JSON",
-        "it contains half of a character",
+        "it is no JSON that PostgreSQL takes",
+        "it is no JSON that PostgreSQL takes",
+        "it is no JSON that PostgreSQL takes",
         "longer than 128 characters",
     ]
     with pytest.raises(StartupFailure, match=r"sessions \(x, y, a\): state: it contains a NUL"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
+
+import orjson
 
 from session_manager.store.maintenance.engine import Row
 from session_manager.store.maintenance.tables import Column, Kind, Table
@@ -18,6 +18,7 @@ Change = Callable[[Any], Any]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  ADK's columns have no zone, and mean UTC
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escape, and not a backslash with letters behind it
+_EXACT = 2**53  # whole numbers up to here are the same as a float
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -100,20 +101,10 @@ def _misfit(column: Column, value: Any) -> str | None:
 def _json_misfit(text: str) -> str | None:
     """JSONB holds text that PostgreSQL can hold, and numbers that JSON has."""
     try:
-        tree = json.loads(text, parse_constant=_no_constant)
-        if "\\u" in text:
-            written = json.dumps(tree, ensure_ascii=False)
-            written.encode()
-            return "it contains a NUL" if _NUL.search(written) else None
-    except UnicodeEncodeError:
-        return "it contains half of a character"
-    except ValueError as error:
-        return f"it is no JSON ({error})"
-    return None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return f"it is no JSON that PostgreSQL takes ({str(error).partition(':')[0]})"
+    return "it contains a NUL" if "\\u0000" in text and _NUL.search(text) else None
 
 
 def _plain(value: Any) -> bytes:
@@ -125,20 +116,18 @@ def _time(value: Any) -> bytes:
 
 
 def _tree(value: str | None) -> bytes:
-    if value is None:
-        return b"None"
-    return json.dumps(_numbers(json.loads(value, parse_float=Decimal, parse_int=Decimal)), sort_keys=True).encode()
+    return b"None" if value is None else orjson.dumps(_numbers(orjson.loads(value)), option=orjson.OPT_SORT_KEYS)
 
 
 def _numbers(tree: Any) -> Any:
-    """Each number in one form, whatever form it was written in: 1e3 and 1000 are the same."""
-    if isinstance(tree, Decimal):
-        return {"": str((tree + 0).normalize())}
+    """Each number in one form: PostgreSQL writes 1e16 with all its digits, and they are not those of the float."""
     if isinstance(tree, dict):
         return {name: _numbers(value) for name, value in tree.items()}
     if isinstance(tree, list):
         return [_numbers(value) for value in tree]
-    return tree
+    if isinstance(tree, float) and tree.is_integer() and abs(tree) <= _EXACT:
+        return int(tree)
+    return float(tree) if isinstance(tree, int) and abs(tree) > _EXACT else tree
 
 
 _FORMS: dict[Kind, Callable[[Any], bytes]] = {
