@@ -28,6 +28,7 @@ from session_manager.store.transactions.sessions import NO_SESSION
 T = TypeVar("T")
 
 _SECRET_BYTES = 32
+_AT_ONCE = 200  # sessions adopted in one commit: a few milliseconds of SQLite's one writer
 
 
 def _default_home(app: str) -> Home:
@@ -44,7 +45,8 @@ class AdkSql(Engine):
 
     async def adk_create(self, new: NewAdkSession) -> AdkSession:
         check_key(new.key)
-        await self._reconcile(new.key)  # what was removed from ADK's tables must not stand in the way
+        if await self._read(adk_adoption.is_orphan, new.key):
+            await self._reconcile(new.key)  # what was removed from ADK's tables must not stand in the way
         with _about("events" if new.events else "state"):
             return await self._write(adk_sessions.create, new)
 
@@ -59,11 +61,11 @@ class AdkSql(Engine):
 
     async def adk_list(self, query: AdkQuery) -> AdkPage:
         page = await self._read(adk_sessions.page, query)
-        strange = [session.key for session in page.sessions if not session.uuid]
+        strange: list[adk_adoption.Note] = [(None, session.key) for session in page.sessions if not session.uuid]
         if not strange:
             return page
-        for key in strange:
-            await self._reconcile(key)
+        for start in range(0, len(strange), _AT_ONCE):
+            await self._sweep(strange[start : start + _AT_ONCE])
         page = await self._read(adk_sessions.page, query)
         return AdkPage([session for session in page.sessions if session.uuid], page.next_after)
 
@@ -83,8 +85,9 @@ class AdkSql(Engine):
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
         found = await self._read(adk_adoption.notes, limit)
-        if not found:
-            return 0, []
+        return await self._sweep(found) if found else (0, [])
+
+    async def _sweep(self, found: Sequence[adk_adoption.Note]) -> tuple[int, list[str]]:
         homes = {app: self._home_of(app) for app in {key.app for _, key in found}}
         return await self._write(adk_adoption.sweep, found, [_new_uuid() for _ in found], homes)
 

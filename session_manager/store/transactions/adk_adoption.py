@@ -49,6 +49,13 @@ def find(key: AdkKey) -> Transaction[Session | None]:
     return session_of(live[0]) if live and row else None
 
 
+def is_orphan(key: AdkKey) -> Transaction[bool]:
+    """Whether our session is there and ADK's row is not."""
+    live = yield _LIVE, key
+    row = yield _ROW, key
+    return bool(live) and not row
+
+
 def settle(now: Micros, key: AdkKey, uuid: str, home: Home) -> Transaction[tuple[Session | None, str | None]]:
     """The live session of that key, made or closed as need be, and the uuid of one that was closed.
 

@@ -75,6 +75,16 @@ async def test_adopted_once_however_many_look(opened: Opened, store: SqlStore) -
     assert (await store.list_sessions(SessionQuery(cold=frozenset(Status)))).total == len(keys)
 
 
+async def test_a_list_adopts_many_at_once(opened: Opened, store: SqlStore) -> None:
+    keys = [new_key() for _ in range(3)]
+    for key in keys:
+        await insert(opened, key)
+    listed = (await store.adk_list(AdkQuery("app", limit=2))).sessions
+    assert len({session.uuid for session in listed} - {""}) == 2
+    assert await store.adk_sweep(10) == (1, [])
+    assert {session.key for session in (await store.adk_list(AdkQuery("app"))).sessions} == set(keys)
+
+
 async def test_one_long_unused_comes_in_as_expired(opened: Opened, store: SqlStore) -> None:
     key = new_key()
     await insert(opened, key, 1e9)
