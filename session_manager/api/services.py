@@ -12,6 +12,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.api.hosts import open_host, open_pods
 from session_manager.backup.wiring import open_service, open_writer
+from session_manager.backup.writer_state import WriterState
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses, class_for
@@ -154,6 +155,8 @@ class Services:
     async def drain(self, patience: float) -> None:
         """Claim no more, and give running turns ``patience`` seconds; what is cut off then is delivered again."""
         self.stop_taking_work()
+        if self.writer is not None and self.writer.guard.state is WriterState.LOST:
+            patience = 0.0  # what they would say, nobody could record
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
 
     async def until_refused(self) -> None:

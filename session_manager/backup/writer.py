@@ -23,7 +23,14 @@ from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import Succession
 from session_manager.backup.writer_guard import WriterGuard
 from session_manager.backup.writer_state import WriterState
-from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, StartupFailure, StorageError
+from session_manager.domain.errors import (
+    BackupDamaged,
+    BackupError,
+    Conflict,
+    StartupFailure,
+    StorageDenied,
+    StorageError,
+)
 from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,6 +92,8 @@ class OneWriter:
                     f"Nothing that lies in the bucket is whole ({error.reason}). Restore a backup by its name, or "
                     "empty the bucket, then start again"
                 ) from error
+            except StorageDenied as error:
+                raise StartupFailure(f"The bucket does not give the newest data: {error.reason}") from error
             except (BackupError, Conflict) as error:
                 extra = {"event": "writer.not_opened", "reason": getattr(error, "reason", error.detail)}
                 log.warning("the newest data cannot be fetched; trying again", extra=extra)

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from session_manager.backup.lease import RENEWALS, Lease, LeaseLost, Record
 from session_manager.backup.writer_state import WriterState
-from session_manager.domain.errors import NotTheWriter, StorageError
+from session_manager.domain.errors import NotTheWriter, StartupFailure, StorageDenied, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,12 @@ class WriterGuard:
         await self._lost.wait()
 
     async def release(self) -> bool:
-        """Let the next one take over. Nothing may be written any more, here or to the bucket. Whether that was told."""
+        """Let the next one take over. Nothing may be written any more, here or to the bucket. Whether that was told.
+
+        Also of one that still waits: the last look may have got it.
+        """
         await self._stop_keeping()
-        if self._lease is None or self._phase not in (WriterState.OPENING, WriterState.WRITING):
+        if self._lease is None or self._phase in (WriterState.LOST, WriterState.RELEASED):
             return False
         self._phase = WriterState.RELEASED
         for _ in range(RELEASES):
@@ -131,7 +134,13 @@ class WriterGuard:
     async def _insist(self, work: Callable[[], T | None]) -> T:
         """Ask until there is something."""
         while True:
-            answer = await self._answer(work)
+            try:
+                answer = await self._answer(work)
+            except StorageDenied as error:
+                raise StartupFailure(
+                    f"The bucket does not let this instance say that it writes ({error.reason}): it needs the right to "
+                    "create, get, list and delete objects, and no retention policy; or set WRITER_LEASE=0"
+                ) from error
             if answer is not None:
                 return answer
             await asyncio.sleep(AWAY if self._away else LOOKS)
@@ -162,6 +171,8 @@ class WriterGuard:
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except StorageError as error:
+            if self._phase is WriterState.WAITING and isinstance(error, StorageDenied):
+                raise
             if not self._away:
                 extra = {"event": "writer.bucket_away", "reason": error.reason, "held": self.held}
                 log.warning("the bucket of the lease does not answer", extra=extra)
