@@ -73,9 +73,9 @@ docs: .venv/.dev ## Write what is made from the code: table of settings, .env.ex
 lock: ## Resolve the dependencies again into the three lock files
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.5'
-	@$(LOCK) --extra postgres --group build -o requirements.lock
-	@$(LOCK) --extra dev --group build -c requirements.lock -o requirements-dev.lock
-	@$(LOCK) --extra operator --extra postgres --group build -c requirements-dev.lock $(NOT_IN_IMAGE) -o requirements-image.lock
+	@$(LOCK) --extra dev --group build -o requirements-dev.lock
+	@$(LOCK) --extra postgres --group build -c requirements-dev.lock -o requirements.lock
+	@$(LOCK) --extra backup --extra operator --extra postgres --group build -c requirements-dev.lock $(NOT_IN_IMAGE) -o requirements-image.lock
 	@rm -rf .venv-lock
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
