@@ -1,13 +1,18 @@
-"""HTTP to the front door, from whatever event loops an ADK program has: ``Runner.run`` makes one for each call."""
+"""HTTP to the front door, from whatever event loops an ADK program has.
+
+``Runner.run`` makes one for each call, and connections of an event loop end with it.  So they belong to threads of
+their own, which an agent that fills the loop's with its tools does not hold up either.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -15,6 +20,7 @@ from session_manager.adk.credentials import credentials
 
 URL_VARIABLE = "SESSION_MANAGER_URL"
 TIMEOUT = 30.0  # seconds
+AT_ONCE = 16  # requests
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -50,7 +56,8 @@ class Client:
     def __init__(self, url: str, key: str | None) -> None:
         self._url = url
         self._key = key
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._http = httpx.Client(timeout=TIMEOUT, trust_env=False)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="session-manager")
 
     async def call(
         self, method: str, path: str, body: bytes | None = None, query: Mapping[str, Any] = NOTHING
@@ -58,23 +65,15 @@ class Client:
         """Refused unless it is 2xx. httpx.TransportError: nobody answered."""
         headers = {**credentials(self._key), "Content-Type": "application/json"}
         params = {name: value for name, value in query.items() if value is not None}
-        response = await self._client().request(method, self._url + path, content=body, headers=headers, params=params)
+        ask = partial(self._http.request, method, self._url + path, content=body, headers=headers, params=params)
+        response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         if not response.is_success:
             raise Refused(response.status_code, _detail(response))
         return response
 
-    def _client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
-        return client
-
-    async def close(self) -> None:
-        """End the connections that this event loop has opened."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._http.close()
 
 
 def _detail(response: httpx.Response) -> str:

@@ -79,15 +79,17 @@ class SessionManagerSessionService(BaseSessionService):
 
     @override
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
-        found: list[Session] = []
+        found: dict[tuple[str, str], Session] = {}
         cursor = None
         while True:
             query = {**STORED, "limit": PAGE, "cursor": cursor}
             response = await self._client.call("GET", _sessions(app_name, user_id), query=query)
-            found += _SESSIONS.validate_json(response.content)
+            for session in _SESSIONS.validate_json(response.content):
+                found.pop((session.user_id, session.id), None)  # changed since the page before, and now at the end
+                found[session.user_id, session.id] = session
             cursor = response.headers.get(NEXT)
             if not cursor:
-                return ListSessionsResponse(sessions=found)
+                return ListSessionsResponse(sessions=list(found.values()))
 
     @override
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
@@ -116,8 +118,8 @@ class SessionManagerSessionService(BaseSessionService):
         return self._commit_event_to_session(session, event)
 
     async def close(self) -> None:
-        """End the connections that this event loop has opened."""
-        await self._client.close()
+        """End its connections; it is of no use afterwards."""
+        self._client.close()
 
 
 def register() -> None:

@@ -7,15 +7,13 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import psutil
 import pytest
 import pytest_asyncio
 
-from tests.servers import shared
 from tests.servers.adk import AGENTS
 from tests.servers.front import FrontDoor, front_door, settings_for
+from tests.servers.keeper import keeper_shared
 from tests.servers.redis import RedisServer
-from tests.waiting import until
 
 KINDS = ["default", "copies", "keeps"]  # the classes of adk_agents/classes.yaml
 
@@ -88,15 +86,8 @@ async def door(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFacto
     redis_server.flush()
     facts = {"session_classes": AGENTS / "classes.yaml", "answer_within": 1.0}
     settings = settings_for(tmp_path_factory.mktemp("door"), redis_server.url, **facts)
-    async with front_door(settings) as front:
-        with shared(await until(_keeper)):
-            yield front
-
-
-def _keeper() -> int:
-    """The process that starts pods, once it runs."""
-    children = psutil.Process().children()
-    return next((child.pid for child in children if any("keeper.py" in word for word in child.cmdline())), 0)
+    async with front_door(settings) as front, keeper_shared():
+        yield front
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
