@@ -141,7 +141,7 @@ def _replace(value: Any, path: list[int], wrong: Any) -> None:
         value[0] = wrong
 
 
-@pytest.mark.filterwarnings("ignore:.*is not a valid")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @given(value=model("Event"))
 @settings(EXAMPLES, max_examples=15)
 def test_a_session_is_shown_as_adk_shows_it(value):
