@@ -32,7 +32,8 @@ def turn_events(
 ) -> AdkTurn:
     """``app`` is who answers. ``began``: when the turn did, Unix seconds. ``exchange``: of a pod that speaks ADK."""
     if exchange is None:
-        return AdkTurn(_user(message, f"e-{message.id}", began), (_answer(message, app, outcome),))
+        # Nothing depends on what the pod did, so that recording them takes one statement.
+        return AdkTurn(None, (_user(message, f"e-{message.id}", began), _answer(message, app, outcome)))
     events = tuple(exchange.events)
     invocation_id = events[0].invocation_id if events else f"e-{message.id}"
     if outcome.error is not None:

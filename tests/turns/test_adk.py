@@ -47,7 +47,8 @@ def text_of(event: Event) -> str | None:
 def test_a_message_and_its_reply(said: str, answered: str):
     began = time.time()
     turn = turn_events(message(said), "app", Outcome.processed(json.dumps({"reply": answered})), began)
-    user, [reply] = read(turn.user), map(read, turn.events)
+    assert turn.is_plain
+    user, reply = map(read, turn.events)
     assert (user.author, text_of(user), user.timestamp) == ("user", said, began)
     assert (reply.author, text_of(reply)) == ("app", answered)
     assert reply.timestamp >= began
@@ -56,18 +57,18 @@ def test_a_message_and_its_reply(said: str, answered: str):
 
 
 def test_a_reply_that_is_no_text_is_its_json():
-    [reply] = turn_events(message(), "app", Outcome.processed('{"dice": [1, 6]}'), 0.5).events
+    _, reply = turn_events(message(), "app", Outcome.processed('{"dice": [1, 6]}'), 0.5).events
     assert text_of(read(reply)) == '{"dice": [1, 6]}'
 
 
 def test_a_turn_that_failed_says_so():
-    [error] = turn_events(message(), 'an "app"', Outcome.failed('no "luck"'), 0.5).events
+    _, error = turn_events(message(), 'an "app"', Outcome.failed('no "luck"'), 0.5).events
     assert (read(error).error_code, read(error).error_message) == ("TURN_FAILED", 'no "luck"')
     assert read(error).author == 'an "app"'
 
 
 def test_an_app_called_user_does_not_speak_as_the_user():
-    [reply] = turn_events(message(), "user", Outcome.processed("{}"), 0.5).events
+    _, reply = turn_events(message(), "user", Outcome.processed("{}"), 0.5).events
     assert read(reply).author != "user"
 
 
@@ -75,13 +76,13 @@ def test_what_run_was_given_is_the_users_event():
     content = {"role": "user", "parts": [{"text": "see"}, {"inlineData": {"mimeType": "image/png", "data": "AAE="}}]}
     payload = {"newMessage": content, "stateDelta": {"a": 1, "temp:b": 2, "user:c": 3}, "customMetadata": {"k": None}}
     turn = turn_events(message("see", payload), "app", Outcome.processed("{}"), 0.5)
-    user = read(turn.user)
+    user = read(turn.events[0])
     assert user.actions.state_delta == {"a": 1, "user:c": 3}
     assert user.custom_metadata == {"k": None}
     assert user.content is not None
     assert user.content.model_dump(by_alias=True, exclude_none=True, mode="json") == content
-    assert turn.user is not None
-    assert turn.user.delta.user == {"c": 3}
+    assert turn.events[0].delta.user == {"c": 3}
+    assert not turn.is_plain
 
 
 @pytest.mark.parametrize("kept", [True, False])
