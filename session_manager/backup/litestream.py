@@ -102,6 +102,9 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
 def environment(endpoint: str | None, given: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the tool gets of ours. ``endpoint`` is an emulator of Google Cloud Storage."""
     passed = {name: value for name, value in given.items() if name in _NAMES or name.upper().startswith(_PASSED)}
+    bundle = passed.pop("AWS_CA_BUNDLE", None)
+    if bundle is not None:  # with it the tool's S3 client does not start; every Go program takes the other one
+        passed.setdefault("SSL_CERT_FILE", bundle)
     return {**passed, "STORAGE_EMULATOR_HOST": endpoint} if endpoint else passed
 
 

@@ -30,26 +30,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return open_place(f"gs://{server.bucket()}/below", project="project", endpoint=server.host)
 
 
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    """One for all tests: clients of fsspec are kept, and with them the address."""
-    moto = pytest.importorskip("moto.server", reason="needs moto")
-    pytest.importorskip("s3fs", reason="needs s3fs")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-
-
 @pytest.fixture
 def open_one(place: Place, request: pytest.FixtureRequest) -> Iterator[OpenOne]:
     place.ensure()

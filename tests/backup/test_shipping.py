@@ -89,6 +89,18 @@ async def test_what_is_committed_is_stored_soon_while_everything_runs(
     await until(all_there)
 
 
+@pytest.mark.usefixtures("s3")
+async def test_a_bucket_of_s3_is_shipped_to(store: SqliteStore, tmp_path: Path) -> None:
+    place = open_place(f"s3://shipping-{uuid.uuid4()}/below")
+    place.ensure()
+    shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
+    await shipper.start()
+    await add(store, 20)
+    assert await flushed(shipper)
+    assert await shipper.stop()
+    assert await shipped(place, tmp_path / "back.db") == 20
+
+
 async def test_at_the_end_nothing_is_left(store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path) -> None:
     await until(children)
     await add(store, 500)
@@ -159,6 +171,7 @@ def test_the_tool_gets_what_it_needs_and_no_secret_of_ours() -> None:
     }
     assert environment(None, given) == {name: given[name] for name in given if name != "SESSION_API_KEYS"}
     assert environment("127.0.0.1:1", given)["STORAGE_EMULATOR_HOST"] == "127.0.0.1:1"
+    assert environment(None, {"AWS_CA_BUNDLE": "ours.pem"}) == {"SSL_CERT_FILE": "ours.pem"}
 
 
 def test_a_missing_tool_is_told_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

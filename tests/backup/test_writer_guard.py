@@ -80,10 +80,10 @@ def refused(guard: WriterGuard, *, reading: bool) -> bool:
 
 async def test_who_waits_and_who_opens_serves_nothing(make: Make) -> None:
     guard, _ = make()
-    assert guard.state is WriterState.WAITING
+    assert guard.state.value == "waiting"
     assert refused(guard, reading=True)
     await guard.acquire()
-    assert guard.state is WriterState.OPENING
+    assert guard.state.value == "opening"
     assert refused(guard, reading=True)
     guard.fence()  # the schema is brought up to date before it serves
     guard.opened()
