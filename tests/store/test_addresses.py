@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from session_manager.settings import Settings
 from session_manager.store.open import open_store
 from tests.servers import shared
 from tests.servers.postgres import PASSWORD, postgres_server
+from tests.waiting import until
 
 ODD = "p@s:s/w#o?r%d+ä&[=]"
 
@@ -125,3 +128,48 @@ async def test_another_machine_without_tls_is_refused(served: Served, monkeypatc
     with pytest.raises(StartupFailure, match="SESSION_DB_PLAIN_HOSTS"):
         await connected_with("postgresql://me:secret@db.example/facts")
     assert "sslmode=require" in asked[0]
+
+
+POOLER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+POOLED = """\
+[databases]
+postgres = host=127.0.0.1 port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = plain
+auth_file = {folder}/users
+pool_mode = session
+default_pool_size = 4
+ignore_startup_parameters = jit,lock_timeout,default_transaction_isolation
+"""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(POOLER is None, reason="needs pgbouncer")
+async def test_through_a_pooler_of_sessions(served: Served):
+    """With what docs/SESSION_DATABASE_CONFIG.md tells to set; twice as many callers as it has connections."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        listen = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+    folder.chmod(0o755)
+    (folder / "users").write_text(f'"postgres" "{PASSWORD}"\n')
+    (folder / "ini").write_text(POOLED.format(port=served.port, listen=listen, folder=folder))
+    become = ["-u", "nobody"] if os.geteuid() == 0 else []
+    silent = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(str(POOLER), "-q", *become, str(folder / "ini"), stderr=silent)
+    try:
+        await until(lambda: listens(listen))
+        uri = f"postgresql://{served.login}@127.0.0.1:{listen}/postgres?sslmode=disable"
+        users = await asyncio.gather(*(connected_with(uri) for _ in range(8)))
+        assert {user for user, _ in users} == {"postgres"}
+    finally:
+        process.terminate()
+        await process.wait()
+        shutil.rmtree(folder)

@@ -35,6 +35,8 @@ _REFUSED = {
     asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
     asyncpg.InvalidCatalogNameError: "The database that SESSION_DB_URI names does not exist",
     asyncpg.InsufficientPrivilegeError: "The user of SESSION_DB_URI may not create or use the tables",
+    asyncpg.InvalidSQLStatementNameError: "The pooler in front of PostgreSQL shares connections between transactions; "
+    "let it pool sessions (pool_mode=session), or leave it out: front doors pool by themselves",
     # Before ValueError, which a certificate of another name is as well.
     ssl.SSLError: "The TLS connection to PostgreSQL failed: check sslmode and the certificates",
     ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
