@@ -22,11 +22,12 @@ run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, 
 	@exec $(BIN)/session-manager dev $(ARGS)
 
 test: .venv/.dev ## Pure, contract and end-to-end tests; about two minutes (ARGS= goes to pytest)
+	@hack/test-tools
 	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
 	@$(PYTEST) tests/backup -m faults
-	@$(PYTEST) tests/faults -m 'not sim' -s -o faulthandler_timeout=0 $(ARGS)
+	@$(PYTEST) tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -s -o faulthandler_timeout=0 $(ARGS)
 
 test-chart: .venv/.dev ## The Helm chart, rendered with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)

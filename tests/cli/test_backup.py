@@ -1,0 +1,130 @@
+"""``session-manager backup``, and a conversation that survives its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from session_manager.backup.manifest import data_of
+from tests.backup.databases import fill, texts
+from tests.cli.program import FrontDoor, call, until
+from tests.servers import shared
+from tests.servers.gcs import GcsServer
+
+
+class Machine:
+    """A data folder and a bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "data" / "sessions" / "sessions.db"
+        self.bucket = folder / "bucket"
+        self._env = {"DATA_DIR": str(folder / "data"), "STORAGE_BUCKET": f"file://{self.bucket}"}
+
+    def run(self, *args: str, stdin: str = "", **env: str) -> Any:
+        return call("backup", *args, stdin=stdin, **{**self._env, **env})
+
+    def told(self, *args: str) -> Any:
+        done = self.run(*args, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    found = Machine(tmp_path)
+    asyncio.run(fill(found.database, sessions=2, messages=3))
+    return found
+
+
+def test_create_list_verify(machine: Machine):
+    made = machine.told("create")
+    assert made["rows"]["session"] == 2
+    assert machine.told("list") == [made]
+    assert machine.told("verify")["good"]
+    assert machine.run("create").stdout.startswith(f"file://{machine.bucket}/session_backups/")
+    listed = machine.run("list").stdout
+    assert made["name"] in listed
+    assert "2 in all" in listed
+
+
+def test_restore_asks_keeps_the_old_one_and_refuses_a_newer_one(machine: Machine):
+    made = machine.told("create")
+    assert machine.run("restore", stdin="n\n").returncode == 1
+    assert machine.run("restore", stdin="y\n").returncode == 0
+    asyncio.run(fill(machine.database, sessions=1, messages=1))
+    refused = machine.run("restore", "--yes")
+    assert refused.returncode == 6
+    assert "after the backup" in refused.stderr
+    restored = machine.told("restore", made["name"], "--yes", "--force")
+    assert len(texts(machine.database)) == 6
+    assert len(texts(Path(restored["kept"]))) == 7
+
+
+def test_prune_says_first_what_would_go(machine: Machine):
+    machine.told("create")
+    keep = {"BACKUP_KEEP": "1", "BACKUP_KEEP_DAYS": "0"}
+    old = machine.told("list")[0]["name"]
+    machine.told("create")
+    assert old in machine.run("prune", "--dry-run", **keep).stdout
+    assert len(machine.told("list")) == 2
+    assert old in machine.run("prune", **keep).stdout
+    assert len(machine.told("list")) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "code", "words"),
+    [
+        (("create",), {"STORAGE_BUCKET": "off"}, 1, "STORAGE_BUCKET"),
+        (("create",), {"STORAGE_BUCKET": "ftp://nowhere"}, 1, "gs://bucket"),
+        (("create",), {"BACKUP_ENCRYPTION_KEYS": "short"}, 1, "BACKUP_ENCRYPTION_KEYS"),
+        (("verify", "nothing"), {}, 3, "no such backup"),
+        (("restore", "--yes"), {}, 3, "no backup"),
+    ],
+    ids=["off", "no place", "no key", "unknown", "none"],
+)
+def test_what_is_wrong_is_one_line(machine: Machine, args: tuple[str, ...], env: dict[str, str], code: int, words: str):
+    done = machine.run(*args, **env)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+def test_a_damaged_backup_is_not_good(machine: Machine):
+    made = machine.told("create")
+    data = machine.bucket / data_of(made["name"])
+    data.write_bytes(data.read_bytes()[:-1])
+    done = machine.run("verify")
+    assert done.returncode == 1
+    assert "not as long" in done.stderr
+
+
+def test_a_new_machine_has_the_conversation(tmp_path: Path, redis_url: str, start):
+    """Serve with a bucket, chat, SIGTERM; the next machine has nothing but the bucket."""
+    with GcsServer() as gcs, shared(gcs.pid):
+        common = {"REDIS_URL": redis_url, "STORAGE_BUCKET": "conversations", "STORAGE_EMULATOR_HOST": gcs.host}
+        first = start("serve", DATA_DIR=str(tmp_path / "first"), **common)
+        ready(first)
+        session = first.said("create")
+        assert first.said("chat", session, "remember the sea") == "You said: remember the sea"
+        assert first.stop() == 0
+        [stored] = (line for line in first.log if line["event"] == "start.storage")
+        assert stored["backup_bucket"] == "gs://conversations"
+        made = [line for line in first.log if line["event"] == "backup.made"][-1]
+        assert made["stored_size"] > 0
+        assert made["duration"] >= 0
+        second = start("serve", DATA_DIR=str(tmp_path / "second"), **common)
+        ready(second)
+        assert [line["backup"] for line in second.log if line["event"] == "backup.restored"] == [made["backup"]]
+        [message] = second.told("messages", session)["messages"]
+        assert message["message"] == "remember the sea"
+        assert second.said("chat", session, "and now?") == "You said: and now?"
+        assert second.stop() == 0
+
+
+def ready(front: FrontDoor) -> None:
+    until(lambda: requests.get(f"{front.url}/readyz", timeout=10).ok, "ready")
