@@ -80,9 +80,8 @@ def machines(folder: Path, bucket: str, redis: str, **env: str) -> list[Machine]
     return [one, two]
 
 
-def vanish(folder: Path, bucket: str, redis: str, tool: Path) -> None:
+def vanish(folder: Path, bucket: str, redis: str, env: dict[str, str]) -> None:
     """kill -9 of everything and no disk left, under load."""
-    env = {"BACKUP_MODE": "continuous", "BACKUP_SHIP_INTERVAL": str(INTERVAL), "LITESTREAM": str(tool)}
     one, two = machines(folder, bucket, redis, **env)
     try:
         with Writers([one]) as writers:
@@ -129,22 +128,30 @@ def handover(folder: Path, bucket: str, redis: str, **env: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one_writer", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run (5)")
+    parser.add_argument("--only", choices=("cost", "handover", "vanish"), help="one of the three")
     parser.add_argument("--bucket", help="gs://…, s3://…; a folder by default")
     given = parser.parse_args()
-    tool = litestream()
     folder = Path(tempfile.mkdtemp(prefix="one-writer-"))
     try:
-        asyncio.run(cost(folder, tool, given.seconds))
-        shipping = {"BACKUP_MODE": "continuous", "BACKUP_SHIP_INTERVAL": str(INTERVAL), "LITESTREAM": str(tool)}
-        with RedisServer() as server:
-            redis = server.url.rpartition("/")[0]
-            for name, env in (("backups", {}), ("shipping", shipping)):
-                server.flush()
-                handover(_made(folder / name), f"{given.bucket or f'file://{folder}'}/{name}-stored", redis, **env)
-            server.flush()
-            vanish(_made(folder / "vanish"), f"{given.bucket or f'file://{folder}'}/vanish-stored", redis, tool)
+        if given.only in (None, "cost"):
+            asyncio.run(cost(folder, litestream(), given.seconds))
+        if given.only != "cost":
+            with RedisServer() as server:
+                processes(folder, given.bucket or f"file://{folder}", server, given.only)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes(folder: Path, bucket: str, server: RedisServer, only: str | None) -> None:
+    redis = server.url.rpartition("/")[0]
+    shipping = {"BACKUP_MODE": "continuous", "BACKUP_SHIP_INTERVAL": str(INTERVAL), "LITESTREAM": str(litestream())}
+    if only in (None, "handover"):
+        for name, env in (("backups", {}), ("shipping", shipping)):
+            server.flush()
+            handover(_made(folder / name), f"{bucket}/{name}-stored", redis, **env)
+    if only in (None, "vanish"):
+        server.flush()
+        vanish(_made(folder / "vanish"), f"{bucket}/vanish-stored", redis, shipping)
 
 
 def _made(folder: Path) -> Path:

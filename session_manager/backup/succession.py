@@ -37,6 +37,7 @@ class Saved:
 
     term: int
     at: datetime
+    event: str
     what: str
     put_back: Callable[[], Awaitable[None]]
 
@@ -86,7 +87,8 @@ class Succession:
     async def _backed_up(self) -> list[Saved]:
         manifests = await asyncio.to_thread(self._backups.catalog.all)
         return [
-            Saved(each.term, each.taken_at, f"backup {each.name}", partial(self._restore, each)) for each in manifests
+            Saved(each.term, each.taken_at, "backup.restored", f"backup {each.name}", partial(self._restore, each))
+            for each in manifests
         ]
 
     async def _restore(self, manifest: Manifest) -> None:
@@ -107,7 +109,7 @@ class Succession:
             at = await newest_change(self._tool, line, self._endpoint)
             if at is not None:
                 put_back = partial(self._fetch, self._tool, line, at)
-                states.append(Saved(term_of(line), at, f"shipped changes {line.name}", put_back))
+                states.append(Saved(term_of(line), at, "shipping.restored", f"shipped changes {line.name}", put_back))
         return states
 
     async def _fetch(self, tool: Path, line: Line, at: datetime) -> None:
@@ -130,7 +132,7 @@ class Succession:
 
 
 def _tell(state: Saved) -> None:
-    extra = {"event": "writer.restored", "what": state.what, "term": state.term, "at": state.at.isoformat()}
+    extra = {"event": state.event, "what": state.what, "term": state.term, "at": state.at.isoformat()}
     log.info("the database is that of %s", state.what, extra=extra)
 
 

@@ -84,7 +84,7 @@ def test_where_the_machine_vanished_what_was_shipped_is_there(make: Make, gcs: G
     one.vanish()
     two.until_ready()
     assert written <= two.sessions()
-    assert "writer.restored" in two.events
+    assert "shipping.restored" in two.events
 
 
 @pytest.mark.faults
