@@ -11,23 +11,26 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.backup.machines import SHIPPING, Machine, Make, Writers
+from tests.backup.machines import SHIPPING, SHORT, Machine, Make, Writers
 from tests.cli.program import until
 from tests.servers.gcs import GcsServer
-from tests.servers.redis import RedisServer
 from tests.servers.tools import litestream
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def make(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[Make]:
-    """A machine that is not started yet, with the bucket in a folder unless another one is given."""
+def make(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Make]:
+    """A machine that is not started yet, with the bucket in a folder unless another one is given.
+
+    In tests of faults leases end soon.
+    """
     machines: list[Machine] = []
+    ends = {"WRITER_LEASE": str(SHORT)} if request.node.get_closest_marker("faults") else {}
 
     def one(name: str, bucket: str = f"file://{tmp_path}/bucket", **env: str) -> Machine:
         url = f"{redis_url.rpartition('/')[0]}/{len(machines)}"
-        machines.append(Machine(tmp_path / name, bucket, url, **env))
+        machines.append(Machine(tmp_path / name, bucket, url, **ends, **env))
         return machines[-1]
 
     yield one
@@ -56,7 +59,7 @@ def test_the_next_one_waits_and_then_has_all_that_was_acknowledged(make: Make, m
     one, two = make("one", **mode).start().until_ready(), make("two", **mode).start()
     assert two.health()["session_storage_writer"] == "waiting"
     assert requests.get(f"{two.url}/livez", timeout=10).ok
-    assert not two.ready
+    assert requests.get(f"{two.url}/readyz", timeout=10).status_code == 503
     reading = requests.get(f"{two.url}/sessions", timeout=10)
     assert (reading.status_code, reading.json()["title"]) == (503, "Another instance writes")
     with Writers([one, two]) as writers:
