@@ -58,7 +58,8 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
 
 
 def test_variables_of_a_pod(tmp_path: Path) -> None:
-    names = ("gemini_api_key", "gemini_model", "openai_api_key", "anthropic_api_key", "google_api_key")
+    keys = ("gemini_api_key", "gemini_model", "openai_api_key", "anthropic_api_key", "google_api_key")
+    names = (*keys, "session_manager_url")
     agent_env = agent_environment(Settings.model_validate(dict.fromkeys(names, "x")))
     given = pod_environment("s", 1, tmp_path, tmp_path, SessionClass("x"), agent_env)
     told = {name for names, _ in rows("What a pod is given") for name in re.findall(r"`(\w+)`", names)} - {"env"}
