@@ -9,8 +9,8 @@ import typer
 
 from session_manager import __version__
 from session_manager.cli import chat, serving, sessions
-from session_manager.cli.db import db
 from session_manager.cli.backup import backup
+from session_manager.cli.db import db
 from session_manager.cli.remote import AsJson
 
 EXIT_CODES = (
