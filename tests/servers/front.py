@@ -75,6 +75,8 @@ class FrontDoor:
 @asynccontextmanager
 async def front_door(settings: Settings) -> AsyncIterator[FrontDoor]:
     listening = socket.create_server(("127.0.0.1", 0))
+    # Else asyncio leaves Nagle's algorithm on, and a second write waits for the client's delayed acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     settings = with_own_address(settings, listening)
     services = Services(settings, open_classes(settings))
     await services.start()
