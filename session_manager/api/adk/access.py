@@ -61,12 +61,16 @@ def asked(request: Request, app_name: str, user_id: str) -> Asked:
     return Asked(app_name, user_id, actor, known, service)
 
 
-Access = Annotated[Asked, Depends(asked)]
+async def _asked(request: Request, app_name: str, user_id: str) -> Asked:
+    return asked(request, app_name, user_id)  # a plain function would be called in a thread
+
+
+Access = Annotated[Asked, Depends(_asked)]
 
 
 def counted(limit: Check) -> list[Any]:
     """The dependencies of a route: who asks is known before it is counted."""
-    return [Depends(asked), Depends(limit)]
+    return [Depends(_asked), Depends(limit)]
 
 
 async def attempt_of(services: Services, access: Asked, key: AdkKey) -> Attempt | None:

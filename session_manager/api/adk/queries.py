@@ -26,7 +26,7 @@ class ListQuery(BaseModel):
     updated_before: Seconds = Field(None, description="Only sessions that did not change at that Unix time or later.")
 
 
-def _query(query: Annotated[ListQuery, Query()]) -> ListQuery:
+async def _query(query: Annotated[ListQuery, Query()]) -> ListQuery:
     return query
 
 
