@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         description="Seconds after which a vanished writer of SQLite with a bucket is replaced; 0: nobody makes sure "
         "that there is only one.",
     )
+    writer_yields: bool = Field(
+        False,
+        description="Whether the writer leaves, as on SIGTERM, when a new instance waits; for platforms that tell the "
+        "old one late, such as Cloud Run with one instance. Not where an instance that ended is started again.",
+    )
 
     # Sessions and turns
     session_ttl: float = Field(86_400, gt=0, description="Seconds without activity until a session expires.")

@@ -162,13 +162,14 @@ class Services:
     async def until_refused(self) -> None:
         """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
 
-        Also when another instance has taken over the database.
+        Also when another instance has taken over the database. Returns when one asks for it, and is to get it.
         """
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
-        if self.writer is not None:
-            await self.writer.until_lost()
-        await asyncio.Event().wait()
+        if self.writer is None:
+            await asyncio.Event().wait()
+        else:
+            await self.writer.until_over()
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
         """Drain, then end the loops, the pods and the connections. May be repeated.

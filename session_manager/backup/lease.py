@@ -75,6 +75,7 @@ class Lease:
         self._seen: tuple[str | None, float] = (None, 0.0)
         self._before = Record(0, "", period)
         self.record: Record | None = None
+        self.seen = 0  # the term of whoever holds it, while somebody else does
 
     @property
     def held(self) -> bool:
@@ -96,6 +97,7 @@ class Lease:
         if before.holder == self._token:
             before = self._before  # an earlier try, whose answer was lost
         elif found is not None and not (before.released or self._is_stale(found.version, before.period)):
+            self.seen = before.term
             return None
         self._before = before
         # Should the object have been lost, terms do not begin anew: the clock only has to be roughly right for that.

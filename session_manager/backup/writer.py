@@ -10,6 +10,7 @@ import asyncio
 import logging
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from session_manager.backup.lease import RENEWALS, Lease, Record
 from session_manager.backup.lease_object import open_lease_object
 from session_manager.backup.lines import announce, forget_old, line_of
 from session_manager.backup.litestream import Line, find_litestream
+from session_manager.backup.requests import ask, asked
 from session_manager.backup.shipping import FLUSH, Shipper
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import Succession
@@ -57,7 +59,8 @@ class OneWriter:
         self._tool = self._find_tool()
         self._ours: Record | None = None
         self.shipper: Shipper | None = None  # where changes are shipped, from ``opened`` on
-        self.guard = WriterGuard(self._open_lease, settings.writer_lease)
+        self._instance = settings.instance or socket.gethostname()
+        self.guard = WriterGuard(self._open_lease, settings.writer_lease, self._ask)
         backups.fence = self.guard.fence
 
     @property
@@ -109,9 +112,23 @@ class OneWriter:
             self.shipper = Shipper(self._tool, self._source.path, line, interval, self._endpoint)
             await self.shipper.start()
 
-    async def until_lost(self) -> None:
-        """Raises StartupFailure: what is here is not the truth any more, and this process had better start again."""
-        await self.guard.until_lost()
+    async def until_over(self) -> None:
+        """Until another instance asks for the lease and it is to be had.
+
+        StartupFailure: somebody took it; what is here is not the truth any more, and this process had better start
+        again.
+        """
+        tasks = [
+            asyncio.create_task(each, name="writer over") for each in (self.guard.until_lost(), self._until_asked())
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self.guard.state is not WriterState.LOST:
+            return
         raise StartupFailure(
             "Another instance has taken over while this one was stopped or could not reach the bucket; what it had not "
             "stored by then is in its database file only, which is put aside at the next start"
@@ -137,11 +154,29 @@ class OneWriter:
             log.error("the bucket may lack the newest data; the lease is not let go", extra=extra)
         await self.guard.close()
 
+    async def _until_asked(self) -> None:
+        """Not at once: instances that are started again and again would take turns."""
+        pause = self._settings.writer_lease / RENEWALS
+        if not self._settings.writer_yields or self._ours is None:
+            await asyncio.Event().wait()
+            return
+        await asyncio.sleep(self._settings.writer_lease)
+        while True:
+            with suppress(StorageError):
+                by = await asyncio.to_thread(asked, self._backups.place, self._ours.term)
+                if by is not None:
+                    log.info("%s waits for the lease, and gets it", by, extra={"event": "writer.asked", "by": by})
+                    return
+            await asyncio.sleep(pause)
+
+    def _ask(self, term: int) -> None:
+        ask(self._backups.place, term, self._instance)
+
     def _open_lease(self) -> Lease:
         place, period = self._backups.place, self._settings.writer_lease
         place.ensure()
         store = open_lease_object(place, LEASE, period / RENEWALS / 2, self._endpoint)
-        return Lease(store, period, self._settings.instance or socket.gethostname())
+        return Lease(store, period, self._instance)
 
     def _find_tool(self) -> Path | None:
         """Needed to ship; without shipping it only fetches what was shipped before."""

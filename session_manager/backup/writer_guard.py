@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from session_manager.backup.lease import RENEWALS, Lease, LeaseLost, Record
@@ -41,11 +42,18 @@ _WORDS = {
 
 
 class WriterGuard:
-    """``open_lease`` may block and fail with StorageError; ``period`` in seconds is that of the lease."""
+    """``open_lease`` may block and fail with StorageError; ``period`` in seconds is that of the lease.
 
-    def __init__(self, open_lease: Callable[[], Lease], period: float) -> None:
+    ``ask`` is told once the term of each holder that is waited for, and may do the same.
+    """
+
+    def __init__(
+        self, open_lease: Callable[[], Lease], period: float, ask: Callable[[int], None] = lambda term: None
+    ) -> None:
         self._open_lease = open_lease
         self._period = period
+        self._ask = ask
+        self._asked = 0
         self._lease: Lease | None = None
         self._phase = WriterState.WAITING
         self._away = False
@@ -85,7 +93,7 @@ class WriterGuard:
         """Wait until it is ours: our record, and the one before it (of term 0: there was none)."""
         log.info("waiting for the lease", extra={"event": "writer.waiting"})
         lease = self._lease = await self._insist(self._open_lease)
-        ours, before = await self._insist(lease.try_acquire)
+        ours, before = await self._insist(partial(self._try, lease))
         self._phase = WriterState.OPENING
         self._keeping = asyncio.create_task(self._keep(lease), name="writer lease")
         extra = {"event": "writer.acquired", "term": ours.term, "previous": before.term, "released": before.released}
@@ -130,6 +138,13 @@ class WriterGuard:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
+
+    def _try(self, lease: Lease) -> tuple[Record, Record] | None:
+        got = lease.try_acquire()
+        if got is None and lease.seen != self._asked:
+            self._ask(lease.seen)
+            self._asked = lease.seen
+        return got
 
     async def _insist(self, work: Callable[[], T | None]) -> T:
         """Ask until there is something."""

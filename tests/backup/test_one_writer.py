@@ -91,6 +91,17 @@ def test_where_the_machine_vanished_what_was_shipped_is_there(make: Make, gcs: G
 
 
 @pytest.mark.faults
+def test_a_writer_that_yields_leaves_when_a_new_one_asks(make: Make) -> None:
+    one, two = make("one", WRITER_YIELDS="true").start().until_ready(), make("two").start()
+    with Writers([one, two]) as writers:
+        writers.until_written(two, 30)
+        assert one.process.ended() == 0
+    assert writers.by(one)[-1] < writers.by(two)[0]
+    assert writers.acknowledged.keys() <= two.sessions()
+    assert "writer.asked" in one.events
+
+
+@pytest.mark.faults
 def test_a_machine_that_comes_back_with_its_disk_has_lost_nothing(make: Make) -> None:
     one = make("one").start().until_ready()
     written = one.write(20)
