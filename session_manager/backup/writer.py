@@ -38,12 +38,14 @@ from session_manager.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class CloseBackups(Protocol):
-    async def __call__(self, *, last: bool) -> bool: ...
-
-
 LEASE = "session_writer/lease"
 RETRY = 2.0  # seconds between tries to get the newest data
+
+
+class CloseBackups(Protocol):
+    """End the backups, with a ``last`` one if that is said: whether it was made."""
+
+    async def __call__(self, *, last: bool) -> bool: ...
 
 
 class OneWriter:
@@ -76,8 +78,9 @@ class OneWriter:
     async def begin(self) -> None:
         """Wait for the lease, and for the newest data. StartupFailure: there is data, and none of it is whole.
 
-        May be repeated.
+        May be repeated: StartupFailure as well where the lease was lost since.
         """
+        self._refuse_if_lost()
         if self._ours is not None:
             return
         ours, before = await self.guard.acquire()
@@ -88,6 +91,7 @@ class OneWriter:
     async def _succeed(self, ours: Record, before: Record) -> None:
         succession = Succession(self._backups, self._source, self._tool, self._endpoint)
         while True:
+            self._refuse_if_lost()
             try:
                 return await succession.begin(ours, before)
             except BackupDamaged as error:
@@ -122,17 +126,21 @@ class OneWriter:
             asyncio.create_task(each, name="writer over") for each in (self.guard.until_lost(), self._until_asked())
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self.guard.state is not WriterState.LOST:
-            return
-        raise StartupFailure(
-            "Another instance has taken over while this one was stopped or could not reach the bucket; what it had not "
-            "stored by then is in its database file only, which is put aside at the next start"
-        )
+        self._refuse_if_lost()
+
+    def _refuse_if_lost(self) -> None:
+        if self.guard.state is WriterState.LOST:
+            raise StartupFailure(
+                "Another instance has taken over while this one was stopped or could not reach the bucket; what it had "
+                "not stored by then is in its database file only, which is put aside at the next start"
+            )
 
     async def leave(self, close_backups: CloseBackups, *, at_once: bool) -> None:
         """After the database is closed: the last changes into the bucket, and the lease to whoever wants it.
