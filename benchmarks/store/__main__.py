@@ -11,13 +11,20 @@ from pathlib import Path
 
 from benchmarks.progress import say
 from benchmarks.store import measured, report
-from benchmarks.store.sides import Ours, Theirs
+from benchmarks.store.sides import APP, Ours, Theirs
 from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.postgres import PostgresServer, postgres_server
 
 POOL = 10
+# As fast as PostgreSQL can: ten thousand commits, each with its fsync, would take minutes.
+MANY = f"""
+INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
+SELECT '{APP}', '{measured.LISTER}', gen_random_uuid(), '{{}}', at, at
+FROM generate_series(1, {measured.SESSIONS}) AS n,
+    LATERAL (SELECT now() AT TIME ZONE 'UTC' - n * interval '1 s') AS times (at)
+"""
 ENGINES = ("sqlite", "postgresql")
 
 
@@ -67,7 +74,9 @@ async def on_postgresql(rounds: int, seconds: float, server: PostgresServer) -> 
         theirs = await stack.enter_async_context(service("theirs"))
         results = await measured.appends([ours, Theirs(theirs)], rounds, seconds)
         say("filling the database for the reads")
-        key = await measured.fill(ours)
+        server.execute(MANY, "ours")
+        await measured.adopt(ours)
+        key = await measured.talk(ours)
         server.execute("VACUUM ANALYZE", "ours")
         same = await stack.enter_async_context(service("ours"))
         return results | await measured.reads(ours, Theirs(same), key, rounds)

@@ -30,6 +30,8 @@ from session_manager.store.sqlite.adapter import SqliteStore
 
 MB = 1_000_000
 WORDS = 20_000
+BOOK = 4_000_000  # words
+LENGTH = 1300  # letters of a message
 SESSION = "00000000-0000-4000-8000-000000000000"
 _SESSION = """
 INSERT INTO session (uuid, user_id, app, adk_id, class_name, ttl, created_at, last_activity, expires_at)
@@ -57,12 +59,17 @@ async def make_schema(path: Path) -> None:
 
 
 def fill(path: Path, size: int) -> None:
-    """Messages and replies of some hundred words, until the file has ``size`` megabytes."""
+    """Messages and replies of some hundred words, until the file has ``size`` megabytes.
+
+    They are cut out of a text that is far longer than what the compression looks back on.
+    """
     chance = random.Random(7)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 11))) for _ in range(WORDS)]
+    book = " ".join(chance.choices(words, k=BOOK))
 
     def say_something() -> str:
-        return " ".join(chance.choices(words, k=200))
+        at = chance.randrange(len(book) - LENGTH)
+        return book[at : at + LENGTH]
 
     first = 1
     with closing(sqlite3.connect(path)) as database:

@@ -79,10 +79,21 @@ async def fill(ours: Ours) -> AdkKey:
     """A user of many sessions, and a session of many events, whose key is returned."""
     for _ in range(SESSIONS // _AT_ONCE + 1):
         await asyncio.gather(*(ours.create(LISTER) for _ in range(_AT_ONCE)))
+    return await talk(ours)
+
+
+async def talk(ours: Ours) -> AdkKey:
+    """A session of many events."""
     key: AdkKey = (await ours.create(TALKER)).key
     for _ in range(EVENTS // _BATCH):
         await ours.store.adk_append(key, [as_stored(new_event()) for _ in range(_BATCH)])
     return key
+
+
+async def adopt(ours: Ours) -> None:
+    """Make our records of rows that are there already."""
+    while (await ours.store.adk_sweep(_BATCH))[0]:
+        pass
 
 
 async def reads(ours: Ours, theirs: Side, key: AdkKey, rounds: int) -> Results:
