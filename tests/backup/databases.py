@@ -10,6 +10,8 @@ from pathlib import Path
 
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
+from session_manager.domain.times import Micros
+from session_manager.store.base import SqlStore
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 
@@ -24,12 +26,12 @@ async def opened(path: Path) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
-async def add_session(store: SqliteStore) -> str:
-    new = NewSession(uuid=new_id(), user_id="ada", class_name="default", name=None, ttl=3_600_000_000)
+async def add_session(store: SqlStore) -> str:
+    new = NewSession(uuid=new_id(), user_id="ada", class_name="default", name=None, ttl=Micros(3_600_000_000))
     return (await store.create_session(new)).uuid
 
 
-async def say(store: SqliteStore, session: str, text: str) -> None:
+async def say(store: SqlStore, session: str, text: str) -> None:
     await store.accept(NewMessage(id=new_id(), session=session, caller="test", text=text))
 
 

@@ -165,6 +165,10 @@ def _is_block(request: Any) -> bool:
     return request.path.endswith(".zst") and "Range" in request.headers
 
 
+async def _copying(path: Path) -> None:
+    await until(lambda: list(path.parent.glob("*.scratch-*")), 30)
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_at_any_moment_of_a_restore(large: Path, folder: Place, tmp_path: Path):
@@ -177,7 +181,7 @@ async def test_at_any_moment_of_a_restore(large: Path, folder: Place, tmp_path: 
         await fill(path, sessions=1, messages=10, text="old")
         old = texts(path)
         async with started(path, folder, "", FORCE) as process:
-            await until(lambda path=path: list(path.parent.glob("*.scratch-*")), 30)
+            await _copying(path)
             try:
                 await asyncio.wait_for(process.wait(), pause)
             except TimeoutError:

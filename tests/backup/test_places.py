@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from session_manager.backup.places import BLOCK, Place, open_place
 from session_manager.domain.errors import StartupFailure, StorageMissing
+from tests.servers.gcs import GcsServer
+
+
+@pytest.fixture(params=["file", "gs", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place that is not there yet."""
+    if request.param == "s3":
+        return open_place(f"s3://{request.getfixturevalue('s3')}/below")
+    if request.param == "gs":
+        server: GcsServer = request.getfixturevalue("gcs")
+        return open_place(server.bucket(), project="project", endpoint=server.host)
+    return open_place(f"file://{tmp_path}/place")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket's name on a server of S3's API, where one is installed: it wants other libraries than the rest does."""
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    facts = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in {**facts, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    yield "bucket"
+    server.stop()
 
 
 def names(place: Place) -> list[str]:

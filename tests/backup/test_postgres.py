@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,13 +161,13 @@ async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder:
 
 async def test_the_password_stands_on_no_command_line(uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch):
     started: list[str] = []
-    popen = pg_programs.subprocess.Popen
+    popen = subprocess.Popen
 
-    def listen(command: list[object], **options: object):
+    def listen(command: list[Any], **options: Any):
         started.append(" ".join(map(str, command)))
         return popen(command, **options)
 
-    monkeypatch.setattr(pg_programs.subprocess, "Popen", listen)
+    monkeypatch.setattr(subprocess, "Popen", listen)
     await make(of(uri, folder))
     [command] = [each for each in started if "pg_dump" in each and "--snapshot" in each]
     assert PASSWORD not in command

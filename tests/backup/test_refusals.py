@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
 from session_manager.backup.places import Place, open_place
 from session_manager.backup.refusals import translated
-from session_manager.domain.errors import StorageDenied, StorageError, StorageMissing, StorageUnavailable
+from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
 from tests.backup.conftest import of
 from tests.backup.databases import fill, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy
@@ -195,10 +196,7 @@ async def test_a_disk_that_is_full(folder: Place, database: Path, tmp_path: Path
 async def test_a_copy_for_which_there_is_no_room_is_not_begun(
     backups: Backups, database: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from session_manager.backup import sqlite  # noqa: PLC0415
-    from session_manager.domain.errors import BackupError  # noqa: PLC0415
-
-    usage = sqlite.shutil.disk_usage(database)
-    monkeypatch.setattr(sqlite.shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    usage = shutil.disk_usage(database)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(BackupError, match="no room"):
         backups.create()

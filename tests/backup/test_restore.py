@@ -15,7 +15,7 @@ from session_manager.backup.source import refuse_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
 from session_manager.store.schema.migrations import all_migrations
 from tests.backup.conftest import of
-from tests.backup.databases import fill, opened, texts
+from tests.backup.databases import add_session, fill, opened, texts
 
 
 async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backups, database: Path):
@@ -69,7 +69,7 @@ async def test_what_stands_in_the_wal_only_is_kept_aside_too(backups: Backups, d
     killed = tmp_path / "killed" / "sessions.db"
     killed.parent.mkdir()
     async with opened(database) as store:  # as if the process were killed: the WAL stays
-        await store.create_session(_new_session())
+        await add_session(store)
         for ending in ("", "-wal"):
             shutil.copy(f"{database}{ending}", f"{killed}{ending}")
     other = of(killed, backups.place)
@@ -87,7 +87,7 @@ async def test_a_wal_without_its_database_is_not_played_into_the_restored_one(
     path = tmp_path / "elsewhere" / "sessions.db"
     path.parent.mkdir()
     async with opened(database) as store:
-        await store.create_session(_new_session())
+        await add_session(store)
         shutil.copy(f"{database}-wal", f"{path}-wal")
     assert of(path, backups.place).restore_if_missing() is not None
     assert _sessions(path) == 3
@@ -126,13 +126,6 @@ async def test_a_backup_of_a_newer_program_is_not_restored(backups: Backups, dat
         of(path, backups.place).restore_if_missing()
     assert not path.exists()
     refuse_newer_schema(newer, newer - 1)  # that one is readable
-
-
-def _new_session():
-    from session_manager.domain.ids import new_id  # noqa: PLC0415
-    from session_manager.store.protocol import NewSession  # noqa: PLC0415
-
-    return NewSession(uuid=new_id(), user_id="ada", class_name="default", ttl=1_000_000_000)
 
 
 def _sessions(path: Path) -> int:

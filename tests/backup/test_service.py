@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,7 +193,7 @@ async def test_without_a_place_they_are_off_and_say_so(tmp_path: Path, caplog: p
     ],
 )
 async def test_where_they_go(tmp_path: Path, settings: dict[str, str], url: str | None):
-    facts = {"storage_emulator_host": "127.0.0.1:1", "data_dir": tmp_path, **settings}
+    facts: dict[str, Any] = {"storage_emulator_host": "127.0.0.1:1", "data_dir": tmp_path, **settings}
     service = open_service(Settings(_env_file=None, cloud_run_session_db_path=tmp_path / "s.db", **facts))
     assert service.url == url
 
