@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -68,7 +68,11 @@ async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copi
         if not quiet:
             show.remark(f"{table}: {done} of {total} rows")
 
-    async with opened(source, read_only=True, **options) as old, opened(target, read_only=False, **options) as new:
+    missing: Literal["pretend", "make"] = "pretend" if dry_run else "make"
+    async with (
+        opened(source, read_only=True, **options) as old,
+        opened(target, read_only=False, if_missing=missing, **options) as new,
+    ):
         copier = Copier(old, new, tell)
         return await (copier.look() if dry_run else copier.copy())
 
@@ -108,7 +112,10 @@ async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
 
     options = _options()
     target = into or _configured()
-    async with opened(source, read_only=True, **options) as old, opened(target, read_only=False, **options) as new:
+    async with (
+        opened(source, read_only=True, **options) as old,
+        opened(target, read_only=False, if_missing="refuse", **options) as new,
+    ):
         return await Merger(old, new).merge(dry_run=dry_run)
 
 

@@ -17,6 +17,8 @@ def test_copy(source: Path, postgres_uri: str, tmp_path: Path):
     planned = call("db", "copy", str(source), postgres_uri, "--dry-run")
     assert (planned.returncode, planned.stderr) == (0, "")
     assert planned.stdout.endswith("Nothing was written.\n")
+    assert call("db", "copy", str(source), str(tmp_path / "new.db"), "--dry-run").returncode == 0
+    assert not (tmp_path / "new.db").exists()
     done = call("db", "copy", f"sqlite:///{source}", postgres_uri)
     assert done.returncode == 0, done.stderr
     assert "message: 8 of 8 rows" in done.stderr

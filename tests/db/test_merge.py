@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def merge(source: Path | str, target: Path | str, *, dry_run: bool = False) -> Merged:
-    async with opened(source, read_only=True) as old, opened(target, read_only=False) as new:
+    async with opened(source, read_only=True) as old, opened(target, read_only=False, if_missing="refuse") as new:
         return await Merger(old, new).merge(dry_run=dry_run)
 
 
@@ -130,8 +130,12 @@ async def test_into_postgresql_and_from_it(source: Path, postgres_uri: str, tmp_
 
 
 async def test_what_is_no_database(source: Path, tmp_path: Path):
-    with pytest.raises(StartupFailure, match="no database of this program"):
+    with pytest.raises(StartupFailure, match="no database file"):
         await merge(source, tmp_path / "new.db")
+    assert not (tmp_path / "new.db").exists()
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StartupFailure, match="no database of this program"):
+        await merge(source, tmp_path / "empty.db")
     with pytest.raises(StartupFailure, match="no database file"):
         await merge(tmp_path / "none.db", source)
 

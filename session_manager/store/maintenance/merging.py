@@ -166,7 +166,7 @@ class DatabaseMerger:
         for source in sources:
             async with (
                 opened(source, read_only=True, plain_hosts=self._plain_hosts) as old,
-                opened(self._target, read_only=False, plain_hosts=self._plain_hosts) as new,
+                opened(self._target, read_only=False, if_missing="refuse", plain_hosts=self._plain_hosts) as new,
             ):
                 report = await Merger(old, new).merge(dry_run=dry_run)
             whole.rows += report.rows

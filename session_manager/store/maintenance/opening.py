@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.store.maintenance.engine import Engine
@@ -15,20 +17,37 @@ from session_manager.store.postgres.address import Address
 
 @asynccontextmanager
 async def opened(
-    place: str | Path, *, read_only: bool, plain_hosts: str = "", patience: float = 5.0
+    place: str | Path,
+    *,
+    read_only: bool,
+    if_missing: Literal["make", "refuse", "pretend"] = "make",
+    plain_hosts: str = "",
+    patience: float = 5.0,
 ) -> AsyncIterator[Engine]:
-    """``plain_hosts`` and ``patience`` as in the settings. StartupFailure, StoreUnavailable: it cannot be opened."""
+    """``plain_hosts`` and ``patience`` as in the settings. StartupFailure, StoreUnavailable: it cannot be opened.
+
+    ``if_missing`` is about a SQLite file that is to be written; ``pretend`` works on one that goes at the end.
+    """
     uri = str(place)
-    engine: Engine
-    if "://" in uri and is_postgres(uri):
-        engine = await _postgres(uri, plain_hosts, read_only=read_only, patience=patience)
-    else:
-        path = sqlite_path(uri) if "://" in uri else Path(uri)
-        engine = SqliteEngine(path.absolute(), read_only=read_only, patience=patience)
-    try:
+    async with AsyncExitStack() as aside:
+        engine: Engine
+        if "://" in uri and is_postgres(uri):
+            engine = await _postgres(uri, plain_hosts, read_only=read_only, patience=patience)
+        else:
+            path = (sqlite_path(uri) if "://" in uri else Path(uri)).absolute()
+            real = path
+            if not read_only and not path.exists() and if_missing != "make":
+                real = _stand_in(path, if_missing, aside)
+            engine = SqliteEngine(real, read_only=read_only, patience=patience)
+            engine.shown = f"sqlite:///{path}"
+        aside.push_async_callback(engine.close)
         yield engine
-    finally:
-        await engine.close()
+
+
+def _stand_in(path: Path, if_missing: str, aside: AsyncExitStack) -> Path:
+    if if_missing == "refuse":
+        raise StartupFailure(f"There is no database file {path}")
+    return Path(aside.enter_context(TemporaryDirectory(prefix="session-db-"))) / "sessions.db"
 
 
 async def _postgres(uri: str, plain_hosts: str, *, read_only: bool, patience: float) -> Engine:
