@@ -29,9 +29,7 @@ def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[Address]:
     log = (cwd / "adk.log").open("wb")
     with (
         log,
-        subprocess.Popen(
-            [*command, *KEPT_IN_MEMORY, str(agents)], cwd=cwd, stdout=log, stderr=log
-        ) as server,
+        subprocess.Popen([*command, *KEPT_IN_MEMORY, str(agents)], cwd=cwd, stdout=log, stderr=log) as server,
     ):
         try:
             with shared(server.pid):

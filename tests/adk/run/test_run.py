@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,12 +104,12 @@ async def test_a_caller_that_hangs_up_does_not_stop_the_turn(speaking, tmp_path:
     before = len(await speaking.events())
     for path in ("/run", "/run_sse"):
         calling = asyncio.create_task(speaking.front.call("POST", path, speaking.body(f"wait {flag}")))
-        await until(lambda: _running(speaking))
+        await until(lambda: _running(speaking), 50)  # its pod may have to start
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
         flag.touch()
         before += 3
-        await until(partial(_ended, speaking, before))
+        await _until_ended(speaking, before)
         flag.unlink()
     assert texts((await speaking.events())[-2:]) == ["waiting", "done"]
 
@@ -120,8 +119,11 @@ async def _running(adk) -> bool:
     return "a turn runs" in answer["reason"]
 
 
-async def _ended(adk, count: int) -> bool:
-    return len(await adk.events()) == count and not await _running(adk)
+async def _until_ended(adk, count: int) -> None:
+    async def ended() -> bool:
+        return len(await adk.events()) == count and not await _running(adk)
+
+    await until(ended)
 
 
 async def test_a_long_turn_is_answered_200_and_then_waited_for(speaking, tmp_path: Path):
@@ -147,7 +149,7 @@ async def test_events_come_live_from_an_agent_that_works_on(speaking, tmp_path: 
 
 async def test_who_does_not_wait_is_told_where_to_look(adk):
     message = await adk.run_later("Hello")
-    await until(lambda: _processed(adk, message))
+    await until(lambda: _processed(adk, message), 50)
     assert (await adk.events())[-2]["id"] != message or adk.app != "keeps"
     status, answer = await adk.front.call("POST", "/run", adk.body("Hello"), headers={"Prefer": "wait=20"})
     assert (status, len(answer)) == (200, 1)
@@ -210,7 +212,7 @@ async def test_a_pod_that_dies_is_asked_again(sessions, tmp_path: Path):
     """What it has added to the session before stays, and is not added again by the front door."""
     adk = sessions["keeps"]
     message = await adk.run_later(f"die {tmp_path / 'died'}")
-    await until(partial(_processed, adk, message))
+    await until(lambda: _processed(adk, message), 50)  # another pod starts
     assert texts((await adk.message(message))["pod_response"]["events"]) == ["about to die", "alive again"]
     ended = texts(await adk.events())[-5:]
     assert ended[1:3] == ["about to die", ended[0]]
