@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from session_manager.domain.errors import BackupDamaged
 
 FOLDER = "session_backups"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 Engine = Literal["sqlite", "postgresql"]
 _HASH = r"^[0-9a-f]{64}$"
