@@ -5,16 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
 
 import yaml
 
 import session_manager
 from session_manager.api.metrics import Metrics as FrontDoorMetrics
+from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.service import Stats
 from session_manager.turns.times import TurnTimes
 from session_operator import crds
 from session_operator.health import Metrics as OperatorMetrics
 from tests.chart.helm import CHART, ROOT
 
+A_BACKUP = Manifest(
+    name=new_name(datetime.now(UTC)),
+    taken_at=datetime.now(UTC),
+    engine="sqlite",
+    schema_version=1,
+    rows={},
+    size=1,
+    sha256="0" * 64,
+    stored_size=1,
+    stored_sha256="0" * 64,
+    program="1",
+    duration=0.1,
+)
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 
 
@@ -43,7 +59,7 @@ def test_the_version_is_that_of_the_program():
 
 def known_metrics() -> dict[str, set[str]]:
     """Every metric with its labels."""
-    front_door, operator = FrontDoorMetrics(TurnTimes(), None), OperatorMetrics()
+    front_door, operator = FrontDoorMetrics(TurnTimes(), None, Stats(A_BACKUP)), OperatorMetrics()
     front_door.request("GET", 200, 0.1)
     front_door.sessions.labels("awake").set(1)
     operator.started("answered", 0.1)

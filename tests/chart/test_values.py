@@ -211,6 +211,7 @@ def test_what_prometheus_and_grafana_get():
         "SessionWakesFail",
         "SessionPodsDie",
         "SessionVolumeFills",
+        "SessionBackupTooOld",
     }
     data = objects.find("ConfigMap", "session-manager-dashboard")["data"]
     assert data["session-manager.json"] == (CHART / "files" / "dashboard.json").read_text()
