@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import pytest
+from tests.servers.tools import tool
 
 START_WITHIN = 30.0  # seconds
-PROGRAM = "fake-gcs-server"
-
-
-def find_program() -> str:
-    """Its path; skips the test where it is not there and cannot be made."""
-    cache = Path(os.environ.get("SESSION_MANAGER_TOOLS", Path.home() / ".cache" / "session-manager" / "bin"))
-    found = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=cache)
-    if found is not None:
-        return found
-    if shutil.which("go") is None and os.environ.get("CI") != "true":
-        pytest.skip("fake-gcs-server needs Go, which is not installed here")
-    raise RuntimeError("fake-gcs-server is missing: run hack/test-tools")
 
 
 class GcsServer:
     """A context manager. ``host`` is what STORAGE_EMULATOR_HOST says. Objects are kept in memory."""
 
     def __init__(self) -> None:
-        self._program = find_program()
+        self._program = tool("fake-gcs-server")
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._buckets = 0

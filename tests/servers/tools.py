@@ -1,4 +1,4 @@
-"""Litestream, which hack/test-tools makes with Go."""
+"""Programs that hack/test-tools makes with Go."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import pytest
 
 
 @cache
-def litestream() -> Path:
-    """Its path; skips the test where it is not there and cannot be made."""
+def tool(name: str) -> Path:
+    """Its path. Where it is not there the test is skipped, but in CI, which has to have it."""
     made = Path(os.environ.get("SESSION_MANAGER_TOOLS", Path.home() / ".cache" / "session-manager" / "bin"))
-    found = shutil.which("litestream") or shutil.which("litestream", path=made)
+    found = shutil.which(name) or shutil.which(name, path=made)
     if found is not None:
         return Path(found)
-    if shutil.which("go") is None and os.environ.get("CI") != "true":
-        pytest.skip("litestream needs Go, which is not installed here")
-    raise RuntimeError("litestream is missing: run hack/test-tools")
+    if os.environ.get("CI") == "true":
+        raise RuntimeError(f"{name} is missing: run hack/test-tools")
+    pytest.skip(f"{name} is missing; hack/test-tools makes it, with Go")
+
+
+def litestream() -> Path:
+    return tool("litestream")
