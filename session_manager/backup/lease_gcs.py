@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import NotFound, PreconditionFailed
-from google.cloud import storage
+from google.cloud.storage import Client
 
 from session_manager.backup.lease_object import Contended, Versioned
 from session_manager.backup.places import Place
@@ -54,10 +54,10 @@ class GcsObject:
         self._client.close()
 
 
-def _client(endpoint: str | None) -> storage.Client:
+def _client(endpoint: str | None) -> Client:
     """The project does not matter: nothing is made here but objects."""
     if not endpoint:
-        return storage.Client(project="-")
+        return Client(project="-")
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
     options = ClientOptions(api_endpoint=url)
-    return storage.Client(project="-", client_options=options, use_auth_w_custom_endpoint=False)
+    return Client(project="-", client_options=options, use_auth_w_custom_endpoint=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import orjson
 import pytest
@@ -47,7 +48,7 @@ async def test_a_pod_is_sent_the_message_and_nothing_else(client: HttpPodClient)
 
 @pytest.mark.parametrize("name", ["session", "message_id", "token"])
 async def test_an_id_cannot_add_a_header(client: HttpPodClient, name: str) -> None:
-    ids = {"session": "s-1", "message_id": "m-1", "token": "t-1"} | {name: "x\r\nAuthorization: y"}
+    ids: dict[str, Any] = {"session": "s-1", "message_id": "m-1", "token": "t-1"} | {name: "x\r\nAuthorization: y"}
     async with raw_pod(lambda exchange: exchange.answer(b"{}")) as pod:
         with pytest.raises(ValueError, match="cannot stand in a header"):
             request = TurnRequest(user_id="ada", attempt=1, text="", **ids)

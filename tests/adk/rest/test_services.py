@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from google.adk.events.event import Event
@@ -20,6 +21,11 @@ def said(text: str, **fields) -> Event:
 
 def json_of(event: Event):
     return event.model_dump(mode="json", exclude_none=True)
+
+
+def _parts(event: Event) -> list[Part]:
+    assert event.content is not None
+    return event.content.parts or []
 
 
 @pytest.fixture
@@ -83,9 +89,11 @@ async def test_an_older_copy_is_refused(front):
 async def test_what_cannot_be_appended(front):
     path = f"{S}/nobody/events"
     assert await front.call("POST", path, {"event": json_of(said("x"))}) == (404, {"detail": "Session not found"})
-    for body in ({}, {"events": []}, {"event": None}):
+    empty: tuple[Any, ...] = ({}, {"events": []}, {"event": None})
+    for body in empty:
         assert (await front.call("POST", f"{ONE}/events", body))[0] == 400
-    for body in ({"event": []}, {"events": {}}, [], None, {"event": {"author": 1}}):
+    unreadable: tuple[Any, ...] = ({"event": []}, {"events": {}}, [], None, {"event": {"author": 1}})
+    for body in unreadable:
         assert (await front.call("POST", f"{ONE}/events", body))[0] == 422
 
 
@@ -108,7 +116,7 @@ async def test_reading_a_part(front):
 
     async def texts(query: str) -> str:
         session = await session_of(front, query)
-        return "".join(part.text or "" for each in session.events for part in each.content.parts)
+        return "".join(part.text or "" for each in session.events for part in _parts(each))
 
     assert await texts("?num_recent_events=2") == "34"
     assert await texts("?num_recent_events=0") == ""

@@ -51,7 +51,11 @@ def values(type_: str) -> st.SearchStrategy[Any]:
     if "|" in type_ or type_[0] == "'":
         kinds = wire.UNION.split(type_)
         literal = kinds[0].startswith("'")
-        return st.sampled_from([each.strip("'") for each in kinds]) if literal else st.one_of(map(values, kinds))
+        return (
+            st.sampled_from([each.strip("'") for each in kinds])
+            if literal
+            else st.one_of([values(kind) for kind in kinds])
+        )
     return SCALARS[type_] if type_ in SCALARS else st.deferred(lambda: model(type_))
 
 
@@ -61,7 +65,8 @@ def model(name: str) -> st.SearchStrategy[dict[str, Any]]:
     if name == "CacheMetadata":
         return st.builds(lambda: {"fingerprint": "f", "contents_count": 2})
     fields = [wire.FIELD.fullmatch(each) for each in MODELS[name].split()[1:]]
-    must, may = {}, {}
+    must: dict[str, st.SearchStrategy[Any]] = {}
+    may: dict[str, st.SearchStrategy[Any]] = {}
     for field in fields:
         assert field is not None
         if field["name"] in LEFT_OUT:

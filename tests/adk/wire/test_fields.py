@@ -99,8 +99,14 @@ def _row(name: str, words: list[str]) -> str:
     if len(line) <= 120:
         return line
     indent = " " * 8
-    margins = {"initial_indent": indent, "subsequent_indent": indent}
-    wrapped = textwrap.fill(" ".join(words), 120, break_on_hyphens=False, break_long_words=False, **margins)
+    wrapped = textwrap.fill(
+        " ".join(words),
+        120,
+        break_on_hyphens=False,
+        break_long_words=False,
+        initial_indent=indent,
+        subsequent_indent=indent,
+    )
     return f'    "{name}": """\n{wrapped}\n    """,\n'
 
 

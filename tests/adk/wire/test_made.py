@@ -57,9 +57,12 @@ def test_internal_metadata():
 
 def test_events_of_the_front_door():
     user = read(events.user_event("hello"))
+    assert user.content is not None
+    assert user.content.parts is not None
     assert (user.author, user.content.role, user.content.parts[0].text) == ("user", "user", "hello")
     assert user.invocation_id.startswith("e-")
     reply = read(events.said("echo", "hi", invocation_id=user.invocation_id))
+    assert reply.content is not None
     assert (reply.author, reply.content.role, reply.invocation_id) == ("echo", "model", user.invocation_id)
     assert reply.is_final_response()
     error = read(events.error_event("echo", "FAILED", "it broke"))
@@ -127,11 +130,12 @@ def test_what_a_new_session_may_begin_with():
     call = {"functionCall": {"name": "look"}}
     answer = {"functionResponse": {"name": "look", "response": {}}}
     check_initial(checked(content={"parts": [{"text": "x"}, call, answer]}, actions={"stateDelta": {}}, output=1))
-    for fields in (
+    refused: tuple[dict[str, Any], ...] = (
         {"longRunningToolIds": ["x"]},
         {"actions": {"transferToAgent": "x"}},
         {"actions": {"agentState": {}}},
         {"content": {"parts": [{"functionCall": {"name": "adk_request_confirmation"}}]}},
-    ):
+    )
+    for fields in refused:
         with pytest.raises(InvalidInput, match="event 1"):
             check_initial(checked(**fields))
