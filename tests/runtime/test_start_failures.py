@@ -16,6 +16,7 @@ from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process import pods as process_pods
 from session_manager.runtime.process.ports import LOOPBACK
 from tests.runtime.programs import SERVE, linux_only, python, serving
+from tests.servers import shared
 
 
 async def failure(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> PodCannotStart:
@@ -101,7 +102,8 @@ async def test_pods_that_are_never_ready(runtime: ProcessRuntime) -> None:
 
 def children_of_pods() -> list[psutil.Process]:
     """Everything below the keeper."""
-    return [child for keeper in psutil.Process().children() for child in keeper.children(recursive=True)]
+    keepers = [child for child in psutil.Process().children() if child.pid not in shared.pids]
+    return [child for keeper in keepers for child in keeper.children(recursive=True)]
 
 
 class Stranger:
