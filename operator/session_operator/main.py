@@ -82,7 +82,6 @@ class Operator:
             self.cluster, self.resources, self.children, self.runtime.answering, lambda: len(self.queue) > 0
         )
         self.reconciler = Reconciler(
-            self.cluster,
             self.resources,
             self.children,
             self.runtime.answering,

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 from session_manager.activity.protocol import ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
-from session_manager.runtime.kubernetes.cluster import Cluster
 from session_operator.children import Children
 from session_operator.manifests import SessionSpec
 from session_operator.resources import Resources
 from session_operator.statuses import Statuses
 from session_operator.warm import WarmPods
 from session_operator.work_queue import NotYet, PutOff
-
-log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 CLASS_KEY = "class/"
 CHILDREN_LATEST = 5.0  # seconds that those of a session wait that a warm pod serves, while others are being claimed
@@ -32,7 +25,6 @@ TURN_LOOK = 1.0  # seconds between looks whether the last turn of a suspended se
 class Reconciler:
     def __init__(
         self,
-        cluster: Cluster,
         resources: Resources,
         children: Children,
         answering: Answering,
@@ -41,7 +33,6 @@ class Reconciler:
         keep: Callable[[str, SessionClass], Awaitable[None]],
         statuses: Statuses,
     ) -> None:
-        self._cluster = cluster
         self._resources = resources
         self._children = children
         self._answering = answering
