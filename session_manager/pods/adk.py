@@ -51,7 +51,6 @@ class AdkPodClient:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._pool = PodPool()
-        self._at_work: dict[str, PodConnection] = {}
         self._met: dict[str, _Pod] = {}
 
     async def start(self) -> None:
@@ -81,9 +80,7 @@ class AdkPodClient:
 
     def drop(self, uid: str) -> None:
         self._met.pop(uid, None)
-        connection = self._at_work.get(uid)
-        if connection is not None:
-            connection.drop()
+        self._pool.drop(uid)
 
     # -- what is asked of a pod ----------------------------------------------------------------------------------------
 
@@ -127,13 +124,11 @@ class AdkPodClient:
     async def _exchange(
         self, address: Address, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
     ) -> AsyncIterator[PodConnection]:
-        connection = self._at_work[address.uid] = await self._pool.take(address)
+        connection = await self._pool.take(address)
         try:
             connection.send(_head(address, request, target, len(body)) + body, skim=skim)
             yield connection
         finally:
-            if self._at_work.get(address.uid) is connection:
-                del self._at_work[address.uid]
             self._pool.give_back(address, connection)
 
 

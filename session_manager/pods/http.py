@@ -30,7 +30,6 @@ class HttpPodClient:
 
     def __init__(self) -> None:
         self._pool = PodPool()
-        self._at_work: dict[str, PodConnection] = {}
 
     async def start(self) -> None:
         """Nothing to open before the first message."""
@@ -41,7 +40,7 @@ class HttpPodClient:
     async def chat(
         self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
-        connection = self._at_work[address.uid] = await self._pool.take(address)
+        connection = await self._pool.take(address)
         try:
             connection.send(_encode(address, request))
             await connection.answer()
@@ -53,15 +52,11 @@ class HttpPodClient:
                 raise PodDied(CUT_SHORT)
             return TurnReply(reply_text(body))
         finally:
-            if self._at_work.get(address.uid) is connection:
-                del self._at_work[address.uid]
             # After a failure, or when the caller gives up, this closes it: the pod sees that nobody waits any more.
             self._pool.give_back(address, connection)
 
     def drop(self, uid: str) -> None:
-        connection = self._at_work.get(uid)
-        if connection is not None:
-            connection.drop()
+        self._pool.drop(uid)
 
 
 def host_of(address: Address) -> str:

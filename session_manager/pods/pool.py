@@ -27,20 +27,28 @@ class PodPool:
 
     def __init__(self) -> None:
         self._idle: dict[str, PodConnection] = {}
+        self._at_work: dict[str, PodConnection] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def take(self, address: Address) -> PodConnection:
         """A connection with nothing under way on it. PodUnreachable."""
+        connection = self._at_work[address.uid] = self._kept(address) or await _connect(address)
+        return connection
+
+    def _kept(self, address: Address) -> PodConnection | None:
         connection = self._idle.pop(address.uid, None)
-        if connection is not None:
-            # Its age too: a loop that was held up has not swept.
-            if connection.open and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
-                return connection
-            connection.abort()
-        return await _connect(address)
+        if connection is None:
+            return None
+        # Its age too: a loop that was held up has not swept.
+        if connection.open and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
+            return connection
+        connection.abort()
+        return None
 
     def give_back(self, address: Address, connection: PodConnection) -> None:
         """Keep it if it can be used again; otherwise close it."""
+        if self._at_work.get(address.uid) is connection:
+            del self._at_work[address.uid]
         if not connection.reusable or address.uid in self._idle:
             connection.abort()
             return
@@ -49,6 +57,12 @@ class PodPool:
         self._idle[address.uid] = connection
         if self._sweeping is None:
             self._sweeping = loop.call_later(KEEP, self._sweep)
+
+    def drop(self, uid: str) -> None:
+        """The pod is gone: who waits on its connection is told now."""
+        connection = self._at_work.get(uid)
+        if connection is not None:
+            connection.drop()
 
     def close(self) -> None:
         if self._sweeping is not None:
