@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.servers.ports import free_port
+
 PREAMBLE = "from session_manager.agent import Context, serve\n"
 
 
@@ -86,12 +88,6 @@ def running(code: str | Path, home: Path, **env: str) -> Iterator[Agent]:
     finally:
         process.kill()
         process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:

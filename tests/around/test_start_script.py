@@ -16,14 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.servers.ports import free_port
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_adk_api_server.sh"
 ENV = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 from session_manager.domain.ids import new_id
@@ -13,17 +12,7 @@ from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
 from session_manager.store.protocol import NewSession
-from session_manager.store.sqlite.adapter import SqliteStore
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path)
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.close()
+from tests.store.databases import opened
 
 
 async def add_session(store: SqlStore) -> str:

@@ -18,7 +18,8 @@ from session_manager.backup.manifest import FOLDER, Manifest, data_of, manifest_
 from session_manager.backup.places import Place
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 from tests.backup.conftest import of
-from tests.backup.databases import add_session, opened, say, texts
+from tests.backup.databases import add_session, say, texts
+from tests.store.databases import opened
 
 KEY, NEW_KEY = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 

@@ -18,9 +18,10 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
 from session_manager.backup.places import Place, open_place
 from tests.backup.conftest import of
-from tests.backup.databases import add_session, fill, opened, say, texts
+from tests.backup.databases import add_session, fill, say, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy
 from tests.servers.gcs import GcsServer
+from tests.store.databases import opened
 from tests.waiting import until
 
 WORK = """

@@ -15,7 +15,8 @@ from session_manager.backup.source import refuse_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
 from session_manager.store.schema.migrations import all_migrations
 from tests.backup.conftest import of
-from tests.backup.databases import add_session, fill, opened, texts
+from tests.backup.databases import add_session, fill, texts
+from tests.store.databases import opened
 
 
 async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backups, database: Path):

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.db.filled import fill
-from tests.servers import shared
-from tests.servers.postgres import PostgresServer, postgres_server
-from tests.store.databases import new_id
+from tests.store.conftest import postgres, postgres_uri
 
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server, shared(server.pid):
-        yield server
-
-
-@pytest.fixture
-def postgres_uri(postgres: PostgresServer) -> Iterator[str]:
-    """An empty database of the test's own."""
-    name = f"test_{new_id()}"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
+__all__ = ["postgres", "postgres_uri"]
 
 
 @pytest.fixture

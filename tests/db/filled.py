@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
 
 from session_manager.domain.message import Outcome
-from session_manager.store.sqlite.adapter import SqliteStore
-from tests.store.databases import make, new_message, say
+from tests.store.databases import make, new_message, opened, say
 
 APP, USER = "weather", "ann"
 ODD_TEXT = 'quote " backslash \\ \\u0000 snow ☃ rocket 🚀'
@@ -28,16 +26,6 @@ STATE = {
     "app:shared": {"a": 1},
     "user:own": "x",
 }
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path)
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def fill(path: Path) -> None:

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.cli.program import call, run
-from tests.db.filled import opened as running
 from tests.servers.postgres import PASSWORD
 from tests.store.databases import make, say
+from tests.store.databases import opened as running
 
 
 def test_copy(source: Path, postgres_uri: str, tmp_path: Path):

@@ -25,8 +25,8 @@ from session_manager.store.maintenance.copying import Copied, Copier
 from session_manager.store.maintenance.opening import opened
 from session_manager.store.postgres.adapter import PostgresStore
 from tests.db.filled import fill, read
-from tests.db.filled import opened as running
 from tests.store.databases import make, say
+from tests.store.databases import opened as running
 from tests.store.test_file_systems import bindfs, needs_fuse
 from tests.waiting import until
 

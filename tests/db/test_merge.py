@@ -21,8 +21,8 @@ from session_manager.store.maintenance.opening import opened
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import SessionQuery
 from tests.db.filled import APP, USER, read
-from tests.db.filled import opened as running
 from tests.store.databases import make, say
+from tests.store.databases import opened as running
 
 ALL = SessionQuery(cold=frozenset(Status))
 ROOT = Path(__file__).parents[2]

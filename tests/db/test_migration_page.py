@@ -12,7 +12,7 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from typer.testing import CliRunner
 
 from session_manager.cli.app import app
-from tests.db.filled import opened as running
+from tests.store.databases import opened as running
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text("utf-8")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from tests.servers.ports import free_port
 from tests.servers.tools import tool
 
 START_WITHIN = 30.0  # seconds
@@ -19,7 +20,7 @@ class GcsServer:
 
     def __init__(self) -> None:
         self._program = tool("fake-gcs-server")
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._buckets = 0
 
@@ -72,9 +73,3 @@ class GcsServer:
 def _end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

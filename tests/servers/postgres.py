@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from typing import Any
 
 import asyncpg
 import psutil
+
+from tests.servers.ports import free_port
 
 PASSWORD = "correct-horse"
 START_WITHIN = 60.0  # seconds
@@ -47,7 +48,7 @@ class PostgresServer:
         self._log = folder / "postgres.log"
         self._options = ("fsync=off", "max_connections=200", *options)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         _make_cluster(self._programs, self._data, self._become)
 
     @property
@@ -226,9 +227,3 @@ async def _execute(uri: str, sql: str) -> None:
         await connection.execute(sql)
     finally:
         await connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

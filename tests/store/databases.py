@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +61,16 @@ class PostgresDatabase:
             return [tuple(row) for row in await connection.fetch(sql)]
         finally:
             await connection.close()
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @dataclass
