@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from session_manager.backup.places import Place, sync_folder
+from session_manager.backup.files import sync_folder
+from session_manager.backup.places import Place
 
 
 class Contended(Exception):

@@ -20,6 +20,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from session_manager.backup.files import sync_folder, write_file
 from session_manager.backup.refusals import translated
 from session_manager.domain.errors import StartupFailure
 
@@ -237,27 +238,13 @@ def _write_file(path: Path, blocks: Iterable[bytes]) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
-            for block in blocks:
-                file.write(block)
-            size = file.tell()
-            file.flush()
-            os.fsync(file.fileno())
+        size = write_file(part, blocks)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return size
-
-
-def sync_folder(folder: Path) -> None:
-    """What was made, renamed or removed in it is so after a power cut as well."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _give_up(file: Any) -> None:

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from session_manager.backup.files import sync_folder
 from session_manager.backup.manifest import Engine, Manifest
-from session_manager.backup.places import sync_folder
 from session_manager.backup.source import Dump, Progress, compare, local_errors, refuse_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -45,15 +44,6 @@ def read_file(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             yield block
-
-
-def write_file(path: Path, blocks: Iterable[bytes]) -> None:
-    """A new file for its owner only, on disk when this returns."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
-        for block in blocks:
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
