@@ -36,7 +36,7 @@ Json = dict[str, Any]
 IMAGE = os.environ.get("CLUSTER_TEST_IMAGE", "localhost/session-agent:test")
 SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}
 LOOK_EVERY = 0.02  # seconds, while nothing is being measured
-SETTLES_WITHIN = 600.0
+SETTLES_WITHIN = 1200.0
 HOUR = 3600
 OPERATE = [sys.executable, "-m", "session_operator"]
 

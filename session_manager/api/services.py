@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -139,6 +140,7 @@ class Services:
         self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
+        self._spawn(self.dispatcher.adk_history.run(), "history")
         self._spawn(self.host.run(), "pods")
         self._spawn(self.backups.run(), "backups")
 
@@ -181,6 +183,8 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Unavailable):
+            await self.dispatcher.adk_history.flush()
         await self.host.close(grace)
         await self.dispatcher.close()
         await self.activity.close()

@@ -90,6 +90,14 @@ class AdkStore(Protocol):
         """Adopt rows that real ADK services made, close sessions whose rows they removed: (adopted, closed uuids)."""
         ...
 
+    async def adk_behind(self, limit: int) -> list[str]:
+        """Sessions with turns that ADK's events do not tell of yet: those of pods that do not speak ADK."""
+        ...
+
+    async def adk_catch_up(self, uuid: str) -> None:
+        """Tell of them. What no database can hold is left out, and the log says so."""
+        ...
+
     async def secret(self, name: str) -> str:
         """A random secret of this installation, the same for all front doors; made when it is first asked for."""
         ...

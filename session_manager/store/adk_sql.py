@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -20,10 +21,13 @@ from session_manager.store.transactions import (
     adk_artifacts,
     adk_memory,
     adk_sessions,
+    adk_turns,
     installation,
 )
 from session_manager.store.transactions.adk_checks import check_key
 from session_manager.store.transactions.sessions import NO_SESSION
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -57,7 +61,14 @@ class AdkSql(Engine):
         return session
 
     async def adk_get(self, key: AdkKey, recent: int | None = None, since: float = 0.0) -> AdkSession:
-        return await self._settled(key, lambda: self._read(adk_sessions.get, key, recent, since))
+        async def told() -> AdkSession | None:
+            found = await self._read(adk_sessions.get_told, key, recent, since)
+            if not isinstance(found, str):
+                return found
+            await self.adk_catch_up(found)
+            return await self._read(adk_sessions.get, key, recent, since)
+
+        return await self._settled(key, told)
 
     async def adk_list(self, query: AdkQuery) -> AdkPage:
         page = await self._read(adk_sessions.page, query)
@@ -82,6 +93,18 @@ class AdkSql(Engine):
 
     async def adk_user_state(self, app: str, user_id: str) -> State:
         return await self._read(adk_sessions.user_state, app, user_id)
+
+    async def adk_behind(self, limit: int) -> list[str]:
+        return await self._read(adk_turns.behind, limit)
+
+    async def adk_catch_up(self, uuid: str) -> None:
+        try:
+            while not await self._write(adk_turns.catch_up, uuid):
+                pass
+        except (InvalidInput, ValueError):
+            extra = {"event": "store.adk_lost", "session": uuid}
+            log.exception("ADK's events of turns cannot be stored", extra=extra)
+            await self._write(adk_turns.give_up, uuid)
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
         found = await self._read(adk_adoption.notes, limit)
@@ -131,6 +154,7 @@ class AdkSql(Engine):
 
     async def remember(self, key: AdkKey) -> None:
         uuid = await self._uuid(key)
+        await self.adk_catch_up(uuid)
         await self._write(adk_memory.remember, key, uuid)
 
     async def search_memory(self, app: str, user_id: str, query: str, limit: int) -> list[str]:

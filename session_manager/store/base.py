@@ -109,7 +109,7 @@ class SqlStore(AdkSql):
         events: Sequence[tuple[str, str]] = (),
         adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
-        if adk is not None and (adk.events or adk.user):
+        if adk is not None:
             for turn in (adk, storable(adk)):
                 try:
                     check_events(turn.events)
@@ -117,7 +117,8 @@ class SqlStore(AdkSql):
                 except InvalidInput as error:
                     reason = error.detail
             log.warning("ADK's events of a turn cannot be stored", extra={"event": "store.adk_lost", "reason": reason})
-        return await self._record(message_id, attempt, outcome, events, None)
+            adk = AdkTurn(None)
+        return await self._record(message_id, attempt, outcome, events, adk)
 
     async def _record(
         self,

@@ -146,8 +146,9 @@ class Store(AdkStore, Protocol):
     ) -> list[StoredEvent] | None:
         """Record the one result, with its numbered events (kind, JSON text), and touch the session.
 
-        ``adk``: what the turn adds to the session as ADK reads it, in the same commit, after all that is there. A known
-        event id is ignored; events that no database can hold are left out rather than keep a turn from ending.
+        ``adk``: what a pod that speaks ADK told of the turn, for the same commit, after all that is there. A known
+        event id is ignored; events that no database can hold are left out rather than keep a turn from ending. Of a
+        turn without, ``adk_catch_up`` tells.
 
         None when the message has a result already, is unknown, or ``attempt`` (unless None) is not the open one.
         """

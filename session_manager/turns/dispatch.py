@@ -14,6 +14,7 @@ from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass
 from session_manager.pods.protocol import PodClient
 from session_manager.store.protocol import Store
+from session_manager.turns.adk_history import AdkHistory
 from session_manager.turns.patience import Owed
 from session_manager.turns.times import TurnTimes
 from session_manager.turns.tokens import SECRET_NAME, Tokens
@@ -28,7 +29,8 @@ class Dispatcher:
         self._owed = Owed()
         self.times = TurnTimes()
         self.tokens = Tokens(partial(store.secret, SECRET_NAME))
-        self._shop = Workshop(store, activity, pods, self.times, self._owed, self.tokens)
+        self.adk_history = AdkHistory(store)
+        self._shop = Workshop(store, activity, pods, self.times, self._owed, self.tokens, self.adk_history)
 
     async def close(self) -> None:
         """Give up what Redis is still owed: the leases end by themselves, and the repair does the rest."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from session_manager.activity.protocol import SessionGone, TurnActivity
 from session_manager.domain.errors import NotFound, Unavailable
@@ -18,7 +17,6 @@ from session_manager.domain.mode import AllAuto, Mode, Modes
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.domain.times import Micros, micros
 from session_manager.store.protocol import Store
-from session_manager.turns.adk import turn_events
 from session_manager.turns.drain import Drains
 from session_manager.turns.lifecycle import Lifecycle
 
@@ -105,18 +103,11 @@ class Repair:
                 alive.append(message)
                 continue
             outcome = Outcome.failed(f"not processed within {ttl:g} s")
-            if await self._fail(message, outcome):
+            if await self._store.record(message.id, None, outcome, [("turn.failed", "{}")]) is not None:
                 log.warning("message overdue", extra={"event": "turn.overdue", "session": session})
             session_class = class_of(self._classes, message.class_name)
             await self._activity.remove(session, message.id, session_class)
         return alive
-
-    async def _fail(self, unfinished: Unfinished, outcome: Outcome) -> bool:
-        """False when it had ended already. NotFound."""
-        session = await self._store.get_session(unfinished.session)
-        message = await self._store.get_message(unfinished.session, unfinished.id)
-        said = turn_events(message, session.app, outcome, time.time())
-        return await self._store.record(message.id, None, outcome, [("turn.failed", "{}")], said) is not None
 
     async def sweep(self) -> None:
         """Settle what ADK services made or removed, expire what is past its TTL, repeat teardowns, forget tombstones.

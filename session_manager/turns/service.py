@@ -16,9 +16,8 @@ from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, T
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
-from session_manager.domain.session_class import Protocol, SessionClass, SessionClasses, class_of
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.store.protocol import Store
-from session_manager.turns.adk import turn_events
 from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
@@ -195,15 +194,12 @@ class Turns:
     async def cancel(self, session: str, message_id: str, owner: str | None) -> Message:
         """End a message that has no result yet, as failed. Conflict when it has one. A running turn loses its pod."""
         record = await self._store.get_session(session, owner)
-        message = await self._store.get_message(session, message_id, owner)
         session_class = class_of(self._classes, record.class_name)
-        outcome = Outcome.failed(CANCELLED)
-        said = turn_events(message, record.app, outcome, time.time())
-        if session_class.protocol is Protocol.ADK and await self.state(message) is MessageStatus.RUNNING:
-            said = said._replace(user=None)  # a pod that keeps its sessions here has told of it
-        stored = await self._store.record(message_id, None, outcome, [("turn.failed", "{}")], said)
+        await self._store.get_message(session, message_id, owner)
+        stored = await self._store.record(message_id, None, Outcome.failed(CANCELLED), [("turn.failed", "{}")])
         if stored is None:
             raise Conflict("the message has ended already")
+        self._dispatcher.adk_history.note(session)
         try:
             await self._activity.remove(session, message_id, session_class)
             await self._activity.tell(session, {"kind": "event", "number": stored[-1].number, "message_id": message_id})

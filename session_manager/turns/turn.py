@@ -31,6 +31,7 @@ from session_manager.domain.times import seconds
 from session_manager.pods.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
 from session_manager.store.protocol import Store
 from session_manager.turns.adk import turn_events
+from session_manager.turns.adk_history import AdkHistory
 from session_manager.turns.patience import Owed, until_available
 from session_manager.turns.times import DIED, TurnTimes
 from session_manager.turns.tokens import Tokens
@@ -52,6 +53,7 @@ class Workshop:
     times: TurnTimes
     owed: Owed
     tokens: Tokens
+    adk_history: AdkHistory
 
 
 @dataclass(slots=True)
@@ -208,16 +210,26 @@ class Turn:
     async def _record(self, verdict: _Verdict) -> int:
         message, outcome = self._message, verdict.outcome
         events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
-        said = turn_events(message, self._session.app, outcome, self._began, self._exchange)
-        record = self._shop.store.record
+        exchange, record = self._exchange, self._shop.store.record
+        said = turn_events(message, self._session.app, outcome, self._began, exchange) if exchange else None
         stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, said))
         if stored is None:
             return await self._fenced_off()
+        if said is None:
+            await self._tell_adk()
         if self._on_recorded is not None:
             # Its answer need not wait for Redis: the release is on its way there before the answer leaves.
             self._on_recorded(outcome)
         note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
         return await self._finish(note, spoiled=verdict.spoiled)
+
+    async def _tell_adk(self) -> None:
+        """Soon, but at once of what came by ADK's door, where it may change the state that others read."""
+        history = self._shop.adk_history
+        if self._message.payload is None:
+            history.note(self._claim.session)
+        else:
+            await history.tell(self._claim.session)
 
     async def _fenced_off(self) -> int:
         """Cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its."""

@@ -62,6 +62,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "failure_tries": "how often it was tried",
         "deleted_at": "tombstone: since when it is deleted",
         "purged_at": "when everything of it was gone",
+        "adk_told": "number of the last event whose turn is among ADK's `events`",
         "adk_row": "1: it has, or had, a row in ADK's `sessions`",
     },
     "message": {
@@ -79,6 +80,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "status": "`processed` or `failed`",
         "response": "the pod's reply, JSON",
         "error": "why it failed, in words",
+        "adk_kept": "1: its pod writes to the session itself, so that nobody else tells ADK of the turn",
         "payload": "what an ADK run was given beside the text, JSON",
     },
     "session_event": {

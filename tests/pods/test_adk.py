@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from session_manager.domain.adk.events import said, user_event
+from session_manager.domain.adk.events import made
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import Protocol, SessionClass
@@ -19,6 +19,11 @@ from session_manager.runtime.protocol import Address
 from tests.servers.adk import api_server
 
 CLASS = SessionClass("test", protocol=Protocol.ADK)
+
+
+def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:
+    role = "user" if author == "user" else "model"
+    return made({"author": author, "content": {"parts": [{"text": text}], "role": role}}, invocation_id)
 
 
 class Stored:
@@ -116,7 +121,7 @@ async def test_state_of_a_turn_is_stored_without_what_is_temporary(talk: Talk):
 
 async def test_a_new_pod_is_given_state_and_history(talk: Talk, stored: Stored):
     stored.state = {"count": 41, "user:name": "Ada", "app:rate": 10**30}
-    stored.events = [user_event("Hi"), said("tester", "Hello")]
+    stored.events = [said("user", "Hi"), said("tester", "Hello")]
     assert await talk.reply("count") == "42: ['Hi', 'Hello', 'count']"
     assert await talk.reply("state app:rate") == f"app:rate={10**30}"
 
@@ -129,7 +134,7 @@ async def test_state_that_was_changed_elsewhere_reaches_a_pod_that_runs(talk: Ta
 
 async def test_every_kind_of_event_is_given_as_far_as_adk_takes_it(talk: Talk, stored: Stored):
     await talk.say("tool")
-    stored.events += [user_event("tool"), *talk.exchange.events]
+    stored.events += [said("user", "tool"), *talk.exchange.events]
     await talk.say("artifact words")
     [event] = talk.exchange.events
     assert json.loads(event.data)["actions"]["artifact_delta"] == {"a.txt": 0}
@@ -140,8 +145,8 @@ async def test_every_kind_of_event_is_given_as_far_as_adk_takes_it(talk: Talk, s
 
 
 async def test_what_was_rewound_is_not_given(talk: Talk, stored: Stored):
-    turns = [user_event(text, invocation_id=f"e-{text}") for text in ("one", "two", "three")]
-    rewind = json.loads(user_event("").data) | {"id": "r", "content": None}
+    turns = [said("user", text, f"e-{text}") for text in ("one", "two", "three")]
+    rewind = json.loads(said("user", "").data) | {"id": "r", "content": None}
     rewind["actions"]["rewind_before_invocation_id"] = "e-two"
     stored.events = [*turns, turns[0]._replace(data=json.dumps(rewind))]
     assert await talk.reply("count") == "1: ['one', 'count']"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -13,12 +14,12 @@ from session_manager.api.services import Services
 from session_manager.api.sse import SIGN_OF_LIFE
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.model import AdkKey
+from session_manager.domain.adk.turn import answer_event, invocation_of, reply_id
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import Protocol, class_of
 from session_manager.domain.times import seconds
-from session_manager.turns.adk import reply_id, turn_events
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket
 
@@ -66,7 +67,7 @@ async def _own_event(run: Run, outcome: Outcome) -> bytes:
     for data in reversed(stored.events):
         if wanted in data:
             return event_json(data)
-    return event_json(turn_events(message, session.app, outcome, seconds(message.accepted_at)).events[-1].data)
+    return event_json(answer_event(message, session.app, outcome, time.time()).data)
 
 
 class Live:
@@ -141,7 +142,7 @@ def _partial(run: Run, data: str) -> bytes:
         {
             "content": content,
             "partial": True,
-            "invocationId": f"e-{run.message.id}",
+            "invocationId": invocation_of(run.message),
             "author": run.session.app,
             "id": reply_id(run.message.id),
             "timestamp": run.services.wall_clock() / 1_000_000,

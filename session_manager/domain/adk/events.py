@@ -98,22 +98,6 @@ def session_json(session: AdkSession, temporary: State | None = None, *, stored:
     )
 
 
-def user_event(text: str, *, invocation_id: str | None = None) -> AdkEvent:
-    """What a person said."""
-    return said("user", text, role="user", invocation_id=invocation_id)
-
-
-def said(author: str, text: str, *, role: str = "model", invocation_id: str | None = None) -> AdkEvent:
-    """A text by ``author``, who is an agent unless ``role`` says otherwise."""
-    content = {"parts": [{"text": text}], "role": role}
-    return made({"author": author, "content": content}, invocation_id)
-
-
-def error_event(author: str, code: str, message: str, *, invocation_id: str | None = None) -> AdkEvent:
-    """A turn that ended without a reply."""
-    return made({"author": author, "error_code": code, "error_message": message}, invocation_id)
-
-
 def state_event(delta: State, *, invocation_id: str | None = None) -> AdkEvent:
     """A change of state by the user; ``temp:`` keys of ``delta`` are left out."""
     return made({"author": "user", "actions": {"state_delta": delta}}, invocation_id or f"p-{uuid4()}")

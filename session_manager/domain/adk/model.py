@@ -43,18 +43,13 @@ class AdkEvent(NamedTuple):
 
 
 class AdkTurn(NamedTuple):
-    """What one turn leaves. ``user``: the front door's event for the user's message.
+    """What a pod that speaks ADK tells of its turn. ``user``: the front door's event for the user's message.
 
-    It is left out when one of ``events`` is known already: then the pod keeps its own record of both.
+    It is left out when the pod keeps its own record of both: one of ``events`` is known already, say.
     """
 
     user: AdkEvent | None
     events: tuple[AdkEvent, ...] = ()
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it only adds events: nothing depends on what is stored already."""
-        return self.user is None and not any(any(event.delta) for event in self.events)
 
 
 class Home(NamedTuple):

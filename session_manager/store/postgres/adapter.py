@@ -155,14 +155,11 @@ class PostgresStore(SqlStore):
         events: Sequence[tuple[str, str]],
         adk: AdkTurn | None,
     ) -> list[StoredEvent] | None:
-        if adk is not None and not adk.is_plain:
+        if adk is not None:
             return await self._write(messages.record_locked, message_id, attempt, outcome, events, adk)
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
         result = (outcome.status.value, outcome.response, messages.storable(outcome.error))
-        turn = (message_id, attempt, *result, kinds, data)
-        rows = await (
-            self._rows(hot.RECORD_ADK, *turn, *hot.adk_columns(adk)) if adk else self._rows(hot.RECORD, *turn)
-        )
+        rows = await self._rows(hot.RECORD, message_id, attempt, *result, kinds, data)
         return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
 
     # How transactions run

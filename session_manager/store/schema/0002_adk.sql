@@ -2,6 +2,12 @@
 
 ALTER TABLE message ADD COLUMN payload TEXT;
 
+-- 1: the pod that works on it writes to its session itself, so that nobody else has to tell ADK of the turn.
+ALTER TABLE message ADD COLUMN adk_kept {int} NOT NULL DEFAULT 0;
+
+-- The number of the last event whose turn ADK's events tell of. No index: every turn changes last_event.
+ALTER TABLE session ADD COLUMN adk_told {int} NOT NULL DEFAULT 0;
+
 -- 1: a row of ADK's table "sessions" belongs to this one, or did. Until then nobody can have removed it.
 ALTER TABLE session ADD COLUMN adk_row {int} NOT NULL DEFAULT 0;
 CREATE INDEX session_without_adk ON session (uuid) WHERE adk_row = 0 AND deleted_at IS NULL;

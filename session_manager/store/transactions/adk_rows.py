@@ -70,10 +70,11 @@ def lock(key: AdkKey) -> Transaction[float | None]:
     return rows[0][0] if rows else None
 
 
-def known(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[set[str]]:
-    """Which of the events' ids are stored already."""
+def unknown(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[list[AdkEvent]]:
+    """Those that are not stored, each once."""
     rows = yield _KNOWN, (*key, json.dumps([event.id for event in events]))
-    return {row[0] for row in rows}
+    known = {row[0] for row in rows}
+    return list({event.id: event for event in events if event.id not in known}.values())
 
 
 def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: float) -> Transaction[float]:
@@ -96,13 +97,6 @@ def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: f
         kept = yield f"{_MOVE} {_KEPT}", (*key, updated)
     at: float = kept[0][0]
     return at
-
-
-def add_plain(key: AdkKey, events: Sequence[tuple[AdkEvent, float]]) -> Transaction[None]:
-    """Those of a turn that change no state: as little as can be done, since every turn does it."""
-    values = [value for event, at in events for value in (event.id, event.invocation_id, at, event.data)]
-    yield _insert(len(events)), (*key, *values)
-    yield _MOVE, (*key, events[-1][1])
 
 
 def merged_state(app: str | None, user: str | None, session: str) -> State:

@@ -10,7 +10,7 @@ from session_manager.domain.errors import Conflict
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.adk import AdkPage, AdkQuery
 from session_manager.store.protocol import NewSession
-from session_manager.store.transactions import adk_append, adk_rows, sessions
+from session_manager.store.transactions import adk_append, adk_rows, adk_turns, sessions
 from session_manager.store.transactions.adk_checks import check_events
 from session_manager.store.transactions.base import Row, Transaction
 
@@ -58,6 +58,12 @@ def get(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession
     uuid, session, updated, app, user = (rows[0][n] for n in range(5))
     events = [] if recent == 0 else (yield from _events(key, recent, since))
     return AdkSession(uuid, key, adk_rows.merged_state(app, user, session), updated, events)
+
+
+def get_told(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession | str | None]:
+    """``get``, but the uuid of a session whose turns have to be told of first."""
+    behind = yield from adk_turns.is_behind(key)
+    return behind or (yield from get(key, recent, since))
 
 
 def page(query: AdkQuery) -> Transaction[AdkPage]:

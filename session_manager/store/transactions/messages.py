@@ -11,7 +11,7 @@ from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
-from session_manager.store.transactions.adk_append import add_turn
+from session_manager.store.transactions import adk_turns
 from session_manager.store.transactions.base import Row, Transaction
 from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
 from session_manager.store.transactions.sessions import NO_SESSION, owned
@@ -44,7 +44,7 @@ UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finish
 # To read first and then write is right where there is one writer, and cheaper than RETURNING. PostgreSQL has a
 # statement of its own for this.
 _OPEN = """
-SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id
+SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id, message.adk_kept
 FROM message JOIN session ON session.uuid = message.session
 WHERE message.id = $1 AND message.finished_at IS NULL AND message.attempt = coalesce($2, message.attempt)
 """
@@ -125,13 +125,15 @@ def record(
     if not rows:
         return None
     session, last = rows[0][0], rows[0][1] + len(events)
+    if adk is not None:
+        yield from adk_turns.add_turn(now, session, AdkKey(*rows[0][2:5]), adk, kept=bool(rows[0][5]))
     yield _NUMBER_EVENTS, (session, now, len(events))
     yield _FINISH, (message_id, now, outcome.status.value, outcome.response, storable(outcome.error))
     stored = numbered_events(message_id, events, last, now)
     for event in stored:
         yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
     if adk is not None:
-        yield from add_turn(AdkKey(*rows[0][2:5]), adk)
+        yield from adk_turns.told(session, last)
     return stored
 
 

@@ -18,6 +18,7 @@ MESSAGE = """
 message.id, message.session, message.seq, message.text, message.accepted_at, message.attempt, message.deaths,
 message.finished_at, message.status, message.response, message.error, message.caller, message.payload
 """
+MESSAGE_WIDTH = MESSAGE.count(",") + 1
 EVENT = "number, kind, message_id, data, created_at"
 UNFINISHED = "message.id, message.session, message.seq, session.class_name, message.accepted_at"
 

@@ -1,0 +1,177 @@
+"""Turns of pods that do not speak ADK: told to ADK's events afterwards, each once, in order, however late."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
+from session_manager.domain.errors import StaleSession
+from session_manager.domain.message import Outcome
+from session_manager.store.base import SqlStore
+from session_manager.store.transactions.adk_turns import AT_ONCE
+from tests.adk.store.made import event, key_of, made, texts
+from tests.store.databases import Database, Opened, new_message, new_session, say
+
+ENDED = [("turn.processed", "{}")]
+FAILED = [("turn.failed", "{}")]
+
+
+async def turn(store: SqlStore, uuid: str, said: str, outcome: Outcome | None = None) -> None:
+    message = await say(store, uuid, said)
+    answered = outcome or Outcome.processed(json.dumps({"reply": said.upper()}))
+    kind = ENDED if answered.error is None else FAILED
+    assert await store.record(message, 1, answered, [("note", "{}"), *kind]) is not None
+
+
+async def session(store: SqlStore) -> tuple[str, AdkKey]:
+    key = await key_of(store, new_session())
+    return key.id, key
+
+
+async def rows(database: Database, key: AdkKey) -> int:
+    """Events of the session in ADK's own table."""
+    [(count,)] = await database.rows(f"SELECT count(*) FROM events WHERE session_id = '{key.id}'")
+    return int(count)
+
+
+async def test_they_are_there_when_adks_door_asks(opened: Opened, store: SqlStore) -> None:
+    uuid, key = await session(store)
+    before = (await store.adk_get(key)).update_time
+    for said in ("a", "b"):
+        await turn(store, uuid, said)
+    assert await rows(opened.database, key) == 0, "not on the path of a turn"
+    assert await store.adk_behind(9) == [uuid]
+    found = await store.adk_get(key)
+    assert texts(found.events) == ["a", "A", "b", "B"]
+    assert found.update_time > before
+    assert await store.adk_behind(9) == []
+    await turn(store, uuid, "c")
+    assert texts((await store.adk_get(key, 2)).events) == ["c", "C"]
+
+
+async def test_told_twice_at_once_is_told_once(opened: Opened, store: SqlStore) -> None:
+    uuid, key = await session(store)
+    other = await opened()
+    for said in ("a", "b", "c"):
+        await turn(store, uuid, said)
+        await asyncio.gather(*(each.adk_catch_up(uuid) for each in (store, other) * 3), store.adk_get(key))
+    assert texts((await other.adk_get(key)).events) == ["a", "A", "b", "B", "c", "C"]
+
+
+async def test_more_than_fit_into_one_commit(opened: Opened, store: SqlStore) -> None:
+    uuid, key = await session(store)
+    for n in range(AT_ONCE + 1):
+        await turn(store, uuid, f"x{n}")
+    await store.adk_catch_up(uuid)
+    assert await rows(opened.database, key) == 2 * (AT_ONCE + 1)
+    events = texts((await store.adk_get(key)).events)
+    assert events == [said for n in range(AT_ONCE + 1) for said in (f"x{n}", f"X{n}")]
+
+
+async def test_a_turn_that_failed_and_one_that_was_cancelled(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    first, waiting = await say(store, uuid, "a"), await say(store, uuid, "b")
+    await store.record(waiting, None, Outcome.failed("cancelled"), FAILED)
+    await store.record(first, 1, Outcome.failed("boom \0"), FAILED)
+    events = [json.loads(data) for data in (await store.adk_get(key)).events]
+    assert [each.get("error_message") for each in events] == [None, "cancelled", None, "boom \ufffd"]
+    assert texts([json.dumps(each) for each in events[::2]]) == ["b", "a"]
+
+
+async def test_what_a_pod_speaking_adk_tells_comes_after_what_was_left_to_tell(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "a")
+    message = await say(store, uuid, "b")
+    told = AdkTurn(event(text="b"), (event(text="from the pod"),))
+    assert await store.record(message, 1, Outcome.processed("{}"), ENDED, told) is not None
+    assert await store.adk_behind(9) == []
+    await turn(store, uuid, "c")
+    assert texts((await store.adk_get(key)).events) == ["a", "A", "b", "from the pod", "c", "C"]
+
+
+async def test_a_pod_that_writes_its_own_history(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "a")
+    message = await say(store, uuid, "b")
+    await store.adk_append(
+        key, [event(2e9, text="the pod's b"), event(2e9, text="its reply")], attempt=Attempt(message, 1)
+    )
+    await store.record(message, 1, Outcome.processed('{"reply": "its reply"}'), ENDED)
+    assert texts((await store.adk_get(key)).events) == ["a", "A", "the pod's b", "its reply"]
+    message = await say(store, uuid, "c")
+    await store.adk_append(key, [event(3e9, text="the pod's c")], attempt=Attempt(message, 1))
+    await store.record(message, None, Outcome.failed("cancelled"), FAILED)
+    *_, last, ended = (await store.adk_get(key)).events
+    assert texts([last]) == ["the pod's c"]
+    assert json.loads(ended)["error_message"] == "cancelled"
+
+
+async def test_such_a_pod_that_is_cancelled_before_its_first_event(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    message = await say(store, uuid, "b")
+    await store.record(message, None, Outcome.failed("cancelled"), FAILED)
+    said, ended = (await store.adk_get(key)).events
+    assert texts([said]) == ["b"]
+    assert json.loads(ended)["error_message"] == "cancelled"
+
+
+async def test_who_has_not_seen_a_turn_is_stale(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    seen = (await store.adk_get(key)).update_time
+    await turn(store, uuid, "a")
+    with pytest.raises(StaleSession):
+        await store.adk_append(key, [event(text="b")], seen=seen)
+    await store.adk_append(key, [event(2e9, text="b")], seen=(await store.adk_get(key)).update_time)
+    assert texts((await store.adk_get(key)).events) == ["a", "A", "b"]
+
+
+async def test_an_append_comes_after_the_turns_before_it(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "a")
+    await store.adk_append(key, [event(2e9, text="b")])
+    await turn(store, uuid, "c")
+    assert texts((await store.adk_get(key)).events) == ["a", "A", "b", "c", "C"]
+
+
+async def test_what_a_run_changed_in_the_state(store: SqlStore) -> None:
+    key, other = await made(store), await made(store)
+    uuid = (await store.adk_record(key)).uuid
+    payload = json.dumps({"newMessage": {"parts": [{"text": "a"}]}, "stateDelta": {"n": 1, "user:u": 2, "temp:t": 3}})
+    accepted = await store.accept(new_message(uuid, payload=payload))
+    await store.record(accepted.message.id, 1, Outcome.processed("{}"), ENDED)
+    assert (await store.adk_get(key)).state == {"n": 1, "user:u": 2}
+    assert (await store.adk_get(other)).state == {"user:u": 2}
+
+
+async def test_what_no_database_holds_is_left_out(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "a")
+
+    def cannot(*_: object) -> AdkEvent:
+        raise ValueError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("session_manager.store.transactions.adk_turns.user_event", cannot)
+        await store.adk_catch_up(uuid)
+    assert await store.adk_behind(9) == []
+    await turn(store, uuid, "b")
+    assert texts((await store.adk_get(key)).events) == ["b", "B"]
+
+
+async def test_a_session_that_an_adk_service_removed(opened: Opened, store: SqlStore) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "a")
+    await opened.database.rows(f"DELETE FROM sessions WHERE id = '{key.id}'")
+    await store.adk_catch_up(uuid)
+    assert await store.adk_sweep(9) == (0, [uuid])
+    assert await store.adk_behind(9) == []
+
+
+async def test_what_is_remembered_holds_the_last_turn(store: SqlStore) -> None:
+    uuid, key = await session(store)
+    await turn(store, uuid, "tulips")
+    await store.remember(key)
+    assert len(await store.search_memory(key.app, key.user_id, "tulips", 9)) == 2

@@ -1,0 +1,96 @@
+"""ADK's events follow the turns by themselves: after a pause, after a restart, after another front door's end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from session_manager.domain.errors import StoreUnavailable
+from session_manager.turns import adk_history
+from session_manager.turns.adk_history import AdkHistory
+
+
+class Sessions:
+    """A store's part of it."""
+
+    def __init__(self, *behind: str) -> None:
+        self.behind = list(behind)
+        self.told: list[str] = []
+        self.away = False
+        self.looks = 0
+
+    async def adk_behind(self, limit: int) -> list[str]:
+        self.looks += 1
+        return self.behind[:limit]
+
+    async def adk_catch_up(self, uuid: str) -> None:
+        if self.away:
+            raise StoreUnavailable
+        self.told.append(uuid)
+        if uuid in self.behind:
+            self.behind.remove(uuid)
+
+
+class Pauses:
+    """Takes ``number`` pauses at once, and stops at the next."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if self.number == 0:
+            self.over.set()
+            await asyncio.Event().wait()
+        self.number -= 1
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    pauses = Pauses()
+    monkeypatch.setattr("asyncio.sleep", pauses.sleep)
+    return pauses
+
+
+async def passed(history: AdkHistory, pauses: Pauses, number: int) -> None:
+    pauses.number = number
+    pauses.over.clear()
+    task = asyncio.create_task(history.run())
+    await pauses.over.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_noted_is_told_once(pauses: Pauses):
+    store = Sessions()
+    history = AdkHistory(store)  # type: ignore[arg-type]
+    for session in ("a", "b", "a"):
+        history.note(session)
+    await passed(history, pauses, 3)
+    assert sorted(store.told) == ["a", "b"]
+    assert store.looks == 1
+
+
+async def test_what_others_left_is_found_again_and_again(pauses: Pauses):
+    store = Sessions(*map(str, range(adk_history.FOUND + 3)))
+    history = AdkHistory(store)  # type: ignore[arg-type]
+    await passed(history, pauses, 2)
+    assert len(store.told) == adk_history.FOUND + 3, "a full page is followed by the next"
+    store.behind.append("left")
+    await passed(AdkHistory(store), pauses, 1)  # type: ignore[arg-type]
+    assert store.told[-1] == "left"
+
+
+async def test_nothing_is_forgotten_while_the_database_is_away():
+    store = Sessions()
+    history = AdkHistory(store)  # type: ignore[arg-type]
+    for session in "abcdefghij":
+        history.note(session)
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await history.flush()
+    await history.tell("z")
+    store.away = False
+    await history.flush()
+    assert sorted(store.told) == [*"abcdefghij", "z"]
