@@ -85,6 +85,19 @@ def test_a_pod_is_given_the_time_that_its_callers_and_its_turns_get(delay: int, 
     assert front_door(objects)["template"]["spec"]["terminationGracePeriodSeconds"] == delay + seconds + 10
 
 
+def test_a_bucket_for_backups():
+    backup = {"bucket": "gs://mine/sessions", "existingSecret": "bucket-key", "shutdownSeconds": 90}
+    for values, seconds in ((SQLITE, 5 + 60 + 10 + 90), ({}, 5 + 60 + 10)):  # PostgreSQL has no last one
+        objects = render({**values, "backup": backup})
+        env = objects.env("Deployment", "session-manager")
+        assert (env["STORAGE_BUCKET"], env["BACKUP_SHUTDOWN_TIMEOUT"]) == ("gs://mine/sessions", "90")
+        spec = front_door(objects)["template"]["spec"]
+        assert spec["containers"][0]["envFrom"] == [{"secretRef": {"name": "bucket-key"}}]
+        assert spec["terminationGracePeriodSeconds"] == seconds
+    assert "envFrom" not in front_door(render())["template"]["spec"]["containers"][0]
+    assert "STORAGE_BUCKET" not in render().env("Deployment", "session-manager")
+
+
 def test_a_database_proxy_outlives_the_last_turn():
     spec = front_door(render({}, files=("values-gke.yaml",)))["template"]["spec"]
     [proxy] = spec["initContainers"]
@@ -122,6 +135,7 @@ def test_every_variable_is_a_setting():
         {},
         SQLITE,
         {"sessions": {"podCIDRs": ["10.0.0.0/8"]}, "frontDoor": {"trustedProxies": "10.0.0.0/8"}},
+        {"backup": {"bucket": "gs://mine"}},
     ):
         objects = render(values)
         for name in ("session-manager", "session-operator"):

@@ -43,6 +43,8 @@ def test_the_manifests_are_those_of_the_chart():
         ({"frontDoor": {"service": {"type": "Public"}}}, "type"),
         ({"frontDoor": {"env": {"log-level": "INFO"}}}, "log-level"),
         ({"gateway": {"enabled": True}}, "parentRefs"),
+        ({"backup": {"bucket": "b", "keep": 3}}, "keep"),
+        ({"backup": {"shutdownSeconds": -1}}, "shutdownSeconds"),
         ({"redis": {"enabled": False}}, "externalRedis"),
         ({**EXTERNAL_REDIS, "externalRedis": {"host": "r", "tls": True}}, "urlSecret"),
         (EXTERNAL_REDIS, "keda.existingSecret"),
