@@ -19,7 +19,7 @@ from session_manager.backup.files import write_file
 from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
 from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
 from session_manager.backup.places import Place
-from session_manager.backup.source import Progress, Source, local_errors
+from session_manager.backup.source import Progress, Source, local_errors, need_room
 from session_manager.backup.streams import Meter, compress, decompress, read_file
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 
@@ -197,6 +197,7 @@ class Backups:
         if manifest.encryption is not None:
             blocks = decrypt(self._keys.find(manifest.key or ""), manifest.name, blocks)
         with local_errors():
+            need_room(path.parent, manifest.size)  # and not until the disk is full: a few bytes unpack to very many
             write_file(path, plain(decompress(blocks, manifest.size)))
         if (stored.sha256, plain.size, plain.sha256) != (manifest.stored_sha256, manifest.size, manifest.sha256):
             raise BackupDamaged("The backup was altered after it was stored")

@@ -69,7 +69,8 @@ class Catalog:
         if name_of(f"{name}.json") is None:
             raise NotFound("There is no such backup")
         try:
-            data = b"".join(self.place.read(manifest_of(name)))
+            # One block at most: of what is longer, and no manifest, the rest is not fetched.
+            data = next(self.place.read(manifest_of(name)), b"")
         except StorageMissing:
             raise NotFound("There is no such backup") from None
         return Manifest.read(data, name)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from session_manager.backup.streams import BLOCK
 from session_manager.domain.errors import BackupDamaged, BackupError
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _COPY = re.compile(rb'COPY ("(?:[^"]|"")*"|[^". ]+)\.("(?:[^"]|"")*"|[^". ]+) ')
+_PASSWORD = "password"  # noqa: S105  its name in the query of an address
 _POLL = 0.2  # seconds between looks at how long the dump has become
 
 Done = Callable[[int], None]
@@ -34,11 +35,14 @@ class Server:
     def target(self) -> str:
         parts = urlsplit(self.uri)
         login, at, place = parts.netloc.rpartition("@")
-        return parts._replace(netloc=login.partition(":")[0] + at + place).geturl()
+        query = urlencode([each for each in parse_qsl(parts.query) if each[0] != _PASSWORD])
+        return parts._replace(netloc=login.partition(":")[0] + at + place, query=query).geturl()
 
     @property
     def environment(self) -> dict[str, str]:
-        password = unquote(urlsplit(self.uri).netloc.rpartition("@")[0].partition(":")[2])
+        parts = urlsplit(self.uri)
+        password = unquote(parts.netloc.rpartition("@")[0].partition(":")[2])
+        password = password or dict(parse_qsl(parts.query)).get(_PASSWORD, "")  # which counts less to asyncpg, too
         return {"PGPASSWORD": password} if password else {}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,10 +32,12 @@ _TABLES = """
 SELECT schemaname, tablename FROM pg_catalog.pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE 'pg\\_%' ORDER BY 1, 2
 """
+# Names come from the manifest, which whoever may write to the bucket can alter. None of them can hold ``tag``, which is
+# random, so none of them leaves these quotes; outside of any, psql would take it for commands.
 _CHECK = """
-DO $check$ BEGIN
+DO ${tag}$ BEGIN
 IF (SELECT count(*) FROM {table}) <> {rows} THEN RAISE EXCEPTION 'rows of %', '{name}'; END IF;
-END $check$;
+END ${tag}$;
 """
 
 
@@ -91,8 +94,9 @@ class PostgresSource:
             raise Conflict(
                 "The database holds tables: restore into a new, empty one, and let SESSION_DB_URI name that afterwards"
             )
+        tag = f"check_{secrets.token_hex(16)}"
         checks = "".join(
-            _CHECK.format(table=_quoted(name), rows=int(rows), name=name.replace("'", "''"))
+            _CHECK.format(tag=tag, table=_quoted(name), rows=int(rows), name=name.replace("'", "''"))
             for name, rows in sorted(manifest.rows.items())
         )
         with local_errors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,8 @@ from session_manager.store.schema.migrations import all_migrations
 Progress = Callable[[str, int, int], None]
 """Told the phase, how much of it is done, and how much there is (0: nobody knows). What it raises ends the work."""
 
+_ROOM = 16 * 1024 * 1024  # bytes that others need meanwhile
+_NO_ROOM_LEFT = "There is no room left on the disk for the backup"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -82,6 +85,12 @@ def refuse_newer_schema(version: int, readable_by: int) -> None:
         raise BackupError(f"The backup has schema version {version}; this program knows {known}: use a newer program")
 
 
+def need_room(folder: Path, size: int) -> None:
+    """BackupError where ``size`` more bytes would leave others without."""
+    if shutil.disk_usage(folder).free < size + _ROOM:
+        raise BackupError(_NO_ROOM_LEFT)
+
+
 @contextmanager
 def local_errors() -> Iterator[None]:
     """What this machine's disk or SQLite says, as a BackupError."""
@@ -90,14 +99,14 @@ def local_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         raise _of_sqlite(error) from error
     except OSError as error:
-        detail = "There is no room left on the disk for the backup" if error.errno in _NO_ROOM else ""
+        detail = _NO_ROOM_LEFT if error.errno in _NO_ROOM else ""
         raise BackupError(detail, reason=str(error)) from error
 
 
 def _of_sqlite(error: sqlite3.Error) -> BackupError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     details = {
-        sqlite3.SQLITE_FULL: "There is no room left on the disk for the backup",
+        sqlite3.SQLITE_FULL: _NO_ROOM_LEFT,
         sqlite3.SQLITE_CORRUPT: "The database is damaged",
         sqlite3.SQLITE_NOTADB: "The database file is none",
         sqlite3.SQLITE_BUSY: "The database is locked",

@@ -21,12 +21,11 @@ from urllib.parse import quote
 
 from session_manager.backup.files import sync_folder
 from session_manager.backup.manifest import Engine, Manifest
-from session_manager.backup.source import Dump, Progress, compare, local_errors, refuse_newer_schema
+from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, refuse_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 
 _PAGES = 1024  # of one step, 4 MiB: short enough to be interrupted, long enough to cost nothing
 _BESIDE = ("-wal", "-shm", "-journal")
-_ROOM = 16 * 1024 * 1024  # bytes that others need meanwhile
 
 
 class SqliteSource:
@@ -63,7 +62,7 @@ class SqliteSource:
         if not self.holds_data():
             raise BackupError("There is no database to back up")
         with local_errors(), closing(_connect(self.path, "rw")) as source:
-            _need_room(path.parent, self._size())
+            need_room(path.parent, self._size())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             taken_at = datetime.now(UTC)
             _pin(source)
@@ -162,11 +161,6 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Prog
         target, pages=_PAGES, progress=lambda _, left, total: progress("copy", (total - left) * page, total * page)
     )
     target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
-
-
-def _need_room(folder: Path, size: int) -> None:
-    if shutil.disk_usage(folder).free < size + _ROOM:
-        raise BackupError("There is no room left on the disk for the backup")
 
 
 def _check(database: sqlite3.Connection, manifest: Manifest) -> None:

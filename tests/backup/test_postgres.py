@@ -15,7 +15,7 @@ from session_manager.backup import pg_programs
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.manifest import data_of
+from session_manager.backup.manifest import data_of, manifest_of
 from session_manager.backup.pg_programs import Server
 from session_manager.backup.places import Place
 from session_manager.backup.postgres import PostgresSource
@@ -119,6 +119,24 @@ async def test_rows_that_are_missing_undo_the_whole_restore(
     assert not await asyncio.to_thread(other.source.holds_data)
 
 
+@pytest.mark.parametrize("breakout", ["$check$ ", "$$ ", "' "])
+async def test_names_in_a_manifest_are_no_commands(
+    uri: str, names: Iterator[str], tmp_path: Path, folder: Place, breakout: str
+):
+    """Who may write to the bucket must not command psql, on the machine that restores."""
+    made = await make(of(uri, folder))
+    ran = tmp_path / "ran"
+    evil = f"public.x{breakout}\\! : >{ran}\n"
+    folder.delete(manifest_of(made.name))
+    altered = made.model_copy(update={"rows": {**made.rows, evil: 0}})
+    folder.write(manifest_of(made.name), [altered.write()])
+    other = of(next(names), folder)
+    with pytest.raises(BackupError):
+        await asyncio.to_thread(other.restore, made.name)
+    assert not ran.exists()
+    assert not await asyncio.to_thread(other.source.holds_data)
+
+
 async def test_a_dump_that_is_cut_undoes_the_whole_restore(
     uri: str, names: Iterator[str], tmp_path: Path, folder: Place
 ):
@@ -159,7 +177,12 @@ async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder:
     assert len(of(uri, folder).catalog.names()) == 1
 
 
-async def test_the_password_stands_on_no_command_line(uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("where", ["login", "query"])
+async def test_the_password_stands_on_no_command_line(
+    uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    if where == "query":
+        uri = uri.replace(f":{PASSWORD}@", "@") + f"?password={PASSWORD}"
     started: list[str] = []
     popen = subprocess.Popen
 

@@ -1,0 +1,52 @@
+"""What somebody who may write to the bucket, and has no key, could lay there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from session_manager.backup import places
+from session_manager.backup.backups import Backups
+from session_manager.backup.manifest import data_of, manifest_of
+from session_manager.backup.places import Place
+from session_manager.backup.streams import compress
+from session_manager.domain.errors import BackupDamaged, BackupError
+
+
+def alter(place: Place, name: str, change: Callable[[bytes], bytes]) -> None:
+    data = b"".join(place.read(name))
+    place.delete(name)
+    place.write(name, [change(data)])
+
+
+async def test_a_manifest_without_end_is_damaged_and_not_fetched(
+    backups: Backups, folder: Place, monkeypatch: pytest.MonkeyPatch
+):
+    good = backups.create()
+    other = backups.create()
+    alter(folder, manifest_of(other.name), lambda data: b" " * 2 * places.BLOCK + data)
+    fetched: list[int] = []
+    cat_file = folder.fs.cat_file
+    monkeypatch.setattr(folder.fs, "cat_file", lambda *args, **options: _noted(fetched, cat_file(*args, **options)))
+    with pytest.raises(BackupDamaged, match="cannot be read"):
+        backups.catalog.get(other.name)
+    assert sum(fetched) <= places.BLOCK
+    assert backups.catalog.all() == [good]
+
+
+def _noted(sizes: list[int], block: bytes) -> bytes:
+    sizes.append(len(block))
+    return block
+
+
+async def test_what_would_unpack_to_more_than_the_disk_holds_is_not_begun(backups: Backups, folder: Place):
+    """A few bytes of zstd may become terabytes: the manifest says how many, and the disk must not be full before."""
+    made = backups.create()
+    bomb = b"".join(compress(bytes(1024 * 1024) for _ in range(32)))
+    claims = {"size": 2**50, "stored_size": len(bomb)}
+    alter(folder, data_of(made.name), lambda _: bomb)
+    alter(folder, manifest_of(made.name), lambda data: json.dumps({**json.loads(data), **claims}).encode())
+    with pytest.raises(BackupError, match="no room left on the disk"):
+        backups.verify(made.name)
