@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-input --progress-bar off
 ARGS ?=
+WORKERS ?= auto
 MINUTES ?= 10
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
@@ -23,7 +24,7 @@ run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, 
 
 test: .venv/.dev ## Pure, contract and end-to-end tests; ten minutes or so (ARGS= goes to pytest)
 	@hack/test-tools
-	@$(PYTEST) --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
 	@$(PYTEST) tests/backup -m faults

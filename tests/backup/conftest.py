@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def gcs() -> Iterator[GcsServer]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """One for all tests: clients of fsspec are kept, and with them the address."""
+    """One for the whole run: clients of fsspec are kept, and with them the address."""
     moto = pytest.importorskip("moto.server", reason="needs moto")
     pytest.importorskip("s3fs", reason="needs s3fs")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -43,13 +44,26 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
+def place_of(kind: str, request: pytest.FixtureRequest) -> Place:
+    """One that is not there yet: of ``file``, ``gs`` or ``s3``."""
+    if kind == "file":
+        return open_place(f"file://{request.getfixturevalue('tmp_path')}/place")
+    if kind == "s3":
+        request.getfixturevalue("s3")
+        return open_place(f"s3://bucket-{uuid.uuid4()}/below")
+    server: GcsServer = request.getfixturevalue("gcs")
+    return open_place(f"gs://{server.bucket()}/below", project="project", endpoint=server.host)
+
+
 @pytest.fixture(params=["file", "gs"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place that is not there yet."""
-    if request.param == "file":
-        return open_place(f"file://{tmp_path}/place")
-    server = request.getfixturevalue("gcs")
-    return open_place(server.bucket(), project="project", endpoint=server.host)
+def place(request: pytest.FixtureRequest) -> Place:
+    return place_of(request.param, request)
+
+
+@pytest.fixture(params=["file", "gs", "s3"])
+def any_place(request: pytest.FixtureRequest) -> Place:
+    """Where S3 is one of them, if what speaks it is installed: it wants other libraries than the rest does."""
+    return place_of(request.param, request)
 
 
 @pytest.fixture

@@ -163,7 +163,9 @@ async def test_data_without_a_manifest_is_no_backup(backups: Backups, folder: Pl
         backups.verify(made.name)
 
 
-@pytest.mark.parametrize("name", ["nobody", "../../etc/passwd", new_name(datetime.now(UTC))])
+@pytest.mark.parametrize(
+    "name", ["nobody", "../../etc/passwd", new_name(datetime(2026, 1, 31, tzinfo=UTC))], ids=["nobody", "path", "name"]
+)
 async def test_a_backup_that_is_not_there(backups: Backups, name: str):
     with pytest.raises(NotFound):
         backups.verify(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,9 @@ from tests.servers.gcs import GcsServer
 OpenOne = Callable[[], LeaseObject]
 
 
-@pytest.fixture(params=["file", "gs", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "file":
-        return open_place(f"file://{tmp_path}/place")
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-        return open_place(f"s3://leases-{secrets.token_hex(4)}/below")
-    server = request.getfixturevalue("gcs")
-    return open_place(f"gs://{server.bucket()}/below", project="project", endpoint=server.host)
+@pytest.fixture
+def place(any_place: Place) -> Place:
+    return any_place
 
 
 @pytest.fixture

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
-from pathlib import Path
 
 import pytest
 
 from session_manager.backup.places import BLOCK, Place, open_place
 from session_manager.domain.errors import StartupFailure, StorageMissing
-from tests.servers.gcs import GcsServer
 
 
-@pytest.fixture(params=["file", "gs", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place that is not there yet."""
-    if request.param == "s3":
-        return open_place(f"s3://{next(request.getfixturevalue('s3'))}/below")
-    if request.param == "gs":
-        server: GcsServer = request.getfixturevalue("gcs")
-        return open_place(server.bucket(), project="project", endpoint=server.host)
-    return open_place(f"file://{tmp_path}/place")
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Iterator[str]]:
-    """Names of buckets on a server of S3's API, where one is installed: it wants other libraries than the rest does.
-
-    One for all tests: the client keeps the address that it found at first.
-    """
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    facts = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {**facts, "DEFAULT_REGION": "us-east-1"}.items():
-            environment.setenv(f"AWS_{name}", value)
-        yield (f"bucket-{number}" for number in count())
-    server.stop()
+@pytest.fixture
+def place(any_place: Place) -> Place:
+    return any_place
 
 
 def names(place: Place) -> list[str]:

@@ -24,6 +24,7 @@ from session_manager.domain.errors import BackupDamaged, StartupFailure
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
+from tests.backup.conftest import place_of
 from tests.servers.tools import litestream
 from tests.waiting import until
 
@@ -89,9 +90,8 @@ async def test_what_is_committed_is_stored_soon_while_everything_runs(
     await until(all_there)
 
 
-@pytest.mark.usefixtures("s3")
-async def test_a_bucket_of_s3_is_shipped_to(store: SqliteStore, tmp_path: Path) -> None:
-    place = open_place(f"s3://shipping-{uuid.uuid4()}/below")
+async def test_a_bucket_of_s3_is_shipped_to(store: SqliteStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    place = place_of("s3", request)
     place.ensure()
     shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
     await shipper.start()

@@ -71,6 +71,7 @@ async def test_errors_are_told_in_a_few_words(ask: Ask, status: str, body: bytes
         ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", 0.1),
         (f"Retry-After: {format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)}\r\n", 30.0),
     ],
+    ids=["none", "7", "0", "huge", "negative", "float", "no digit", "past", "tomorrow"],
 )
 async def test_a_busy_pod_says_when(ask: Ask, header: str, seconds: float) -> None:
     data = f"HTTP/1.1 503 X\r\nContent-Length: 0\r\n{header}\r\n".encode("latin-1")

@@ -199,7 +199,9 @@ async def test_the_next_start_after_a_failure_works(runtime: ProcessRuntime, ses
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", "../x", "x/../../y", "A" * 36, str(uuid.uuid1()), str(uuid.uuid4()).upper(), f"{uuid.uuid4()}\n"]
+    "name",
+    ["", "..", "../x", "x/../../y", "A" * 36, str(uuid.uuid1()), str(uuid.uuid4()).upper(), f"{uuid.uuid4()}\n"],
+    ids=["empty", "above", "beside", "deep", "letters", "version 1", "upper case", "line"],
 )
 async def test_no_path_is_made_of_what_is_no_session(runtime: ProcessRuntime, data: Path, name: str) -> None:
     before = sorted(data.rglob("*"))

@@ -30,7 +30,7 @@ async def ask(app: PodApp, **headers: str) -> httpx.Response:
         )
 
 
-@pytest.mark.parametrize("own", [SESSION, None])
+@pytest.mark.parametrize("own", [SESSION, None], ids=["named", "the first"])
 async def test_a_pod_serves_one_session(own: str | None):
     app = PodApp(says_its_credentials, own)
     assert (await ask(app)).status_code == 200
