@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 LOOKED_AT = 20  # resources that one sweep compares with SQL, in turn
+MADE_AT_ONCE = 32  # more would wait for connections until they count as failed, and take them from everything else
 
 
 class Records(Protocol):
@@ -91,6 +92,8 @@ class KubernetesSessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: list[str] = []
         self._suspended: set[str] = set()
+        self._making = asyncio.Semaphore(MADE_AT_ONCE)
+        self._unmade: set[str] = set()
         self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # -- the host of pods, as a front door sees it ---------------------------------------------------------------------
@@ -144,7 +147,10 @@ class KubernetesSessions:
         return self._watched.mode(session)
 
     def created(self, session: Session) -> None:
-        """A session was made: its resource should stand there, now if possible, else by the sweep."""
+        """A session was made: its resource should stand there, now if possible, else by the sweep.
+
+        What this process cannot do before it ends is done when the session is first woken.
+        """
         self._spawn(self._make(session), session.uuid)
 
     async def gone(self, session: str) -> bool:
@@ -211,14 +217,22 @@ class KubernetesSessions:
             record = await self._records.get_session(session)
         except NotFound:
             return
+        except Unavailable:
+            self._unmade.add(session)
+            raise
         if record.expired_at is None:
             await self._make(record)
 
     async def _make(self, session: Session) -> None:
+        manifest = session_manifest(session, self._install)
         try:
-            made = await self._cluster.create(SESSIONS, session_manifest(session, self._install), names.FRONT_DOOR)
+            async with self._making:
+                made = await self._cluster.create(SESSIONS, manifest, names.FRONT_DOOR)
         except ApiConflict:
             return  # another front door was faster, or it is on its way out and the sweep comes back
+        except Unavailable:
+            self._unmade.add(session.uuid)
+            raise
         log.info("session resource made", extra={"event": "resource.made", "session": session.uuid})
         try:
             await self._records.get_session(session.uuid)
@@ -257,6 +271,9 @@ class KubernetesSessions:
     async def _sweep(self) -> None:
         if not self._watched.healthy:
             return
+        unmade, self._unmade = self._unmade, set()
+        for session in filter(self._missing, unmade):
+            self._spawn(self._make_from_record(session), session)
         awake = await self._wanted()
         for session in awake:
             if self._missing(session):
@@ -299,4 +316,4 @@ class KubernetesSessions:
             await work
         except (SessionManagerError, ApiError) as error:
             extra = {"event": "resource.failed", "session": session, "reason": str(error)}
-            log.warning("a Session resource could not be written; the sweep comes back", extra=extra)
+            log.warning("a Session resource could not be written; it is tried again", extra=extra)
