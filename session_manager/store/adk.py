@@ -94,7 +94,7 @@ class AdkStore(Protocol):
         """Sessions with turns that ADK's events do not tell of yet: those of pods that do not speak ADK."""
         ...
 
-    async def adk_catch_up(self, uuid: str) -> None:
+    async def adk_catch_up(self, *uuids: str) -> None:
         """Tell of them. What no database can hold is left out, and the log says so."""
         ...
 

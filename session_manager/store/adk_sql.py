@@ -97,14 +97,19 @@ class AdkSql(Engine):
     async def adk_behind(self, limit: int) -> list[str]:
         return await self._read(adk_turns.behind, limit)
 
-    async def adk_catch_up(self, uuid: str) -> None:
+    async def adk_catch_up(self, *uuids: str) -> None:
+        left: Sequence[str] = uuids
         try:
-            while not await self._write(adk_turns.catch_up, uuid):
-                pass
+            while left:
+                left = await self._write(adk_turns.catch_up, left)
         except (InvalidInput, ValueError):
-            extra = {"event": "store.adk_lost", "session": uuid}
-            log.exception("ADK's events of turns cannot be stored", extra=extra)
-            await self._write(adk_turns.give_up, uuid)
+            if len(left) == 1:
+                extra = {"event": "store.adk_lost", "session": left[0]}
+                log.exception("ADK's events of turns cannot be stored", extra=extra)
+                await self._write(adk_turns.give_up, left[0])
+                return
+            for uuid in left:
+                await self.adk_catch_up(uuid)
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
         found = await self._read(adk_adoption.notes, limit)

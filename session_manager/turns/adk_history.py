@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 PAUSE = 2.0  # seconds, for which a real service of ADK's that reads the same database may be behind
 LOOK_EVERY = 30  # pauses: for sessions of front doors that are gone
 FOUND = 1000
-AT_ONCE = 4
+AT_ONCE = 50  # sessions in one commit
 
 
 class AdkHistory:
@@ -54,12 +54,10 @@ class AdkHistory:
 
     async def flush(self) -> None:
         """Tell of all that was noted. Unavailable: what is left, is left to the next time."""
-        noted, self._noted = self._noted, set()
-        some: list[str] = []
-        try:
-            while noted:
-                some = [noted.pop() for _ in range(min(AT_ONCE, len(noted)))]
-                await asyncio.gather(*map(self._store.adk_catch_up, some))
-        except Unavailable:
-            self._noted |= noted.union(some)
-            raise
+        noted, self._noted = list(self._noted), set()
+        for start in range(0, len(noted), AT_ONCE):
+            try:
+                await self._store.adk_catch_up(*noted[start : start + AT_ONCE])
+            except Unavailable:
+                self._noted.update(noted[start:])
+                raise

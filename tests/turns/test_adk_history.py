@@ -24,12 +24,11 @@ class Sessions:
         self.looks += 1
         return self.behind[:limit]
 
-    async def adk_catch_up(self, uuid: str) -> None:
+    async def adk_catch_up(self, *uuids: str) -> None:
         if self.away:
             raise StoreUnavailable
-        self.told.append(uuid)
-        if uuid in self.behind:
-            self.behind.remove(uuid)
+        self.told += uuids
+        self.behind = [uuid for uuid in self.behind if uuid not in uuids]
 
 
 class Pauses:

@@ -18,6 +18,7 @@ from session_manager.domain.times import SECOND
 from session_manager.store.transactions.base import Transaction
 
 TICK: Final = 1 / SECOND  # seconds by which a session's update time moves at least: what PostgreSQL can tell apart
+MOST_STATE: Final = 8 * 1024 * 1024  # characters, of one session, user or app: every read and every change takes all
 _PER_INSERT: Final = 200
 
 _KEY = "app_name = $1 AND user_id = $2 AND"
@@ -40,9 +41,9 @@ _CREATE = """
 INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
 VALUES ($1, $2, $3, as_json($4), as_time($5), as_time($5)) ON CONFLICT DO NOTHING RETURNING unix(update_time)
 """
-_MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3"
-_CHANGE = f"UPDATE sessions SET update_time = as_time($4), state = as_json($5) WHERE {_KEY} id = $3"
 _KEPT = "RETURNING unix(update_time)"  # which the database may have rounded
+_MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3 {_KEPT}"
+_CHANGE = f"UPDATE sessions SET update_time = as_time($4), state = as_json($5) WHERE {_KEY} id = $3 {_KEPT}"
 _KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
 _INSERT_EVENTS = """
 INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data) VALUES
@@ -82,19 +83,31 @@ def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: f
 
     The session's row is locked.
     """
-    for start in range(0, len(events), _PER_INSERT):
-        rows = events[start : start + _PER_INSERT]
-        values = [value for event, at in rows for value in (event.id, event.invocation_id, at, event.data)]
-        yield _insert(len(rows)), (*key, *values)
-    delta = _merged(event.delta for event, _ in events)
+    yield from insert_events([(key, event, at) for event, at in events])
+    return (yield from settle(key, [event for event, _ in events], updated))
+
+
+def insert_events(rows: Sequence[tuple[AdkKey, AdkEvent, float]]) -> Transaction[None]:
+    """Only that, of one session or of many. What is there already stays as it is."""
+    for start in range(0, len(rows), _PER_INSERT):
+        some = rows[start : start + _PER_INSERT]
+        yield (
+            _insert(len(some)),
+            [value for key, event, at in some for value in (*key, event.id, event.invocation_id, at, event.data)],
+        )
+
+
+def settle(key: AdkKey, events: Iterable[AdkEvent], updated: float) -> Transaction[float]:
+    """Merge what the events change, and set the update time, returned as the database keeps it."""
+    delta = _merged(event.delta for event in events)
     if delta.app or delta.user:
         yield from ensure_states(key, updated)
         yield from _merge_shared(key, delta, updated)
     if delta.session:
         [row] = yield _STATE, key
-        kept = yield f"{_CHANGE} {_KEPT}", (*key, updated, dump(json.loads(row[0]) | delta.session))
+        kept = yield _CHANGE, (*key, updated, dump(json.loads(row[0]) | delta.session))
     else:
-        kept = yield f"{_MOVE} {_KEPT}", (*key, updated)
+        kept = yield _MOVE, (*key, updated)
     at: float = kept[0][0]
     return at
 
@@ -105,11 +118,14 @@ def merged_state(app: str | None, user: str | None, session: str) -> State:
 
 
 def dump(state: State) -> str:
-    """InvalidInput for what JSON has no form for."""
+    """InvalidInput for what JSON has no form for, and for more than is kept in one row."""
     try:
-        return json.dumps(state, allow_nan=False)
+        text = json.dumps(state, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("State must be JSON", field="state") from None
+    if len(text) > MOST_STATE:
+        raise InvalidInput(f"State must be {MOST_STATE} characters of JSON at most", field="state")
+    return text
 
 
 def _merged(deltas: Iterable[Delta]) -> Delta:
@@ -132,6 +148,6 @@ def _merge_shared(key: AdkKey, delta: Delta, at: float) -> Transaction[None]:
 
 @cache
 def _insert(count: int) -> str:
-    row = "($1, $2, $3, ${}, ${}, as_time(${}), as_json(${}))"
-    rows = (row.format(*range(first, first + 4)) for first in range(4, 4 + 4 * count, 4))
+    row = "(${}, ${}, ${}, ${}, ${}, as_time(${}), as_json(${}))"
+    rows = (row.format(*range(first, first + 7)) for first in range(1, 7 * count, 7))
     return f"{_INSERT_EVENTS} {', '.join(rows)} ON CONFLICT DO NOTHING"

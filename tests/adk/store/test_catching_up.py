@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
+from session_manager.domain.adk.turn import user_event
 from session_manager.domain.errors import StaleSession
-from session_manager.domain.message import Outcome
+from session_manager.domain.message import Message, Outcome
 from session_manager.store.base import SqlStore
 from session_manager.store.transactions.adk_turns import AT_ONCE
 from tests.adk.store.made import event, key_of, made, texts
@@ -69,6 +71,19 @@ async def test_more_than_fit_into_one_commit(opened: Opened, store: SqlStore) ->
     assert await rows(opened.database, key) == 2 * (AT_ONCE + 1)
     events = texts((await store.adk_get(key)).events)
     assert events == [said for n in range(AT_ONCE + 1) for said in (f"x{n}", f"X{n}")]
+
+
+async def test_many_sessions_in_one_commit(store: SqlStore) -> None:
+    sessions = [await session(store) for _ in range(5)]
+    for n in range(AT_ONCE // 5 + 1):
+        for uuid, _ in sessions:
+            await turn(store, uuid, f"x{n}")
+    unknown = new_session().uuid
+    await store.adk_catch_up(unknown, *(uuid for uuid, _ in sessions))
+    assert await store.adk_behind(9) == []
+    for _, key in sessions:
+        events = texts((await store.adk_get(key)).events)
+        assert events == [said for n in range(AT_ONCE // 5 + 1) for said in (f"x{n}", f"X{n}")]
 
 
 async def test_a_turn_that_failed_and_one_that_was_cancelled(store: SqlStore) -> None:
@@ -147,16 +162,20 @@ async def test_what_a_run_changed_in_the_state(store: SqlStore) -> None:
 
 
 async def test_what_no_database_holds_is_left_out(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    uuid, key = await session(store)
+    (uuid, key), (other, beside) = await session(store), await session(store)
     await turn(store, uuid, "a")
+    await turn(store, other, "fine")
 
-    def cannot(*_: object) -> AdkEvent:
-        raise ValueError
+    def cannot(message: Message, *rest: Any) -> AdkEvent:
+        if message.text == "a":
+            raise ValueError
+        return user_event(message, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr("session_manager.store.transactions.adk_turns.user_event", cannot)
-        await store.adk_catch_up(uuid)
+        await store.adk_catch_up(uuid, other)
     assert await store.adk_behind(9) == []
+    assert texts((await store.adk_get(beside)).events) == ["fine", "FINE"]
     await turn(store, uuid, "b")
     assert texts((await store.adk_get(key)).events) == ["b", "B"]
 
