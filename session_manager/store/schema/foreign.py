@@ -18,9 +18,24 @@ _OLD = (
 )
 _OTHER_SERVICE = (
     "The database file was written by ADK's DatabaseSessionService; a file must have the layout of ADK's "
-    "SqliteSessionService. Move it to PostgreSQL, or use another file."
+    "SqliteSessionService. Use another file, and move the sessions into it with a few lines: docs/migration.md."
+)
+_MIXED = (
+    "ADK's DatabaseSessionService has written into this database file, with times as text, which neither this program nor "
+    "ADK's SqliteSessionService can read. Restore a backup from before, or move the sessions into another file with a "
+    "few lines: docs/migration.md."
 )
 _VERSION = "SELECT value FROM adk_internal_metadata WHERE key = 'schema_version'"
+_TIMES_ARE_NUMBERS = "SELECT 1 FROM pragma_table_info('sessions') WHERE name = 'update_time' AND type = 'REAL'"
+_TIMES_AS_TEXT = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE typeof({column}) = 'text'"  # noqa: S608  the names are ours
+    for table, column in {
+        "app_states": "update_time",
+        "user_states": "update_time",
+        "sessions": "update_time",
+        "events": "timestamp",
+    }.items()
+)
 
 
 def refuse_foreign(engine: str, columns_of: str) -> Transaction[None]:
@@ -35,15 +50,23 @@ def refuse_foreign(engine: str, columns_of: str) -> Transaction[None]:
     if found["events"] and "event_data" not in found["events"] and "actions" in found["events"]:
         raise StartupFailure(_OLD)
     if found[_METADATA]:
-        yield from _check_version(engine)
+        yield from _check_file() if engine == "sqlite" else _check_version()
     for table, needed in _COLUMNS.items():
         if found[table] and not needed <= found[table]:
             raise StartupFailure(f"The database has a table '{table}' that is not one of ADK's. Use another database.")
 
 
-def _check_version(engine: str) -> Transaction[None]:
-    if engine == "sqlite":
+def _check_file() -> Transaction[None]:
+    """The other service makes its table of versions in any file that it opens; only what it writes does harm."""
+    ours = yield _TIMES_ARE_NUMBERS, ()
+    if not ours:
         raise StartupFailure(_OTHER_SERVICE)
+    mixed = yield f"{_TIMES_AS_TEXT} LIMIT 1", ()
+    if mixed:
+        raise StartupFailure(_MIXED)
+
+
+def _check_version() -> Transaction[None]:
     rows = yield _VERSION, ()
     version = rows[0][0] if rows else "unknown"
     if version != "1":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -168,15 +169,36 @@ async def test_a_file_of_the_other_service_is_refused(file: Path) -> None:
     assert tables == (0,)
 
 
-async def test_a_file_of_ours_that_the_other_service_spoilt_is_refused(file: Path) -> None:
+KEY = AdkKey("app", "ada", "one")
+
+
+@pytest.fixture
+async def visitor(file: Path) -> AsyncIterator[DatabaseSessionService]:
+    """The service that is not for files, on a file of ours."""
     store = SqliteStore(file)
     await store.start()
-    await made(store)
+    await made(store, KEY)
     await store.close()
     service = DatabaseSessionService(f"sqlite+aiosqlite:///{file}")
-    await service.prepare_tables()
+    assert await service.get_session(**names(KEY)) is not None
+    yield service
     await service.close()
-    with pytest.raises(StartupFailure, match="DatabaseSessionService"):
+
+
+async def test_a_file_of_ours_that_the_other_service_only_read_is_as_good_as_before(
+    file: Path, visitor: DatabaseSessionService
+) -> None:
+    store = SqliteStore(file)
+    await store.start()
+    assert (await store.adk_get(KEY)).key == KEY
+    await store.close()
+
+
+async def test_a_file_of_ours_that_the_other_service_wrote_to_is_refused(
+    file: Path, visitor: DatabaseSessionService
+) -> None:
+    await visitor.create_session(app_name=KEY.app, user_id=KEY.user_id)
+    with pytest.raises(StartupFailure, match=r"DatabaseSessionService has written into this database file"):
         await SqliteStore(file).start()
 
 
