@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 PAUSE = 2.0  # seconds, for which a real service of ADK's that reads the same database may be behind
 LOOK_EVERY = 30  # pauses: for sessions of front doors that are gone
 FOUND = 1000
-AT_ONCE = 50  # sessions in one commit
+AT_ONCE = 20  # sessions in one commit
 
 
 class AdkHistory:
