@@ -24,6 +24,8 @@ OURS = "session_manager"
 # They warn of each request that a caller makes too often or wrongly. Its answer says so to whom it concerns; nobody
 # is to fill a log with it, nor to find users' names there.
 ABOUT_CALLERS = ("slowapi", "uvicorn.error")
+# It logs with a stack what it raises as well, and what is then told in our words.
+TOLD_TWICE = ("gcsfs",)
 # What logging and uvicorn put into every record.
 _STANDARD = frozenset({*RESERVED_ATTRS, "color_message", "taskName"})
 
@@ -54,6 +56,8 @@ def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
     logging.getLogger(OURS).setLevel(level)
     for name in ABOUT_CALLERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TOLD_TWICE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 

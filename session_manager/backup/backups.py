@@ -21,7 +21,7 @@ from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_
 from session_manager.backup.places import Place
 from session_manager.backup.source import Progress, Source, local_errors, need_room
 from session_manager.backup.streams import Meter, compress, decompress, read_file
-from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
+from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound
 
 
 def quiet(phase: str, done: int, total: int) -> None:
@@ -181,7 +181,7 @@ class Backups:
     def _fetched(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
         """The unpacked and checked file of a backup."""
         if manifest.engine != self.source.engine:
-            raise BackupError(f"The backup is one of {manifest.engine}, the database one of {self.source.engine}")
+            raise BackupNotForUs(f"The backup is one of {manifest.engine}, the database one of {self.source.engine}")
         with self._scratch(manifest.name) as path:
             stored, plain = Meter(), Meter()
             self._download(manifest, path, stored, plain, progress)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from session_manager.domain.errors import BackupDamaged, BackupError, StartupFailure
+from session_manager.domain.errors import BackupDamaged, BackupNotForUs, StartupFailure
 
 CIPHER = "AES-256-GCM"
 MAGIC = b"SMBACKUP1\n"
@@ -49,7 +49,9 @@ class Keys:
 
     def find(self, key_id: str) -> Key:
         if key_id not in self._keys:
-            raise BackupError(f"The backup is encrypted with the key {key_id}, which BACKUP_ENCRYPTION_KEYS has not")
+            raise BackupNotForUs(
+                f"The backup is encrypted with the key {key_id}, which is not among BACKUP_ENCRYPTION_KEYS"
+            )
         return self._keys[key_id]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from session_manager.backup.manifest import Engine, Manifest
-from session_manager.domain.errors import BackupDamaged, BackupError
+from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs
 from session_manager.store.schema.migrations import all_migrations
 
 Progress = Callable[[str, int, int], None]
@@ -79,10 +79,12 @@ def compare(found: Mapping[str, int], manifest: Manifest) -> None:
 
 
 def refuse_newer_schema(version: int, readable_by: int) -> None:
-    """BackupError for a database that only a newer program can work with."""
+    """BackupNotForUs for a database that only a newer program can work with."""
     known = all_migrations()[-1].version
     if version > known and readable_by > known:
-        raise BackupError(f"The backup has schema version {version}; this program knows {known}: use a newer program")
+        raise BackupNotForUs(
+            f"The backup has schema version {version}; this program knows {known}: use a newer program"
+        )
 
 
 def need_room(folder: Path, size: int) -> None:

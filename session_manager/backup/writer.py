@@ -28,6 +28,7 @@ from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import (
     BackupDamaged,
     BackupError,
+    BackupNotForUs,
     Conflict,
     StartupFailure,
     StorageDenied,
@@ -99,8 +100,8 @@ class OneWriter:
                     f"Nothing that lies in the bucket is whole ({error.reason}). Restore a backup by its name, or "
                     "empty the bucket, then start again"
                 ) from error
-            except StorageDenied as error:
-                raise StartupFailure(f"The bucket does not give the newest data: {error.reason}") from error
+            except (StorageDenied, BackupNotForUs) as error:
+                raise StartupFailure(f"The newest data cannot be had from the bucket: {error.reason}") from error
             except (BackupError, Conflict) as error:
                 extra = {"event": "writer.not_opened", "reason": getattr(error, "reason", error.detail)}
                 log.warning("the newest data cannot be fetched; trying again", extra=extra)

@@ -22,6 +22,7 @@
     │   └── NotTheWriter             another instance has, or may have, the right to write
     ├── BackupError             500  a backup or a restore that could not be made
     │   ├── BackupDamaged            what lies there is not what was stored
+    │   ├── BackupNotForUs           other engine, a key that is not here, a newer program's
     │   └── StorageError        502  what the bucket or folder of the backups did
     │       ├── StorageDenied        it does not let us
     │       ├── StorageMissing       there is no such object
@@ -157,6 +158,10 @@ class BackupError(SessionManagerError):
 
 class BackupDamaged(BackupError):
     title = "The backup is damaged"
+
+
+class BackupNotForUs(BackupError):
+    title = "The backup cannot be used here"
 
 
 class StorageError(BackupError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -76,6 +78,17 @@ def test_the_next_one_waits_and_then_has_all_that_was_acknowledged(make: Make, m
     assert refused.json()["title"] == "Another instance writes"
     told = [each for each in one.events if each.startswith("writer.")]
     assert told == ["writer.waiting", "writer.acquired", "writer.released", "writer.left"]
+
+
+def test_without_the_key_of_the_newest_backup_nothing_is_begun(make: Make) -> None:
+    key = base64.b64encode(os.urandom(32)).decode()
+    one = make("one", BACKUP_ENCRYPTION_KEYS=key).start().until_ready()
+    one.write(1)
+    one.stop()
+    two = make("two").start()
+    assert two.process.ended() == 1
+    assert "not among BACKUP_ENCRYPTION_KEYS" in two.process.err.splitlines()[-1]
+    assert "writer.released" in [json.loads(line)["event"] for line in two.process.err.splitlines()[:-1]]
 
 
 @pytest.mark.faults

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -92,6 +94,28 @@ def test_what_is_wrong_is_one_line(machine: Machine, args: tuple[str, ...], env:
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """A storage service that takes no request, whatever it is."""
+
+    def do_GET(self) -> None:
+        self.send_response(400)
+        self.end_headers()
+        self.wfile.write(b'{"error": {"code": 400, "message": "Invalid bucket name"}}')
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_what_a_bucket_refuses_is_one_line(machine: Machine):
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        done = machine.run("list", STORAGE_BUCKET="No_Bucket", STORAGE_EMULATOR_HOST=f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "gs://No_Bucket: Invalid bucket name" in done.stderr
 
 
 def test_a_damaged_backup_is_not_good(machine: Machine):

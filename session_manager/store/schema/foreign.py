@@ -21,8 +21,8 @@ _OTHER_SERVICE = (
     "SqliteSessionService. Use another file, and move the sessions into it with a few lines: docs/migration.md."
 )
 _MIXED = (
-    "ADK's DatabaseSessionService has written into this database file, with times as text, which neither this program nor "
-    "ADK's SqliteSessionService can read. Restore a backup from before, or move the sessions into another file with a "
+    "ADK's DatabaseSessionService has written into this database file, with times as text, which neither this program "
+    "nor ADK's SqliteSessionService can read. Restore a backup from before, or move the sessions into another file with a "
     "few lines: docs/migration.md."
 )
 _VERSION = "SELECT value FROM adk_internal_metadata WHERE key = 'schema_version'"
