@@ -16,6 +16,7 @@ from session_manager.store.sqlite.file_system import unsuitable
 
 log = logging.getLogger(__name__)
 
+SETTING = "SESSION_DB_URI"  # as errors call the address
 _FORMS = "SESSION_DB_URI must be postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
 
 

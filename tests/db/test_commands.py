@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.cli.program import call, run
 from tests.servers.postgres import PASSWORD
 from tests.store.databases import make, say
@@ -59,6 +61,29 @@ async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
         assert again.returncode == 6
         assert [conflict["table"] for conflict in json.loads(again.stdout)["conflicts"]] == ["session"]
         await say(store, session)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("mysql://x", "The address of a database must be postgresql://…"),
+        ("{uri}_gone", "{shown}_gone names"),
+        ("{wrong}", "refused the user or the password of {shown}"),
+        ("postgresql://ada:secret@127.0.0.1:1/there", "postgresql://127.0.0.1:1/there is unavailable"),
+    ],
+    ids=["no such engine", "no such database", "wrong password", "away"],
+)
+def test_it_says_which_database_is_meant(source: Path, postgres_uri: str, target: str, words: str):
+    places = {
+        "uri": postgres_uri,
+        "shown": postgres_uri.replace(f"postgres:{PASSWORD}@", ""),
+        "wrong": postgres_uri.replace(PASSWORD, "wrong"),
+    }
+    done = call("db", "copy", str(source), target.format(**places), "--dry-run")
+    assert done.returncode in (1, 7)
+    assert words.format(**places) in done.stderr
+    assert "SESSION_DB_URI" not in done.stderr
+    assert PASSWORD not in done.stderr
 
 
 def test_stats(source: Path, postgres_uri: str, tmp_path: Path):

@@ -44,12 +44,13 @@ async def check_version(engine: Engine) -> None:
     """StartupFailure when the database is not exactly at this version: nothing here upgrades what it only reads."""
     if VERSIONS not in await engine.tables():
         raise StartupFailure(
-            f"{engine.shown} is no database of this program; 'session-manager db upgrade' makes it one"
+            f"{engine.shown} is no database of this program; 'session-manager db upgrade' makes it one where "
+            "SESSION_DB_URI names it"
         )
     if not await engine.run(is_current(engine.dialect, all_migrations())):
         raise StartupFailure(
             f"{engine.shown} has the schema of another version, or is the target of an unfinished copy: "
-            "run 'session-manager db upgrade' on it, or finish the copy"
+            "run 'session-manager db upgrade' where SESSION_DB_URI names it, or finish the copy"
         )
 
 

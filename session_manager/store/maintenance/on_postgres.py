@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from session_manager.domain.errors import SessionManagerError, StartupFailure
+from session_manager.domain.errors import SessionManagerError, StartupFailure, StoreUnavailable
 from session_manager.store.maintenance.engine import Row, RowRefused
 from session_manager.store.maintenance.tables import Column, Kind, Reference, Table, quote, quoted
+from session_manager.store.open import SETTING
 from session_manager.store.postgres.address import Address
 from session_manager.store.postgres.errors import translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES
@@ -71,7 +72,7 @@ class PostgresEngine:
         try:
             connection = await asyncpg.connect(address.uri, timeout=patience, server_settings=settings)
         except Exception as error:
-            raise translated_at_start(error) from error
+            raise _named(translated_at_start(error), address.shown) from error
         return cls(connection, address.shown)
 
     async def close(self) -> None:
@@ -152,6 +153,15 @@ class PostgresEngine:
 
 def _column(row: asyncpg.Record) -> Column:
     return Column(row[1], _KINDS.get(row[2], Kind.TEXT), row[3], row[4])
+
+
+def _named(error: Exception, shown: str) -> Exception:
+    """Which database it is about: there may be two of them, and neither the one of the settings."""
+    if isinstance(error, StoreUnavailable):
+        return StoreUnavailable(f"{shown} is unavailable")
+    if isinstance(error, StartupFailure):
+        return StartupFailure(error.detail.replace(SETTING, shown))
+    return error
 
 
 @contextmanager
