@@ -10,6 +10,14 @@ Needs ``session-manager[adk]``; the front door itself never imports this.
 """
 
 from session_manager.adk.credentials import use_token
-from session_manager.adk.service import SCHEMES, SessionManagerSessionService, register
+
+try:
+    from session_manager.adk.service import SCHEMES, SessionManagerSessionService, register
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("google", "httpx"):
+        raise
+    # A pod's last words are what its session shows as the reason.
+    needs = "google-adk is not installed: pip install 'session-manager[adk]', for the Python of Session Manager"
+    raise ModuleNotFoundError(needs, name=error.name) from None
 
 __all__ = ["SCHEMES", "SessionManagerSessionService", "register", "use_token"]

@@ -22,8 +22,8 @@ _OTHER_SERVICE = (
 )
 _MIXED = (
     "ADK's DatabaseSessionService has written into this database file, with times as text, which neither this program "
-    "nor ADK's SqliteSessionService can read. Restore a backup from before, or move the sessions into another file with "
-    "a few lines: docs/migration.md."
+    "nor ADK's SqliteSessionService can read. Restore a backup from before, or move the sessions into another file "
+    "with a few lines: docs/migration.md."
 )
 _VERSION = "SELECT value FROM adk_internal_metadata WHERE key = 'schema_version'"
 _TIMES_ARE_NUMBERS = "SELECT 1 FROM pragma_table_info('sessions') WHERE name = 'update_time' AND type = 'REAL'"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,13 @@ async def test_a_turn_acts_with_its_own_token_and_nothing_of_it_stays():
     assert (await ask(app, X_Session_Token="two")).text == "{'X-Session-Token': 'two'}"
     assert (await ask(app)).text == "{'Authorization': 'Bearer a-key'}"
     assert credentials(None) == {}
+
+
+def test_where_adk_is_missing_the_last_words_say_what_to_install():
+    code = "import sys; sys.modules['google.adk'] = None; import session_manager.adk"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "pip install 'session-manager[adk]'" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("agents", [AGENTS, AGENTS / "tester"])
