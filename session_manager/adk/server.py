@@ -83,17 +83,28 @@ async def _refuse(send: Send) -> None:
 
 
 def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory: str | None) -> PodApp:
-    """``artifacts`` and ``memory`` are addresses of ADK's services for these."""
+    """``artifacts`` and ``memory`` are addresses of ADK's services for these. What loading the only agent raises."""
+    loader = AnyName(agents_dir)
+    _load_now(loader, agents_dir)
     register()
     app = get_fast_api_app(
         agents_dir=agents_dir,
-        agent_loader=AnyName(agents_dir),
+        agent_loader=loader,
         session_service_uri=SESSIONS_HERE,
         artifact_service_uri=artifacts,
         memory_service_uri=memory,
         web=False,
     )
     return PodApp(app, session_id)
+
+
+def _load_now(loader: AnyName, agents_dir: str) -> None:
+    """An agent that cannot be loaded is why its pod does not start, and not why every turn of it fails."""
+    names = loader.list_agents()
+    if not names:
+        raise FileNotFoundError(f"{agents_dir} has no agent: neither agent.py, nor a folder with one")
+    if len(names) == 1:
+        loader.load_agent(names[0])
 
 
 def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = None) -> None:

@@ -13,7 +13,7 @@ import pytest
 from google.adk.apps.app import App
 
 from session_manager.adk.credentials import credentials
-from session_manager.adk.server import AnyName, PodApp
+from session_manager.adk.server import AnyName, PodApp, build
 from tests.servers.adk import AGENTS
 
 SESSION, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
@@ -56,6 +56,24 @@ def test_where_adk_is_missing_the_last_words_say_what_to_install():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "pip install 'session-manager[adk]'" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        ("raise RuntimeError('no key for the model')", "no key for the model"),
+        ("", "root_agent"),
+        (None, "has no agent"),
+    ],
+    ids=["raises", "empty", "none"],
+)
+def test_what_cannot_be_loaded_does_not_start(tmp_path: Path, agent: str | None, words: str):
+    folder = tmp_path / f"unloadable_{uuid.uuid4().hex}"
+    folder.mkdir()
+    if agent is not None:
+        (folder / "agent.py").write_text(agent)
+    with pytest.raises((RuntimeError, ValueError, FileNotFoundError), match=words):
+        build(str(folder), SESSION, None, None)
 
 
 @pytest.mark.parametrize("agents", [AGENTS, AGENTS / "tester"])
