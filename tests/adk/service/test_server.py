@@ -58,6 +58,7 @@ def test_where_adk_is_missing_the_last_words_say_what_to_install():
     assert "pip install 'session-manager[adk]'" in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.filterwarnings("ignore:.*EXPERIMENTAL")
 @pytest.mark.parametrize(
     ("agent", "words"),
     [
