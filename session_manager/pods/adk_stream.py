@@ -97,8 +97,13 @@ def words_of(event: Json) -> str:
 
 def _read(data: str) -> tuple[str, Json]:
     text, _ = json_text(data.encode())
-    event = None if text is None else from_json(text)
-    if text is None or not isinstance(event, dict):
+    if text is None:
+        raise PodRejected("an event of the pod's stream is no JSON object")
+    try:
+        [[[[event]]]] = from_json(f"[[[[{text}]]]]")  # it will lie in others, and be read there
+    except ValueError:
+        raise PodRejected("an event of the pod's stream is nested too deep, or has too long a number") from None
+    if not isinstance(event, dict):
         raise PodRejected("an event of the pod's stream is no JSON object")
     return text, event
 

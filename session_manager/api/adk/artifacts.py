@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, HTTPException, Query, Response
+from pydantic_core import from_json, to_json
 
 from session_manager.api.adk.access import Access, Asked, counted, under
 from session_manager.api.adk.bodies import Route, SaveArtifact
@@ -40,7 +40,7 @@ def _add_saving(routes: APIRouter, services: Services, limits: RouteLimits) -> N
         """Save the next version of an artifact."""
         name = _name(body.filename)
         key = access.key(session_id)
-        metadata = orjson.dumps(body.custom_metadata or {}).decode()
+        metadata = to_json(body.custom_metadata or {}).decode()
         kind = media_type(body.artifact, key)
         new = Artifact(name, 0, PART.stored(body.artifact), kind, metadata, 0.0)
 
@@ -68,7 +68,7 @@ def _described(key: AdkKey, artifact: Artifact) -> dict[str, Any]:
     answer = {
         "version": artifact.version,
         "canonicalUri": address(key, artifact.name, artifact.version),
-        "customMetadata": orjson.loads(artifact.custom_metadata),
+        "customMetadata": from_json(artifact.custom_metadata),
         "createTime": artifact.created,
     }
     return answer if artifact.mime_type is None else {**answer, "mimeType": artifact.mime_type}
@@ -157,7 +157,7 @@ async def _resolved(services: Services, key: AdkKey, name: str, version: int | N
         if version is not None and not 0 <= version < MOST_VERSIONS:
             raise NotFound
         found = await services.store.artifact(key, _asked(name), version)
-        part: dict[str, Any] = orjson.loads(found.part)
+        part: dict[str, Any] = from_json(found.part)
         if reference_of(part) is None:
             return part
         _, _, _, name, version = follow(part, key)

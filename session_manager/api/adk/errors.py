@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 
 from session_manager.domain.errors import NotFound, RateLimited, SessionManagerError, Unavailable
@@ -37,9 +39,23 @@ def missing(detail: str) -> Iterator[None]:
         raise HTTPException(404, detail) from None
 
 
+MOST_ERRORS = 50
+LARGE = 64 * 1024  # bytes of a body; of larger ones it is not repeated what was wrong, only where
+
+
 def install(app: FastAPI) -> None:
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(SessionManagerError, _ours)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    """As FastAPI answers, but of a bounded length."""
+    errors = list(error.errors())[:MOST_ERRORS]
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > LARGE:
+        errors = [{name: value for name, value in each.items() if name != "input"} for each in errors]
+    return await request_validation_exception_handler(request, RequestValidationError(errors))
 
 
 async def _ours(request: Request, error: SessionManagerError) -> Response:

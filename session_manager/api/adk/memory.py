@@ -10,10 +10,12 @@ from pydantic_core import from_json, to_json
 
 from session_manager.api.adk.access import Access, counted, under
 from session_manager.api.adk.bodies import Route, UpdateMemory
+from session_manager.api.adk.queries import Stored
 from session_manager.api.adk.sessions import JSON
 from session_manager.api.limits import RouteLimits
 from session_manager.api.services import Services
 from session_manager.domain.adk.events import event_json
+from session_manager.domain.adk.redaction import redacted
 
 USER = "/apps/{app_name}/users/{user_id}"
 
@@ -38,9 +40,12 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
         return Response(to_json({"memories": memories}), media_type=JSON)
 
     @routes.get(USER + "/state", dependencies=counted(limits.read))
-    async def get_user_state(access: Access) -> dict[str, Any]:
+    async def get_user_state(access: Access, stored: Stored = False) -> dict[str, Any]:
         """Beyond ADK: the state that all sessions of the user in this app share, keys without their prefix."""
-        return await services.store.adk_user_state(access.app, access.user_id) if access.known else {}
+        if not access.known:
+            return {}
+        state = await services.store.adk_user_state(access.app, access.user_id)
+        return state if stored and access.service else {key: redacted(each) for key, each in state.items()}
 
     return routes
 

@@ -135,9 +135,8 @@ def failure_line(kind: str, error: str) -> bytes:
 
 def _partial(run: Run, data: str) -> bytes:
     """A piece of a pod that does not speak ADK, as an event."""
-    piece = orjson.loads(data)
-    words = piece.get("text") if isinstance(piece, dict) else piece
-    content = {"parts": [{"text": words if isinstance(words, str) else data}], "role": "model"}
+    words = _words(data)
+    content = {"parts": [{"text": data if words is None else words}], "role": "model"}
     return orjson.dumps(
         {
             "content": content,
@@ -148,6 +147,15 @@ def _partial(run: Run, data: str) -> bytes:
             "timestamp": run.services.wall_clock() / 1_000_000,
         }
     )
+
+
+def _words(data: str) -> str | None:
+    try:
+        piece = from_json(data)
+    except ValueError:  # nested deeper than it reads
+        return None
+    words = piece.get("text") if isinstance(piece, dict) else piece
+    return words if isinstance(words, str) else None
 
 
 def _line(event: bytes) -> bytes:

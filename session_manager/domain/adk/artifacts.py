@@ -13,7 +13,7 @@ MAX_REFERENCES = 5  # that one look-up follows
 # A segment ends where the name of the next one stands between slashes.
 _SEGMENT = "((?:(?!/(?:apps|artifacts|sessions|users|versions)/).)+?)"
 _ADDRESS = re.compile(
-    f"{SCHEME}apps/{_SEGMENT}/users/{_SEGMENT}(?:/sessions/{_SEGMENT})?/artifacts/(.+)/versions/([0-9]+)"
+    f"{SCHEME}apps/{_SEGMENT}/users/{_SEGMENT}(?:/sessions/{_SEGMENT})?/artifacts/(.+)/versions/([0-9]{{1,10}})"
 )
 # What a rewind saves as the version of an artifact that was not there yet.
 REMOVED = {"inline_data": {"mime_type": "application/octet-stream", "data": ""}}

@@ -52,7 +52,7 @@ def may_hold_secrets(text: bytes) -> bool:
 def redacted(value: Any) -> Any:
     """A JSON value without the secrets of credentials in it."""
     if isinstance(value, list):
-        return [redacted(each) for each in value]
+        return [redacted(each) if isinstance(each, dict | list) else each for each in value]
     if not isinstance(value, dict):
         return value
     if any(isinstance(value.get(name), str) and value[name] in METHODS for name in METHOD):

@@ -5,6 +5,7 @@ Ids come from that of the message, so that what is told twice is known.
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +30,13 @@ def invocation_of(message: Message) -> str:
 def reply_id(message_id: str) -> str:
     """The id of the event that answers a message: its own, as a UUID of another version."""
     return f"{message_id[:14]}8{message_id[15:]}"
+
+
+def message_of(event_id: str) -> str | None:
+    """The id of the message that an event of this id would tell of; None where it would of none."""
+    if len(event_id) != 36 or event_id[14] not in "78":
+        return None
+    return f"{event_id[:14]}7{event_id[15:]}"
 
 
 def user_event(message: Message, invocation_id: str, at: float) -> AdkEvent:
@@ -79,7 +87,11 @@ def _author(app: str) -> str:
 
 def _words(response: str) -> str:
     """The text of a reply: its ``reply`` where that is one, else all of its JSON."""
-    reply = orjson.loads(response).get("reply")
+    try:
+        value = orjson.loads(response)
+    except orjson.JSONDecodeError:  # of a number out of all bounds, with which the reply was taken
+        value = json.loads(response)
+    reply = value.get("reply")
     return reply if isinstance(reply, str) else response
 
 

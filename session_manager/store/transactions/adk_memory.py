@@ -11,6 +11,7 @@ from session_manager.domain.times import Micros
 from session_manager.store.transactions.base import Transaction
 
 MOST_WORDS = 50  # of a query that are looked for
+LONGEST_WORD = 1000  # characters; SQLite takes no pattern of more than 50,000 bytes
 
 _WORD = re.compile(r"\w+")
 _EVENTS = """
@@ -40,7 +41,7 @@ def remember(now: Micros, key: AdkKey, uuid: str) -> Transaction[None]:
 def search(app: str, user_id: str, query: str, limit: int) -> Transaction[list[str]]:
     params: list[object] = [app, user_id]
     wanted = []
-    for word in words_of(query)[:MOST_WORDS]:
+    for word in [word for word in words_of(query) if len(word) <= LONGEST_WORD][:MOST_WORDS]:
         params.append(f"% {word.replace('_', '!_')} %")
         wanted.append(f"words LIKE ${len(params)} ESCAPE '!'")
     if not wanted:

@@ -171,3 +171,14 @@ async def test_credentials_and_marks_are_for_services_only(front):
                 "oauth2": {"clientId": "c", "tokenEndpointAuthMethod": "client_secret_basic"},
             }
             assert shown["state"]["k"] == {"auth_type": "apiKey"}
+
+
+async def test_a_user_sees_no_credentials_in_the_state_of_all_its_sessions(front):
+    secret = {"authType": "apiKey", "apiKey": "x"}
+    assert (await front.call("PATCH", ONE, {"stateDelta": {"user:k": secret}}, headers=key("service")))[0] == 200
+    for query in ("", "?stored=true"):
+        for who in (key("ada@ada"), key("service", **{"X-User-Id": "ada"})):
+            _, shown = await front.call("GET", f"{USER}/state{query}", headers=who)
+            assert shown["k"] == {"authType": "apiKey"}
+    _, stored = await front.call("GET", f"{USER}/state?stored=true", headers=key("service"))
+    assert stored["k"] == secret

@@ -13,6 +13,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from session_manager.api.adk.bodies import MAX_ADK_BODY
+from session_manager.api.adk.strict import MOST_VALUES
+from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
 
 S = "/adk/apps/echo/users/ada/sessions"
@@ -51,6 +53,41 @@ async def test_a_number_without_end(front):
     await front.call("POST", S, {"sessionId": "one"})
     status, answer = await send(front, "PATCH", ONE, b'{"stateDelta": {"a": ' + b"9" * 5000 + b"}}")
     assert (status, set(answer)) == (400, {"detail"})
+
+
+async def test_a_body_has_so_many_values_at_most(front):
+    """Each costs a little of the one event loop, whatever becomes of it: 8 MiB of brackets cost a minute."""
+    await front.call("POST", S, {"sessionId": "one"})
+    for body, times in ((b"[" * 90 + b"]" * 90, MOST_VALUES // 90 + 1), (b"{}", MOST_VALUES), (b"0", MOST_VALUES)):
+        many = b'{"stateDelta": {"a": [' + b",".join([body] * times) + b"]}}"
+        assert (await send(front, "PATCH", ONE, many))[0] == 413
+    for events in (b'{"author":"a"},' * MOST_VALUES, b"[],{}," * MOST_VALUES):
+        assert (await send(front, "POST", f"{ONE}/events", b'{"events":[' + events[:-1] + b"]}"))[0] == 413
+    commas = {"stateDelta": {"text": "[{,}]" * MOST_VALUES, "numbers": [0] * (MOST_VALUES - 10)}}
+    assert (await front.call("PATCH", ONE, commas))[0] == 200
+
+
+async def test_what_is_wrong_in_a_large_body_is_told_in_short(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    parts = [{"what": "x" * 50}] * 10_000
+    event = {"author": "a", "content": {"parts": parts}}
+    status, answer = await front.call("POST", f"{ONE}/events", {"event": event})
+    assert status == 422
+    assert answer["detail"][0]["loc"] == ["body", "event", "content", "parts", 0, "what"]
+    assert len(json.dumps(answer)) < 10_000
+    _, answer = await front.call("POST", f"{ONE}/events", {"event": {**event, "content": {"parts": parts[:1]}}})
+    assert answer["detail"][0]["input"] == "x" * 50
+
+
+async def test_state_has_an_end(ours):
+    await ours.call("POST", S, {"sessionId": "one"})
+    text = "x" * (MOST_STATE // 2)
+    for prefix in ("", "user:", "app:"):
+        assert (await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}a": text}}))[0] == 200
+        status, answer = await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}b": text, "n": 1}})
+        assert (status, set(answer)) == (400, {"detail"})
+        assert (await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}a": None}}))[0] == 200
+    assert (await ours.call("GET", ONE))[1]["state"] == {"a": None, "user:a": None, "app:a": None}
 
 
 async def test_what_only_just_fits(ours):
@@ -92,6 +129,7 @@ async def test_events_that_cannot_be_kept(ours):
         {"invocationId": "x" * 257},
         {"timestamp": 1e300},
         {"timestamp": -1e300},
+        {"timestamp": 2.0**33},  # from there on microseconds are all the same
     ):
         status, answer = await ours.call("POST", f"{ONE}/events", {"event": event})
         assert (status, set(answer)) == (400, {"detail"}), event
@@ -111,10 +149,24 @@ async def test_artifacts_that_cannot_be(ours):
     for version in (2**31, 2**70, -1):
         assert (await ours.call("GET", f"{path}/a?version={version}"))[0] == 404
         assert (await ours.call("GET", f"{path}/a/versions/{version}/metadata"))[0] == 404
+    uri = f"artifact://apps/echo/users/ada/sessions/one/artifacts/a/versions/{'9' * 5000}"
+    body = {"filename": "endless", "artifact": {"fileData": {"fileUri": uri}}}
+    assert (await ours.call("POST", path, body))[0] == 400
     uri = "artifact://apps/echo/users/ada/sessions/one/artifacts/loop/versions/0"
     body = {"filename": "loop", "artifact": {"fileData": {"fileUri": uri}}}
     assert (await ours.call("POST", path, body))[0] == 200
     assert (await ours.call("GET", f"{path}/loop"))[0] == 400
+
+
+async def test_artifacts_keep_large_numbers(ours):
+    await ours.call("POST", S, {"sessionId": "one"})
+    large = {"n": 10**400, "m": 2**64}
+    part = {"functionResponse": {"response": large}, "text": "x"}
+    body = {"filename": "a", "artifact": part, "customMetadata": large}
+    status, answer = await ours.call("POST", f"{ONE}/artifacts", body)
+    assert (status, answer["customMetadata"]) == (200, large)
+    assert await ours.call("GET", f"{ONE}/artifacts/a") == (200, part)
+    assert (await ours.call("GET", f"{ONE}/artifacts/a/versions/metadata"))[1][0]["customMetadata"] == large
 
 
 async def test_a_body_has_an_end(front):

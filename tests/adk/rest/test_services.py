@@ -123,7 +123,13 @@ async def test_reading_a_part(front):
     assert await texts("?after_timestamp=1900000003") == "34"
     assert await texts("?after_timestamp=1900000001&num_recent_events=3") == "234"
     assert await texts("?after_timestamp=0") == "01234"
-    for query in ("num_recent_events=-1", "num_recent_events=x", "after_timestamp=x", "after_timestamp=nan"):
+    for query in (
+        "num_recent_events=-1",
+        f"num_recent_events={2**63}",
+        "num_recent_events=x",
+        "after_timestamp=x",
+        "after_timestamp=nan",
+    ):
         assert (await front.call("GET", f"{ONE}?{query}"))[0] == 422, query
 
 
@@ -132,6 +138,13 @@ async def test_user_state(front):
     await front.call("PATCH", ONE, {"stateDelta": {"user:a_b": {"c_d": None}, "app:x": 1, "y": 2}})
     assert await front.call("GET", "/apps/echo/users/ada/state") == (200, {"a_b": {"c_d": None}})
     assert await front.call("GET", "/apps/other/users/ada/state") == (200, {})
+    await front.call(
+        "PATCH", ONE, {"stateDelta": {"user:a_b": None, "user:key": {"authType": "apiKey", "apiKey": "x"}}}
+    )
+    shown = {"a_b": None, "key": {"authType": "apiKey"}}
+    assert await front.call("GET", "/apps/echo/users/ada/state") == (200, shown)
+    kept = {"a_b": None, "key": {"authType": "apiKey", "apiKey": "x"}}
+    assert await front.call("GET", "/apps/echo/users/ada/state?stored=true") == (200, kept)
 
 
 async def test_memory(front):
