@@ -14,8 +14,10 @@ from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import Protocol, SessionClass
 from session_manager.pods.adk import AdkPodClient
+from session_manager.pods.adk_stream import Collected
 from session_manager.pods.protocol import AdkExchange, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address
+from tests.pods.conftest import no_delta
 from tests.servers.adk import api_server
 
 CLASS = SessionClass("test", protocol=Protocol.ADK)
@@ -170,6 +172,15 @@ async def test_large_events_arrive_up_to_what_a_reply_may_have(talk: Talk):
     assert len(talk.exchange.events[0].data) > 4 * 1024 * 1024
     with pytest.raises(PodRejected, match="longer than"):
         await talk.say(f"image {7 * 1024 * 1024}")
+
+
+@pytest.mark.parametrize("value", ["[" * 190 + "]" * 190, "[" * 900 + "]" * 900, "[" * 5000 + "]" * 5000, "9" * 5000])
+async def test_an_event_that_nobody_could_read_again_fails_its_turn(value: str):
+    """An error that nobody knows would leave the message to be delivered again, for ever."""
+    exchange = AdkExchange(AdkKey("a", "ada", "one"))
+    with pytest.raises(PodRejected, match="event of the pod's stream"):
+        await Collected(exchange, no_delta).take(f'{{"author": "a", "actions": {{"stateDelta": {{"a": {value}}}}}}}')
+    assert not exchange.events
 
 
 async def test_a_pod_with_one_agent_serves_any_app(client: AdkPodClient, server: Address):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from session_manager.domain.adk.turn import reply_id
+from session_manager.domain.ids import new_id as new_message_id
 from session_manager.domain.message import NewMessage, Outcome
 from tests.servers.front import FrontDoor
 from tests.store.databases import new_id
@@ -36,7 +38,7 @@ async def turn(request, start) -> Turn:
     service = {"Authorization": "Bearer s-key"} if with_keys else {}
     async with front.client.post(front.url + S, json={"sessionId": "one"}, headers=service) as response:
         uuid = response.headers["X-Session-Id"]
-    accepted = await front.services.store.accept(NewMessage(new_id(), uuid, "hello", "web"))
+    accepted = await front.services.store.accept(NewMessage(new_message_id(), uuid, "hello", "web"))
     await front.services.tokens.load()
     token = front.services.tokens.mint(uuid, accepted.message.id, 1, 60.0)
     return Turn(front, uuid, accepted.message.id, token, service)
@@ -104,6 +106,33 @@ async def test_not_after_its_attempt(turn, end):
     if end != "deleted":
         _, body = await turn.front.call("GET", ONE, headers=turn.service)
         assert "echo" not in {each["author"] for each in body["events"]}
+
+
+@pytest.mark.parametrize("caller", ["the pod", "a client"])
+async def test_what_a_turn_leaves_is_written_by_nobody_before(turn, caller):
+    """Its events have ids that follow from its message's, which is known while it runs."""
+    headers = {"X-Session-Token": turn.token} if caller == "the pod" else turn.service
+    for event_id in (turn.message_id, reply_id(turn.message_id)):
+        event = {"id": event_id, "author": "user", "content": {"parts": [{"text": "never said"}]}}
+        answer = await turn.front.call("POST", f"{ONE}/events", {"event": event}, headers=headers)
+        assert answer == (400, {"detail": "id is that of a message whose turn has not ended"})
+    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'))
+    assert await texts(turn) == ["hello", "yes"]
+    # From then on they are known ones.
+    assert (await turn.front.call("POST", f"{ONE}/events", {"event": event}, headers=turn.service))[0] == 200
+    assert await texts(turn) == ["hello", "yes"]
+
+
+async def test_a_pod_that_appends_pieces_only_keeps_no_history(turn):
+    piece = {"event": {**EVENT["event"], "partial": True}}
+    assert (await turn.call("POST", f"{ONE}/events", piece))[0] == 200
+    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'))
+    assert await texts(turn) == ["hello", "yes"]
+
+
+async def texts(turn: Turn) -> list[str]:
+    _, body = await turn.front.call("GET", ONE, headers=turn.service)
+    return [each["content"]["parts"][0]["text"] for each in body["events"]]
 
 
 async def test_no_token_of_ours(turn):

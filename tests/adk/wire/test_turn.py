@@ -55,6 +55,10 @@ def test_a_reply_that_is_no_text_is_its_json():
     assert text_of(answer(Outcome.processed('{"dice": [1, 6]}'))) == '{"dice": [1, 6]}'
 
 
+def test_a_reply_with_a_number_out_of_all_bounds():
+    assert text_of(answer(Outcome.processed('{"reply": "yes", "n": %s}' % ("9" * 400)))) == "yes"
+
+
 def test_a_turn_that_failed_says_so():
     error = answer(Outcome.failed('no "luck"'), 'an "app"')
     assert (error.error_code, error.error_message, error.author) == ("TURN_FAILED", 'no "luck"', 'an "app"')
