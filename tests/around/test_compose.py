@@ -113,3 +113,12 @@ def test_the_image_has_what_the_service_says():
     assert compose(**SECRETS)["services"]["session-manager"]["volumes"] == ["session-data:/data"]
     assert "DATA_DIR=/data" in dockerfile
     assert "EXPOSE 8080" in dockerfile
+
+
+def test_backups_that_are_asked_for_can_be_made_and_are_encrypted():
+    service = compose(**SECRETS, STORAGE_BUCKET="mine", BACKUP_ENCRYPTION_KEYS="key")["services"]["session-manager"]
+    given = service["environment"]
+    assert (given["STORAGE_BUCKET"], given["BACKUP_ENCRYPTION_KEYS"]) == ("mine", "key")
+    stages = (ROOT / "Dockerfile").read_text("utf-8").split("\nFROM ")
+    [stage] = [each for each in stages if each.partition("\n")[0].endswith(f" AS {service['build']['target']}")]
+    assert "postgresql-client" in stage
