@@ -16,6 +16,7 @@ KEYS = {"service": "s-key"}
 # Pods of this class never start, so that a turn stays open for as long as a test likes.
 S = "/adk/apps/broken/users/ada/sessions"
 ONE = f"{S}/one"
+ENDED = [("turn.processed", "{}")]
 EVENT = {"event": {"author": "echo", "content": {"parts": [{"text": "from the pod"}]}}}
 
 
@@ -116,7 +117,7 @@ async def test_what_a_turn_leaves_is_written_by_nobody_before(turn, caller):
         event = {"id": event_id, "author": "user", "content": {"parts": [{"text": "never said"}]}}
         answer = await turn.front.call("POST", f"{ONE}/events", {"event": event}, headers=headers)
         assert answer == (400, {"detail": "id is that of a message whose turn has not ended"})
-    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'))
+    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'), ENDED)
     assert await texts(turn) == ["hello", "yes"]
     # From then on they are known ones.
     assert (await turn.front.call("POST", f"{ONE}/events", {"event": event}, headers=turn.service))[0] == 200
@@ -126,7 +127,7 @@ async def test_what_a_turn_leaves_is_written_by_nobody_before(turn, caller):
 async def test_a_pod_that_appends_pieces_only_keeps_no_history(turn):
     piece = {"event": {**EVENT["event"], "partial": True}}
     assert (await turn.call("POST", f"{ONE}/events", piece))[0] == 200
-    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'))
+    await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'), ENDED)
     assert await texts(turn) == ["hello", "yes"]
 
 
