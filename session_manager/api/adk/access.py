@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from session_manager.api.identity import LOCAL, Actor, valid_user_id
 from session_manager.api.limits import Check
 from session_manager.api.services import Services
-from session_manager.domain.adk.model import AdkKey, Attempt
+from session_manager.domain.adk.model import APP, AdkKey, Attempt, State
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
 
 MAX_LENGTH = 128  # characters: of an id, an app or a user in PostgreSQL's columns
@@ -49,6 +49,11 @@ class Asked(NamedTuple):
             if len(part) > MAX_LENGTH or not part.isprintable():
                 raise InvalidInput(f"{name}: must be at most {MAX_LENGTH} printable characters", name)
         return key
+
+    def check_shared(self, state: State | None) -> None:
+        """Forbidden for a user who would change what other users of the app read."""
+        if not self.service and any(name.startswith(APP) for name in state or ()):
+            raise Forbidden("app: is shared by all users of the app, and is changed by services and agents only")
 
 
 def asked(request: Request, app_name: str, user_id: str) -> Asked:

@@ -105,7 +105,9 @@ class _Door:
             raise HTTPException(400, "appName is required")
         access = asked(request, body.app_name, body.user_id)
         with missing(f"Session not found: {body.session_id}"):
-            return await under(access.key(body.session_id), self._services.store.adk_record)
+            session = await under(access.key(body.session_id), self._services.store.adk_record)
+        access.check_shared(body.state_delta)
+        return session
 
     async def run(self, session: Session, body: RunBody, request: Request) -> Response:
         turns, patience = self._services.turns, self._services.settings.answer_within

@@ -68,6 +68,7 @@ async def _make(
     """409 when the id is taken. A session without an id of its own is called by its uuid on both doors."""
     uuid = str(uuid4())
     key = access.new_key(session_id.strip() or uuid)
+    access.check_shared(state)
     session_class = class_for(services.classes, key.app)
     kept = tuple(stored_event(each, restored=True) for each in events if not is_partial(each))
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
@@ -122,7 +123,9 @@ def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> 
             await services.store.adk_append(key, [state_event(body.state_delta)])
             return await services.store.adk_get(key)
 
-        session = await under(access.key(session_id), change)
+        key = access.key(session_id)
+        access.check_shared(body.state_delta)
+        session = await under(key, change)
         return shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
 
     @routes.delete(SESSION, dependencies=counted(limits.delete))
@@ -147,6 +150,8 @@ def _add_append(routes: APIRouter, services: Services, limits: RouteLimits) -> N
             raise InvalidInput("event or events: must be given", "event")
         events = [stored_event(each, internal=access.service) for each in given if not is_partial(each)]
         key = access.key(session_id)
+        for each in given:
+            access.check_shared(each["actions"]["state_delta"])
         attempt = await attempt_of(services, access, key)
 
         async def append(key: AdkKey) -> float:

@@ -54,7 +54,7 @@ def key(name: str, **more: str) -> dict[str, str]:
 async def front(start) -> FrontDoor:
     front = await start(session_api_keys=KEYS)
     mine = {"headers": key("ada@ada")}
-    state = {"a": 1, "app:x": 1, "user:y": 1}
+    state = {"a": 1, "user:y": 1}
     event = {"author": "user", "content": {"parts": [{"text": "hello"}], "role": "user"}}
     assert (await front.call("POST", S, {"sessionId": "one", "state": state, "events": [event]}, **mine))[0] == 200
     for name in ("a.txt", "user:b.txt"):
@@ -109,6 +109,28 @@ def _pattern(path: str) -> str:
     for part, name in known.items():
         path = path.replace(part, name)
     return path
+
+
+@pytest.mark.parametrize("who", [key("ada@ada"), key("service", **{"X-User-Id": "ada"})], ids=["bound", "acting"])
+async def test_a_user_changes_nothing_that_other_users_read(front, who):
+    assert (await front.call("PATCH", ONE, {"stateDelta": {"app:x": 1}}, headers=key("service")))[0] == 200
+    taken_over = {"app:x": "taken over", "app:": 2}
+    event = {"author": "ada", "actions": {"stateDelta": taken_over}}
+    said = {"appName": "echo", "userId": "ada", "sessionId": "one", "newMessage": {"parts": [{"text": "hello"}]}}
+    for method, path, body in [
+        ("POST", S, {"state": taken_over}),
+        ("POST", f"{S}/two", taken_over),
+        ("PATCH", ONE, {"stateDelta": {"b": 1, **taken_over}}),
+        ("POST", f"{ONE}/events", {"events": [{"author": "ada"}, event]}),
+        ("POST", f"{ONE}/events", {"event": {"author": "ada", "state": taken_over}}),
+        ("POST", "/run", {**said, "stateDelta": taken_over}),
+        ("POST", "/adk/run_sse", {**said, "stateDelta": taken_over}),
+    ]:
+        status, answer = await front.call(method, path, body, headers=who)
+        assert (status, set(answer)) == (403, {"detail"}), (method, path)
+    _, found = await front.call("GET", S, headers=who)
+    assert [each["state"] for each in found] == [{"a": 1, "user:y": 1, "app:x": 1}]
+    assert (await front.call("GET", "/apps/echo/users/bob/sessions", headers=key("service"))) == (200, [])
 
 
 async def test_a_service_acts_for_any_user(front):
