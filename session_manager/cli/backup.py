@@ -44,7 +44,7 @@ def list_backups(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         show.as_json([_facts(each) for each in found])
     else:
-        heads = ("backup", "taken at", "engine", "size", "stored", "encrypted", "sessions")
+        heads = ("backup", "taken at (UTC)", "engine", "size", "stored", "encrypted", "sessions")
         show.table(heads, (_row(each) for each in found), f"{len(found)} in all")
 
 
