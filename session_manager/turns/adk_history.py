@@ -50,6 +50,8 @@ class AdkHistory:
                 await self.flush()
             except Unavailable as error:
                 log.info("put off: %s", error.detail, extra={"event": "adk_history.put_off"})
+            except Exception:
+                log.exception("a round was left unfinished", extra={"event": "adk_history.crashed"})
             await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:

@@ -62,6 +62,9 @@ class Repair:
                     await duty()
                 except Unavailable as error:
                     log.info("put off: %s", error.detail, extra={"event": "repair.put_off"})
+                except Exception:
+                    # Without these duties sessions would be stuck until the process ends: they are tried again.
+                    log.exception("a round was left unfinished", extra={"event": "repair.crashed"})
 
     async def _pause(self) -> None:
         try:

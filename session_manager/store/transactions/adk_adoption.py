@@ -8,14 +8,18 @@ there now, so a note may come late, or twice.
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from session_manager.domain.adk.model import AdkKey, Delta, Home
+from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, micros, seconds
 from session_manager.store.transactions import adk_rows, teardown
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH, session_of
+
+log = logging.getLogger(__name__)
 
 _LIVE = f"""
 SELECT {SESSION}, adk_row FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL
@@ -89,9 +93,14 @@ def sweep(
     """Settle these; how many were adopted, and the uuids of those that were closed."""
     adopted, closed = 0, []
     for (number, key), uuid in zip(found, uuids, strict=True):
-        session, gone = yield from settle(now, key, uuid, homes[key.app])
-        adopted += session is not None and session.uuid == uuid
-        closed += [gone] if gone else []
+        try:
+            session, gone = yield from settle(now, key, uuid, homes[key.app])
+        except InvalidInput as error:  # a row that nobody can read must not stand in the way of all others
+            extra = {"event": "store.adk_unreadable", "reason": error.detail}
+            log.warning("a session of ADK's cannot be adopted", extra=extra)
+        else:
+            adopted += session is not None and session.uuid == uuid
+            closed += [gone] if gone else []
         if number is not None:
             yield _FORGET, (number,)
     return adopted, closed
@@ -99,12 +108,13 @@ def sweep(
 
 def _adopt(now: Micros, key: AdkKey, uuid: str, home: Home) -> Transaction[Session]:
     [row] = yield _ROW, key
-    active = min(now, micros(row[1]))
+    created, updated = (adk_rows.time_of(value) for value in row[:2])
+    active = min(now, micros(updated))
     expires = active + home.ttl
     expired = now if expires <= now else None
-    yield from adk_rows.ensure_states(key, row[1])
+    yield from adk_rows.ensure_states(key, updated)
     ours = (uuid, key.user_id, key.app, key.id, home.class_name, home.ttl)
-    yield _ADOPT, (*ours, min(now, micros(row[0])), active, expires, expired)
+    yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired)
     live = yield _LIVE, key  # somebody else's, if they were quicker
     return session_of(live[0])
 

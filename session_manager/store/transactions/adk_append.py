@@ -43,7 +43,7 @@ def append(
     found = yield _OPEN, key
     if not found or found[0][1] is None:
         return None
-    updated: float = found[0][0]
+    updated = adk_rows.time_of(found[0][0])
     yield from _check_ids(found[0][1], events)
     new = yield from adk_rows.unknown(key, events)
     if not new:

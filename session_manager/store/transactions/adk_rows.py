@@ -8,9 +8,10 @@ own row of the session is locked as well, it comes first.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, Delta, State, merge_state
 from session_manager.domain.errors import InvalidInput
@@ -68,7 +69,14 @@ def ensure_states(key: AdkKey, at: float) -> Transaction[None]:
 def lock(key: AdkKey) -> Transaction[float | None]:
     """The update time of the session, which nobody else changes until the commit; None without ADK's row."""
     rows = yield _LOCK, key
-    return rows[0][0] if rows else None
+    return time_of(rows[0][0]) if rows else None
+
+
+def time_of(value: Any) -> float:
+    """A time that somebody else may have written. InvalidInput for a text, which SQLite keeps as well, or infinity."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidInput("ADK's row of the session holds no time in seconds since 1970", field="update_time")
+    return value
 
 
 def unknown(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[list[AdkEvent]]:

@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from session_manager.domain.adk.model import AdkKey, Home
-from session_manager.domain.errors import NotFound
+from session_manager.domain.errors import InvalidInput, NotFound
+from session_manager.domain.message import Outcome
 from session_manager.domain.status import Status
 from session_manager.domain.times import micros
 from session_manager.store.adk import AdkQuery
 from session_manager.store.base import SqlStore
 from session_manager.store.protocol import SessionQuery
-from tests.adk.store.made import event, made, new_key
+from tests.adk.store.made import event, key_of, made, new_key
 from tests.store.databases import Opened, PostgresDatabase, make, new_session, say
 
 
@@ -174,3 +175,32 @@ async def test_a_sweep_does_so_much_at_a_time(opened: Opened, store: SqlStore) -
     for _ in range(5):
         await insert(opened, new_key())
     assert [await store.adk_sweep(2) for _ in range(4)] == [(2, []), (2, []), (1, []), (0, [])]
+
+
+NO_TIME = {"sqlite": "'2026-01-31 12:00:00.000000'", "postgresql": "'infinity'"}
+
+
+async def test_a_row_without_a_time_stands_in_nobodys_way(opened: Opened, store: SqlStore) -> None:
+    """ADK's service for servers writes times as text into a SQLite file, where it does not belong."""
+    first, second, third = (new_key(app="theirs") for _ in range(3))
+    for key in (first, second, third):
+        await insert(opened, key)
+    no_time = NO_TIME["postgresql" if isinstance(opened.database, PostgresDatabase) else "sqlite"]
+    await opened.database.rows(f"UPDATE sessions SET update_time = {no_time} WHERE id = '{first.id}'")
+    await opened.database.rows(f"UPDATE sessions SET create_time = {no_time} WHERE id = '{second.id}'")
+    assert await store.adk_sweep(10) == (1, [])
+    assert await notes(opened) == 0
+    assert [session.key for session in (await store.adk_list(AdkQuery("theirs"))).sessions] == [third]
+    for key in (first, second):
+        with pytest.raises(InvalidInput):
+            await store.adk_append(key, [event()])
+
+
+async def test_turns_of_a_session_whose_row_lost_its_time_are_given_up(opened: Opened, store: SqlStore) -> None:
+    key = await key_of(store, new_session())
+    no_time = NO_TIME["postgresql" if isinstance(opened.database, PostgresDatabase) else "sqlite"]
+    await opened.database.rows(f"UPDATE sessions SET update_time = {no_time} WHERE id = '{key.id}'")
+    message_id = await say(store, key.id)
+    assert await store.record(message_id, 1, Outcome.processed("{}"), [("turn.processed", "{}")]) is not None
+    await store.adk_catch_up(key.id)
+    assert await store.adk_behind(9) == []
