@@ -49,7 +49,12 @@ def copy(source: Address, target: Address, dry_run: DryRun = False, as_json: AsJ
     interrupted, and it goes on where it was. At the end rows and content of
     every table are compared; 6 when SOURCE changed meanwhile.
     """
-    copied = _work(_copy(source, target, dry_run=dry_run, quiet=as_json))
+    try:
+        copied = _work(_copy(source, target, dry_run=dry_run, quiet=as_json))
+    except KeyboardInterrupt:
+        if not dry_run:
+            show.remark("Interrupted; the same command goes on where it was.")
+        raise
     if as_json:
         show.as_json({"rows": copied.rows, "sha256": copied.hashes, "misfits": copied.misfits, "dry_run": dry_run})
     else:

@@ -174,7 +174,7 @@ class StorageDenied(StorageError):
 
 
 class StorageMissing(StorageError):
-    title = "The backup storage has no such thing"
+    title = "The backup storage has no such bucket, folder or object"
 
 
 class StorageUnavailable(StorageError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.cli.program import call, run
+from tests.cli.program import Running, call, run, until
 from tests.servers.postgres import PASSWORD
 from tests.store.databases import make, say
 from tests.store.databases import opened as running
@@ -33,6 +35,19 @@ def test_copy(source: Path, postgres_uri: str, tmp_path: Path):
     told = json.loads(back.stdout)
     assert (told["rows"]["message"], len(told["sha256"]["message"])) == (8, 64)
     assert PASSWORD not in "".join(each.stdout + each.stderr for each in (planned, done, again, back))
+
+
+def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path):
+    target = tmp_path / "new.db"
+    with closing(sqlite3.connect(target)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")  # so that it waits
+        copy = Running("db", "copy", str(source), str(target), cwd=tmp_path, DATABASE_PATIENCE="60")
+        journal = psutil.Process(copy.pid)
+        until(lambda: any(str(target) == each.path for each in journal.open_files()), "it has the target open")
+        copy.signal(signal.SIGINT)
+        connection.rollback()
+        assert copy.ended() == 130
+    assert copy.err.endswith("Interrupted; the same command goes on where it was.\n")
 
 
 def test_copy_tells_what_does_not_fit(source: Path, postgres_uri: str, tmp_path: Path):
