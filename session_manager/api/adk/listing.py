@@ -17,6 +17,7 @@ from session_manager.store.adk import AdkQuery
 
 # Sessions that evaluations of agents leave behind are no user's.
 HIDDEN = ("adk-eval-session-", "___eval___session___")
+LARGE = 256 * 1024  # characters; from there on the work is done in a thread, so that others are served meanwhile
 AT_ONCE = 200  # sessions between two turns of the event loop: about a millisecond
 Place = tuple[float, str, str]
 
@@ -48,9 +49,17 @@ def _start(query: ListQuery) -> Place | None:
 async def _array(sessions: Sequence[AdkSession], *, stored: bool) -> bytes:
     pieces: list[bytes] = []
     for start in range(0, len(sessions), AT_ONCE):
-        pieces += [session_json(each, stored=stored) for each in sessions[start : start + AT_ONCE]]
-        await asyncio.sleep(0)
+        some = sessions[start : start + AT_ONCE]
+        if sum(each.size for each in some) < LARGE:
+            pieces += _told(some, stored=stored)
+            await asyncio.sleep(0)
+        else:
+            pieces += await asyncio.to_thread(_told, some, stored=stored)
     return b"[" + b",".join(pieces) + b"]"
+
+
+def _told(sessions: Sequence[AdkSession], *, stored: bool) -> list[bytes]:
+    return [session_json(each, stored=stored) for each in sessions]
 
 
 def _following(place: Place | None, query: ListQuery) -> dict[str, str]:

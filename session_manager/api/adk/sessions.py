@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -10,7 +12,7 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Response
 
 from session_manager.api.adk.access import Access, Asked, attempt_of, check_open, counted, under
 from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, UpdateSession
-from session_manager.api.adk.listing import listed
+from session_manager.api.adk.listing import LARGE, listed
 from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.services import Services
@@ -35,9 +37,10 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     return routes
 
 
-def shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
+async def shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
     """A session as ADK shows it; its uuid, by which our own routes know it, goes beside it."""
-    content = session_json(session, temporary, stored=stored)
+    work = partial(session_json, session, temporary, stored=stored)
+    content = work() if session.size < LARGE else await asyncio.to_thread(work)
     return Response(content, headers={"x-session-id": session.uuid}, media_type=JSON)
 
 
@@ -50,7 +53,7 @@ def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) ->
         if body.options:
             raise HTTPException(400, f"options are not known here: {', '.join(sorted(body.options))}")
         session = await _make(services, access, body.session_id or "", body.state or {}, body.events or ())
-        return shown(session, stored=stored and access.service)
+        return await shown(session, stored=stored and access.service)
 
     @routes.post(SESSION, deprecated=True, dependencies=counted(limits.create))
     async def create_session_with_id(
@@ -59,7 +62,7 @@ def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) ->
         state: Annotated[State | None, Body()] = None,
     ) -> Response:
         """Make a session of that id. The body is its state."""
-        return shown(await _make(services, access, session_id, state or {}))
+        return await shown(await _make(services, access, session_id, state or {}))
 
 
 async def _make(
@@ -97,7 +100,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         if attempt is not None and access.actor.grant is not None:
             await check_open(services, access.actor.grant.session, attempt)
         session = await under(key, lambda each: services.store.adk_get(each, num_recent_events, after_timestamp))
-        return shown(session, stored=stored and access.service)
+        return await shown(session, stored=stored and access.service)
 
     @routes.get(SESSIONS, dependencies=reading)
     async def list_sessions(access: Access, query: Listing) -> Response:
@@ -126,7 +129,7 @@ def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         key = access.key(session_id)
         access.check_shared(body.state_delta)
         session = await under(key, change)
-        return shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
+        return await shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
 
     @routes.delete(SESSION, dependencies=counted(limits.delete))
     async def delete_session(access: Access, session_id: str) -> None:

@@ -60,13 +60,17 @@ class Home(NamedTuple):
 
 
 class AdkSession(NamedTuple):
-    """``state`` is merged, with its prefixes. ``events`` are their ``data``, oldest first."""
+    """``state`` is merged, with its prefixes. ``events`` are their ``data``, oldest first.
+
+    ``size``: characters of the JSON of all of it, about.
+    """
 
     uuid: str
     key: AdkKey
     state: State
     update_time: float
     events: list[str]
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

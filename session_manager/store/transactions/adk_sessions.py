@@ -57,7 +57,8 @@ def get(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession
         return None
     uuid, session, updated, app, user = (rows[0][n] for n in range(5))
     events = [] if recent == 0 else (yield from _events(key, recent, since))
-    return AdkSession(uuid, key, adk_rows.merged_state(app, user, session), updated, events)
+    size = _length(app, user, session) + _length(*events)
+    return AdkSession(uuid, key, adk_rows.merged_state(app, user, session), updated, events, size)
 
 
 def get_told(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession | str | None]:
@@ -124,4 +125,9 @@ def _listed(query: AdkQuery) -> tuple[str, list[object]]:
 
 def _listed_session(app: str, row: Row, app_state: str | None, user_state: str | None) -> AdkSession:
     state = adk_rows.merged_state(app_state, user_state, row[2])
-    return AdkSession(row[4] or "", AdkKey(app, row[0], row[1]), state, row[3], [])
+    size = _length(app_state, user_state, row[2])
+    return AdkSession(row[4] or "", AdkKey(app, row[0], row[1]), state, row[3], [], size)
+
+
+def _length(*texts: str | None) -> int:
+    return sum(len(text) for text in texts if text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections import Counter
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from session_manager.api.adk import listing, sessions
 from session_manager.api.adk.bodies import MAX_ADK_BODY
 from session_manager.api.adk.strict import MOST_VALUES
+from session_manager.domain.adk.events import session_json
 from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
 
@@ -88,6 +91,27 @@ async def test_state_has_an_end(ours):
         assert (status, set(answer)) == (400, {"detail"})
         assert (await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}a": None}}))[0] == 200
     assert (await ours.call("GET", ONE))[1]["state"] == {"a": None, "user:a": None, "app:a": None}
+
+
+@pytest.mark.parametrize("module", [sessions, listing], ids=["one", "list"])
+async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatch, module):
+    """By a thread: to look through megabytes takes seconds, and there is one event loop."""
+    threads: list[threading.Thread] = []
+
+    def noting(*args: Any, **options: Any) -> bytes:
+        threads.append(threading.current_thread())
+        return session_json(*args, **options)
+
+    monkeypatch.setattr(module, "session_json", noting)
+    await ours.call("POST", S, {"sessionId": "one"})
+    path = ONE if module is sessions else S
+    await ours.call("GET", path)
+    assert set(threads) == {threading.main_thread()}
+    await ours.call("PATCH", ONE, {"stateDelta": {"large": "x" * listing.LARGE}})
+    threads.clear()
+    assert (await ours.call("GET", path))[0] == 200
+    [thread] = threads
+    assert thread is not threading.main_thread()
 
 
 async def test_what_only_just_fits(ours):
