@@ -13,6 +13,7 @@ A file need not define ``default``: the built-in one echoes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -155,8 +156,11 @@ def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
 
 
 def _resolve(word: str, folder: Path) -> str:
-    """A word of a command that starts with ./ or ../ is a path from the folder of the file: a pod works elsewhere."""
-    return str((folder / word).resolve()) if word.startswith(("./", "../")) else word
+    """A word of a command that starts with ./ or ../ is a path from the folder of the file: a pod works elsewhere.
+
+    A link stays one: the Python of a virtual environment is, and knows its packages by where the link lies.
+    """
+    return os.path.normpath(folder / word) if word.startswith(("./", "../")) else word
 
 
 def _explain(error: ErrorDetails, content: object) -> str:

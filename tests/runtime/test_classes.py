@@ -60,6 +60,14 @@ def test_every_field(folder: Path) -> None:
     )
 
 
+def test_the_python_of_a_virtual_environment_stays_that_one(folder: Path) -> None:
+    python = folder / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    classes = load(folder, "classes: [{name: mine, command: [./env/bin/python, ./agent.py]}]")
+    assert classes.get("mine").command == (str(python), str(folder / "agent.py"))
+
+
 def test_what_is_left_out_has_the_defaults_of_the_settings(folder: Path) -> None:
     classes = load(folder, "classes: [{name: mine, command: [x]}]", idle_timeout=3, session_ttl=4)
     assert classes.get("mine") == SessionClass("mine", ("x",), idle_timeout=3, ttl=4)
