@@ -59,7 +59,7 @@ class Backups:
         with self.source.alone():
             newest = self.catalog.newest()
             now = datetime.now(UTC)
-            if newest is not None and (now - newest.taken_at).total_seconds() < interval:
+            if newest is not None and newest.left(interval, now) > 0:
                 return newest
             return self._create(progress, name or new_name(now))
 

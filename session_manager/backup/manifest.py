@@ -45,6 +45,14 @@ class Manifest(BaseModel):
         """The data, below the place."""
         return data_of(self.name)
 
+    def left(self, interval: float, now: datetime) -> float:
+        """Seconds until there should be another one, ``interval`` seconds after this one; none are left where it is 0.
+
+        One from further in the future was made by a clock that was wrong: it keeps nobody from making another.
+        """
+        age = (now - self.taken_at).total_seconds()
+        return max(0.0, interval - age) if age > -interval else 0.0
+
     @classmethod
     def read(cls, data: bytes, name: str) -> Manifest:
         """BackupDamaged for what is no manifest of the backup ``name``."""

@@ -162,3 +162,5 @@ def _database_errors() -> Iterator[None]:
         raise BackupError(
             "The database cannot be read", reason=f"PostgreSQL: {error or type(error).__name__}"
         ) from error
+    except ValueError:  # of asyncpg, which repeats parts of the address
+        raise BackupError("The address of the database is none") from None

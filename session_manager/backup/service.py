@@ -164,7 +164,7 @@ class BackupService:
         return self.stats.newest
 
     def _left(self, newest: Manifest) -> float:
-        return self._interval - (datetime.now(UTC) - newest.taken_at).total_seconds()
+        return newest.left(self._interval, datetime.now(UTC))
 
     def create(self) -> Job:
         """Begin one and return what it is. Conflict while another one runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from session_manager.cli.show import plain
 from session_manager.domain.errors import BackupError, SessionManagerError
 
 
@@ -40,6 +41,11 @@ class Told:
 
 def explain(error: Exception) -> Told | None:
     """One line and an exit code for an error that is no bug; None for one that is."""
+    told = _told(error)
+    return told and Told(plain(told.line), told.exit_code)  # names in it may be those of others
+
+
+def _told(error: Exception) -> Told | None:
     from session_manager.client import ClientError, InvalidRequest, Unreachable  # noqa: PLC0415  slow, and only where something failed
 
     if isinstance(error, Unreachable):

@@ -205,6 +205,13 @@ async def test_what_goes_wrong_is_told_without_secrets(postgres: PostgresServer,
     assert "wrong-password" not in f"{told.value.detail} {told.value.reason}"
 
 
+async def test_an_address_that_is_none_is_told_without_it(folder: Place):
+    with pytest.raises(BackupError) as told:
+        await make(of("postgresql://ada:secret@127.0.0.1:secret/x", folder))
+    assert told.value.__cause__ is None
+    assert "secret" not in f"{told.value.detail} {told.value.reason}"
+
+
 async def test_pg_dump_that_is_missing_is_told(
     uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

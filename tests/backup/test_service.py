@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from session_manager.backup import service as service_module
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import data_of
+from session_manager.backup.manifest import data_of, manifest_of
 from session_manager.backup.places import Place
 from session_manager.backup.service import BackupService, Job
 from session_manager.backup.wiring import open_service
@@ -70,6 +71,16 @@ async def test_the_age_of_what_lies_there_decides_when_the_next_is_due(backups: 
         await until(lambda: service.stats.newest == made)
         assert service.job is None
     assert count(backups) == 1
+
+
+async def test_a_backup_of_a_clock_that_was_wrong_keeps_nobody_from_making_others(backups: Backups):
+    made = backups.create()
+    wrong = made.model_copy(update={"taken_at": made.taken_at + timedelta(days=3650)})
+    backups.place.delete(manifest_of(made.name))
+    backups.catalog.put(wrong)
+    async with running(backups, last=0.0) as service:
+        await until(lambda: count(backups) == 2)
+        await until(lambda: service.stats.newest not in (wrong, None))
 
 
 async def test_one_is_made_in_every_interval(backups: Backups):

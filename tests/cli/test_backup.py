@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from session_manager.backup.manifest import data_of
+from session_manager.backup.manifest import data_of, manifest_of
 from tests.backup.databases import fill, texts
 from tests.cli.program import FrontDoor, call, until
 from tests.servers import shared
@@ -52,6 +52,15 @@ def test_create_list_verify(machine: Machine):
     listed = machine.run("list").stdout
     assert made["name"] in listed
     assert "2 in all" in listed
+
+
+def test_what_a_manifest_says_does_not_steer_the_terminal(machine: Machine):
+    manifest = machine.bucket / manifest_of(machine.told("create")["name"])
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"rows": {"\x1b[2Jx": 1}}))
+    told = machine.run("verify")
+    assert told.returncode == 1
+    assert "[2Jx" in told.stderr
+    assert "\x1b" not in told.stdout + told.stderr
 
 
 def test_restore_asks_keeps_the_old_one_and_refuses_a_newer_one(machine: Machine):
