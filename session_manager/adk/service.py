@@ -97,7 +97,7 @@ class SessionManagerSessionService(BaseSessionService):
 
     @override
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
-        response = await self._client.call("GET", f"{_user(app_name, user_id)}/state?stored=true")
+        response = await self._client.call("GET", f"{_user(app_name, user_id)}/state", query=STORED)
         state: dict[str, Any] = response.json()
         return state
 

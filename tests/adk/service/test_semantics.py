@@ -172,8 +172,9 @@ async def test_values_that_are_no_json_are_stored_as_text(service, who):
 
 async def test_user_state(service, who):
     assert await service.get_user_state(**who) == {}
-    await service.create_session(**who, state={"user:a": {"b": None}, "c": 1})
-    assert await service.get_user_state(**who) == {"a": {"b": None}}
+    credential = {"auth_type": "apiKey", "api_key": "x"}
+    await service.create_session(**who, state={"user:a": {"b": None}, "user:c": credential, "c": 1})
+    assert await service.get_user_state(**who) == {"a": {"b": None}, "c": credential}
 
 
 @pytest.mark.parametrize("user", ["a b", "ä@x.y", "100%", "a?b#c"])
