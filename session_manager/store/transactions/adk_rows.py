@@ -46,6 +46,9 @@ _KEPT = "RETURNING unix(update_time)"  # which the database may have rounded
 _MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3 {_KEPT}"
 _CHANGE = f"UPDATE sessions SET update_time = as_time($4), state = as_json($5) WHERE {_KEY} id = $3 {_KEPT}"
 _KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
+# As a join PostgreSQL may compare each of many ids with every event. This is no join: it looks them up in a hash table.
+KNOWN_OF_MANY = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND (id IN ids($4)) IS TRUE"
+_MANY: Final = 50
 _INSERT_EVENTS = """
 INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data) VALUES
 """
@@ -81,7 +84,8 @@ def time_of(value: Any) -> float:
 
 def unknown(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[list[AdkEvent]]:
     """Those that are not stored, each once."""
-    rows = yield _KNOWN, (*key, json.dumps([event.id for event in events]))
+    sql = _KNOWN if len(events) < _MANY else KNOWN_OF_MANY
+    rows = yield sql, (*key, json.dumps([event.id for event in events]))
     known = {row[0] for row in rows}
     return list({event.id: event for event in events if event.id not in known}.values())
 

@@ -11,8 +11,10 @@ from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
 from session_manager.store.base import SqlStore
+from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
+from session_manager.store.transactions.words import POSTGRES, spelled
 from tests.adk.store.made import event, ids, key_of, made, new_key, texts
-from tests.store.databases import DAY, Opened, new_id, new_session
+from tests.store.databases import DAY, Opened, PostgresDatabase, new_id, new_session
 
 STATE = {"app:a": 1, "user:u": [1, 2], "temp:t": "gone", "s": {"deep": {"x": None}}, "n": None}
 KEPT = {key: value for key, value in STATE.items() if key != "temp:t"}
@@ -128,6 +130,22 @@ async def test_a_known_event_is_ignored(store: SqlStore) -> None:
     other = await made(store)
     await store.adk_append(other, [first])
     assert ids((await store.adk_get(other)).events) == [first.id], "an id is known within its session"
+
+
+async def test_of_many_events_those_that_are_known_are_ignored(opened: Opened, store: SqlStore) -> None:
+    key = await made(store)
+    many = [event(1e9 + number, delta={"n": number}) for number in range(300)]
+    await store.adk_append(key, many[:200])
+    await store.adk_append(key, many[100:])
+    found = await store.adk_get(key)
+    assert ids(found.events) == [each.id for each in many]
+    assert found.state == {"n": 299}
+    if isinstance(opened.database, PostgresDatabase):
+        # Each id is looked up; compared with all events, twelve thousand of them took longer than a query may.
+        sql = spelled(KNOWN_OF_MANY, POSTGRES)
+        for number, value in enumerate((*key, '["a", "b"]'), 1):
+            sql = sql.replace(f"${number}", f"'{value}'")
+        assert "hashed SubPlan" in str(await opened.database.rows(f"EXPLAIN {sql}"))
 
 
 async def test_the_update_time_always_moves(store: SqlStore) -> None:
