@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from session_manager.activity.protocol import Claim, TurnActivity
+from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
     NotFound,
@@ -22,6 +22,7 @@ from session_manager.domain.errors import (
     PodMisdirected,
     PodRejected,
     PodUnreachable,
+    SessionManagerError,
     Unavailable,
 )
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
@@ -145,6 +146,14 @@ class Turn:
             return await self._died()
         except PodUnreachable:
             return await self._abandon(replace_pod=True)
+        except (SessionManagerError, SessionGone):
+            raise
+        except Exception:
+            # What nobody thought of: as with a pod that dies, the third time ends the turn and not the inbox.
+            log.exception(
+                "a turn's exchange broke down", extra={"event": "turn.broke_down", "session": message.session}
+            )
+            return await self._died()
         times.turn[verdict.outcome.status].observe(time.perf_counter() - asked)
         return await self._record(verdict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,10 @@ class Classes:
 
 
 class Pods:
-    """Answers once it may."""
+    """Answers once it may; ``broken``: raises what no pod client should."""
 
     def __init__(self) -> None:
+        self.broken = False
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
 
@@ -51,6 +53,8 @@ class Pods:
         self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
         self.asked.set()
+        if self.broken:
+            raise ZeroDivisionError
         await self.may_answer.wait()
         return TurnReply("{}")
 
@@ -166,6 +170,29 @@ async def test_a_deleted_session_that_was_announced(
     with redis_server.client() as client:
         async with running(drains):
             await until(lambda: client.llen("ready") == 0 and client.zcard("ready:taken") == 0)
+
+
+async def test_a_message_on_which_the_exchange_breaks_down_ends(
+    store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains, caplog: pytest.LogCaptureFixture
+):
+    pods.broken = True
+    accepted = await store.accept(NewMessage(MESSAGE, SESSION, "hello", "local"))
+    await activity.take(SESSION, MESSAGE, accepted.message.seq, accepted.lowest_unfinished, CLASS)
+    started = count()
+
+    async def ended() -> bool:
+        desire = await activity.desire(SESSION)
+        if not desire.published:  # as the scaler would: another pod instead of the one that is not trusted any more
+            await activity.beat()
+            await activity.publish(SESSION, Address("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
+        return (await store.get_message(SESSION, MESSAGE)).finished_at is not None
+
+    async with running(drains):
+        await until(ended)
+    message = await store.get_message(SESSION, MESSAGE)
+    assert message.deaths == 3
+    assert message.error is not None
+    assert [record.message for record in caplog.records].count("a turn's exchange broke down") == 3
 
 
 async def test_a_drain_that_breaks_down_is_told_about(
