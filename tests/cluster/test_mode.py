@@ -33,9 +33,11 @@ async def test_a_suspended_session_finishes_its_turn_and_keeps_what_waits(world:
     running, waiting = (each["message_id"] for each in sent)
     await until(lambda: message_is(door, session, running, "running"), 20)
     set_mode(world, session, "Suspended")
+    more = []  # accepted before the watch told the front door
 
     async def refused() -> bool:
         status, found = await door.ask("POST", f"/session/{session}/chat", {"message": "0"})
+        more.extend([found["message_id"]] if status == 202 else [])
         return status == 409 and "suspended" in found["detail"]
 
     await until(refused, 20)
@@ -44,7 +46,7 @@ async def test_a_suspended_session_finishes_its_turn_and_keeps_what_waits(world:
     await until(lambda: no_pod(world, session), 30)
     await world.until_phase(session, "Suspended")
     _, found = await door.ask("GET", f"/session/{session}")
-    assert (found["status"], found["queue_length"]) == ("sleeping", 1)
+    assert (found["status"], found["queue_length"]) == ("sleeping", 1 + len(more))
     assert await message_is(door, session, waiting, "queued")
     set_mode(world, session, "Auto")
     await until(lambda: message_is(door, session, waiting, "processed"), 60)
