@@ -22,7 +22,7 @@ help: ## List these targets
 run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, pods as processes
 	@exec $(BIN)/session-manager dev $(ARGS)
 
-test: .venv/.dev ## Pure, contract and end-to-end tests; ten minutes or so (ARGS= goes to pytest)
+test: .venv/.dev ## Pure, contract and end-to-end tests, on all cores (WORKERS=; ARGS= goes to pytest)
 	@hack/test-tools
 	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
