@@ -101,8 +101,8 @@ class Settings(BaseSettings):
     )
     writer_yields: bool = Field(
         False,
-        description="Whether the writer leaves, as on SIGTERM, when a new instance waits; for platforms that tell the "
-        "old one late, such as Cloud Run with one instance. Not where an instance that ended is started again.",
+        description="Whether the instance that writes, or runs the pods, leaves, as on SIGTERM, when a new one waits; "
+        "for platforms that tell the old one late, as Cloud Run. Not where an instance that ended is started again.",
     )
 
     # Sessions and turns
@@ -115,7 +115,12 @@ class Settings(BaseSettings):
     max_wakes: int = Field(32, ge=1, description="Pods started at once.")
     retry_first: float = Field(5.0, gt=0, description="Seconds until a failed start is tried again; doubles.")
     retry_last: float = Field(300.0, gt=0, description="Longest pause between tries of a failed start, seconds.")
-    heartbeat: float = Field(5.0, gt=0, description="Seconds for which pod addresses are trusted without a heartbeat.")
+    heartbeat: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds for which pod addresses are trusted without a heartbeat, and a machine that fell silent "
+        "keeps others from running pods.",
+    )
 
     # Pods
     session_classes: Path | None = Field(None, description="YAML file of SessionClasses for the process runtime.")

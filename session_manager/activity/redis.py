@@ -64,12 +64,20 @@ class RedisActivity:
     """TurnActivity and ScalerActivity. ``lease`` and ``heartbeat`` in seconds.
 
     ``has_unfinished`` asks SQL whether any accepted message has no result; None where SQL is out of reach.
+    ``confirm`` raises ActivityUnavailable where nothing may be decided from here.
     """
 
     def __init__(
-        self, link: Link, *, lease: float, heartbeat: float, has_unfinished: Callable[[], Awaitable[bool]] | None = None
+        self,
+        link: Link,
+        *,
+        lease: float,
+        heartbeat: float,
+        has_unfinished: Callable[[], Awaitable[bool]] | None = None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._link = link
+        self._confirm = confirm
         self._lease_ms = _ms(lease)
         self._heartbeat_ms = _ms(heartbeat)
         self._leases = Leases(lease, self._renew, self._release)
@@ -97,6 +105,8 @@ class RedisActivity:
     # -- the gate ------------------------------------------------------------------------------------------------
 
     async def _call(self, script: Script, session: str, *args: Arg) -> list[Any]:
+        if self._confirm is not None:
+            await self._confirm()
         for _ in range(MAX_ADOPTIONS):
             generation = self._generations.current
             reply: list[Any] = await self._link.script(script, (generation, session, *args))
@@ -300,6 +310,8 @@ class RedisActivity:
     async def beat(self, *, deputy: bool = False) -> bool:
         if deputy:
             return bool((await self._call(DEPUTY, "", self._name, self._heartbeat_ms))[0] == b"OK")
+        if self._confirm is not None:
+            await self._confirm()
         await self._link.execute("SET", "heartbeat", "1", "PX", self._heartbeat_ms)
         return True
 

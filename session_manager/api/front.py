@@ -55,7 +55,7 @@ class Front:
         tokens: Tokens,
         metrics: Metrics,
         leaving: Callable[[], bool],
-        admit: Callable[[str], None],
+        admit: Callable[[str], Awaitable[None]],
     ) -> None:
         self._app = app
         self._adk = adk
@@ -109,7 +109,7 @@ class Front:
         if self._identity.open:
             refuse_foreign_page(headers)
         if path not in UNGUARDED:
-            self._admit(scope["method"])
+            await self._admit(scope["method"])
         scope["actor"] = await self._actor(scope, headers)
         if scope["method"] == "POST":
             chat = CHAT.match(path)

@@ -16,6 +16,7 @@ from session_manager.api.services import Services
 from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.times import Micros, rfc3339
+from session_manager.scaling.one_machine import MachineState
 
 PATIENCE = 2.0
 Health = Literal["healthy", "unhealthy", "disabled"]
@@ -29,6 +30,9 @@ class HealthAnswer(BaseModel):
     timestamp: str = Field(examples=["2026-01-31T12:00:00.250Z"])
     service: str = Field(examples=["session-manager"])
     version: str = Field(examples=[__version__])
+    machine: MachineState | None = Field(
+        description="Whether the pods of this machine count, where pods are processes.", examples=["held"]
+    )
     session_storage_enabled: bool = Field(examples=[True])
     session_storage_uri: str | None = Field(description="To users its scheme only.", examples=["sqlite"])
     session_storage_bucket: str | None = Field(
@@ -105,7 +109,9 @@ def _lacks(services: Services, redis: bool, database: bool) -> str | None:
         return services.writer.guard.lacks
     if not redis:
         return "Redis is unavailable"
-    return services.host.lacks if database else "the database is unavailable"
+    if not database:
+        return "the database is unavailable"
+    return (services.machine.lacks if services.machine else None) or services.host.lacks
 
 
 async def _answers(ping: Any) -> bool:
@@ -128,6 +134,7 @@ def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -
         "timestamp": rfc3339(Micros(services.wall_clock())),
         "service": "session-manager",
         "version": __version__,
+        "machine": services.machine.state if services.machine else None,
         "session_storage_enabled": True,
         "session_storage_uri": uri if whole else uri.partition("://")[0],
         "session_storage_bucket": services.backups.url if whole else None,

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
+from session_manager.activity.link import Link
+from session_manager.activity.machine import RedisMachines
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import Conflict, NotFound, PodRejected, StartupFailure
@@ -24,7 +26,9 @@ from session_manager.pods.protocol import PodClient
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.process import ProcessRuntime
+from session_manager.runtime.process.machine import MachineFile
 from session_manager.runtime.protocol import Runtime
+from session_manager.scaling.one_machine import OneMachine
 from session_manager.scaling.scaler import Scaler, ScalerTimes
 from session_manager.scaling.stand_in import StandIn
 from session_manager.settings import Settings
@@ -147,6 +151,14 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
     stand_in = StandIn(activity, open_runtime, classes, _times(settings), settings.max_wakes, watched)
     sessions.beside(stand_in.run)
     return sessions
+
+
+def open_machine(settings: Settings, link: Link) -> OneMachine | None:
+    """None in a cluster, where every front door reaches every pod."""
+    if settings.session_runtime == KUBERNETES:
+        return None
+    machines = RedisMachines(link, settings.heartbeat)
+    return OneMachine(machines, MachineFile(settings.data_dir), settings.heartbeat, yields=settings.writer_yields)
 
 
 def _times(settings: Settings) -> ScalerTimes:

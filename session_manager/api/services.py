@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
-from session_manager.api.hosts import open_host, open_pods
+from session_manager.api.hosts import open_host, open_machine, open_pods
 from session_manager.backup.wiring import open_service, open_writer
 from session_manager.backup.writer_state import WriterState
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses, class_for
 from session_manager.domain.times import micros
+from session_manager.scaling.one_machine import MachineState
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
 from session_manager.turns.dispatch import Dispatcher
@@ -46,8 +47,13 @@ class Services:
         self.writer = open_writer(settings, self.backups)
         self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
         self.store.adopt_with(self._home_of)
+        self.machine = open_machine(settings, self.link)
         self.activity = RedisActivity(
-            self.link, lease=settings.lease, heartbeat=settings.heartbeat, has_unfinished=self.store.has_unfinished
+            self.link,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            has_unfinished=self.store.has_unfinished,
+            confirm=self.machine.confirm if self.machine else None,
         )
         self.pods = open_pods(settings, self.store)
         self.host = open_host(settings, classes, self.activity, self.store)
@@ -80,10 +86,15 @@ class Services:
     def storage_uri(self) -> str:
         return self.store.uri
 
-    def admit(self, method: str) -> None:
-        """NotTheWriter: another instance has the data, or may have it by now."""
+    async def admit(self, method: str) -> None:
+        """NotTheWriter: another instance has the data, or may have it by now. AnotherMachine: it has the pods."""
+        reading = method in ("GET", "HEAD", "OPTIONS")
         if self.writer is not None:
-            self.writer.guard.check(reading=method in ("GET", "HEAD", "OPTIONS"))
+            self.writer.guard.check(reading=reading)
+        if self.machine is not None:
+            self.machine.check()
+            if not reading:
+                await self.machine.confirm()
 
     def wall_clock(self) -> int:
         return time.time_ns() // 1000
@@ -91,11 +102,13 @@ class Services:
     async def start(self) -> None:
         """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
         self._tell_where_facts_are()
+        if self.machine is not None:
+            self.machine.open()
         await self.pods.start()
         store_up = redis_up = False
         if self.writer is None:  # else it may take as long as another instance stays
             store_up = await self._try(self._start_store, "database")
-            redis_up = await self._try(self.activity.start, "redis")
+            redis_up = await self._try(self._start_activity, "redis")
         self._spawn(self._connect(store_up, redis_up), "connect")
         self._connecting = self._tasks[-1]
 
@@ -119,6 +132,11 @@ class Services:
             await self.store.start()
             await self.writer.opened()
 
+    async def _start_activity(self) -> None:
+        await self.activity.start()
+        if self.machine is not None:
+            await self.machine.begin()
+
     async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
         try:
             await start()
@@ -130,13 +148,19 @@ class Services:
         return True
 
     async def _connect(self, store_up: bool, redis_up: bool) -> None:
-        """Go on trying what was unreachable, then run the loops."""
+        """Go on trying what was unreachable, then go to work."""
         pause = 0.2
         while not (store_up and redis_up):
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_LAST)
             store_up = store_up or await self._try(self._start_store, "database")
-            redis_up = redis_up or await self._try(self.activity.start, "redis")
+            redis_up = redis_up or await self._try(self._start_activity, "redis")
+        self._spawn(self._work(), "work")
+
+    async def _work(self) -> None:
+        """Run the loops, once pods of this machine count."""
+        if self.machine is not None:
+            await self.machine.until_held()
         self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
@@ -157,21 +181,26 @@ class Services:
     async def drain(self, patience: float) -> None:
         """Claim no more, and give running turns ``patience`` seconds; what is cut off then is delivered again."""
         self.stop_taking_work()
-        if self.writer is not None and self.writer.guard.state is WriterState.LOST:
+        if self._lost:
             patience = 0.0  # what they would say, nobody could record
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
+
+    @property
+    def _lost(self) -> bool:
+        """Whether another instance has taken over."""
+        if self.machine is not None and self.machine.state is MachineState.LOST:
+            return True
+        return self.writer is not None and self.writer.guard.state is WriterState.LOST
 
     async def until_refused(self) -> None:
         """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
 
-        Also when another instance has taken over the database. Returns when one asks for it, and is to get it.
+        Also when another instance has taken over the database or the pods. Returns when one asks, and is to get them.
         """
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
-        if self.writer is None:
-            await asyncio.Event().wait()
-        else:
-            await self.writer.until_over()
+        overs = [each.until_over() for each in (self.writer, self.machine) if each is not None]
+        await first_of(overs or [asyncio.Event().wait()])
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
         """Drain, then end the loops, the pods and the connections. May be repeated.
@@ -187,6 +216,8 @@ class Services:
             await self.dispatcher.adk_history.flush()
         await self.host.close(grace)
         await self.dispatcher.close()
+        if self.machine is not None:
+            await self.machine.leave()
         await self.activity.close()
         await self.pods.close()
         await self.store.close()
@@ -195,6 +226,19 @@ class Services:
             await self.backups.close()
         else:
             await self.writer.leave(self.backups.close, at_once=grace == 0.0)
+
+
+async def first_of(waits: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Until one of them is over, and raise what it raised."""
+    tasks = [asyncio.create_task(each) for each in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -19,6 +19,7 @@
     ├── Unavailable             503  a dependency is away; nothing was committed
     │   ├── StoreUnavailable         the SQL database
     │   ├── ActivityUnavailable      Redis
+    │   │   └── AnotherMachine       Redis says that another machine's pods count
     │   └── NotTheWriter             another instance has, or may have, the right to write
     ├── BackupError             500  a backup or a restore that could not be made
     │   ├── BackupDamaged            what lies there is not what was stored
@@ -140,6 +141,12 @@ class StoreUnavailable(Unavailable):
 
 class ActivityUnavailable(Unavailable):
     title = "Redis is unavailable"
+
+
+class AnotherMachine(ActivityUnavailable):
+    """As good as no Redis: nothing may be decided here."""
+
+    title = "Another machine runs the pods"
 
 
 class NotTheWriter(Unavailable):

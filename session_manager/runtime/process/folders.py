@@ -9,6 +9,7 @@
     <data>/logs/<id>.log     what its pods printed, and one older file <id>.log.1
     <data>/run/<id>.json     the record of its present pod; <uid>.json of one that no session has
     <data>/runtime.lock      held by the owner of the pods
+    <data>/machine           a random id; held by every front door of the folder
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Folders:
     @property
     def lock(self) -> Path:
         return self._data / "runtime.lock"
+
+    @property
+    def machine(self) -> Path:
+        return self._data / "machine"
 
     @property
     def run(self) -> Path:
