@@ -27,8 +27,8 @@ test: .venv/.dev ## Pure, contract and end-to-end tests, on all cores (WORKERS=;
 	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
 test-faults: .venv/.dev ## Real faults under load, at the real time-outs
-	@$(PYTEST) tests/backup -m faults
-	@$(PYTEST) tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -s -o faulthandler_timeout=0 $(ARGS)
+	@$(PYTEST) -n 2 tests/backup -m faults
+	@$(PYTEST) -n 2 tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -o faulthandler_timeout=0 $(ARGS)
 
 test-chart: .venv/.dev ## The Helm chart, rendered with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)
