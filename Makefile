@@ -55,8 +55,9 @@ bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints wha
 bench-cluster: .venv/.dev ## The same on a real Kubernetes: that of KUBECONFIG, or one started here
 	@hack/bench-cluster $(ARGS)
 
-bench-store: .venv/.dev ## The store beside google-adk's own session services, on SQLite and PostgreSQL
+bench-store: .venv/.dev ## The store beside google-adk's own session services; backup and restore of 1 GB
 	@$(BIN)/python -m benchmarks.store $(ARGS)
+	@$(BIN)/python -m benchmarks.store.backup
 
 build: .venv/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
