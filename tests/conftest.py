@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -27,8 +28,11 @@ for _name in [name for name in os.environ if name.lower() in Settings.model_fiel
 
 
 def pytest_sessionstart() -> None:
-    """Asked for the current loop where there is none, asyncio would make one that nobody closes."""
+    # Asked for the current loop where there is none, asyncio would make one that nobody closes.
     asyncio.set_event_loop(None)
+    # In the background of a shell Ctrl-C is ignored, and so it would be by all programs that tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ class Keeper:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         # Handlers and not SIG_IGN, which pods would inherit. Only the owner decides when a keeper ends: the signal of a
         # service manager to all processes at once must not take the pods from under running turns.
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, CHUNK))
 
