@@ -52,7 +52,7 @@ async def test_what_a_class_says_no_more_is_gone_from_the_next_pod(world: World)
 async def test_nothing_differs_between_what_is_wanted_and_what_the_server_made_of_it(world: World):
     await world.make_class()
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     class_spec = parse_class(await world.cluster.get(CLASSES, "default"), 120, 86_400)
     uid = (await world.cluster.get(SESSIONS, session))["metadata"]["uid"]
     live = await world.child(DEPLOYMENTS, session)
@@ -65,7 +65,7 @@ async def test_nothing_differs_between_what_is_wanted_and_what_the_server_made_o
 async def test_a_child_that_was_removed_comes_back(world: World):
     await world.make_class()
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     for resource, kind in ((SERVICES, "service"), (DEPLOYMENTS, "deployment")):
         before = await world.child(resource, session)
         assert before is not None
@@ -82,7 +82,7 @@ async def test_a_child_that_was_removed_comes_back(world: World):
 async def test_a_changed_child_is_repaired_while_its_session_sleeps(world: World):
     await world.make_class()
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     name = names.child_name(session)
     kubectl("-n", world.namespace, "set", "image", f"deployment/{name}", "agent=another:1")
 
@@ -124,7 +124,7 @@ async def test_a_suspended_session_does_not_wake_until_it_may(world: World):
 
     await until(refused, 20)
     kubectl("-n", world.namespace, "patch", "session", session, "--type=merge", "-p", '{"spec": {"mode": "Auto"}}')
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     await world.wake(session)
     assert await until(lambda: world.published(session), 30)
 

@@ -45,7 +45,7 @@ async def test_an_operator_that_is_killed_costs_an_awake_session_nothing(world: 
 async def test_an_operator_that_is_killed_during_a_wake_finishes_it(world: World):
     await world.make_class()
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     await world.wake(session)
 
     async def woken() -> bool:
@@ -62,7 +62,7 @@ async def test_an_operator_that_is_killed_during_a_wake_finishes_it(world: World
 async def test_an_operator_that_is_replaced_during_a_wake_lets_the_pod_start(world: World):
     await world.make_class(command=["sh", "-c", "sleep 4; exec python3 examples/echo/agent.py"])
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     await world.wake(session)
 
     async def begun() -> str | None:
@@ -157,7 +157,7 @@ async def test_a_deployment_that_nobody_wants_is_ended(world: World):
     world.operator.start(STRAY_AFTER="2")
     await world.make_class(template={"nodeSelector": {"nowhere": "true"}})
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     kubectl("-n", world.namespace, "scale", "deployment", names.child_name(session), "--replicas=1")
 
     async def pods(wanted: int) -> bool:
@@ -174,7 +174,7 @@ async def test_a_deployment_that_nobody_wants_is_ended(world: World):
 async def test_a_pod_that_somebody_scaled_up_and_that_answers_sleeps_like_any_other(world: World):
     await world.make_class(idleTimeoutSeconds=2)
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     kubectl("-n", world.namespace, "scale", "deployment", names.child_name(session), "--replicas=1")
     await world.until_phase(session, "Awake")
     await world.until_phase(session, "Sleeping")

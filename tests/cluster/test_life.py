@@ -12,7 +12,7 @@ CHILDREN = (DEPLOYMENTS, SERVICES)
 async def test_a_session_is_made_woken_put_to_sleep_woken_again_and_deleted(world: World):
     await world.make_class()
     session = await world.make_session()
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     deployment, service = [await world.child(resource, session) for resource in CHILDREN]
     assert deployment is not None
     assert service is not None

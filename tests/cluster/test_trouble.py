@@ -55,7 +55,7 @@ async def test_a_session_without_its_class_says_so_and_works_once_the_class_is_t
     status = await world.until_phase(session, "Failed")
     assert status["conditions"][0]["reason"] == "ClassMissing"
     await world.make_class("later")
-    await world.until_phase(session, "Created")
+    await world.until_created(session)
     assert await world.awake(session, "later")
 
 

@@ -20,7 +20,16 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
-from session_manager.runtime.kubernetes.cluster import CLASSES, PODS, SESSIONS, ApiNotFound, Cluster, Resource
+from session_manager.runtime.kubernetes.cluster import (
+    CLASSES,
+    DEPLOYMENTS,
+    PODS,
+    SERVICES,
+    SESSIONS,
+    ApiNotFound,
+    Cluster,
+    Resource,
+)
 from session_manager.runtime.protocol import Address
 from tests.waiting import until
 
@@ -274,6 +283,15 @@ class World:
 
         found: Json = await until(reached, 30)
         return found
+
+    async def until_created(self, session: str) -> None:
+        """The session has its phase and its children, which come in any order."""
+        await self.until_phase(session, "Created")
+
+        async def complete() -> bool:
+            return all([await self.child(resource, session) for resource in (DEPLOYMENTS, SERVICES)])
+
+        await until(complete, 30)
 
 
 async def chat(address: Address, session: str, message: str) -> Json:
