@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from session_manager.activity.link import Link
@@ -18,6 +18,7 @@ from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import SessionClasses, class_for
 from session_manager.domain.times import micros
+from session_manager.racing import first_of
 from session_manager.scaling.one_machine import MachineState
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
@@ -200,7 +201,7 @@ class Services:
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
         overs = [each.until_over() for each in (self.writer, self.machine) if each is not None]
-        await first_of(overs or [asyncio.Event().wait()])
+        await first_of(overs or [asyncio.Event().wait()], "until over")
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
         """Drain, then end the loops, the pods and the connections. May be repeated.
@@ -226,19 +227,6 @@ class Services:
             await self.backups.close()
         else:
             await self.writer.leave(self.backups.close, at_once=grace == 0.0)
-
-
-async def first_of(waits: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Until one of them is over, and raise what it raised."""
-    tasks = [asyncio.create_task(each) for each in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -34,6 +34,7 @@ from session_manager.domain.errors import (
     StorageDenied,
     StorageError,
 )
+from session_manager.racing import first_of
 from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -123,17 +124,7 @@ class OneWriter:
         StartupFailure: somebody took it; what is here is not the truth any more, and this process had better start
         again.
         """
-        tasks = [
-            asyncio.create_task(each, name="writer over") for each in (self.guard.until_lost(), self._until_asked())
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of((self.guard.until_lost(), self._until_asked()), "writer over")
         self._refuse_if_lost()
 
     def _refuse_if_lost(self) -> None:
