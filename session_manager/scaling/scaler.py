@@ -21,9 +21,10 @@ from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import Micros
+from session_manager.racing import first_of
 from session_manager.runtime.protocol import Address, PodExit, Runtime
 from session_manager.scaling.declared import Declared, NothingDeclared
-from session_manager.scaling.start import Start, cancel
+from session_manager.scaling.start import Start
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,9 @@ class Scaler:
         if not self._deputy:
             self._activity.on_generation(self.poke_pods)
             await self._persist(lambda: self._activity.on_wake(self.poke))
-        loops = [asyncio.create_task(loop, name="scaler") for loop in (self._beat(), self._tick(), self._keep())]
         try:
-            done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
-            for loop in done:
-                loop.result()
+            await first_of((self._beat(), self._tick(), self._keep()), "scaler")
         finally:
-            for loop in loops:
-                await cancel(loop)
             await self._end_workers()
 
     async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
