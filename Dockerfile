@@ -15,7 +15,7 @@ WORKDIR /src
 # nothing is compiled. What builds the code is put aside. Of the Kubernetes client connection and configuration are used;
 # a class for each kind and call, loaded only when somebody asks for it, would be half of the image.
 COPY requirements-image.lock ./
-RUN /opt/session-manager/bin/pip install --quiet --no-compile --only-binary :all: --require-hashes -r requirements-image.lock \
+RUN /opt/session-manager/bin/pip install --quiet --no-compile --no-deps --require-hashes --only-binary :all: -r requirements-image.lock \
     && cd /opt/session-manager/lib/python3*/site-packages \
     && mkdir /tools && mv pip pip-* hatchling* editables* trove_classifiers* pathspec* pluggy* tomlkit* /tools \
     && rm -rf setuptools* pkg_resources _distutils_hack distutils-precedence.pth \

