@@ -29,7 +29,7 @@ RUN PYTHONPATH=/tools /opt/session-manager/bin/python -m pip install --quiet --n
         --prefix /app . \
     && /opt/session-manager/bin/python -m compileall -q -s /app -p /opt/session-manager /app \
     && PYTHONPATH=$(echo /app/lib/python3*/site-packages) /opt/session-manager/bin/python -c \
-        'import session_manager.cli.server, session_manager.runtime.kubernetes.cluster, session_operator.main'
+        'import session_manager.serving.server, session_manager.runtime.kubernetes.cluster, session_operator.main'
 
 FROM ${PYTHON_IMAGE} AS program
 COPY --from=build /opt/session-manager /opt/session-manager

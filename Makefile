@@ -73,7 +73,7 @@ manifests-check: ## Fail where k8s-manifests/ or the chart's CRDs are stale
 
 docs: .venv/.dev ## Write what is made from the code: table of settings, .env.example, the pages of the schema
 	@$(BIN)/python tests/test_docs.py
-	@$(BIN)/python -m tests.db.schema_page
+	@$(BIN)/python -m tests.databases.schema_page
 
 lock: ## Resolve the dependencies again into the three lock files
 	@$(PYTHON) -m venv .venv-lock

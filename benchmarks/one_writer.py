@@ -18,11 +18,11 @@ from pathlib import Path
 import requests
 
 from session_manager.backup.litestream import Line
-from session_manager.backup.places import open_place
 from session_manager.backup.shipping import Shipper
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
+from session_manager.storage.places import open_place
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.backup.machines import Machine, Writers

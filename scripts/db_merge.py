@@ -11,8 +11,8 @@ import argparse
 import os
 import sys
 
+from session_manager.databases.merging import DatabaseMerger
 from session_manager.domain.errors import SessionManagerError
-from session_manager.store.maintenance.merging import DatabaseMerger
 
 __all__ = ["DatabaseMerger"]
 

@@ -12,13 +12,13 @@ from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 from session_manager.api.app import build_app
-from session_manager.api.services import Services
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
+from session_manager.wiring.services import Services
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -24,8 +24,8 @@ from benchmarks.progress import say
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.places import open_place
 from session_manager.backup.sqlite import SqliteSource
+from session_manager.storage.places import open_place
 from session_manager.store.sqlite.adapter import SqliteStore
 
 MB = 1_000_000

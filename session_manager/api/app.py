@@ -12,10 +12,10 @@ from session_manager.api import backups, health, messages, metrics, problems, se
 from session_manager.api.adk.app import build_adk
 from session_manager.api.chat import ChatRoute
 from session_manager.api.front import Front
-from session_manager.api.identity import Identity
 from session_manager.api.limits import ChatLimit, RouteLimits
 from session_manager.api.schemas import Problem
-from session_manager.api.services import Services
+from session_manager.people.identity import Identity
+from session_manager.wiring.services import Services
 
 DESCRIPTION = """One private, durable pod per conversation, which costs nothing while nobody talks.
 

@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field
 
 from session_manager.api import answers
 from session_manager.api.limits import CurrentActor, RouteLimits
-from session_manager.api.services import Services
 from session_manager.backup.manifest import NAME, Manifest
 from session_manager.backup.service import Job
 from session_manager.domain.errors import BackupDamaged, Forbidden
 from session_manager.domain.times import Micros, rfc3339
+from session_manager.wiring.services import Services
 
 Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$", examples=["20260131T120000Z-4f2a9c01"])]
 

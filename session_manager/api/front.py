@@ -19,11 +19,11 @@ from session_manager.api.adk.paths import OPEN as ADK_OPEN
 from session_manager.api.adk.paths import is_adk, takes_token
 from session_manager.api.bodies import MAX_BODY, ClientGone, checked_json, read_body
 from session_manager.api.chat import ChatRoute
-from session_manager.api.identity import Actor, Identity, header_map, refuse_foreign_page
 from session_manager.api.metrics import Metrics
 from session_manager.api.paths import SESSION_PATTERN
 from session_manager.domain.errors import Forbidden, SessionManagerError, Unauthenticated, Unavailable
-from session_manager.turns.tokens import Tokens
+from session_manager.people.identity import Actor, Identity, header_map, refuse_foreign_page
+from session_manager.people.tokens import Tokens
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 
 from session_manager import __version__
 from session_manager.api import answers
-from session_manager.api.identity import ANONYMOUS, Actor
 from session_manager.api.limits import CurrentActor, RouteLimits
-from session_manager.api.services import Services
-from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.times import Micros, rfc3339
-from session_manager.scaling.one_machine import MachineState
+from session_manager.leadership.one_machine import MachineState
+from session_manager.leadership.writer_state import WriterState
+from session_manager.people.identity import ANONYMOUS, Actor
+from session_manager.wiring.services import Services
 
 PATIENCE = 2.0
 Health = Literal["healthy", "unhealthy", "disabled"]

@@ -21,8 +21,8 @@ from slowapi.errors import RateLimitExceeded
 
 from session_manager.activity.limits_storage import LinkLimiter
 from session_manager.activity.link import Link
-from session_manager.api.identity import Actor
 from session_manager.domain.errors import ActivityUnavailable, RateLimited, StartupFailure
+from session_manager.people.identity import Actor
 from session_manager.settings import Settings
 
 OFF = "off"

@@ -13,10 +13,10 @@ from session_manager.api import answers, cursors, sse
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.paths import MessageId, SessionId
 from session_manager.api.schemas import MessageAnswer, MessageList
-from session_manager.api.services import Services
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Message, MessageStatus, StoredEvent
 from session_manager.store.protocol import Store
+from session_manager.wiring.services import Services
 
 STEP = 25  # messages read at once
 LONG_PAGE = 16 * 1024 * 1024  # characters of messages and replies behind which a page ends

@@ -15,14 +15,14 @@ from prometheus_client.registry import Collector
 
 from session_manager.api import answers
 from session_manager.api.limits import RouteLimits
-from session_manager.api.services import Services
 from session_manager.backup.service import Stats
-from session_manager.backup.writer_state import WriterReport
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
 from session_manager.domain.times import rfc3339, seconds
+from session_manager.leadership.writer_state import WriterReport
 from session_manager.turns.times import TurnTimes
+from session_manager.wiring.services import Services
 
 
 class Durations(Collector):

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from session_manager.api.identity import MAX_USER_ID, valid_user_id
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.status import Status
+from session_manager.people.identity import MAX_USER_ID, valid_user_id
 
 EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
 EXAMPLE_MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"

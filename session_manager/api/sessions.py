@@ -10,7 +10,6 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from session_manager.api import answers, cursors
-from session_manager.api.identity import Actor
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.paths import SESSION_PATTERN, SessionId
 from session_manager.api.schemas import (
@@ -26,13 +25,14 @@ from session_manager.api.schemas import (
     SessionList,
     WakeRequest,
 )
-from session_manager.api.services import Services
 from session_manager.domain.errors import ActivityUnavailable, Forbidden, InvalidInput, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Hot, Session
 from session_manager.domain.status import COLD_SQL, HOT, Status, cold_status
 from session_manager.domain.times import micros
+from session_manager.people.identity import Actor
 from session_manager.store.protocol import NewSession, SessionQuery
+from session_manager.wiring.services import Services
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
 Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from session_manager import __version__
 from session_manager.backup.catalog import Catalog, Pruned, Retention
-from session_manager.backup.files import write_file
 from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
 from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
-from session_manager.backup.places import Place
 from session_manager.backup.source import Progress, Source, local_errors, need_room
-from session_manager.backup.streams import Meter, compress, decompress, read_file
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound
+from session_manager.storage.files import write_file
+from session_manager.storage.places import Place
+from session_manager.storage.streams import Meter, compress, decompress, read_file
 
 
 def quiet(phase: str, done: int, total: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from session_manager.backup.manifest import FOLDER, Manifest, manifest_of, name_of
-from session_manager.backup.places import Entry, Place
 from session_manager.domain.errors import BackupDamaged, NotFound, StorageDenied, StorageMissing
+from session_manager.storage.places import Entry, Place
 
 LEFTOVER = 24 * 3600.0  # seconds; longer than any upload takes
 

@@ -7,10 +7,10 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from session_manager.backup.lease import Record
 from session_manager.backup.litestream import Line
-from session_manager.backup.places import Place
 from session_manager.domain.errors import StorageError
+from session_manager.leadership.bucket_lease import Record
+from session_manager.storage.places import Place
 
 FOLDER = "session_shipping"
 KEPT = 3  # lines, of which the newest is that of the present writer

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from session_manager.backup.places import Place
 from session_manager.domain.errors import BackupDamaged, StartupFailure, StorageUnavailable
+from session_manager.storage.places import Place
 
 VERSION = "0.5.18"
 INSTALL = f"CGO_ENABLED=0 go install github.com/benbjohnson/litestream/cmd/litestream@v{VERSION}"

@@ -7,11 +7,11 @@ from pathlib import Path
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.places import Place, open_place
 from session_manager.backup.source import Source
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
+from session_manager.storage.places import Place, open_place
 from session_manager.store.open import database_path, database_uri
 from session_manager.store.postgres.address import Address
 

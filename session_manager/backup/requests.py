@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from session_manager.backup.places import Place
 from session_manager.domain.errors import StorageMissing
+from session_manager.storage.places import Place
 
 NOTE = "session_writer/wanted"
 

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from session_manager.backup.files import sync_folder
 from session_manager.backup.manifest import Engine, Manifest
 from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, refuse_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+from session_manager.storage.files import sync_folder
 
 _PAGES = 1024  # of one step, 4 MiB: short enough to be interrupted, long enough to cost nothing
 _BESIDE = ("-wal", "-shm", "-journal")

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from session_manager.backup.files import sync_folder
+from session_manager.storage.files import sync_folder
 
 ENDING = ".writer"
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from session_manager import __version__
 from session_manager.backup.backups import Backups, quiet
-from session_manager.backup.lease import Record
 from session_manager.backup.lines import all_lines, term_of
 from session_manager.backup.litestream import Line, fetch, newest_change
 from session_manager.backup.manifest import Manifest, new_name
 from session_manager.backup.sqlite import SqliteSource, count_rows, schema
 from session_manager.backup.stamp import Stamp, read_stamp, write_stamp
-from session_manager.backup.streams import Meter, read_file
 from session_manager.domain.errors import BackupDamaged
+from session_manager.leadership.bucket_lease import Record
+from session_manager.storage.streams import Meter, read_file
 
 log = logging.getLogger(__name__)
 

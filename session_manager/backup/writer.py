@@ -14,17 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from session_manager.aio.race import first_of
 from session_manager.backup.backups import Backups
-from session_manager.backup.lease import RENEWALS, Lease, Record
-from session_manager.backup.lease_object import open_lease_object
 from session_manager.backup.lines import announce, forget_old, line_of
 from session_manager.backup.litestream import Line, find_litestream
 from session_manager.backup.requests import ask, asked
 from session_manager.backup.shipping import FLUSH, Shipper
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import Succession
-from session_manager.backup.writer_guard import WriterGuard
-from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import (
     BackupDamaged,
     BackupError,
@@ -34,8 +31,11 @@ from session_manager.domain.errors import (
     StorageDenied,
     StorageError,
 )
-from session_manager.racing import first_of
+from session_manager.leadership.bucket_lease import RENEWALS, Lease, Record
+from session_manager.leadership.writer_guard import WriterGuard
+from session_manager.leadership.writer_state import WriterState
 from session_manager.settings import Settings
+from session_manager.storage.conditional import open_lease_object
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from session_manager import __version__
-from session_manager.cli import chat, serving, sessions
+from session_manager.cli import chat, serve, sessions
 from session_manager.cli.backup import backup
 from session_manager.cli.db import db
 from session_manager.cli.remote import AsJson
@@ -31,8 +31,8 @@ app = typer.Typer(
 
 RUN, TALK, MANAGE = "Run", "Talk", "Manage sessions"
 
-app.command(rich_help_panel=RUN)(serving.dev)
-app.command(rich_help_panel=RUN)(serving.serve)
+app.command(rich_help_panel=RUN)(serve.dev)
+app.command(rich_help_panel=RUN)(serve.serve)
 app.add_typer(db, name="db", rich_help_panel=RUN)
 app.add_typer(backup, name="backup", rich_help_panel=RUN)
 app.command(rich_help_panel=TALK)(sessions.create)

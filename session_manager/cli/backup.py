@@ -12,7 +12,7 @@ import typer
 from session_manager.cli import show
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.remote import AsJson
-from session_manager.cli.serving import DataDir
+from session_manager.cli.serve import DataDir
 
 if TYPE_CHECKING:
     from session_manager.backup.backups import Backups

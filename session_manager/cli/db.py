@@ -12,13 +12,13 @@ import typer
 from session_manager.cli import show
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.remote import AsJson
-from session_manager.cli.serving import DataDir
+from session_manager.cli.serve import DataDir
 
 if TYPE_CHECKING:
+    from session_manager.databases.copying import Copied
+    from session_manager.databases.merging import Merged
+    from session_manager.databases.stats import Stats
     from session_manager.settings import Settings
-    from session_manager.store.maintenance.copying import Copied
-    from session_manager.store.maintenance.merging import Merged
-    from session_manager.store.maintenance.stats import Stats
 
 T = TypeVar("T")
 
@@ -64,8 +64,8 @@ def copy(source: Address, target: Address, dry_run: DryRun = False, as_json: AsJ
 
 
 async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copied:
-    from session_manager.store.maintenance.copying import Copier  # noqa: PLC0415
-    from session_manager.store.maintenance.opening import opened  # noqa: PLC0415
+    from session_manager.databases.copying import Copier  # noqa: PLC0415
+    from session_manager.databases.opening import opened  # noqa: PLC0415
 
     options = _options()
 
@@ -112,8 +112,8 @@ def merge(source: Address, into: Into = None, dry_run: DryRun = False, as_json: 
 
 
 async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
-    from session_manager.store.maintenance.merging import Merger  # noqa: PLC0415
-    from session_manager.store.maintenance.opening import opened  # noqa: PLC0415
+    from session_manager.databases.merging import Merger  # noqa: PLC0415
+    from session_manager.databases.opening import opened  # noqa: PLC0415
 
     options = _options()
     target = into or _configured()
@@ -148,8 +148,8 @@ def stats(database: AnyAddress = None, as_json: AsJson = False) -> None:
 
 
 async def _stats(database: str | None) -> Stats:
-    from session_manager.store.maintenance.opening import opened  # noqa: PLC0415
-    from session_manager.store.maintenance.stats import stats  # noqa: PLC0415
+    from session_manager.databases.opening import opened  # noqa: PLC0415
+    from session_manager.databases.stats import stats  # noqa: PLC0415
 
     async with opened(database or _configured(), read_only=True, **_options()) as engine:
         return await stats(engine)

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from session_manager import __version__
 from session_manager.cli.config import listen, load_settings, make_folder, refuse_open_door, with_own_address
 from session_manager.cli.remote import DEFAULT_URL
-from session_manager.cli.shared_redis import SharedRedis
-from session_manager.cli.signals import Stop, run_until_signalled, unless
 from session_manager.logs import setup_logging
 from session_manager.runtime.process.keeper import raise_file_limit
+from session_manager.serving.shared_redis import SharedRedis
+from session_manager.serving.signals import Stop, run_until_signalled, unless
 from session_manager.settings import Settings
 
 DEV_PATIENCE = 3.0  # seconds that turns get on Ctrl-C: somebody sits there and waits
@@ -69,8 +69,8 @@ async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:
 
 
 async def _front_door(settings: Settings, listener: socket.socket, stop: Stop, announce: Callable[[], None]) -> None:
-    from session_manager.api.hosts import open_classes  # noqa: PLC0415  half a second
-    from session_manager.cli.server import FrontDoor  # noqa: PLC0415
+    from session_manager.serving.server import FrontDoor  # noqa: PLC0415
+    from session_manager.wiring.hosts import open_classes  # noqa: PLC0415  half a second
 
     await FrontDoor(settings, open_classes(settings), listener, announce).run(stop)
 

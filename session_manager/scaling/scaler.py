@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
+from session_manager.aio.race import first_of
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import Micros
-from session_manager.racing import first_of
 from session_manager.runtime.protocol import Address, PodExit, Runtime
 from session_manager.scaling.declared import Declared, NothingDeclared
 from session_manager.scaling.start import Start

@@ -7,7 +7,7 @@ import time
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.adk.turn import failure_event, invocation_of, user_event
 from session_manager.domain.message import Message, Outcome
-from session_manager.pods.protocol import AdkExchange
+from session_manager.podclient.protocol import AdkExchange
 
 
 def turn_events(message: Message, app: str, outcome: Outcome, began: float, exchange: AdkExchange) -> AdkTurn:

@@ -8,16 +8,16 @@ from contextlib import suppress
 from functools import partial
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.aio.patience import Owed
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Message
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass
-from session_manager.pods.protocol import PodClient
+from session_manager.people.tokens import SECRET_NAME, Tokens
+from session_manager.podclient.protocol import PodClient
 from session_manager.store.protocol import Store
 from session_manager.turns.adk_history import AdkHistory
-from session_manager.turns.patience import Owed
 from session_manager.turns.times import TurnTimes
-from session_manager.turns.tokens import SECRET_NAME, Tokens
 from session_manager.turns.turn import OnRecorded, Turn, Workshop
 
 

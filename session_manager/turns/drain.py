@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.aio.patience import until_available
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import AllAuto, Mode, Modes
 from session_manager.domain.session_class import SessionClasses, class_of
 from session_manager.store.protocol import Store
 from session_manager.turns.dispatch import Dispatcher
-from session_manager.turns.patience import until_available
 
 log = logging.getLogger(__name__)
 

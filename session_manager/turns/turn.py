@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.aio.patience import Owed, until_available
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
     NotFound,
@@ -29,13 +30,12 @@ from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import Protocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
-from session_manager.pods.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
+from session_manager.people.tokens import Tokens
+from session_manager.podclient.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
 from session_manager.store.protocol import Store
 from session_manager.turns.adk import turn_events
 from session_manager.turns.adk_history import AdkHistory
-from session_manager.turns.patience import Owed, until_available
 from session_manager.turns.times import DIED, TurnTimes
-from session_manager.turns.tokens import Tokens
 
 log = logging.getLogger(__name__)
 

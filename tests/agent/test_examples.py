@@ -12,8 +12,8 @@ import pytest
 
 from session_manager.agent import echo
 from session_manager.domain.errors import PodCannotStart, PodDied
-from session_manager.pods.http import HttpPodClient
-from session_manager.pods.protocol import TurnRequest
+from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.protocol import TurnRequest
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.settings import Settings

@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 from pydantic import SecretStr
 from yarl import URL
 
-from session_manager.api.identity import Identity, header_map, refuse_foreign_page
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
+from session_manager.people.identity import Identity, header_map, refuse_foreign_page
 
 SERVICE = "service-key-0123456789"
 ADA = "adas-own-key-0123456789"

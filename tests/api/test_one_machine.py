@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_manager.scaling.one_machine import MachineState
+from session_manager.leadership.one_machine import MachineState
 from tests.api.conftest import CLASSES
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.servers.redis import RedisServer

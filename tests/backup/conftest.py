@@ -10,8 +10,8 @@ import pytest
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.places import Place, open_place
 from session_manager.backup.sqlite import SqliteSource
+from session_manager.storage.places import Place, open_place
 from tests.backup.databases import fill
 from tests.servers import shared
 from tests.servers.gcs import GcsServer

@@ -15,8 +15,8 @@ import pytest
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import LEFTOVER
 from session_manager.backup.manifest import FOLDER, Manifest, data_of, manifest_of, new_name
-from session_manager.backup.places import Place
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
+from session_manager.storage.places import Place
 from tests.backup.conftest import of
 from tests.backup.databases import add_session, say, texts
 from tests.store.databases import opened

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from session_manager.backup import places
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import data_of, manifest_of
-from session_manager.backup.places import Place
-from session_manager.backup.streams import compress
 from session_manager.domain.errors import BackupDamaged, BackupError
+from session_manager.storage import places
+from session_manager.storage.places import Place
+from session_manager.storage.streams import compress
 
 
 def alter(place: Place, name: str, change: Callable[[bytes], bytes]) -> None:

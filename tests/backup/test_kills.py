@@ -16,7 +16,7 @@ import pytest
 
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
-from session_manager.backup.places import Place, open_place
+from session_manager.storage.places import Place, open_place
 from tests.backup.conftest import of
 from tests.backup.databases import add_session, fill, say, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from session_manager.backup.lease import TRUST, Lease, LeaseLost, decoded
-from session_manager.backup.lease_object import FolderObject, Versioned
-from session_manager.backup.places import open_place
 from session_manager.domain.errors import StorageError, StorageUnavailable
+from session_manager.leadership.bucket_lease import TRUST, Lease, LeaseLost, decoded
+from session_manager.storage.conditional import FolderObject, Versioned
+from session_manager.storage.places import open_place
 
 PERIOD = 30.0
 

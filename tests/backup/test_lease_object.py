@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from session_manager.backup.lease_object import Contended, LeaseObject, open_lease_object
-from session_manager.backup.places import Place, open_place
 from session_manager.domain.errors import StorageError, StorageUnavailable
+from session_manager.storage.conditional import Contended, LeaseObject, open_lease_object
+from session_manager.storage.places import Place, open_place
 from tests.servers.gcs import GcsServer
 
 OpenOne = Callable[[], LeaseObject]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from session_manager.backup.places import BLOCK, Place, open_place
 from session_manager.domain.errors import StartupFailure, StorageMissing
+from session_manager.storage.places import BLOCK, Place, open_place
 
 
 @pytest.fixture

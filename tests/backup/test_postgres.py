@@ -17,9 +17,9 @@ from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
 from session_manager.backup.manifest import data_of, manifest_of
 from session_manager.backup.pg_programs import Server
-from session_manager.backup.places import Place
 from session_manager.backup.postgres import PostgresSource
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
+from session_manager.storage.places import Place
 from session_manager.store.postgres.adapter import PostgresStore
 from tests.backup.databases import add_session, say
 from tests.servers import shared

@@ -17,9 +17,9 @@ import pytest
 
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
-from session_manager.backup.places import Place, open_place
-from session_manager.backup.refusals import translated
 from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
+from session_manager.storage.places import Place, open_place
+from session_manager.storage.refusals import translated
 from tests.backup.conftest import of
 from tests.backup.databases import fill, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy
@@ -155,7 +155,7 @@ from pathlib import Path
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.places import open_place
+from session_manager.storage.places import open_place
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.places import Place
 from session_manager.backup.source import refuse_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
+from session_manager.storage.places import Place
 from session_manager.store.schema.migrations import all_migrations
 from tests.backup.conftest import of
 from tests.backup.databases import add_session, fill, texts

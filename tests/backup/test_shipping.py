@@ -18,10 +18,10 @@ import pytest
 
 from session_manager.backup import shipping
 from session_manager.backup.litestream import Line, configuration, environment, fetch, find_litestream, newest_change
-from session_manager.backup.places import Place, open_place
 from session_manager.backup.shipping import Shipper
 from session_manager.domain.errors import BackupDamaged, StartupFailure
 from session_manager.domain.times import Micros
+from session_manager.storage.places import Place, open_place
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.backup.conftest import place_of
@@ -201,7 +201,7 @@ async def test_the_tool_ends_when_we_are_killed(tmp_path: Path, place: Place) ->
         "import asyncio, sys, uuid\n"
         "from pathlib import Path\n"
         "from session_manager.backup.litestream import Line\n"
-        "from session_manager.backup.places import open_place\n"
+        "from session_manager.storage.places import open_place\n"
         "from session_manager.backup.shipping import Shipper\n"
         "from session_manager.store.protocol import NewSession\n"
         "from session_manager.store.sqlite.adapter import SqliteStore\n"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from session_manager.backup import writer_guard
-from session_manager.backup.lease import Lease, Record
-from session_manager.backup.lease_object import FolderObject, Versioned
-from session_manager.backup.places import Place, open_place
-from session_manager.backup.writer_guard import WriterGuard
-from session_manager.backup.writer_state import WriterState
 from session_manager.domain.errors import NotTheWriter, StartupFailure, StorageDenied, StorageError, StorageUnavailable
+from session_manager.leadership import writer_guard
+from session_manager.leadership.bucket_lease import Lease, Record
+from session_manager.leadership.writer_guard import WriterGuard
+from session_manager.leadership.writer_state import WriterState
+from session_manager.storage.conditional import FolderObject, Versioned
+from session_manager.storage.places import Place, open_place
 from tests.waiting import until
 
 PERIOD = 1.0

@@ -10,7 +10,7 @@ import pytest
 from session_manager.agent import wire
 from session_manager.domain.message import MAX_DEATHS, MAX_MESSAGE_BYTES
 from session_manager.domain.session_class import Probe, SessionClass
-from session_manager.pods import connection, events, http, pool, refusals
+from session_manager.podclient import connection, events, http, pool, refusals
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import warm
 from session_manager.runtime.process.environment import RESERVED, agent_environment, pod_environment

@@ -14,8 +14,8 @@ from session_manager.activity.link import Link
 from session_manager.activity.machine import RedisMachines
 from session_manager.activity.protocol import Seat
 from session_manager.domain.errors import ActivityUnavailable, AnotherMachine, StartupFailure
+from session_manager.leadership.one_machine import LOOKS, STAYS, MachineState, OneMachine
 from session_manager.runtime.process.machine import MachineFile
-from session_manager.scaling.one_machine import LOOKS, STAYS, MachineState, OneMachine
 from tests.waiting import until
 
 LONG = 600.0  # seconds; what is to end in a test is ended by it

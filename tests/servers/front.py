@@ -13,10 +13,10 @@ import aiohttp
 import uvicorn
 
 from session_manager.api.app import build_app
-from session_manager.api.hosts import open_classes
-from session_manager.api.services import Services
 from session_manager.cli.config import with_own_address
 from session_manager.settings import Settings
+from session_manager.wiring.hosts import open_classes
+from session_manager.wiring.services import Services
 
 SHORT = {
     "lease": 1.5,

@@ -20,7 +20,7 @@ from session_manager.domain.errors import (
     PodUnreachable,
 )
 from session_manager.domain.session_class import SessionClass
-from session_manager.pods.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
 from tests.sim.gates import Gate
 

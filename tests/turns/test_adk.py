@@ -10,7 +10,7 @@ from session_manager.domain.adk.model import AdkEvent, AdkKey
 from session_manager.domain.adk.turn import reply_id
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.times import Micros
-from session_manager.pods.protocol import AdkExchange
+from session_manager.podclient.protocol import AdkExchange
 from session_manager.turns.adk import turn_events
 
 ID = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"

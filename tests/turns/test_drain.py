@@ -16,7 +16,7 @@ from session_manager.domain.errors import InvalidInput, StoreUnavailable
 from session_manager.domain.message import NewMessage
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import micros
-from session_manager.pods.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from session_manager.domain.adk.model import Attempt
 from session_manager.domain.errors import Unauthenticated
-from session_manager.turns.tokens import LEEWAY, Grant, Tokens
+from session_manager.people.tokens import LEEWAY, Grant, Tokens
 
 SESSION = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
 MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"

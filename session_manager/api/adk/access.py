@@ -11,11 +11,11 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, Request
 
-from session_manager.api.identity import LOCAL, Actor, valid_user_id
 from session_manager.api.limits import Check
-from session_manager.api.services import Services
 from session_manager.domain.adk.model import APP, AdkKey, Attempt, State
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
+from session_manager.people.identity import LOCAL, Actor, valid_user_id
+from session_manager.wiring.services import Services
 
 MAX_LENGTH = 128  # characters: of an id, an app or a user in PostgreSQL's columns
 

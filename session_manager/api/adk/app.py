@@ -11,7 +11,7 @@ from session_manager import __version__
 from session_manager.api.adk import apps, artifacts, errors, memory, run, sessions
 from session_manager.api.adk.paths import PREFIX
 from session_manager.api.limits import ChatLimit, RouteLimits
-from session_manager.api.services import Services
+from session_manager.wiring.services import Services
 
 DESCRIPTION = """The routes of google-adk's own server for sessions, artifacts, memory and runs: its clients work
 unchanged with `/adk` as their base URL.

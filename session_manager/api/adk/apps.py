@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, HTTPException
 
 from session_manager import __version__
 from session_manager.api.adk.bodies import Route
-from session_manager.api.hosts import class_names
 from session_manager.api.limits import RouteLimits
-from session_manager.api.services import Services
+from session_manager.wiring.hosts import class_names
+from session_manager.wiring.services import Services
 
 
 def router(services: Services, limits: RouteLimits) -> APIRouter:

@@ -12,12 +12,12 @@ from session_manager.api.adk.bodies import Route, SaveArtifact
 from session_manager.api.adk.errors import missing
 from session_manager.api.adk.sessions import JSON, SESSION
 from session_manager.api.limits import RouteLimits
-from session_manager.api.services import Services
 from session_manager.domain.adk.artifacts import MAX_REFERENCES, REMOVED, address, follow, media_type, reference_of
 from session_manager.domain.adk.events import PART
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.store.adk import Artifact
+from session_manager.wiring.services import Services
 
 ARTIFACTS = SESSION + "/artifacts"
 ARTIFACT = ARTIFACTS + "/{artifact_name:path}"

@@ -10,10 +10,10 @@ from fastapi import Response
 
 from session_manager.api import cursors
 from session_manager.api.adk.queries import ListQuery
-from session_manager.api.services import Services
 from session_manager.domain.adk.events import session_json
 from session_manager.domain.adk.model import AdkSession
 from session_manager.store.adk import AdkQuery
+from session_manager.wiring.services import Services
 
 # Sessions that evaluations of agents leave behind are no user's.
 HIDDEN = ("adk-eval-session-", "___eval___session___")

@@ -13,9 +13,9 @@ from session_manager.api.adk.bodies import Route, UpdateMemory
 from session_manager.api.adk.queries import Stored
 from session_manager.api.adk.sessions import JSON
 from session_manager.api.limits import RouteLimits
-from session_manager.api.services import Services
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.redaction import redacted
+from session_manager.wiring.services import Services
 
 USER = "/apps/{app_name}/users/{user_id}"
 

@@ -20,14 +20,14 @@ from session_manager.api.adk.bodies import Body, ContentBody, Route
 from session_manager.api.adk.errors import missing
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
 from session_manager.api.chat import caller_of, options_of, waiting
-from session_manager.api.identity import Actor
 from session_manager.api.limits import ChatLimit
-from session_manager.api.services import Services
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.errors import NotFound, TooLarge
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
 from session_manager.domain.session import Session
+from session_manager.people.identity import Actor
+from session_manager.wiring.services import Services
 
 SIGN_OF_LIFE = 10.0  # seconds between the blanks of an answer that has begun
 JSON = "application/json"

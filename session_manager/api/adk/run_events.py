@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic_core import from_json, to_json
 
-from session_manager.api.services import Services
 from session_manager.api.sse import SIGN_OF_LIFE
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.model import AdkKey
@@ -22,6 +21,7 @@ from session_manager.domain.session_class import Protocol, class_of
 from session_manager.domain.times import seconds
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket
+from session_manager.wiring.services import Services
 
 GONE = "the session was deleted"
 EVENTS = ',"events":['

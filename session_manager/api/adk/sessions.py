@@ -15,13 +15,13 @@ from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, U
 from session_manager.api.adk.listing import LARGE, listed
 from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
 from session_manager.api.limits import CurrentActor, RouteLimits
-from session_manager.api.services import Services
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
 from session_manager.domain.adk.initial import check_initial
 from session_manager.domain.adk.model import TEMP, AdkKey, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for
 from session_manager.domain.times import micros
+from session_manager.wiring.services import Services
 
 SESSIONS = "/apps/{app_name}/users/{user_id}/sessions"
 SESSION = SESSIONS + "/{session_id}"

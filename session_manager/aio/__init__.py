@@ -1,0 +1,1 @@
+"""Waiting: first of several, patience with what is away."""

@@ -1,0 +1,177 @@
+"""A PostgreSQL database for maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from session_manager.databases.engine import Row, RowRefused
+from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
+from session_manager.domain.errors import SessionManagerError, StartupFailure, StoreUnavailable
+from session_manager.store.open import SETTING
+from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.errors import translated_at_start
+from session_manager.store.schema.upgrade import POSTGRES
+from session_manager.store.transactions.base import Transaction
+
+T = TypeVar("T")
+
+_KINDS = {
+    "bigint": Kind.INT,
+    "integer": Kind.INT,
+    "double precision": Kind.REAL,
+    "timestamp without time zone": Kind.TIME,
+    "jsonb": Kind.JSON,
+}
+# By their numbers, which grow: a table that refers to another one is made after it.
+_COLUMNS = """
+SELECT c.relname, a.attname, format_type(a.atttypid, NULL), a.attnotnull,
+    CASE WHEN a.atttypid = 'varchar'::regtype AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
+    array_position(i.indkey::int2[], a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
+ORDER BY c.oid, a.attnum
+"""
+_REFERENCES = """
+SELECT c.conrelid::regclass::text, array(SELECT attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, o)
+        JOIN pg_attribute ON attrelid = c.conrelid AND attnum = k.n ORDER BY k.o),
+    r.relname, array(SELECT attname::text FROM unnest(c.confkey) WITH ORDINALITY k(n, o)
+        JOIN pg_attribute ON attrelid = c.confrelid AND attnum = k.n ORDER BY k.o)
+FROM pg_constraint c JOIN pg_class r ON r.oid = c.confrelid
+WHERE c.contype = 'f' AND c.connamespace = current_schema()::regnamespace ORDER BY c.oid
+"""
+_NUMBERED = """
+SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attidentity <> ''
+WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
+"""
+_SIZES = """
+SELECT relname, pg_total_relation_size(oid) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+"""
+
+
+class PostgresEngine:
+    """Made by ``open``. ``shown`` has no secret."""
+
+    dialect = POSTGRES
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], shown: str) -> None:
+        self.shown = shown
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, address: Address, *, read_only: bool, patience: float = 5.0) -> PostgresEngine:
+        """StartupFailure or StoreUnavailable when there is no connection."""
+        settings = {"application_name": "session-manager db", "lock_timeout": str(round(patience * 1000))}
+        if read_only:
+            settings["default_transaction_read_only"] = "on"
+        try:
+            connection = await asyncpg.connect(address.uri, timeout=patience, server_settings=settings)
+        except Exception as error:
+            raise _named(translated_at_start(error), address.shown) from error
+        return cls(connection, address.shown)
+
+    async def close(self) -> None:
+        await self._connection.close(timeout=5)
+
+    async def tables(self) -> dict[str, Table]:
+        with _told():
+            columns = await self._connection.fetch(_COLUMNS)
+            references = await self._connection.fetch(_REFERENCES)
+        tables = {}
+        for name in dict.fromkeys(row[0] for row in columns):
+            own = [row for row in columns if row[0] == name]
+            key = tuple(row[1] for row in sorted((row for row in own if row[5] is not None), key=lambda row: row[5]))
+            leads = tuple(Reference(tuple(row[1]), row[2], tuple(row[3])) for row in references if row[0] == name)
+            tables[name] = Table(name, tuple(_column(row) for row in own), key, key, leads)
+        return tables
+
+    async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
+        with _told():
+            return [tuple(row) for row in await self._connection.fetch(sql, *params)]
+
+    async def run(self, transaction: Transaction[T]) -> T:
+        with _told():
+            try:
+                sql, params = next(transaction)
+                while True:
+                    sql, params = transaction.send(await self._connection.fetch(sql, *params))
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+
+    async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
+        order = ", ".join(quoted(table.order))
+        places = ", ".join(f"${number}" for number in range(1, len(table.order) + 1))
+        behind = f" WHERE ({order}) > ({places})" if after else ""
+        with _told():
+            async for row in self._connection.cursor(table.select(f"{behind} ORDER BY {order}"), *(after or ())):
+                yield tuple(row)
+
+    async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        with _told():
+            try:
+                async with self._connection.transaction():  # so that a caller may go on behind a refusal
+                    await self._connection.copy_records_to_table(table.name, records=rows, columns=list(columns))
+            except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
+                raise RowRefused(str(error)) from None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            yield
+
+    @asynccontextmanager
+    async def writing(self, *, keep: bool = True) -> AsyncIterator[None]:
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            yield
+        except BaseException:
+            await transaction.rollback()
+            raise
+        with _told():
+            await (transaction.commit() if keep else transaction.rollback())
+
+    async def settle(self) -> None:
+        for table, column in await self.fetch(_NUMBERED):
+            await self.fetch(
+                f"SELECT setval(pg_get_serial_sequence($1, $2), coalesce(max({quote(column)}), 0) + 1, false) "  # noqa: S608
+                f"FROM {quote(table)}",
+                quote(table),
+                column,
+            )
+
+    async def size(self) -> dict[str, int]:
+        whole = await self.fetch("SELECT pg_database_size(current_database())")
+        return {"database": whole[0][0], **{row[0]: row[1] for row in await self.fetch(_SIZES)}}
+
+
+def _column(row: asyncpg.Record) -> Column:
+    return Column(row[1], _KINDS.get(row[2], Kind.TEXT), row[3], row[4])
+
+
+def _named(error: Exception, shown: str) -> Exception:
+    """Which database it is about: there may be two of them, and neither the one of the settings."""
+    if isinstance(error, StoreUnavailable):
+        return StoreUnavailable(f"{shown} is unavailable")
+    if isinstance(error, StartupFailure):
+        return StartupFailure(error.detail.replace(SETTING, shown))
+    return error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """PostgreSQL's errors, in our words."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError:
+        raise StartupFailure("The user of the PostgreSQL address may not create or use the tables") from None
+    except (SessionManagerError, RowRefused, StopAsyncIteration, GeneratorExit):
+        raise
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise translated_at_start(error) from error

@@ -1,0 +1,147 @@
+"""A front door as a process: start everything, serve, stop everything, in this order and by signals.
+
+The first SIGINT, SIGTERM or SIGHUP drains.  For ``shutdown_delay`` seconds everything is answered as before, while
+whoever sends callers here learns not to: /readyz says 503, and every answer ends its connection.  Then nobody listens
+any more, and what runs gets ``shutdown_timeout`` seconds; connections that are open may still ask.  A second signal
+skips the waiting: the next front door delivers again what is cut off, and the pods are ended at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import math
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import uvicorn
+
+from session_manager.api.app import build_app
+from session_manager.domain.session_class import SessionClasses
+from session_manager.serving.connection import Connection
+from session_manager.serving.signals import Stop, first, unless
+from session_manager.settings import Settings
+from session_manager.wiring.services import Services
+
+log = logging.getLogger(__name__)
+
+LINGER = 1.0  # seconds, after the last turn, for answers to go out and for requests that are on their way
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _configure(services: Services) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(services),
+        http=partial(Connection, request_timeout=services.settings.request_timeout),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # The front door itself decides whose X-Forwarded-For counts.
+        proxy_headers=False,
+        timeout_keep_alive=services.settings.keep_alive_timeout,
+        timeout_graceful_shutdown=math.ceil(services.settings.shutdown_timeout + 2 * LINGER),
+    )
+
+
+def _collect_less() -> None:
+    """What is there now stays, and hardly anything that comes is a cycle: looking for them was a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+class FrontDoor:
+    """``announce`` is called once it serves."""
+
+    def __init__(
+        self, settings: Settings, classes: SessionClasses, listener: socket.socket, announce: Callable[[], None]
+    ) -> None:
+        self._services = Services(settings, classes)
+        self._server = _Server(_configure(self._services))
+        self._listener = listener
+        self._announce = announce
+
+    async def run(self, stop: Stop) -> None:
+        """Serve until asked to stop, then drain. StartupFailure: it could not start."""
+        try:
+            await unless(stop.asked, self._services.start())
+            _collect_less()
+            if not stop.asked.is_set():
+                await self._serve(stop)
+        finally:
+            await unless(stop.at_once, self._services.close(patience=0.0))
+            if stop.at_once.is_set():
+                await self._services.close(patience=0.0, grace=0.0)
+        log.info("stopped", extra={"event": "front.stopped"})
+
+    async def _serve(self, stop: Stop) -> None:
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
+        log.info("serving", extra={"event": "front.serving", "port": self._listener.getsockname()[1]})
+        self._announce()
+        try:
+            await first(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
+        finally:
+            await self._leave(stop)
+            await unless(stop.at_once, serving)
+
+    async def _leave(self, stop: Stop) -> None:
+        settings = self._services.settings
+        log.info("stopping", extra={"event": "front.stopping"})
+        self._services.stopping = True
+        if stop.asked.is_set():
+            await unless(stop.at_once, asyncio.sleep(settings.shutdown_delay))
+        await self._stop_listening()
+        await unless(stop.at_once, self._services.drain(settings.shutdown_timeout))
+        await self._end_requests()
+        self._server.should_exit = True
+        self._server.force_exit = stop.at_once.is_set()
+
+    async def _stop_listening(self) -> None:
+        """Takes first what the kernel has accepted: with the socket those connections would be reset."""
+        if not self._server.started:
+            return
+        loop = asyncio.get_running_loop()
+        self._listener.setblocking(False)
+        with contextlib.suppress(OSError):  # BlockingIOError: no more of them
+            while True:
+                connection, _ = self._listener.accept()
+                await loop.connect_accepted_socket(self._protocol, connection)
+        for server in self._server.servers:
+            server.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes them."""
+        timeout = self._services.settings.request_timeout
+        return Connection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
+
+    async def _end_requests(self) -> None:
+        """Let answers out. Who still waits then is told where to look later, and streams end."""
+        state = self._server.server_state
+        await _within(LINGER, lambda: not state.connections)
+        for connection in list(state.connections):
+            connection.shutdown()
+        late = list(state.tasks)
+        for request in late:
+            request.cancel()
+        if late:
+            await asyncio.wait(late, timeout=LINGER)
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Until it holds, for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110  uvicorn has no event for it
+                await asyncio.sleep(seconds / 50)

@@ -1,0 +1,63 @@
+"""The lease as an object of Google Cloud Storage, replaced under a generation precondition."""
+
+from __future__ import annotations
+
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.cloud.storage import Client
+
+from session_manager.storage.conditional import Contended, Versioned
+from session_manager.storage.places import Place
+
+
+class GcsObject:
+    """``timeout`` in seconds for each call, ``endpoint`` the address of an emulator.
+
+    Nothing is retried here: who calls knows how long it may take.
+    """
+
+    def __init__(self, place: Place, name: str, timeout: float, endpoint: str | None = None) -> None:
+        bucket, _, self._key = place.path(name).partition("/")
+        self._errors = place.errors
+        self._timeout = timeout
+        with self._errors():
+            self._client = _client(endpoint)
+        self._bucket = self._client.bucket(bucket)
+
+    def read(self) -> Versioned | None:
+        """What one answer of the server says, so that content and generation belong together."""
+        blob = self._bucket.blob(self._key)
+        with self._errors():
+            try:
+                content = blob.download_as_bytes(timeout=self._timeout, retry=None)
+            except NotFound:
+                return None
+        return Versioned(content, str(blob.generation))
+
+    def replace(self, content: bytes, version: str | None) -> str:
+        blob = self._bucket.blob(self._key)
+        blob.cache_control = "no-store"
+        with self._errors():
+            try:
+                blob.upload_from_string(
+                    content,
+                    content_type="application/json",
+                    if_generation_match=int(version or 0),
+                    timeout=self._timeout,
+                    retry=None,
+                )
+            except PreconditionFailed:
+                raise Contended from None
+        return str(blob.generation)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _client(endpoint: str | None) -> Client:
+    """The project does not matter: nothing is made here but objects."""
+    if not endpoint:
+        return Client(project="-")
+    url = endpoint if "://" in endpoint else f"http://{endpoint}"
+    options = ClientOptions(api_endpoint=url)
+    return Client(project="-", client_options=options, use_auth_w_custom_endpoint=False)

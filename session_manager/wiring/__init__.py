@@ -1,0 +1,1 @@
+"""Connects adapters to ports, once for each process."""

@@ -1,0 +1,237 @@
+"""The parts of a front door, wired once: adapters to ports, loops to tasks, start and stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from session_manager.activity.link import Link
+from session_manager.activity.redis import RedisActivity
+from session_manager.aio.patience import until_available
+from session_manager.aio.race import first_of
+from session_manager.backup.wiring import open_service, open_writer
+from session_manager.domain.adk.model import Home
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.domain.session_class import SessionClasses, class_for
+from session_manager.domain.times import micros
+from session_manager.leadership.one_machine import MachineState
+from session_manager.leadership.writer_state import WriterState
+from session_manager.settings import Settings
+from session_manager.store.open import open_store
+from session_manager.turns.dispatch import Dispatcher
+from session_manager.turns.drain import Drains
+from session_manager.turns.feed import Feed
+from session_manager.turns.lifecycle import Lifecycle
+from session_manager.turns.repair import Repair
+from session_manager.turns.service import Turns
+from session_manager.wiring.hosts import open_host, open_machine, open_pods
+
+log = logging.getLogger(__name__)
+
+RETRY_LAST = 5.0
+FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
+
+
+class Services:
+    """Everything behind the routes. ``stopping``: callers had better go elsewhere."""
+
+    def __init__(self, settings: Settings, classes: SessionClasses) -> None:
+        self.settings = settings
+        self.classes = classes
+        self.stopping = False
+        self.link = Link.from_settings(settings)
+        self.backups = open_service(settings)
+        self.writer = open_writer(settings, self.backups)
+        self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
+        self.store.adopt_with(self._home_of)
+        self.machine = open_machine(settings, self.link)
+        self.activity = RedisActivity(
+            self.link,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            has_unfinished=self.store.has_unfinished,
+            confirm=self.machine.confirm if self.machine else None,
+        )
+        self.pods = open_pods(settings, self.store)
+        self.host = open_host(settings, classes, self.activity, self.store)
+        self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
+        self.tokens = self.dispatcher.tokens
+        self.drains = Drains(
+            self.store,
+            self.activity,
+            self.dispatcher,
+            classes,
+            settings.max_drains,
+            settings.repair_interval,
+            self.host,
+        )
+        self.feed = Feed(self.store, self.activity, FEED_POLL)
+        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed, self.host)
+        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host, self.host)
+        self.repair = Repair(
+            self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval, self.host
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connecting: asyncio.Task[None] | None = None
+
+    def _home_of(self, app: str) -> Home:
+        """What becomes of a session that a real ADK service made."""
+        session_class = class_for(self.classes, app)
+        return Home(session_class.name, micros(session_class.ttl))
+
+    @property
+    def storage_uri(self) -> str:
+        return self.store.uri
+
+    async def admit(self, method: str) -> None:
+        """NotTheWriter: another instance has the data, or may have it by now. AnotherMachine: it has the pods."""
+        reading = method in ("GET", "HEAD", "OPTIONS")
+        if self.writer is not None:
+            self.writer.guard.check(reading=reading)
+        if self.machine is not None:
+            self.machine.check()
+            if not reading:
+                await self.machine.confirm()
+
+    def wall_clock(self) -> int:
+        return time.time_ns() // 1000
+
+    async def start(self) -> None:
+        """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
+        self._tell_where_facts_are()
+        if self.machine is not None:
+            self.machine.open()
+        await self.pods.start()
+        store_up = redis_up = False
+        if self.writer is None:  # else it may take as long as another instance stays
+            store_up = await self._try(self._start_store, "database")
+            redis_up = await self._try(self._start_activity, "redis")
+        self._spawn(self._connect(store_up, redis_up), "connect")
+        self._connecting = self._tasks[-1]
+
+    def _tell_where_facts_are(self) -> None:
+        _, _, path = self.store.uri.partition("sqlite:///")
+        facts = {
+            "uri": self.store.uri,
+            "local_db": path or None,
+            "backup_bucket": self.backups.url,
+            "backup_mode": self.settings.backup_mode if self.backups.url else "off",
+            "one_writer": self.writer is not None,
+        }
+        log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
+
+    async def _start_store(self) -> None:
+        if self.writer is None:
+            await self.backups.restore_if_missing()
+            await self.store.start()
+        else:
+            await self.writer.begin()
+            await self.store.start()
+            await self.writer.opened()
+
+    async def _start_activity(self) -> None:
+        await self.activity.start()
+        if self.machine is not None:
+            await self.machine.begin()
+
+    async def _try(self, start: Callable[[], Coroutine[Any, Any, None]], what: str) -> bool:
+        try:
+            await start()
+        except Unavailable as error:
+            reason = str(error.__cause__ or error)
+            extra = {"event": "start.unreachable", "what": what, "reason": reason}
+            log.warning("%s cannot be reached (%s); trying again", what, reason, extra=extra)
+            return False
+        return True
+
+    async def _connect(self, store_up: bool, redis_up: bool) -> None:
+        """Go on trying what was unreachable, then go to work."""
+        pause = 0.2
+        while not (store_up and redis_up):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST)
+            store_up = store_up or await self._try(self._start_store, "database")
+            redis_up = redis_up or await self._try(self._start_activity, "redis")
+        self._spawn(self._work(), "work")
+
+    async def _work(self) -> None:
+        """Run the loops, once pods of this machine count."""
+        if self.machine is not None:
+            await self.machine.until_held()
+        self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
+        self._spawn(self.drains.run(), "ready")
+        self._spawn(self.repair.run(), "repair")
+        self._spawn(self.dispatcher.adk_history.run(), "history")
+        self._spawn(self.host.run(), "pods")
+        self._spawn(self.backups.run(), "backups")
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+    def stop_taking_work(self) -> None:
+        self.stopping = True
+        self.drains.stop()
+        self.turns.stop()
+
+    async def drain(self, patience: float) -> None:
+        """Claim no more, and give running turns ``patience`` seconds; what is cut off then is delivered again."""
+        self.stop_taking_work()
+        if self._lost:
+            patience = 0.0  # what they would say, nobody could record
+        await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
+
+    @property
+    def _lost(self) -> bool:
+        """Whether another instance has taken over."""
+        if self.machine is not None and self.machine.state is MachineState.LOST:
+            return True
+        return self.writer is not None and self.writer.guard.state is WriterState.LOST
+
+    async def until_refused(self) -> None:
+        """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
+
+        Also when another instance has taken over the database or the pods. Returns when one asks, and is to get them.
+        """
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
+        overs = [each.until_over() for each in (self.writer, self.machine) if each is not None]
+        await first_of(overs or [asyncio.Event().wait()], "until over")
+
+    async def close(self, patience: float | None = None, grace: float | None = None) -> None:
+        """Drain, then end the loops, the pods and the connections. May be repeated.
+
+        ``patience`` is ``shutdown_timeout`` by default. ``grace``: seconds that a pod gets between SIGTERM and SIGKILL,
+        by default what its class says.
+        """
+        await self.drain(self.settings.shutdown_timeout if patience is None else patience)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Unavailable):
+            await self.dispatcher.adk_history.flush()
+        await self.host.close(grace)
+        await self.dispatcher.close()
+        if self.machine is not None:
+            await self.machine.leave()
+        await self.activity.close()
+        await self.pods.close()
+        await self.store.close()
+        # Not before: all that was acknowledged has to be in the last backup, and with the next writer.
+        if self.writer is None:
+            await self.backups.close()
+        else:
+            await self.writer.leave(self.backups.close, at_once=grace == 0.0)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, StartupFailure):
+        log.critical(error.detail, extra={"event": "start.refused"})
+    elif error is not None:
+        log.critical("a loop ended", exc_info=error, extra={"event": "loop.ended", "loop": task.get_name()})

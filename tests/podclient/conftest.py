@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from session_manager.domain.session_class import SessionClass
+from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from tests.podclient.raw import RawPod
+
+Ask = Callable[..., Coroutine[Any, Any, TurnReply]]
+
+
+async def no_delta(data: str) -> None:
+    pytest.fail(f"nothing was to be streamed, and this was: {data}")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpPodClient]:
+    client = HttpPodClient()
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def ask(client: HttpPodClient) -> Ask:
+    session = str(uuid.uuid4())
+
+    async def ask(
+        pod: RawPod, text: str = "Hello", attempt: int = 1, on_delta: DeltaListener = no_delta, user_id: str = "ada"
+    ) -> TurnReply:
+        request = TurnRequest(session, user_id, str(uuid.uuid4()), attempt, text)
+        return await client.chat(pod.address, SessionClass("test"), request, on_delta)
+
+    return ask

@@ -1,0 +1,187 @@
+"""The client of pods that speak ADK, against a real ``adk api_server``."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from session_manager.domain.adk.events import made
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
+from session_manager.domain.errors import PodRejected
+from session_manager.domain.session_class import Protocol, SessionClass
+from session_manager.podclient.adk import AdkPodClient
+from session_manager.podclient.adk_stream import Collected
+from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
+from session_manager.runtime.protocol import Address
+from tests.podclient.conftest import no_delta
+from tests.servers.adk import api_server
+
+CLASS = SessionClass("test", protocol=Protocol.ADK)
+
+
+def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:
+    role = "user" if author == "user" else "model"
+    return made({"author": author, "content": {"parts": [{"text": text}], "role": role}}, invocation_id)
+
+
+class Stored:
+    """What we keep of the one session, and how it was asked for."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.events: list[AdkEvent] = []
+        self.asked: list[int | None] = []
+
+    async def get(self, key: AdkKey, recent: int | None) -> AdkSession:
+        self.asked.append(recent)
+        events = [] if recent == 0 else [event.data for event in self.events]
+        return AdkSession(str(uuid.uuid4()), key, self.state, 0.0, events)
+
+
+class Talk:
+    """One session in one pod. ``deltas`` of the last turn as JSON values, ``exchange`` as it left it."""
+
+    def __init__(self, client: AdkPodClient, address: Address, app: str = "tester") -> None:
+        self._client = client
+        self.address = address
+        self._key = AdkKey(app, "ada/ü", f"s {uuid.uuid4()}")
+        self.deltas: list[Any] = []
+        self.exchange = AdkExchange(self._key)
+
+    async def say(self, text: str, payload: dict[str, Any] | None = None) -> TurnReply:
+        self.deltas = []
+        self.exchange = AdkExchange(self._key, None if payload is None else json.dumps(payload))
+        request = TurnRequest(str(uuid.uuid4()), "ada", str(uuid.uuid4()), 1, text, "token", self.exchange)
+        return await self._client.chat(self.address, CLASS, request, self._on_delta)
+
+    async def reply(self, text: str) -> str:
+        return json.loads((await self.say(text)).response)["reply"]
+
+    async def _on_delta(self, data: str) -> None:
+        self.deltas.append(json.loads(data))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with api_server(tmp_path_factory.mktemp("adk")) as address:
+        yield address
+
+
+@pytest.fixture
+def stored() -> Stored:
+    return Stored()
+
+
+@pytest.fixture
+async def client(stored: Stored) -> AsyncIterator[AdkPodClient]:
+    client = AdkPodClient(stored.get)
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def talk(client: AdkPodClient, server: Address) -> Talk:
+    return Talk(client, server)
+
+
+async def test_the_last_text_is_the_reply_and_complete_events_are_the_turns(talk: Talk):
+    reply = json.loads((await talk.say("stream one two")).response)
+    assert reply["reply"] == "one two"
+    assert [event["content"]["parts"] for event in reply["events"]] == [[{"text": "one two"}]]
+    [event] = talk.exchange.events
+    assert json.loads(event.data)["content"] == {"parts": [{"text": "one two"}], "role": "model"}
+    assert event.id == reply["events"][0]["id"]
+    assert not talk.exchange.kept
+
+
+async def test_pieces_go_on_as_they_come(talk: Talk):
+    await talk.say("stream one two")
+    assert [delta.get("text") for delta in talk.deltas] == ["one", "two", None]
+    assert [delta["event"].get("partial") for delta in talk.deltas] == [True, True, None]
+
+
+async def test_a_session_is_made_once_and_remembered_there(talk: Talk, stored: Stored):
+    assert await talk.reply("count") == "1: ['count']"
+    assert stored.asked == [0, None]
+    stored.state = {"count": 1}
+    assert await talk.reply("count") == """2: ['count', "1: ['count']", 'count']"""
+    assert stored.asked == [0, None, 0]
+
+
+async def test_state_of_a_turn_is_stored_without_what_is_temporary(talk: Talk):
+    await talk.say("count")
+    [event] = talk.exchange.events
+    assert event.delta.session == {"count": 1}
+    assert event.delta.user == {"name": "Ada"}
+    assert "temp:" not in event.data
+
+
+async def test_a_new_pod_is_given_state_and_history(talk: Talk, stored: Stored):
+    stored.state = {"count": 41, "user:name": "Ada", "app:rate": 10**30}
+    stored.events = [said("user", "Hi"), said("tester", "Hello")]
+    assert await talk.reply("count") == "42: ['Hi', 'Hello', 'count']"
+    assert await talk.reply("state app:rate") == f"app:rate={10**30}"
+
+
+async def test_state_that_was_changed_elsewhere_reaches_a_pod_that_runs(talk: Talk, stored: Stored):
+    await talk.say("count")
+    stored.state = {"colour": "red"}
+    assert await talk.reply("state colour") == "colour='red'"
+
+
+async def test_every_kind_of_event_is_given_as_far_as_adk_takes_it(talk: Talk, stored: Stored):
+    await talk.say("tool")
+    stored.events += [said("user", "tool"), *talk.exchange.events]
+    await talk.say("artifact words")
+    [event] = talk.exchange.events
+    assert json.loads(event.data)["actions"]["artifact_delta"] == {"a.txt": 0}
+    assert json.loads(event.data)["content"]["parts"] == [{"text": "words"}]
+    stored.events += talk.exchange.events
+    other = Talk(talk._client, talk.address)
+    assert await other.reply("count") == "1: ['tool', None, 'words', 'count']"
+
+
+async def test_what_was_rewound_is_not_given(talk: Talk, stored: Stored):
+    turns = [said("user", text, f"e-{text}") for text in ("one", "two", "three")]
+    rewind = json.loads(said("user", "").data) | {"id": "r", "content": None}
+    rewind["actions"]["rewind_before_invocation_id"] = "e-two"
+    stored.events = [*turns, turns[0]._replace(data=json.dumps(rewind))]
+    assert await talk.reply("count") == "1: ['one', 'count']"
+
+
+async def test_what_run_was_given_goes_to_the_agent(talk: Talk):
+    message = {"role": "user", "parts": [{"text": "state colour"}]}
+    reply = await talk.say("", {"newMessage": message, "stateDelta": {"colour": "blue"}, "streaming": False})
+    assert json.loads(reply.response)["reply"] == "colour='blue'"
+
+
+async def test_an_agent_that_fails_fails_the_turn_and_leaves_what_it_said(talk: Talk):
+    with pytest.raises(PodRejected, match="RuntimeError: no luck"):
+        await talk.say("fail")
+    assert ["so far" in event.data for event in talk.exchange.events] == [True]
+    assert await talk.reply("Hello") == "You said Hello"
+
+
+async def test_large_events_arrive_up_to_what_a_reply_may_have(talk: Talk):
+    await talk.say(f"image {3 * 1024 * 1024}")
+    assert len(talk.exchange.events[0].data) > 4 * 1024 * 1024
+    with pytest.raises(PodRejected, match="longer than"):
+        await talk.say(f"image {7 * 1024 * 1024}")
+
+
+@pytest.mark.parametrize("value", ["[" * 195 + "]" * 195, "[" * 900 + "]" * 900, "[" * 5000 + "]" * 5000, "9" * 5000])
+async def test_an_event_that_nobody_could_read_again_fails_its_turn(value: str):
+    """An error that nobody knows would leave the message to be delivered again, for ever."""
+    exchange = AdkExchange(AdkKey("a", "ada", "one"))
+    with pytest.raises(PodRejected, match="event of the pod's stream"):
+        await Collected(exchange, no_delta).take(f'{{"author": "a", "actions": {{"stateDelta": {{"a": {value}}}}}}}')
+    assert not exchange.events
+
+
+async def test_a_pod_with_one_agent_serves_any_app(client: AdkPodClient, server: Address):
+    assert await Talk(client, server, app="no identifier, 1").reply("Hello") == "You said Hello"
