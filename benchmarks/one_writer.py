@@ -19,6 +19,7 @@ import requests
 
 from session_manager.backup.litestream import Line
 from session_manager.backup.shipping import Shipper
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
@@ -42,7 +43,7 @@ async def appends(store: SqliteStore, seconds: float) -> tuple[float, float]:
 
     async def caller() -> None:
         while (began := time.monotonic()) < end:
-            await store.accept(NewMessage(new_id(), session, "x" * 200, "ada"))
+            await store.accept(NewMessage(new_id(), session, "x" * 200, "ada"), EVERYTHING)
             took.append(time.monotonic() - began)
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))

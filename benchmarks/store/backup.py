@@ -25,6 +25,7 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
 from session_manager.backup.sqlite import SqliteSource
+from session_manager.domain.access import EVERYTHING
 from session_manager.storage.places import open_place
 from session_manager.store.sqlite.adapter import SqliteStore
 
@@ -173,7 +174,7 @@ async def _commits(store: SqliteStore, until: asyncio.Task[Any]) -> list[float]:
     times: list[float] = []
     while not until.done():
         began = perf_counter()
-        await store.touch_session(SESSION)
+        await store.touch_session(SESSION, EVERYTHING)
         times.append(perf_counter() - began)
         await asyncio.sleep(0.002)
     await until

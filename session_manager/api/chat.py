@@ -68,7 +68,7 @@ class ChatRoute:
     async def _answer(
         self, new: NewMessage, actor: Actor, options: ChatOptions
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        ticket = await self._turns.submit(new, actor.user)
+        ticket = await self._turns.submit(new, actor.access)
         try:
             outcome = await self._turns.outcome(ticket, self._answer_within, options.wait)
         except asyncio.CancelledError:
@@ -89,7 +89,7 @@ class ChatRoute:
         """Subscribe first, so that no delta is missed, then submit; the turn outlives the stream."""
         async with aclosing(self._feed.notes(new.session)) as notes:
             await anext(notes)
-            ticket = await self._turns.submit(new, actor.user)
+            ticket = await self._turns.submit(new, actor.access)
             await sse.stream(self._pieces(ticket, notes), receive, send)
 
     async def _pieces(self, ticket: Ticket, notes: AsyncIterator[dict[str, Any] | None]) -> AsyncGenerator[bytes, None]:

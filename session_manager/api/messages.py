@@ -13,6 +13,7 @@ from session_manager.api import answers, cursors, sse
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.api.paths import MessageId, SessionId
 from session_manager.api.schemas import MessageAnswer, MessageList
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Message, MessageStatus, StoredEvent
 from session_manager.store.protocol import Store
@@ -34,7 +35,7 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     ) -> Response:
         """The messages of a session with their results, oldest first. A page of long ones ends before ``limit``."""
         after = cursors.decode(cursor, int)[0] if cursor is not None else 0
-        page, more = await _page(services.store, session_id, limit, int(after), actor.user)
+        page, more = await _page(services.store, session_id, limit, int(after), actor.access)
         running = await _running(services, page)
         rows = [answers.message(each, each.status or _state(each, running)) for each in page]
         following = cursors.encode((page[-1].seq,)) if more else None
@@ -43,13 +44,13 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     @routes.get("/session/{session_id}/messages/{message_id}", response_model=MessageAnswer)
     async def get_message(session_id: SessionId, message_id: MessageId, actor: CurrentActor) -> Response:
         """One message with its result, or how far it is."""
-        message = await services.store.get_message(session_id, message_id, actor.user)
+        message = await services.store.get_message(session_id, message_id, actor.access)
         return answers.json(answers.message(message, await services.turns.state(message)))
 
     @routes.post("/session/{session_id}/messages/{message_id}/cancel", response_model=MessageAnswer)
     async def cancel(session_id: SessionId, message_id: MessageId, actor: CurrentActor) -> Response:
         """End a message that has no result yet. If it runs its pod is replaced; 409 if it has ended."""
-        message = await services.turns.cancel(session_id, message_id, actor.user)
+        message = await services.turns.cancel(session_id, message_id, actor.access)
         return answers.json(answers.message(message, await services.turns.state(message)))
 
     @routes.get("/session/{session_id}/events", responses={200: {"content": {"text/event-stream": {}}}})
@@ -63,7 +64,7 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
 
         Resume with Last-Event-ID, as browsers do by themselves, or ``after``.
         """
-        await services.store.get_session(session_id, actor.user)
+        await services.store.get_session(session_id, actor.access)
         return EventStream(services, session_id, _number(last_event_id, after))
 
     return routes
@@ -77,7 +78,7 @@ def _number(last_event_id: str | None, after: int) -> int:
     return int(last_event_id)
 
 
-async def _page(store: Store, session: str, limit: int, after: int, owner: str | None) -> tuple[list[Message], bool]:
+async def _page(store: Store, session: str, limit: int, after: int, access: Access) -> tuple[list[Message], bool]:
     """The messages behind ``after``, and whether there are more.
 
     Read in steps, until they are enough or long enough: 500 replies of 8 MiB would be more than a front door may hold.
@@ -86,7 +87,7 @@ async def _page(store: Store, session: str, limit: int, after: int, owner: str |
     size = 0
     while len(found) <= limit and size <= LONG_PAGE:
         wanted = min(STEP, limit + 1 - len(found))
-        step = await store.list_messages(session, wanted, after, owner)
+        step = await store.list_messages(session, access, wanted, after)
         found += step
         if len(step) < wanted:
             return found, False
@@ -137,5 +138,5 @@ class EventStream(Response):
     async def _data(self, event: StoredEvent) -> bytes:
         about = None
         if event.message_id is not None and event.kind.startswith("turn."):
-            about = await self._services.store.get_message(self._session, event.message_id)
+            about = await self._services.store.get_message(self._session, event.message_id, EVERYTHING)
         return answers.event_data(event, about)

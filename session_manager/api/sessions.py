@@ -78,7 +78,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.get("/session/{session_id}/status", response_model=SessionAnswer, dependencies=reading)
     async def look(session_id: SessionId, actor: CurrentActor) -> Response:
         """The session and what its pod does. Never asks the cluster."""
-        record = await services.store.get_session(session_id, actor.user)
+        record = await services.store.get_session(session_id, actor.access)
         return answers.json(await _whole(services, record))
 
     @routes.get("/sessions", response_model=SessionList, dependencies=reading)
@@ -95,7 +95,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         after = cursors.decode(cursor, int, str) if cursor is not None else None
         awake, stale = await _awake(services)
         query = SessionQuery(
-            owner=actor.user,
+            access=actor.access,
             user_id=user_id,
             app=app,
             adk_id=adk_id,
@@ -116,7 +116,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         session_id: SessionId, actor: CurrentActor, tail: Annotated[int, Query(ge=1, le=10_000)] = 200
     ) -> Response:
         """The last lines that the session's pods printed."""
-        await services.store.get_session(session_id, actor.user)
+        await services.store.get_session(session_id, actor.access)
         return PlainTextResponse(await services.host.logs(session_id, tail))
 
 
@@ -147,7 +147,7 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.patch("/session/{session_id}", response_model=SessionAnswer, dependencies=[Depends(limits.read)])
     async def rename(session_id: SessionId, body: RenameRequest, actor: CurrentActor) -> Response:
         """Give the session another name, or none."""
-        record = await services.store.rename_session(session_id, body.name, actor.user)
+        record = await services.store.rename_session(session_id, body.name, actor.access)
         return answers.json(await _whole(services, record))
 
     @routes.post("/session/{session_id}/wake", response_model=ActionAnswer, dependencies=[Depends(limits.wake)])
@@ -156,7 +156,7 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     ) -> Response:
         """Start the pod without a message, or keep it awake. Revives an expired session, retries a failed start."""
         keep_awake = body.keep_awake_seconds if body is not None else 0.0
-        answers_now = await services.lifecycle.wake(session_id, actor.user, keep_awake)
+        answers_now = await services.lifecycle.wake(session_id, actor.access, keep_awake)
         status = Status.AWAKE if answers_now else Status.WAKING
         message = "The pod answers." if answers_now else "The pod is starting."
         return _action(session_id, "wake", status, message)
@@ -164,8 +164,8 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.post("/session/{session_id}/sleep", response_model=ActionAnswer, dependencies=[Depends(limits.change)])
     async def sleep(session_id: SessionId, actor: CurrentActor, when: Literal["now", "idle"] = "now") -> Response:
         """Stop the pod; 409 while a turn runs or waits, unless ``when=idle``: then as soon as it may."""
-        had_pod = await services.lifecycle.sleep(session_id, actor.user, when_idle=when == "idle")
-        record = await services.store.get_session(session_id, actor.user)
+        had_pod = await services.lifecycle.sleep(session_id, actor.access, when_idle=when == "idle")
+        record = await services.store.get_session(session_id, actor.access)
         status = answers.session(record, await _hot(services, session_id))["status"]
         if had_pod and status not in HOT:
             return _action(session_id, "sleep", Status.SLEEPING, "The pod goes to sleep.")
@@ -175,7 +175,7 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.delete("/session/{session_id}", response_model=DeleteAnswer, dependencies=[Depends(limits.delete)])
     async def delete(session_id: SessionId, actor: CurrentActor) -> Response:
         """End the session for good: pod, messages and files. Every later call for it is 404."""
-        await services.lifecycle.delete(session_id, actor.user)
+        await services.lifecycle.delete(session_id, actor.access)
         return answers.json({"uuid": session_id, "status": "terminated", "message": "The session is deleted."})
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
 from session_manager.domain.errors import Forbidden, InvalidInput, StartupFailure, Unauthenticated
 from session_manager.people.tokens import Grant
 
@@ -35,6 +36,15 @@ class Actor:
     user: str | None
     address: str
     grant: Grant | None = None
+
+    @property
+    def access(self) -> Access:
+        """The sessions that this caller may reach."""
+        if self.caller == ANONYMOUS:
+            return NOTHING
+        if self.grant is not None:
+            return OneSession(self.grant.session)
+        return EVERYTHING if self.user is None else OwnedBy(self.user)
 
     def limit_key(self, scope: str) -> str:
         """What the limits count: a user, else a service within ``scope`` (a session), else a client's address."""

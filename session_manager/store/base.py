@@ -6,6 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from session_manager.domain.access import Access
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
@@ -45,8 +46,8 @@ class SqlStore(AdkSql):
     async def create_session(self, new: NewSession) -> Session:
         return await self._write(sessions.create, new)
 
-    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
-        return await self._read(sessions.get, uuid, owner)
+    async def get_session(self, uuid: str, access: Access) -> Session:
+        return await self._read(sessions.get, uuid, access)
 
     async def list_sessions(self, query: SessionQuery) -> SessionPage:
         return await self._read(listing.page, query)
@@ -54,11 +55,11 @@ class SqlStore(AdkSql):
     async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
         return await self._read(listing.count, among)
 
-    async def rename_session(self, uuid: str, name: str | None, owner: str | None = None) -> Session:
-        return await self._write(sessions.rename, uuid, name, owner)
+    async def rename_session(self, uuid: str, name: str | None, access: Access) -> Session:
+        return await self._write(sessions.rename, uuid, name, access)
 
-    async def touch_session(self, uuid: str, owner: str | None = None) -> Session:
-        return await self._write(sessions.touch, uuid, owner)
+    async def touch_session(self, uuid: str, access: Access) -> Session:
+        return await self._write(sessions.touch, uuid, access)
 
     async def record_wake(self, uuid: str) -> None:
         await self._write(sessions.woken, uuid)
@@ -74,8 +75,8 @@ class SqlStore(AdkSql):
     async def expire(self, uuid: str, last_activity: Micros) -> bool:
         return await self._write(teardown.expire, uuid, last_activity)
 
-    async def delete_session(self, uuid: str, owner: str | None = None) -> None:
-        await self._write(teardown.delete, uuid, owner)
+    async def delete_session(self, uuid: str, access: Access) -> None:
+        await self._write(teardown.delete, uuid, access)
 
     async def deleted_sessions(self, limit: int) -> list[str]:
         return await self._read(teardown.deleted, limit)
@@ -92,8 +93,8 @@ class SqlStore(AdkSql):
 
     # Messages
 
-    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
-        return await self._write(messages.accept, new, owner)
+    async def accept(self, new: NewMessage, access: Access) -> Accepted:
+        return await self._write(messages.accept, new, access)
 
     async def begin_redelivery(self, message_id: str) -> Message | None:
         return await self._write(messages.redeliver, message_id)
@@ -130,13 +131,11 @@ class SqlStore(AdkSql):
     ) -> list[StoredEvent] | None:
         return await self._write(messages.record, message_id, attempt, outcome, events, adk)
 
-    async def get_message(self, session: str, message_id: str, owner: str | None = None) -> Message:
-        return await self._read(history.get, session, message_id, owner)
+    async def get_message(self, session: str, message_id: str, access: Access) -> Message:
+        return await self._read(history.get, session, message_id, access)
 
-    async def list_messages(
-        self, session: str, limit: int, after_seq: int = 0, owner: str | None = None
-    ) -> list[Message]:
-        return await self._read(history.page, session, limit, after_seq, owner)
+    async def list_messages(self, session: str, access: Access, limit: int, after_seq: int = 0) -> list[Message]:
+        return await self._read(history.page, session, access, limit, after_seq)
 
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]:
         return await self._read(history.events, session, after, limit)

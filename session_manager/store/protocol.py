@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from session_manager.domain.access import Access
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
 from session_manager.domain.session import Failure, Session
@@ -29,12 +30,12 @@ class NewSession:
 class SessionQuery:
     """Filters of a listing; None means any. Newest first by (created_at, uuid).
 
-    ``owner`` is who asks (None: a caller that may see all), ``user_id`` the filter. ``cold`` are the statuses wanted by
+    ``access`` is what the caller may see, ``user_id`` a filter. ``cold`` are the statuses wanted by
     the SQL half of the status table among sessions *not* in ``hot_ids``; ``hot_wanted`` are ids (some of ``hot_ids``)
     wanted whatever their columns say. ``after`` is the key of the last row of the page before.
     """
 
-    owner: str | None = None
+    access: Access
     user_id: str | None = None
     app: str | None = None
     adk_id: str | None = None
@@ -58,7 +59,7 @@ class Store(AdkStore, Protocol):
     """Durable facts. Every method is one transaction, committed and fsynced when it returns.
 
     Raises StoreUnavailable when the database cannot be reached or is locked for longer than its patience; then nothing
-    was written. ``owner`` restricts to sessions of that user (None: any): somebody else's session is NotFound.
+    was written. A session beyond the caller's ``access`` is NotFound.
     """
 
     @property
@@ -72,7 +73,7 @@ class Store(AdkStore, Protocol):
     async def now(self) -> Micros: ...
 
     async def create_session(self, new: NewSession) -> Session: ...
-    async def get_session(self, uuid: str, owner: str | None = None) -> Session: ...
+    async def get_session(self, uuid: str, access: Access) -> Session: ...
     async def list_sessions(self, query: SessionQuery) -> SessionPage: ...
     async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
         """Sessions by their cold status (hot ones as what they would be asleep); all, or only those ``among`` ids."""
@@ -82,8 +83,8 @@ class Store(AdkStore, Protocol):
         """How many messages are unfinished, and when the oldest of them was accepted."""
         ...
 
-    async def rename_session(self, uuid: str, name: str | None, owner: str | None = None) -> Session: ...
-    async def touch_session(self, uuid: str, owner: str | None = None) -> Session:
+    async def rename_session(self, uuid: str, name: str | None, access: Access) -> Session: ...
+    async def touch_session(self, uuid: str, access: Access) -> Session:
         """last_activity = now, not expired any more, its failure's next try due at once."""
         ...
 
@@ -100,7 +101,7 @@ class Store(AdkStore, Protocol):
         """Mark expired if nothing happened since ``last_activity`` was read and nothing is unfinished."""
         ...
 
-    async def delete_session(self, uuid: str, owner: str | None = None) -> None:
+    async def delete_session(self, uuid: str, access: Access) -> None:
         """Set deleted_at; in the same commit every unfinished message of it ends as failed."""
         ...
 
@@ -120,7 +121,7 @@ class Store(AdkStore, Protocol):
         """Remove finished tombstones deleted before then."""
         ...
 
-    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
+    async def accept(self, new: NewMessage, access: Access) -> Accepted:
         """Make a message durable with the next seq of its session; touches and revives the session.
 
         An idempotency key already used by this caller in this session returns that message, ``repeated``, and writes
@@ -154,10 +155,8 @@ class Store(AdkStore, Protocol):
         """
         ...
 
-    async def get_message(self, session: str, message_id: str, owner: str | None = None) -> Message: ...
-    async def list_messages(
-        self, session: str, limit: int, after_seq: int = 0, owner: str | None = None
-    ) -> list[Message]: ...
+    async def get_message(self, session: str, message_id: str, access: Access) -> Message: ...
+    async def list_messages(self, session: str, access: Access, limit: int, after_seq: int = 0) -> list[Message]: ...
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
     async def has_unfinished(self) -> bool: ...
     async def unfinished(

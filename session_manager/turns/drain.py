@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.aio.patience import until_available
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import AllAuto, Mode, Modes
 from session_manager.domain.session_class import SessionClasses, class_of
@@ -99,7 +100,7 @@ class Drains:
             self._ready.set()
 
     async def _drain(self, uuid: str) -> None:
-        session = await self._store.get_session(uuid)
+        session = await self._store.get_session(uuid, EVERYTHING)
         session_class = class_of(self._classes, session.class_name)
         while not self._closing and self._modes.mode(uuid) is not Mode.SUSPENDED:
             asked = time.perf_counter()
@@ -153,7 +154,7 @@ class Drains:
 
     async def _commit_facts(self, uuid: str) -> None:
         hot = await self._activity.hot(uuid)
-        session = await self._store.get_session(uuid)
+        session = await self._store.get_session(uuid, EVERYTHING)
         if hot.address and (session.woken_at is None or session.failure is not None):
             await self._store.record_wake(uuid)
         elif hot.failure is not None and not hot.wanted:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from session_manager.activity.protocol import FeedNote, TurnActivity
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import StoredEvent
 from session_manager.store.protocol import Store
@@ -71,7 +72,7 @@ class Feed:
                         last = event.number
                         yield event
                     if note is None:
-                        await self._store.get_session(session)
+                        await self._store.get_session(session, EVERYTHING)
                 if note is None:
                     yield None
 

@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from session_manager.activity.protocol import SessionGone, TurnActivity
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
 from session_manager.domain.mode import AllAuto, Mode, Modes, always_on, suspended
 from session_manager.domain.session import Session
@@ -38,26 +39,26 @@ class Lifecycle:
         self._remains = remains
         self._modes = modes or AllAuto()
 
-    async def wake(self, uuid: str, owner: str | None, keep_awake: float = 0.0) -> bool:
+    async def wake(self, uuid: str, access: Access, keep_awake: float = 0.0) -> bool:
         """Want the pod, and keep it for ``keep_awake`` seconds at least; True when it answers already.
 
         WrongMode: it is suspended.
         """
         if self._modes.mode(uuid) is Mode.SUSPENDED:
-            await self._store.get_session(uuid, owner)
+            await self._store.get_session(uuid, access)
             raise suspended()
-        session = await self._store.touch_session(uuid, owner)
+        session = await self._store.touch_session(uuid, access)
         try:
             return await self._activity.wake(uuid, class_of(self._classes, session.class_name), keep_awake)
         except SessionGone:
             raise NotFound("no such session") from None
 
-    async def sleep(self, uuid: str, owner: str | None, *, when_idle: bool) -> bool:
+    async def sleep(self, uuid: str, access: Access, *, when_idle: bool) -> bool:
         """Put the pod to sleep; False when there was none. SessionBusy while a turn runs or waits.
 
         WrongMode: it is always on. ``when_idle``: as soon as nothing runs or waits, instead of SessionBusy.
         """
-        session = await self._store.get_session(uuid, owner)
+        session = await self._store.get_session(uuid, access)
         if self._modes.mode(uuid) is Mode.ALWAYS_ON:
             raise always_on()
         try:
@@ -73,9 +74,9 @@ class Lifecycle:
             raise Unavailable("Redis has just come back; ask again in a moment")
         return answer == "PASSED"
 
-    async def delete(self, uuid: str, owner: str | None) -> None:
+    async def delete(self, uuid: str, access: Access) -> None:
         """Commit the end, then tear down. What cannot be torn down now, the sweep repeats."""
-        await self._store.delete_session(uuid, owner)
+        await self._store.delete_session(uuid, access)
         log.info("session deleted", extra={"event": "session.deleted", "session": uuid})
         try:
             await self.tear_down(uuid)
@@ -96,7 +97,7 @@ class Lifecycle:
         SQL is told last, so that what is cut short is repeated.
         """
         if self._modes.mode(session.uuid) is Mode.ALWAYS_ON:
-            await self._store.touch_session(session.uuid)
+            await self._store.touch_session(session.uuid, EVERYTHING)
             return False
         session_class = class_of(self._classes, session.class_name)
         try:
@@ -117,7 +118,7 @@ class Lifecycle:
         session_class = class_of(self._classes, session.class_name)
         for message_id in await self._activity.inbox(session.uuid):
             try:
-                message = await self._store.get_message(session.uuid, message_id)
+                message = await self._store.get_message(session.uuid, message_id, EVERYTHING)
             except NotFound:
                 message = None
             if message is None or message.finished_at is not None:

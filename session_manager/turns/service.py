@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, TurnActivity
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
@@ -74,15 +75,15 @@ class Turns:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def submit(self, new: NewMessage, owner: str | None) -> Ticket:
+    async def submit(self, new: NewMessage, access: Access) -> Ticket:
         """Make the message durable and run it if it may run at once.
 
         NotFound, IdempotencyMismatch, WrongMode, Unavailable: nothing was accepted.
         """
         if self._modes.mode(new.session) is Mode.SUSPENDED:
-            await self._store.get_session(new.session, owner)
+            await self._store.get_session(new.session, access)
             raise suspended()
-        accepted = await self._store.accept(new, owner)
+        accepted = await self._store.accept(new, access)
         ticket = Ticket(accepted.message)
         if accepted.repeated:
             return ticket
@@ -186,16 +187,16 @@ class Turns:
         Never Unavailable: that is the answer to what was not accepted.
         """
         try:
-            present = await self._store.get_message(message.session, message.id)
+            present = await self._store.get_message(message.session, message.id, EVERYTHING)
         except Unavailable:
             return None
         return None if present.status is None else Outcome(present.status, present.response, present.error)
 
-    async def cancel(self, session: str, message_id: str, owner: str | None) -> Message:
+    async def cancel(self, session: str, message_id: str, access: Access) -> Message:
         """End a message that has no result yet, as failed. Conflict when it has one. A running turn loses its pod."""
-        record = await self._store.get_session(session, owner)
+        record = await self._store.get_session(session, access)
         session_class = class_of(self._classes, record.class_name)
-        await self._store.get_message(session, message_id, owner)
+        await self._store.get_message(session, message_id, access)
         stored = await self._store.record(message_id, None, Outcome.failed(CANCELLED), [("turn.failed", "{}")])
         if stored is None:
             raise Conflict("the message has ended already")
@@ -205,7 +206,7 @@ class Turns:
             await self._activity.tell(session, {"kind": "event", "number": stored[-1].number, "message_id": message_id})
         except (Unavailable, SessionGone):
             log.info("cancelled; Redis is told later", extra={"event": "turn.cancelled", "session": session})
-        return await self._store.get_message(session, message_id, owner)
+        return await self._store.get_message(session, message_id, access)
 
     async def state(self, message: Message) -> MessageStatus:
         """queued or running, or how it ended. Without Redis an unfinished message counts as queued."""

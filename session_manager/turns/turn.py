@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
 from session_manager.aio.patience import Owed, until_available
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
     NotFound,
@@ -126,7 +127,7 @@ class Turn:
         if not self._claim.fresh and not self._must_replace:
             return await self._shop.store.begin_redelivery(self._claim.message_id)
         try:
-            message = await self._shop.store.get_message(self._claim.session, self._claim.message_id)
+            message = await self._shop.store.get_message(self._claim.session, self._claim.message_id, EVERYTHING)
         except NotFound:
             return None
         return message if message.finished_at is None else None
@@ -244,7 +245,9 @@ class Turn:
         """Cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its."""
         claim = self._claim
         try:
-            message = await until_available(lambda: self._shop.store.get_message(claim.session, claim.message_id))
+            message = await until_available(
+                lambda: self._shop.store.get_message(claim.session, claim.message_id, EVERYTHING)
+            )
         except NotFound:
             return 0
         if message.finished_at is not None:

@@ -12,6 +12,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.machine import RedisMachines
 from session_manager.activity.redis import RedisActivity
 from session_manager.aio.patience import until_available
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import Conflict, NotFound, PodRejected, StartupFailure
 from session_manager.domain.histogram import Histogram
@@ -223,8 +224,8 @@ class Records:
         self._classes = classes
         self._activity = activity
 
-    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
-        return await self._store.get_session(uuid, owner)
+    async def get_session(self, uuid: str, access: Access) -> Session:
+        return await self._store.get_session(uuid, access)
 
     async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
         ttl = micros(class_of(self._classes, class_name).ttl)
@@ -232,6 +233,6 @@ class Records:
             await self._store.create_session(NewSession(uuid, owner, class_name, ttl))
 
     async def resume(self, uuid: str) -> None:
-        session = await self._store.get_session(uuid)
+        session = await self._store.get_session(uuid, EVERYTHING)
         if await self._store.unfinished_of(uuid):
             await self._activity.wake(uuid, class_of(self._classes, session.class_name))

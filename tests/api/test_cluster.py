@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import watch as watch_module
 from tests.servers.front import FrontDoor, front_door, settings_for
@@ -123,6 +124,6 @@ async def test_a_session_that_is_always_on_is_not_put_to_sleep(front: FrontDoor,
     status, body = await front.call("POST", f"/session/{session}/sleep")
     assert status == 409
     assert "AlwaysOn" in body["detail"]
-    record = await front.services.store.get_session(session)
+    record = await front.services.store.get_session(session, EVERYTHING)
     assert not await front.services.lifecycle.expire(record)
-    assert (await front.services.store.get_session(session)).last_activity > record.last_activity
+    assert (await front.services.store.get_session(session, EVERYTHING)).last_activity > record.last_activity

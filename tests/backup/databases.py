@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
@@ -21,7 +22,7 @@ async def add_session(store: SqlStore) -> str:
 
 
 async def say(store: SqlStore, session: str, text: str) -> None:
-    await store.accept(NewMessage(id=new_id(), session=session, caller="test", text=text))
+    await store.accept(NewMessage(id=new_id(), session=session, caller="test", text=text), EVERYTHING)
 
 
 async def fill(path: Path, sessions: int, messages: int, text: str = "hello") -> None:

@@ -12,6 +12,7 @@ from google.adk.sessions.database_session_service import DatabaseSessionService
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import Outcome
 from tests.store.databases import make, new_message, opened, say
 
@@ -36,9 +37,9 @@ async def fill(path: Path) -> None:
             for number in range(3):
                 message = await say(store, session, f"hello {number} {ODD_TEXT}")
                 await store.record(message, 1, Outcome.processed('{"reply": "hi"}'), [("turn", '{"a": 1}')])
-            await store.accept(new_message(session, idempotency_key=f"key {user}", body_hash="0"))
+            await store.accept(new_message(session, idempotency_key=f"key {user}", body_hash="0"), EVERYTHING)
         deleted = await make(store)
-        await store.delete_session(deleted)
+        await store.delete_session(deleted, EVERYTHING)
     await converse(SqliteSessionService(str(path)))
     with closing(sqlite3.connect(path)) as connection:
         [uuid] = connection.execute("SELECT uuid FROM session WHERE deleted_at IS NULL LIMIT 1").fetchone()

@@ -16,6 +16,7 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 
 from session_manager.databases.merging import DatabaseMerger, Merged, Merger
 from session_manager.databases.opening import opened
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.status import Status
 from session_manager.store.postgres.adapter import PostgresStore
@@ -24,7 +25,7 @@ from tests.databases.filled import APP, USER, read
 from tests.store.databases import make, say
 from tests.store.databases import opened as running
 
-ALL = SessionQuery(cold=frozenset(Status))
+ALL = SessionQuery(EVERYTHING, cold=frozenset(Status))
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.sqlite.adapter import SqliteStore
@@ -33,7 +34,7 @@ async def test_the_queries_count_the_last_hour(engine: str, tmp_path: Path, post
     sessions = [await make(store) for _ in range(4)]
     for session in sessions:
         await say(store, session)
-    await store.delete_session(sessions[0])
+    await store.delete_session(sessions[0], EVERYTHING)
     await store.close()
     assert await ask(engine, path, postgres_uri) == [3, 3]
     old = f"UPDATE session SET last_activity = last_activity - 3601000000 WHERE uuid = '{sessions[1]}'"

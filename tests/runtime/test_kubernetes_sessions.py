@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from session_manager.domain.access import Access
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
@@ -63,7 +64,7 @@ class Records:
         self.away = False
         self.asked = 0
 
-    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
+    async def get_session(self, uuid: str, access: Access) -> Session:
         self.asked += 1
         if self.away:
             raise Unavailable

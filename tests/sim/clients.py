@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
 from session_manager.domain.message import NewMessage, Outcome
 from tests.sim.processes import ANSWER_WITHIN, FrontDoor, Surroundings
@@ -46,7 +47,7 @@ class Clients:
         new = NewMessage(f"m{self._messages}", session, text, "client", key, text if key is not None else None)
 
         async def send() -> None:
-            ticket = await door.turns.submit(new, None)
+            ticket = await door.turns.submit(new, EVERYTHING)
             call.message_id = ticket.message.id
             call.outcome = await door.turns.outcome(ticket, ANSWER_WITHIN, wait)
             if call.outcome is None:
@@ -58,16 +59,16 @@ class Clients:
 
     def cancel(self, door: FrontDoor, session: str, message_id: str) -> Call:
         self.cancelled.add(message_id)
-        return self.call("cancel", door, session, lambda: door.turns.cancel(session, message_id, None))
+        return self.call("cancel", door, session, lambda: door.turns.cancel(session, message_id, EVERYTHING))
 
     def wake(self, door: FrontDoor, session: str, keep_awake: float) -> Call:
-        return self.call("wake", door, session, lambda: door.lifecycle.wake(session, None, keep_awake))
+        return self.call("wake", door, session, lambda: door.lifecycle.wake(session, EVERYTHING, keep_awake))
 
     def sleep(self, door: FrontDoor, session: str, *, when_idle: bool) -> Call:
-        return self.call("sleep", door, session, lambda: door.lifecycle.sleep(session, None, when_idle=when_idle))
+        return self.call("sleep", door, session, lambda: door.lifecycle.sleep(session, EVERYTHING, when_idle=when_idle))
 
     def delete(self, door: FrontDoor, session: str) -> Call:
-        return self.call("delete", door, session, lambda: door.lifecycle.delete(session, None))
+        return self.call("delete", door, session, lambda: door.lifecycle.delete(session, EVERYTHING))
 
     def call(self, what: str, door: FrontDoor, session: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> Call:
         self._events += 1

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import NewMessage, Outcome
 from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
@@ -110,7 +111,7 @@ async def make(store: SqlStore, **kwargs: Any) -> str:
 
 async def say(store: SqlStore, session: str, text: str = "hello") -> str:
     """A new message's id."""
-    return (await store.accept(new_message(session, text))).message.id
+    return (await store.accept(new_message(session, text), EVERYTHING)).message.id
 
 
 async def pass_time(store: SqlStore) -> Micros:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Accepted, MessageStatus, Outcome
 from session_manager.store.base import SqlStore
@@ -21,10 +22,10 @@ async def two(store: SqlStore, opened: Opened) -> list[SqlStore]:
 
 async def test_seqs_are_unique_and_dense(two: list[SqlStore]) -> None:
     session = await make(two[0])
-    accepted = await asyncio.gather(*(two[n % 2].accept(new_message(session)) for n in range(150)))
+    accepted = await asyncio.gather(*(two[n % 2].accept(new_message(session), EVERYTHING) for n in range(150)))
     assert sorted(one.message.seq for one in accepted) == list(range(1, 151))
     assert all(one.lowest_unfinished <= one.message.seq for one in accepted)
-    listed = await two[0].list_messages(session, 500)
+    listed = await two[0].list_messages(session, EVERYTHING, 500)
     assert {message.id: message.seq for message in listed} == {one.message.id: one.message.seq for one in accepted}
 
 
@@ -32,7 +33,7 @@ async def test_a_message_sees_every_one_acknowledged_before_it(two: list[SqlStor
     session = await make(two[0])
 
     async def one_after_the_other(store: SqlStore) -> list[Accepted]:
-        return [await store.accept(new_message(session)) for _ in range(20)]
+        return [await store.accept(new_message(session), EVERYTHING) for _ in range(20)]
 
     for accepted in await asyncio.gather(*map(one_after_the_other, two * 2)):
         assert sorted(accepted, key=lambda one: one.message.seq) == accepted
@@ -43,11 +44,11 @@ async def test_one_key_makes_one_message(two: list[SqlStore], database: Database
     for _ in range(ROUNDS):
         session = await make(two[0])
         same = [new_message(session, idempotency_key="k", body_hash="h") for _ in range(12)]
-        accepted = await asyncio.gather(*(two[n % 2].accept(new) for n, new in enumerate(same)))
+        accepted = await asyncio.gather(*(two[n % 2].accept(new, EVERYTHING) for n, new in enumerate(same)))
         assert [one.repeated for one in accepted].count(False) == 1
         assert len({one.message.id for one in accepted}) == 1
         assert await database.rows(f"SELECT count(*) FROM message WHERE session = '{session}'") == [(1,)]
-        assert (await two[0].accept(new_message(session))).message.seq == 2
+        assert (await two[0].accept(new_message(session), EVERYTHING)).message.seq == 2
 
 
 async def test_one_result_is_recorded(two: list[SqlStore]) -> None:
@@ -59,7 +60,7 @@ async def test_one_result_is_recorded(two: list[SqlStore]) -> None:
             *(two[n % 2].record(message, 1, result, [("by", str(n))] * 2) for n, result in enumerate(results))
         )
         [winner] = [n for n, events in enumerate(recorded) if events is not None]
-        assert (await two[1].get_message(session, message)).response == results[winner].response
+        assert (await two[1].get_message(session, message, EVERYTHING)).response == results[winner].response
         assert await two[0].events(session, 0, 100) == recorded[winner]
         assert [event.number for event in recorded[winner] or []] == [1, 2]
 
@@ -74,7 +75,7 @@ async def test_a_redelivery_and_a_result_exclude_each_other(two: list[SqlStore])
             two[0].record_death(message, 1),
         )
         assert (redelivered is None) != (recorded is None)
-        kept = await two[0].get_message(session, message)
+        kept = await two[0].get_message(session, message, EVERYTHING)
         assert (kept.status is MessageStatus.PROCESSED) == (recorded is not None)
         assert kept.attempt == (1 if redelivered is None else 2)
         assert kept.deaths == (died or 0)
@@ -97,11 +98,11 @@ async def test_no_message_outlives_its_session(two: list[SqlStore], database: Da
         session = await make(two[0])
         first = await say(two[0], session)
         results = await asyncio.gather(
-            *(two[n % 2].accept(new_message(session)) for n in range(6)),
-            two[1].delete_session(session),
+            *(two[n % 2].accept(new_message(session), EVERYTHING) for n in range(6)),
+            two[1].delete_session(session, EVERYTHING),
             two[0].record(first, 1, DONE),
-            two[0].delete_session(session),
-            *(two[n % 2].accept(new_message(session)) for n in range(6)),
+            two[0].delete_session(session, EVERYTHING),
+            *(two[n % 2].accept(new_message(session), EVERYTHING) for n in range(6)),
             return_exceptions=True,
         )
         refused = [one for one in results if isinstance(one, BaseException)]
@@ -116,14 +117,14 @@ async def test_no_message_outlives_its_session(two: list[SqlStore], database: Da
 async def test_a_message_wins_over_expiry(two: list[SqlStore]) -> None:
     for _ in range(ROUNDS):
         session = await make(two[0], ttl=1)
-        read = await two[0].get_session(session)
+        read = await two[0].get_session(session, EVERYTHING)
         expired, accepted = await asyncio.gather(
-            two[0].expire(session, read.last_activity), two[1].accept(new_message(session))
+            two[0].expire(session, read.last_activity), two[1].accept(new_message(session), EVERYTHING)
         )
         assert isinstance(expired, bool)
         assert accepted.message.seq == 1
-        assert (await two[0].get_session(session)).expired_at is None
-        assert (await two[0].get_session(session)).last_activity == accepted.message.accepted_at
+        assert (await two[0].get_session(session, EVERYTHING)).expired_at is None
+        assert (await two[0].get_session(session, EVERYTHING)).last_activity == accepted.message.accepted_at
 
 
 async def test_purge_and_late_results(two: list[SqlStore], database: Database) -> None:
@@ -131,7 +132,7 @@ async def test_purge_and_late_results(two: list[SqlStore], database: Database) -
         session = await make(two[0])
         ids = [await say(two[0], session) for _ in range(4)]
         await asyncio.gather(
-            two[0].delete_session(session),
+            two[0].delete_session(session, EVERYTHING),
             *(two[n % 2].record(one, 1, DONE, [("reply", "{}")]) for n, one in enumerate(ids)),
             two[0].purge_session(session),
             two[1].purge_session(session),
@@ -143,14 +144,14 @@ async def test_purge_and_late_results(two: list[SqlStore], database: Database) -
 
 async def test_a_cancelled_call_leaves_the_others_alone(store: SqlStore) -> None:
     session = await make(store)
-    tasks = [asyncio.ensure_future(store.accept(new_message(session, str(n)))) for n in range(40)]
+    tasks = [asyncio.ensure_future(store.accept(new_message(session, str(n)), EVERYTHING)) for n in range(40)]
     await asyncio.sleep(0)
     for task in tasks[::3]:
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     kept = {one.message.id for one in results if isinstance(one, Accepted)}
-    listed = await store.list_messages(session, 100)
+    listed = await store.list_messages(session, EVERYTHING, 100)
     assert kept <= {message.id for message in listed}
     assert [message.seq for message in listed] == list(range(1, len(listed) + 1))
     assert all(isinstance(one, Accepted) for n, one in enumerate(results) if n % 3)
-    assert (await store.accept(new_message(session))).message.seq == len(listed) + 1
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == len(listed) + 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import COLD_SQL, Status, cold_status
 from session_manager.domain.times import Micros
@@ -28,17 +29,27 @@ async def every_status(store: SqlStore, user: str = "ann", class_name: str = "de
         await store.record_wake(made[status])
     for status in (Status.FAILED, Status.EXPIRED):
         await store.record_failure(made[status], Failure("Crash", "Look.", Micros(1), 1))
-    expired = await store.get_session(made[Status.EXPIRED])
+    expired = await store.get_session(made[Status.EXPIRED], EVERYTHING)
     assert await store.expire(expired.uuid, expired.last_activity)
     return made
+
+
+def visible(session: Session, access: Access) -> bool:
+    match access:
+        case OwnedBy(user):
+            return session.user_id == user
+        case OneSession(uuid):
+            return session.uuid == uuid
+    return access is EVERYTHING
 
 
 def expected(sessions: list[Session], query: SessionQuery) -> list[Session]:
     """All pages of the query, as the docstring of SessionQuery says."""
 
     def wanted(session: Session) -> bool:
-        filters = (("owner", "user_id"), ("user_id", "user_id"), ("app", "app"), ("adk_id", "adk_id"))
-        if any(getattr(query, name) not in (None, getattr(session, column)) for name, column in filters):
+        if not visible(session, query.access):
+            return False
+        if any(getattr(query, name) not in (None, getattr(session, name)) for name in ("user_id", "app", "adk_id")):
             return False
         if session.uuid in query.hot_ids:
             return session.uuid in query.hot_wanted
@@ -57,9 +68,9 @@ async def pages(store: SqlStore, query: SessionQuery) -> list[SessionPage]:
 async def test_the_status_in_sql_is_the_status_in_python(store: SqlStore) -> None:
     made = await every_status(store)
     for status, uuid in made.items():
-        session = await store.get_session(uuid)
+        session = await store.get_session(uuid, EVERYTHING)
         assert cold_status(session) is status
-        page = await store.list_sessions(SessionQuery(cold=frozenset([status])))
+        page = await store.list_sessions(SessionQuery(EVERYTHING, cold=frozenset([status])))
         assert page == SessionPage(1, [session])
     assert await store.count_sessions() == dict.fromkeys(COLD_SQL, 1)
 
@@ -67,7 +78,7 @@ async def test_the_status_in_sql_is_the_status_in_python(store: SqlStore) -> Non
 async def test_counts_among_some_ids(store: SqlStore) -> None:
     made = await every_status(store)
     gone = await make(store)
-    await store.delete_session(gone)
+    await store.delete_session(gone, EVERYTHING)
     among = frozenset([made[Status.FAILED], made[Status.CREATED], gone, "no uuid"])
     zeros = dict.fromkeys(COLD_SQL, 0)
     assert await store.count_sessions(among) == zeros | {Status.FAILED: 1, Status.CREATED: 1}
@@ -75,15 +86,15 @@ async def test_counts_among_some_ids(store: SqlStore) -> None:
 
 
 async def test_nothing_to_list(store: SqlStore) -> None:
-    assert await store.list_sessions(SessionQuery(cold=ALL)) == SessionPage(0)
+    assert await store.list_sessions(SessionQuery(EVERYTHING, cold=ALL)) == SessionPage(0)
     assert await store.count_sessions() == dict.fromkeys(COLD_SQL, 0)
 
 
 async def test_deleted_sessions_are_in_no_list(store: SqlStore) -> None:
     gone = await make(store)
-    await store.delete_session(gone)
+    await store.delete_session(gone, EVERYTHING)
     hot = frozenset([gone])
-    assert await store.list_sessions(SessionQuery(cold=ALL, hot_ids=hot, hot_wanted=hot)) == SessionPage(0)
+    assert await store.list_sessions(SessionQuery(EVERYTHING, cold=ALL, hot_ids=hot, hot_wanted=hot)) == SessionPage(0)
     assert await store.count_sessions() == dict.fromkeys(COLD_SQL, 0)
 
 
@@ -91,10 +102,12 @@ async def test_hot_sessions_are_listed_by_what_redis_says(store: SqlStore) -> No
     made = await every_status(store)
     awake, other = made[Status.SLEEPING], made[Status.FAILED]
     hot = frozenset([awake, other])
-    only_hot = await store.list_sessions(SessionQuery(hot_ids=hot, hot_wanted=frozenset([awake])))
+    only_hot = await store.list_sessions(SessionQuery(EVERYTHING, hot_ids=hot, hot_wanted=frozenset([awake])))
     assert [session.uuid for session in only_hot.sessions] == [awake]
     assert only_hot.total == 1
-    cold = await store.list_sessions(SessionQuery(cold=frozenset([Status.SLEEPING, Status.CREATED]), hot_ids=hot))
+    cold = await store.list_sessions(
+        SessionQuery(EVERYTHING, cold=frozenset([Status.SLEEPING, Status.CREATED]), hot_ids=hot)
+    )
     assert [session.uuid for session in cold.sessions] == [made[Status.CREATED]]
     assert cold.total == 1
 
@@ -106,7 +119,7 @@ async def crowd(store: SqlStore, database: Database) -> list[Session]:
         for class_name in CLASSES:
             await every_status(store, user, class_name)
     await database.rows("UPDATE session SET created_at = 7 WHERE user_id = 'bob'")
-    page = await store.list_sessions(SessionQuery(cold=ALL, limit=500))
+    page = await store.list_sessions(SessionQuery(EVERYTHING, cold=ALL, limit=500))
     return page.sessions
 
 
@@ -116,8 +129,9 @@ async def test_any_query_gives_what_it_says(store: SqlStore, crowd: list[Session
     assert len(crowd) == len(USERS) * len(CLASSES) * len(COLD_SQL)
     ids = [session.uuid for session in crowd]
     hot = data.draw(st.frozensets(st.sampled_from(ids), max_size=6))
+    accesses: list[Access] = [EVERYTHING, NOTHING, *map(OwnedBy, USERS), *map(OneSession, ids[:2])]
     query = SessionQuery(
-        owner=data.draw(st.sampled_from([None, *USERS])),
+        access=data.draw(st.sampled_from(accesses)),
         user_id=data.draw(st.sampled_from([None, None, *USERS, "nobody"])),
         app=data.draw(st.sampled_from([None, None, *CLASSES])),
         adk_id=data.draw(st.sampled_from([None, None, None, ids[0]])),
@@ -142,7 +156,7 @@ async def test_ten_thousand_sessions_across_pages(store: SqlStore, database: Dat
         f"SELECT 'id-' || (i * 7919 % 10007), i / 3, 'user-' || (i % 7), app, 'id-' || i, class_name, ttl, i, i "
         f"FROM n, session"
     )
-    query = SessionQuery(cold=ALL, limit=500)
+    query = SessionQuery(EVERYTHING, cold=ALL, limit=500)
     found = await pages(store, query)
     sessions = [session for page in found for session in page.sessions]
     assert [page.total for page in found] == [10_000] * 20
@@ -150,7 +164,7 @@ async def test_ten_thousand_sessions_across_pages(store: SqlStore, database: Dat
     assert keys == sorted(set(keys), reverse=True)
     assert len(keys) == 10_000
     hot = frozenset(session.uuid for session in random.sample(sessions, 300))
-    mine = await pages(store, SessionQuery(owner="user-3", cold=ALL, hot_ids=hot, limit=500))
+    mine = await pages(store, SessionQuery(OwnedBy("user-3"), cold=ALL, hot_ids=hot, limit=500))
     expected_mine = [one for one in sessions if one.user_id == "user-3" and one.uuid not in hot]
     assert [session for page in mine for session in page.sessions] == expected_mine
     assert {page.total for page in mine} == {len(expected_mine)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from session_manager.domain.message import MessageStatus, Outcome, StoredEvent
 from session_manager.store.base import SqlStore
@@ -12,10 +13,10 @@ from tests.store.databases import DONE, make, new_id, new_message, pass_time, sa
 
 async def test_a_message_is_accepted_with_the_next_seq(store: SqlStore) -> None:
     session, other = await make(store), await make(store)
-    made = await store.get_session(session)
+    made = await store.get_session(session, EVERYTHING)
     await pass_time(store)
     new = new_message(session, "Grüße 👋", caller="web")
-    accepted = await store.accept(new, "ann")
+    accepted = await store.accept(new, OwnedBy("ann"))
     message = accepted.message
     assert (message.id, message.session, message.seq, message.text) == (new.id, session, 1, "Grüße 👋")
     assert (message.attempt, message.deaths, message.caller) == (1, 0, "web")
@@ -24,29 +25,29 @@ async def test_a_message_is_accepted_with_the_next_seq(store: SqlStore) -> None:
     assert accepted.lowest_unfinished == 1
     assert accepted.session.last_activity == message.accepted_at > made.last_activity
     assert accepted.session.expires_at - accepted.session.last_activity == made.expires_at - made.last_activity
-    assert await store.get_session(session) == accepted.session
-    assert await store.get_message(session, new.id, "ann") == message
-    assert (await store.accept(new_message(session))).message.seq == 2
-    assert (await store.accept(new_message(other))).message.seq == 1
+    assert await store.get_session(session, EVERYTHING) == accepted.session
+    assert await store.get_message(session, new.id, OwnedBy("ann")) == message
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 2
+    assert (await store.accept(new_message(other), EVERYTHING)).message.seq == 1
 
 
 async def test_lowest_unfinished(store: SqlStore) -> None:
     session = await make(store)
     first, second = await say(store, session), await say(store, session)
-    assert (await store.accept(new_message(session))).lowest_unfinished == 1
+    assert (await store.accept(new_message(session), EVERYTHING)).lowest_unfinished == 1
     await store.record(second, 1, DONE)
-    assert (await store.accept(new_message(session))).lowest_unfinished == 1
+    assert (await store.accept(new_message(session), EVERYTHING)).lowest_unfinished == 1
     await store.record(first, 1, DONE)
-    assert (await store.accept(new_message(session))).lowest_unfinished == 3
+    assert (await store.accept(new_message(session), EVERYTHING)).lowest_unfinished == 3
 
 
 async def test_a_message_revives_an_expired_session(store: SqlStore) -> None:
     session = await make(store, ttl=1)
-    made = await store.get_session(session)
+    made = await store.get_session(session, EVERYTHING)
     assert await store.expire(session, made.last_activity)
-    assert (await store.get_session(session)).expired_at is not None
-    accepted = await store.accept(new_message(session))
-    revived = await store.get_session(session)
+    assert (await store.get_session(session, EVERYTHING)).expired_at is not None
+    accepted = await store.accept(new_message(session), EVERYTHING)
+    revived = await store.get_session(session, EVERYTHING)
     assert revived.expired_at is None
     assert accepted.session == revived
     assert revived.last_activity > made.last_activity
@@ -56,34 +57,34 @@ async def test_an_id_is_accepted_once(store: SqlStore) -> None:
     session = await make(store)
     message = await say(store, session)
     with pytest.raises(Conflict):
-        await store.accept(new_message(session, id=message))
-    assert (await store.accept(new_message(session))).message.seq == 2
+        await store.accept(new_message(session, id=message), EVERYTHING)
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 2
 
 
 async def test_a_repeated_key_gives_the_same_message_and_writes_nothing(store: SqlStore) -> None:
     session = await make(store)
-    first = await store.accept(new_message(session, idempotency_key="k", body_hash="h"))
-    before = await store.get_session(session)
+    first = await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
+    before = await store.get_session(session, EVERYTHING)
     await pass_time(store)
-    again = await store.accept(new_message(session, idempotency_key="k", body_hash="h"))
+    again = await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
     assert again.repeated
     assert (again.message, again.session, again.lowest_unfinished) == (first.message, before, 1)
     await store.record(first.message.id, 1, DONE)
-    finished = await store.accept(new_message(session, idempotency_key="k", body_hash="h"), "ann")
+    finished = await store.accept(new_message(session, idempotency_key="k", body_hash="h"), OwnedBy("ann"))
     assert finished.repeated
     assert finished.message.status is MessageStatus.PROCESSED
     assert finished.message.response == DONE.response
     assert finished.lowest_unfinished == 1
-    assert (await store.accept(new_message(session))).message.seq == 2
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 2
 
 
 async def test_a_key_belongs_to_caller_and_session(store: SqlStore) -> None:
     session, other = await make(store), await make(store)
     key = {"idempotency_key": "k", "body_hash": "h"}
     accepted = [
-        await store.accept(new_message(session, caller="web", **key)),
-        await store.accept(new_message(session, caller="app", **key)),
-        await store.accept(new_message(other, caller="web", **key)),
+        await store.accept(new_message(session, caller="web", **key), EVERYTHING),
+        await store.accept(new_message(session, caller="app", **key), EVERYTHING),
+        await store.accept(new_message(other, caller="web", **key), EVERYTHING),
     ]
     assert not any(one.repeated for one in accepted)
     assert len({one.message.id for one in accepted}) == 3
@@ -91,41 +92,41 @@ async def test_a_key_belongs_to_caller_and_session(store: SqlStore) -> None:
 
 async def test_a_key_with_another_body_is_refused(store: SqlStore) -> None:
     session = await make(store)
-    await store.accept(new_message(session, idempotency_key="k", body_hash="h"))
+    await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
     with pytest.raises(IdempotencyMismatch):
-        await store.accept(new_message(session, idempotency_key="k", body_hash="other"))
+        await store.accept(new_message(session, idempotency_key="k", body_hash="other"), EVERYTHING)
     with pytest.raises(IdempotencyMismatch):
-        await store.accept(new_message(session, idempotency_key="k"))
-    assert (await store.accept(new_message(session))).message.seq == 2
+        await store.accept(new_message(session, idempotency_key="k"), EVERYTHING)
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 2
 
 
 async def test_a_repeated_key_tells_strangers_nothing(store: SqlStore) -> None:
     session = await make(store, user="ann")
-    await store.accept(new_message(session, idempotency_key="k", body_hash="h"))
+    await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
     with pytest.raises(NotFound):
-        await store.accept(new_message(session, idempotency_key="k", body_hash="other"), "bob")
-    await store.delete_session(session)
+        await store.accept(new_message(session, idempotency_key="k", body_hash="other"), OwnedBy("bob"))
+    await store.delete_session(session, EVERYTHING)
     with pytest.raises(NotFound):
-        await store.accept(new_message(session, idempotency_key="k", body_hash="h"))
+        await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
 
 
 async def test_record_is_the_one_result(store: SqlStore) -> None:
     session = await make(store)
     message = await say(store, session)
-    before = await store.get_session(session)
+    before = await store.get_session(session, EVERYTHING)
     await pass_time(store)
     assert await store.record(message, 1, DONE) == []
-    recorded = await store.get_message(session, message)
+    recorded = await store.get_message(session, message, EVERYTHING)
     assert (recorded.status, recorded.response, recorded.error) == (MessageStatus.PROCESSED, DONE.response, None)
-    touched = await store.get_session(session)
+    touched = await store.get_session(session, EVERYTHING)
     assert touched.last_activity == recorded.finished_at
     assert touched.last_activity > before.last_activity
     assert touched.expires_at - touched.last_activity == before.expires_at - before.last_activity
     await pass_time(store)
     for attempt in (1, 2, None):
         assert await store.record(message, attempt, Outcome.failed("late"), [("late", "{}")]) is None
-    assert await store.get_message(session, message) == recorded
-    assert await store.get_session(session) == touched
+    assert await store.get_message(session, message, EVERYTHING) == recorded
+    assert await store.get_session(session, EVERYTHING) == touched
     assert await store.events(session, 0, 10) == []
 
 
@@ -133,7 +134,7 @@ async def test_an_error_that_quotes_garbage_is_recorded(store: SqlStore) -> None
     session = await make(store)
     message = await say(store, session)
     assert await store.record(message, 1, Outcome.failed("The pod said ü \0 \ud800")) == []
-    assert (await store.get_message(session, message)).error == "The pod said ü \ufffd ?"
+    assert (await store.get_message(session, message, EVERYTHING)).error == "The pod said ü \ufffd ?"
 
 
 async def test_record_of_nothing(store: SqlStore) -> None:
@@ -149,9 +150,9 @@ async def test_the_attempt_is_the_fence(store: SqlStore) -> None:
     assert (redelivered.attempt, redelivered.deaths, redelivered.text) == (2, 0, "hello")
     assert await store.record(message, 1, DONE, [("reply", "{}")]) is None
     assert await store.record(message, 3, DONE) is None
-    assert (await store.get_message(session, message)).finished_at is None
+    assert (await store.get_message(session, message, EVERYTHING)).finished_at is None
     assert await store.record(message, 2, Outcome.failed("It broke")) == []
-    assert (await store.get_message(session, message)).error == "It broke"
+    assert (await store.get_message(session, message, EVERYTHING)).error == "It broke"
     assert await store.begin_redelivery(message) is None
     assert await store.begin_redelivery(new_id()) is None
 
@@ -171,7 +172,7 @@ async def test_deaths_are_counted_for_the_open_attempt(store: SqlStore) -> None:
     await store.begin_redelivery(message)
     assert await store.record_death(message, 1) is None
     assert await store.record_death(message, 2) == 2
-    assert (await store.get_message(session, message)).deaths == 2
+    assert (await store.get_message(session, message, EVERYTHING)).deaths == 2
     await store.record(message, 2, DONE)
     assert await store.record_death(message, 2) is None
     assert await store.record_death(new_id(), 1) is None
@@ -181,7 +182,7 @@ async def test_events_are_numbered_per_session(store: SqlStore) -> None:
     session, other = await make(store), await make(store)
     first, second, third = await say(store, session), await say(store, session), await say(store, other)
     stored = await store.record(first, 1, DONE, [("tool", '{"n": 1}'), ("reply", '{"t": "ü"}')])
-    finished_at = (await store.get_message(session, first)).finished_at
+    finished_at = (await store.get_message(session, first, EVERYTHING)).finished_at
     assert finished_at is not None
     assert stored == [
         StoredEvent(1, "tool", first, '{"n": 1}', finished_at),
@@ -205,7 +206,7 @@ async def test_a_megabyte_is_kept(store: SqlStore) -> None:
     text = "ü" * 500_000
     message = await say(store, session, text)
     await store.record(message, 1, Outcome.processed(f'"{text}"'), [("reply", f'"{text}"')])
-    kept = await store.get_message(session, message)
+    kept = await store.get_message(session, message, EVERYTHING)
     assert (kept.text, kept.response) == (text, f'"{text}"')
     assert (await store.events(session, 0, 10))[0].data == f'"{text}"'
 
@@ -214,9 +215,9 @@ async def test_messages_are_listed_by_seq(store: SqlStore) -> None:
     session = await make(store)
     await say(store, await make(store))
     ids = [await say(store, session, str(n)) for n in range(5)]
-    assert [message.id for message in await store.list_messages(session, 10)] == ids
-    assert [message.seq for message in await store.list_messages(session, 2, 2, "ann")] == [3, 4]
-    assert await store.list_messages(session, 2, 5) == []
+    assert [message.id for message in await store.list_messages(session, EVERYTHING, 10)] == ids
+    assert [message.seq for message in await store.list_messages(session, OwnedBy("ann"), 2, 2)] == [3, 4]
+    assert await store.list_messages(session, EVERYTHING, 2, 5) == []
 
 
 async def test_a_message_is_found_in_its_session_only(store: SqlStore) -> None:
@@ -224,11 +225,11 @@ async def test_a_message_is_found_in_its_session_only(store: SqlStore) -> None:
     message = await say(store, session)
     for wrong in (other, new_id()):
         with pytest.raises(NotFound):
-            await store.get_message(wrong, message)
+            await store.get_message(wrong, message, EVERYTHING)
     with pytest.raises(NotFound):
-        await store.get_message(session, message, "bob")
+        await store.get_message(session, message, OwnedBy("bob"))
     with pytest.raises(NotFound):
-        await store.get_message(session, new_id())
+        await store.get_message(session, new_id(), EVERYTHING)
 
 
 async def test_what_is_unfinished_is_found_session_by_session(store: SqlStore) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import IdempotencyMismatch
 from session_manager.domain.message import Outcome
 from session_manager.store.base import SqlStore
@@ -47,7 +48,7 @@ async def accept(store: SqlStore, session: str, inbox: Inbox, key: str | None, b
     new = new_message(session, idempotency_key=key, body_hash=body_hash)
     known = inbox.keys.get(key) if key else None
     try:
-        accepted = await store.accept(new)
+        accepted = await store.accept(new, EVERYTHING)
     except IdempotencyMismatch:
         assert known is not None
         assert known[0] != body_hash
@@ -110,7 +111,7 @@ async def test_any_history(store: SqlStore, steps: list[tuple]) -> None:
                     await record(store, inbox, entry, *how)
     kept = [
         (message.id, message.attempt, message.deaths, message.response)
-        for message in await store.list_messages(session, 100)
+        for message in await store.list_messages(session, EVERYTHING, 100)
     ]
     assert kept == [(entry.id, entry.attempt, entry.deaths, entry.result) for entry in inbox.entries]
     assert [event.kind for event in await store.events(session, 0, 100)] == inbox.events

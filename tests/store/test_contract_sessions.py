@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure
 from session_manager.domain.status import Status, cold_status
@@ -23,7 +24,7 @@ async def test_a_new_session_has_what_was_asked_for(store: SqlStore) -> None:
     assert before <= made.created_at == made.last_activity <= await store.now()
     assert made.expires_at == made.created_at + DAY
     assert (made.woken_at, made.expired_at, made.failure) == (None, None, None)
-    assert await store.get_session(new.uuid) == made
+    assert await store.get_session(new.uuid, EVERYTHING) == made
 
 
 async def test_an_id_is_used_once(store: SqlStore) -> None:
@@ -31,7 +32,7 @@ async def test_an_id_is_used_once(store: SqlStore) -> None:
     made = await store.create_session(new)
     with pytest.raises(Conflict):
         await store.create_session(new)
-    await store.delete_session(new.uuid)
+    await store.delete_session(new.uuid, EVERYTHING)
     with pytest.raises(Conflict):
         await store.create_session(new)
     assert made.uuid == new.uuid
@@ -42,67 +43,67 @@ async def test_an_id_is_used_once(store: SqlStore) -> None:
 async def test_what_is_not_yours_is_not_found(store: SqlStore, call: str, why: str) -> None:
     session = new_id() if why == "unknown" else await make(store, user="ann")
     if why == "deleted":
-        await store.delete_session(session)
-    owner = "bob" if why == "of somebody else" else None
+        await store.delete_session(session, EVERYTHING)
+    access = OwnedBy("bob") if why == "of somebody else" else EVERYTHING
     with pytest.raises(NotFound):
         match call:
             case "rename":
-                await store.rename_session(session, "x", owner)
+                await store.rename_session(session, "x", access)
             case "accept":
-                await store.accept(new_message(session), owner)
+                await store.accept(new_message(session), access)
             case "list":
-                await store.list_messages(session, 10, owner=owner)
+                await store.list_messages(session, access, 10)
             case _:
-                await getattr(store, call)(session, owner)
+                await getattr(store, call)(session, access)
     if why == "of somebody else":
-        assert (await store.get_session(session, "ann")).name is None
-        assert await store.list_messages(session, 10, owner="ann") == []
+        assert (await store.get_session(session, OwnedBy("ann"))).name is None
+        assert await store.list_messages(session, OwnedBy("ann"), 10) == []
 
 
 async def test_rename(store: SqlStore) -> None:
     session = await make(store, name="old")
-    before = await store.get_session(session)
-    renamed = await store.rename_session(session, "new", "ann")
+    before = await store.get_session(session, EVERYTHING)
+    renamed = await store.rename_session(session, "new", OwnedBy("ann"))
     assert renamed.name == "new"
     assert renamed.last_activity == before.last_activity
-    assert (await store.rename_session(session, None)).name is None
-    assert (await store.get_session(session)).name is None
+    assert (await store.rename_session(session, None, EVERYTHING)).name is None
+    assert (await store.get_session(session, EVERYTHING)).name is None
 
 
 async def test_touch_moves_the_expiry_and_revives(store: SqlStore) -> None:
     session = await make(store, ttl=5)
-    made = await store.get_session(session)
+    made = await store.get_session(session, EVERYTHING)
     await pass_time(store)
     assert await store.expire(session, made.last_activity)
-    touched = await store.touch_session(session, "ann")
+    touched = await store.touch_session(session, OwnedBy("ann"))
     assert touched.last_activity > made.last_activity
     assert touched.expires_at == touched.last_activity + 5
     assert touched.expired_at is None
-    assert touched == await store.get_session(session)
+    assert touched == await store.get_session(session, EVERYTHING)
 
 
 async def test_touch_makes_the_next_try_due(store: SqlStore) -> None:
     session = await make(store)
-    assert (await store.touch_session(session)).failure is None
+    assert (await store.touch_session(session, EVERYTHING)).failure is None
     far = await store.now() + DAY
     await store.record_failure(session, Failure("Crash", "Look at the logs.", Micros(far), 2))
-    touched = await store.touch_session(session)
+    touched = await store.touch_session(session, EVERYTHING)
     assert touched.failure == Failure("Crash", "Look at the logs.", touched.last_activity, 2)
 
 
 async def test_the_first_wake_is_kept_and_ends_a_failure(store: SqlStore) -> None:
     session = await make(store)
     await store.record_failure(session, FAILURE)
-    failed = await store.get_session(session)
+    failed = await store.get_session(session, EVERYTHING)
     assert failed.failure == FAILURE
     assert cold_status(failed) is Status.FAILED
     await store.record_wake(session)
-    woken = await store.get_session(session)
+    woken = await store.get_session(session, EVERYTHING)
     assert woken.failure is None
     assert woken.woken_at is not None
     await pass_time(store)
     await store.record_wake(session)
-    assert (await store.get_session(session)).woken_at == woken.woken_at
+    assert (await store.get_session(session, EVERYTHING)).woken_at == woken.woken_at
     assert woken.last_activity == failed.last_activity
 
 
@@ -111,12 +112,12 @@ async def test_a_failure_replaces_the_one_before(store: SqlStore) -> None:
     await store.record_failure(session, FAILURE)
     again = Failure("Crash", "Look at the logs.", Micros(9), 4)
     await store.record_failure(session, again)
-    assert (await store.get_session(session)).failure == again
+    assert (await store.get_session(session, EVERYTHING)).failure == again
 
 
 async def test_wakes_and_failures_of_nobody_are_nothing(store: SqlStore, database: Database) -> None:
     session = await make(store)
-    await store.delete_session(session)
+    await store.delete_session(session, EVERYTHING)
     for gone in (session, new_id()):
         await store.record_wake(gone)
         await store.record_failure(gone, FAILURE)
@@ -129,8 +130,8 @@ async def test_what_was_written_is_there_after_a_restart(store: SqlStore, databa
     await store.close()
     again = database.store()
     await again.start()
-    assert (await again.get_session(session)).name == "kept"
-    assert (await again.get_message(session, message)).text == "remember"
+    assert (await again.get_session(session, EVERYTHING)).name == "kept"
+    assert (await again.get_message(session, message, EVERYTHING)).text == "remember"
     await again.close()
 
 

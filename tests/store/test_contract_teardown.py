@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import NotFound
 from session_manager.domain.times import Micros
 from session_manager.store.base import SqlStore
@@ -14,13 +15,13 @@ from tests.store.databases import DAY, DONE, Database, make, new_id, pass_time, 
 async def test_idle_sessions_expire_the_oldest_first(store: SqlStore) -> None:
     first, second, third = [await make(store, ttl=1) for _ in range(3)]
     await make(store, ttl=DAY)
-    await store.touch_session(first)
+    await store.touch_session(first, EVERYTHING)
     await pass_time(store)
     found = await store.expirable(10)
     assert [session.uuid for session in found] == [second, third, first]
     assert [session.uuid for session in await store.expirable(2)] == [second, third]
     assert await store.expire(second, found[0].last_activity)
-    expired = await store.get_session(second)
+    expired = await store.get_session(second, EVERYTHING)
     assert expired.expired_at is not None
     assert expired.last_activity == found[0].last_activity
     assert [session.uuid for session in await store.expirable(10)] == [third, first]
@@ -29,23 +30,23 @@ async def test_idle_sessions_expire_the_oldest_first(store: SqlStore) -> None:
 
 async def test_a_message_at_the_same_moment_wins_over_expiry(store: SqlStore) -> None:
     session = await make(store, ttl=1)
-    read = await store.get_session(session)
+    read = await store.get_session(session, EVERYTHING)
     await pass_time(store)
     message = await say(store, session)
     assert not await store.expire(session, read.last_activity)
-    now_read = await store.get_session(session)
+    now_read = await store.get_session(session, EVERYTHING)
     assert not await store.expire(session, now_read.last_activity), "it has an unfinished message"
     await pass_time(store)
     assert await store.expirable(10) == []
     await store.record(message, 1, DONE)
     assert not await store.expire(session, now_read.last_activity), "the turn ended after that was read"
-    assert await store.expire(session, (await store.get_session(session)).last_activity)
+    assert await store.expire(session, (await store.get_session(session, EVERYTHING)).last_activity)
 
 
 async def test_what_does_not_exist_does_not_expire(store: SqlStore) -> None:
     session = await make(store, ttl=1)
-    read = await store.get_session(session)
-    await store.delete_session(session)
+    read = await store.get_session(session, EVERYTHING)
+    await store.delete_session(session, EVERYTHING)
     await pass_time(store)
     assert not await store.expire(session, read.last_activity)
     assert not await store.expire(new_id(), read.last_activity)
@@ -56,7 +57,7 @@ async def test_delete_ends_what_waits(store: SqlStore, database: Database) -> No
     session, other = await make(store), await make(store)
     done, open_one, kept = await say(store, session), await say(store, session), await say(store, other)
     await store.record(done, 1, DONE)
-    await store.delete_session(session, "ann")
+    await store.delete_session(session, OwnedBy("ann"))
     rows = await database.rows("SELECT id, status, error, response FROM message ORDER BY seq, id")
     assert {row[0]: row[1] for row in rows} == {done: "processed", open_one: "failed", kept: None}
     assert {row[0]: row[2] for row in rows}[open_one] == "The session was deleted"
@@ -65,10 +66,10 @@ async def test_delete_ends_what_waits(store: SqlStore, database: Database) -> No
     assert await store.begin_redelivery(open_one) is None
     assert await store.events(session, 0, 10) == []
     with pytest.raises(NotFound):
-        await store.get_message(session, done)
+        await store.get_message(session, done, EVERYTHING)
     with pytest.raises(NotFound):
-        await store.delete_session(session)
-    assert (await store.get_message(other, kept)).status is None
+        await store.delete_session(session, EVERYTHING)
+    assert (await store.get_message(other, kept, EVERYTHING)).status is None
 
 
 async def test_a_tombstone_is_kept_until_it_is_dropped(store: SqlStore, database: Database) -> None:
@@ -76,9 +77,9 @@ async def test_a_tombstone_is_kept_until_it_is_dropped(store: SqlStore, database
     for session in (first, second, alive):
         message = await say(store, session)
         await store.record(message, 1, DONE, [("reply", "{}")])
-    await store.delete_session(second)
+    await store.delete_session(second, EVERYTHING)
     await pass_time(store)
-    await store.delete_session(first)
+    await store.delete_session(first, EVERYTHING)
     assert await store.deleted_sessions(10) == [second, first]
     assert await store.deleted_sessions(1) == [second]
     await store.purge_session(second)
@@ -101,7 +102,7 @@ async def test_only_the_deleted_are_purged(store: SqlStore) -> None:
     message = await say(store, session)
     await store.purge_session(session)
     await store.purge_session(new_id())
-    assert (await store.get_message(session, message)).text == "hello"
+    assert (await store.get_message(session, message, EVERYTHING)).text == "hello"
     assert await store.drop_tombstones(Micros(await pass_time(store))) == 0
 
 
@@ -113,7 +114,7 @@ async def test_a_long_history_is_purged_in_steps(
     for n in range(5):
         message = await say(store, session)
         await store.record(message, 1, DONE, [("reply", "{}")] * (n % 3))
-    await store.delete_session(session)
+    await store.delete_session(session, EVERYTHING)
     await store.purge_session(session)
     assert await database.rows("SELECT 1 FROM message UNION ALL SELECT 1 FROM session_event") == []
     assert await store.deleted_sessions(10) == []

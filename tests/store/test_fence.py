@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, NotTheWriter
 from session_manager.domain.ids import new_id
 from session_manager.domain.times import Micros
@@ -44,7 +45,7 @@ def new() -> NewSession:
 
 async def test_who_may_write_does(store: SqliteStore) -> None:
     session = await store.create_session(new())
-    assert await store.get_session(session.uuid) == session
+    assert await store.get_session(session.uuid, EVERYTHING) == session
 
 
 async def test_who_may_not_writes_nothing_and_still_reads(store: SqliteStore, fence: Fence) -> None:
@@ -53,7 +54,7 @@ async def test_who_may_not_writes_nothing_and_still_reads(store: SqliteStore, fe
     with pytest.raises(NotTheWriter):
         await store.create_session(wanted)
     with pytest.raises(NotFound):
-        await store.get_session(wanted.uuid)
+        await store.get_session(wanted.uuid, EVERYTHING)
 
 
 async def test_what_was_committed_when_the_right_was_gone_is_not_acknowledged(store: SqliteStore, fence: Fence) -> None:

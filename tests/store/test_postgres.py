@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import InvalidInput, SessionManagerError, StartupFailure, StoreUnavailable
 from session_manager.domain.message import Accepted, Outcome
 from session_manager.domain.times import Micros
@@ -85,7 +86,7 @@ async def test_a_server_that_does_not_wait_for_the_disk_is_told_to(postgres: Pos
 async def test_a_turn_is_two_statements(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await make(store)
     sent: list[str] = []
-    await store.accept(new_message(session))  # prepares the statement
+    await store.accept(new_message(session), EVERYTHING)  # prepares the statement
 
     async def log(record: asyncpg.connection.LoggedQuery) -> None:
         sent.append(record.query)
@@ -109,15 +110,15 @@ async def test_a_held_lock_is_waited_for_no_longer_than_the_patience(postgres_ur
     async with connected(postgres_uri) as other, other.transaction():
         await other.execute("SELECT FROM session FOR UPDATE")
         for call in (
-            store.accept(new_message(session)),
+            store.accept(new_message(session), EVERYTHING),
             store.record(message, 1, DONE),
-            store.touch_session(session),
-            store.delete_session(session),
+            store.touch_session(session, EVERYTHING),
+            store.delete_session(session, EVERYTHING),
         ):
             with pytest.raises(StoreUnavailable):
                 await call
-        assert (await store.get_session(session)).uuid == session
-    assert [one.id for one in await store.list_messages(session, 10)] == [message]
+        assert (await store.get_session(session, EVERYTHING)).uuid == session
+    assert [one.id for one in await store.list_messages(session, EVERYTHING, 10)] == [message]
     assert await store.record(message, 1, DONE) == []
     await store.close()
 
@@ -144,7 +145,7 @@ async def test_lost_connections_are_made_again(store: PostgresStore, postgres_ur
 
     async def works() -> Accepted | None:
         try:
-            return await store.accept(new_message(session))
+            return await store.accept(new_message(session), EVERYTHING)
         except StoreUnavailable:
             return None
 
@@ -155,11 +156,11 @@ async def test_a_connection_cut_in_the_midst_of_a_statement(store: PostgresStore
     session = await make(store)
     async with connected(postgres_uri) as other, other.transaction():
         await other.execute("SELECT FROM session FOR UPDATE")
-        accepting = asyncio.ensure_future(store.accept(new_message(session)))
+        accepting = asyncio.ensure_future(store.accept(new_message(session), EVERYTHING))
         [pid] = await until(lambda: waiting(other))
         await other.execute("SELECT pg_terminate_backend($1)", pid)
     accepted = await accepting
-    assert [each.id for each in await store.list_messages(session, 10)] == [accepted.message.id]
+    assert [each.id for each in await store.list_messages(session, EVERYTHING, 10)] == [accepted.message.id]
 
 
 async def test_a_deadlock_is_tried_again(store: PostgresStore, postgres_uri: str) -> None:
@@ -193,9 +194,9 @@ async def test_text_that_cannot_be_stored(store: PostgresStore) -> None:
     message = await say(store, session)
     for text in ("a \x00 byte", "half a \ud800 pair"):
         with pytest.raises(InvalidInput):
-            await store.accept(new_message(session, text))
+            await store.accept(new_message(session, text), EVERYTHING)
         with pytest.raises(InvalidInput):
-            await store.rename_session(session, text)
+            await store.rename_session(session, text, EVERYTHING)
         with pytest.raises(InvalidInput):
             await store.record(message, 1, Outcome.processed(text))
     assert await store.record(message, 1, DONE) == []
@@ -207,13 +208,13 @@ async def test_a_cancelled_caller_gives_its_connection_back(postgres_uri: str) -
     session = await make(store)
     async with connected(postgres_uri) as other, other.transaction():
         await other.execute("SELECT FROM session FOR UPDATE")
-        accepting = asyncio.ensure_future(store.accept(new_message(session)))
+        accepting = asyncio.ensure_future(store.accept(new_message(session), EVERYTHING))
         await until(lambda: waiting(other))
         accepting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await accepting
         await store.ping()
-    assert (await store.accept(new_message(session))).message.seq == 1
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 1
     await store.close()
 
 
@@ -244,7 +245,12 @@ async def test_a_server_that_is_away_and_comes_back() -> None:
         await store.start()
         session = await make(store)
         server.stop()
-        for call in (store.ping(), store.accept(new_message(session)), store.get_session(session), store.now()):
+        for call in (
+            store.ping(),
+            store.accept(new_message(session), EVERYTHING),
+            store.get_session(session, EVERYTHING),
+            store.now(),
+        ):
             with pytest.raises(StoreUnavailable) as caught:
                 await call
             assert_silent(caught.value, server)
@@ -254,8 +260,8 @@ async def test_a_server_that_is_away_and_comes_back() -> None:
         assert_silent(caught.value, server)
         server.start()
         await late.start()
-        assert (await late.get_session(session)).uuid == session
-        assert (await store.accept(new_message(session))).message.seq == 1
+        assert (await late.get_session(session, EVERYTHING)).uuid == session
+        assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 1
         await late.close()
         await store.close()
 
@@ -285,10 +291,10 @@ async def test_an_accept_whose_connection_breaks_is_accepted_once(
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", fetch_and_break)
     new = new_message(session, "in doubt", idempotency_key=key, body_hash=key)
-    accepted = await store.accept(new)
+    accepted = await store.accept(new, EVERYTHING)
     assert broken
     assert (accepted.message.id, accepted.message.seq, accepted.repeated) == (new.id, 2, False)
-    assert [each.id for each in await store.list_messages(session, 10)] == [before, new.id]
+    assert [each.id for each in await store.list_messages(session, EVERYTHING, 10)] == [before, new.id]
 
 
 async def test_an_accept_that_nobody_can_tell_the_end_of(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +307,7 @@ async def test_an_accept_that_nobody_can_tell_the_end_of(postgres_uri: str, monk
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", break_always)
     with pytest.raises(StoreUnavailable):
-        await store.accept(new_message(session))
+        await store.accept(new_message(session), EVERYTHING)
     await store.close()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.schema.migrations import Migration, all_migrations
@@ -69,7 +70,7 @@ async def test_an_older_database_is_brought_up(opened: Opened) -> None:
     new = await opened(migrations=[*NOW, ADDITIVE])
     assert await versions(opened.database) == expected([*NOW, ADDITIVE])
     assert await opened.database.rows("SELECT word FROM extra") == [("it; holds",)]
-    assert (await new.get_session(session)).name == "kept"
+    assert (await new.get_session(session, EVERYTHING)).name == "kept"
     assert await say(old, session), "the version before goes on beside it"
 
 

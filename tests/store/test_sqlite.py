@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Conflict, InvalidInput, StartupFailure, StoreUnavailable
 from session_manager.domain.message import Accepted
 from session_manager.domain.times import Micros
@@ -92,7 +93,7 @@ async def test_what_waits_is_committed_at_once(store: SqliteStore, path: Path) -
     session = await make(store)
     statements: list[str] = []
     with locked(path):
-        accepting = [asyncio.ensure_future(store.accept(new_message(session))) for _ in range(100)]
+        accepting = [asyncio.ensure_future(store.accept(new_message(session), EVERYTHING)) for _ in range(100)]
         await asyncio.sleep(0)
         writing(store).set_trace_callback(statements.append)
     accepted = await asyncio.gather(*accepting)
@@ -105,7 +106,9 @@ async def test_a_batch_is_bounded(store: SqliteStore, path: Path) -> None:
     session = await make(store)
     statements: list[str] = []
     with locked(path):
-        accepting = [asyncio.ensure_future(store.accept(new_message(session))) for _ in range(MAX_BATCH + 1)]
+        accepting = [
+            asyncio.ensure_future(store.accept(new_message(session), EVERYTHING)) for _ in range(MAX_BATCH + 1)
+        ]
         await asyncio.sleep(0)
         writing(store).set_trace_callback(statements.append)
     await asyncio.gather(*accepting)
@@ -118,7 +121,7 @@ async def test_a_bad_one_fails_alone(store: SqliteStore, path: Path) -> None:
     known = await say(store, session)
     with locked(path):
         calls = [
-            asyncio.ensure_future(store.accept(new))
+            asyncio.ensure_future(store.accept(new, EVERYTHING))
             for new in (
                 new_message(session),
                 new_message(session, "half a \ud800 pair"),
@@ -133,16 +136,16 @@ async def test_a_bad_one_fails_alone(store: SqliteStore, path: Path) -> None:
     assert isinstance(good, Accepted)
     assert isinstance(also_good, Accepted)
     assert (good.message.seq, also_good.message.seq) == (2, 3)
-    assert [message.seq for message in await store.list_messages(session, 10)] == [1, 2, 3]
+    assert [message.seq for message in await store.list_messages(session, EVERYTHING, 10)] == [1, 2, 3]
 
 
 async def test_a_bad_one_alone_undoes_what_it_did(store: SqliteStore) -> None:
     session = await make(store)
     known = await say(store, session)
-    before = await store.get_session(session)
+    before = await store.get_session(session, EVERYTHING)
     with pytest.raises(Conflict):
-        await store.accept(new_message(session, id=known))
-    assert await store.get_session(session) == before
+        await store.accept(new_message(session, id=known), EVERYTHING)
+    assert await store.get_session(session, EVERYTHING) == before
 
 
 async def test_locked_for_longer_than_the_patience(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,14 +154,14 @@ async def test_locked_for_longer_than_the_patience(path: Path, caplog: pytest.Lo
     session = await make(store)
     with locked(path):
         results = await asyncio.gather(
-            *(store.accept(new_message(session)) for _ in range(5)),
-            store.touch_session(session),
+            *(store.accept(new_message(session), EVERYTHING) for _ in range(5)),
+            store.touch_session(session, EVERYTHING),
             return_exceptions=True,
         )
         assert [type(one) for one in results] == [StoreUnavailable] * 6
-        assert (await store.get_session(session)).uuid == session, "reading goes on"
+        assert (await store.get_session(session, EVERYTHING)).uuid == session, "reading goes on"
         assert caplog.text.count("cannot be written") < 10, "it waits without spinning"
-    assert (await store.accept(new_message(session))).message.seq == 1, "what was refused never runs"
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 1, "what was refused never runs"
     await store.close()
     assert rows(path, "SELECT count(*) FROM message") == [(1,)]
 
@@ -168,8 +171,8 @@ async def test_each_call_has_its_own_patience(path: Path, caplog: pytest.LogCapt
     await store.start()
     session = await make(store)
     with locked(path):
-        first = asyncio.ensure_future(store.accept(new_message(session)))
-        second = asyncio.ensure_future(store.accept(new_message(session)))
+        first = asyncio.ensure_future(store.accept(new_message(session), EVERYTHING))
+        second = asyncio.ensure_future(store.accept(new_message(session), EVERYTHING))
         await asyncio.sleep(0)
         assert isinstance(store._writer, ThreadWriter)
         store._writer._queue[1].since += 1000  # as if it had come so much later
@@ -189,7 +192,7 @@ async def test_locked_at_the_start(path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             await late.start()
         with pytest.raises(StoreUnavailable):
-            await late.get_session("x")
+            await late.get_session("x", EVERYTHING)
     await late.start()
     await late.close()
     await first.close()
@@ -198,12 +201,12 @@ async def test_locked_at_the_start(path: Path) -> None:
 async def test_who_hung_up_before_the_start_never_runs(store: SqliteStore, path: Path) -> None:
     session = await make(store)
     with locked(path):
-        gone = asyncio.ensure_future(store.accept(new_message(session, "gone")))
-        stays = asyncio.ensure_future(store.accept(new_message(session, "stays")))
+        gone = asyncio.ensure_future(store.accept(new_message(session, "gone"), EVERYTHING))
+        stays = asyncio.ensure_future(store.accept(new_message(session, "stays"), EVERYTHING))
         await asyncio.sleep(0)
         gone.cancel()
     assert (await stays).message.seq == 1
-    assert [message.text for message in await store.list_messages(session, 10)] == ["stays"]
+    assert [message.text for message in await store.list_messages(session, EVERYTHING, 10)] == ["stays"]
 
 
 async def test_a_full_disk(store: SqliteStore, path: Path) -> None:
@@ -214,15 +217,18 @@ async def test_a_full_disk(store: SqliteStore, path: Path) -> None:
     with locked(path):
         calls = [
             asyncio.ensure_future(call)
-            for call in (store.record(message, 1, DONE), store.accept(new_message(session, "x" * 1_000_000)))
+            for call in (
+                store.record(message, 1, DONE),
+                store.accept(new_message(session, "x" * 1_000_000), EVERYTHING),
+            )
         ]
         await asyncio.sleep(0)
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(one) for one in results] == [StoreUnavailable] * 2
-    assert (await store.get_message(session, message)).finished_at is None
+    assert (await store.get_message(session, message, EVERYTHING)).finished_at is None
     writing(store).execute("PRAGMA max_page_count = 1000000")
     assert await store.record(message, 1, DONE) == []
-    assert (await store.accept(new_message(session, "x" * 1_000_000))).message.seq == 2
+    assert (await store.accept(new_message(session, "x" * 1_000_000), EVERYTHING)).message.seq == 2
 
 
 async def test_a_commit_that_fails(store: SqliteStore) -> None:
@@ -232,24 +238,24 @@ async def test_a_commit_that_fails(store: SqliteStore) -> None:
 
     with pytest.raises(StoreUnavailable):
         await store._write(orphan)
-    await store.accept(new_message(await make(store)))
+    await store.accept(new_message(await make(store)), EVERYTHING)
 
 
 async def test_close_finishes_what_was_submitted(path: Path) -> None:
     store = SqliteStore(path)
     await store.start()
     session = await make(store)
-    accepting = [asyncio.ensure_future(store.accept(new_message(session))) for _ in range(20)]
+    accepting = [asyncio.ensure_future(store.accept(new_message(session), EVERYTHING)) for _ in range(20)]
     await asyncio.sleep(0)
     await store.close()
     assert [one.message.seq for one in await asyncio.gather(*accepting)] == list(range(1, 21))
-    for call in (store.accept(new_message(session)), store.get_session(session), store.ping()):
+    for call in (store.accept(new_message(session), EVERYTHING), store.get_session(session, EVERYTHING), store.ping()):
         with pytest.raises(StoreUnavailable):
             await call
     await store.close()
     assert [file.name for file in path.parent.iterdir()] == ["sessions.db"], "the WAL is folded in"
     await store.start()
-    assert (await store.accept(new_message(session))).message.seq == 21
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 21
     await store.close()
 
 
@@ -306,7 +312,7 @@ async def test_inline_in_virtual_time() -> None:
     assert await store.expirable(10) == []
     now += 1
     assert [session.uuid for session in await store.expirable(10)] == [made.uuid]
-    assert (await store.accept(new_message(made.uuid))).message.accepted_at == now
+    assert (await store.accept(new_message(made.uuid), EVERYTHING)).message.accepted_at == now
     assert await store.now() == now
     await store.close()
 
@@ -319,6 +325,6 @@ async def test_inline_never_lets_another_task_run() -> None:
     session = await make(store)
     message = await say(store, session)
     await store.record(message, 1, DONE)
-    await store.list_messages(session, 10)
+    await store.list_messages(session, EVERYTHING, 10)
     assert ran == []
     await store.close()

@@ -12,6 +12,7 @@ import pytest
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import InvalidInput, StoreUnavailable
 from session_manager.domain.message import NewMessage
 from session_manager.domain.session_class import SessionClass
@@ -106,7 +107,7 @@ async def running(drains: Drains) -> AsyncIterator[None]:
 
 
 async def woken(store: SqliteStore) -> bool:
-    return (await store.get_session(SESSION)).woken_at is not None
+    return (await store.get_session(SESSION, EVERYTHING)).woken_at is not None
 
 
 async def wake(activity: RedisActivity) -> None:
@@ -118,7 +119,7 @@ async def wake(activity: RedisActivity) -> None:
 async def test_a_wake_announced_while_its_session_is_drained(
     redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains
 ):
-    accepted = await store.accept(NewMessage(MESSAGE, SESSION, "hello", "local"))
+    accepted = await store.accept(NewMessage(MESSAGE, SESSION, "hello", "local"), EVERYTHING)
     await activity.take(SESSION, MESSAGE, accepted.message.seq, accepted.lowest_unfinished, CLASS)
     await wake(activity)
     drains.start(SESSION)
@@ -166,7 +167,7 @@ async def test_a_deleted_session_that_was_announced(
     redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, drains: Drains
 ):
     await wake(activity)
-    await store.delete_session(SESSION)
+    await store.delete_session(SESSION, EVERYTHING)
     with redis_server.client() as client:
         async with running(drains):
             await until(lambda: client.llen("ready") == 0 and client.zcard("ready:taken") == 0)
@@ -176,7 +177,7 @@ async def test_a_message_on_which_the_exchange_breaks_down_ends(
     store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains, caplog: pytest.LogCaptureFixture
 ):
     pods.broken = True
-    accepted = await store.accept(NewMessage(MESSAGE, SESSION, "hello", "local"))
+    accepted = await store.accept(NewMessage(MESSAGE, SESSION, "hello", "local"), EVERYTHING)
     await activity.take(SESSION, MESSAGE, accepted.message.seq, accepted.lowest_unfinished, CLASS)
     started = count()
 
@@ -185,11 +186,11 @@ async def test_a_message_on_which_the_exchange_breaks_down_ends(
         if not desire.published:  # as the scaler would: another pod instead of the one that is not trusted any more
             await activity.beat()
             await activity.publish(SESSION, Address("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
-        return (await store.get_message(SESSION, MESSAGE)).finished_at is not None
+        return (await store.get_message(SESSION, MESSAGE, EVERYTHING)).finished_at is not None
 
     async with running(drains):
         await until(ended)
-    message = await store.get_message(SESSION, MESSAGE)
+    message = await store.get_message(SESSION, MESSAGE, EVERYTHING)
     assert message.deaths == 3
     assert message.error is not None
     assert [record.message for record in caplog.records].count("a turn's exchange broke down") == 3

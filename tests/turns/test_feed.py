@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from session_manager.activity.protocol import TurnActivity
+from session_manager.domain.access import Access
 from session_manager.domain.errors import ActivityUnavailable, NotFound, StoreUnavailable
 from session_manager.domain.message import StoredEvent
 from session_manager.domain.times import Micros
@@ -33,7 +34,7 @@ class Events:
         numbers = range(after + 1, min(after + limit, self.count) + 1)
         return [StoredEvent(number, "turn.processed", None, "{}", Micros(0)) for number in numbers]
 
-    async def get_session(self, session: str) -> None:
+    async def get_session(self, session: str, access: Access) -> None:
         if self.deleted:
             raise NotFound
 

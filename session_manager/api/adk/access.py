@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from fastapi import Depends, Request
 
 from session_manager.api.limits import Check
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import APP, AdkKey, Attempt, State
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
 from session_manager.people.identity import LOCAL, Actor, valid_user_id
@@ -95,7 +96,7 @@ async def attempt_of(services: Services, access: Asked, key: AdkKey) -> Attempt 
 async def check_open(services: Services, session: str, attempt: Attempt) -> None:
     """Forbidden when the attempt has ended. An append looks by itself, in its own commit."""
     try:
-        message = await services.store.get_message(session, attempt.message_id)
+        message = await services.store.get_message(session, attempt.message_id, EVERYTHING)
     except NotFound:
         message = None
     if message is None or message.finished_at is not None or message.attempt != attempt.number:

@@ -21,6 +21,7 @@ from session_manager.api.adk.errors import missing
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
 from session_manager.api.chat import caller_of, options_of, waiting
 from session_manager.api.limits import ChatLimit
+from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.errors import NotFound, TooLarge
 from session_manager.domain.ids import new_id
@@ -147,7 +148,7 @@ class _Door:
         digest = hashlib.sha256(payload.encode()).hexdigest() if key is not None else None
         new = NewMessage(new_id(), session.uuid, text, caller_of(actor), key, digest, payload)
         with missing(f"Session not found: {body.session_id}"):
-            ticket = await self._services.turns.submit(new, session.user_id)
+            ticket = await self._services.turns.submit(new, OwnedBy(session.user_id))
         return Run(self._services, session, ticket, streaming)
 
 

@@ -15,6 +15,7 @@ from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, U
 from session_manager.api.adk.listing import LARGE, listed
 from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
 from session_manager.api.limits import CurrentActor, RouteLimits
+from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
 from session_manager.domain.adk.initial import check_initial
 from session_manager.domain.adk.model import TEMP, AdkKey, AdkSession, NewAdkSession, State
@@ -79,7 +80,7 @@ async def _make(
         session = await services.store.adk_create(new)
     except Conflict:
         raise HTTPException(409, f"Session already exists: {key.id}") from None
-    services.host.created(await services.store.get_session(uuid))
+    services.host.created(await services.store.get_session(uuid, EVERYTHING))
     return session
 
 
@@ -136,7 +137,7 @@ def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> 
         """End the session for good, with its pod and its files; null also where there is none."""
         try:
             record = await under(access.key(session_id), services.store.adk_record)
-            await services.lifecycle.delete(record.uuid, access.user_id)
+            await services.lifecycle.delete(record.uuid, OwnedBy(access.user_id))
         except NotFound:
             return
 

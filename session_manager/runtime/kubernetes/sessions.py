@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
@@ -40,7 +41,7 @@ MADE_AT_ONCE = 32  # more would wait for connections until they count as failed,
 class Records(Protocol):
     """What is recorded of sessions."""
 
-    async def get_session(self, uuid: str, owner: str | None = None) -> Session:
+    async def get_session(self, uuid: str, access: Access) -> Session:
         """NotFound when it is unknown or deleted."""
         ...
 
@@ -214,7 +215,7 @@ class KubernetesSessions:
 
     async def _make_from_record(self, session: str) -> None:
         try:
-            record = await self._records.get_session(session)
+            record = await self._records.get_session(session, EVERYTHING)
         except NotFound:
             return
         except Unavailable:
@@ -235,7 +236,7 @@ class KubernetesSessions:
             raise
         log.info("session resource made", extra={"event": "resource.made", "session": session.uuid})
         try:
-            await self._records.get_session(session.uuid)
+            await self._records.get_session(session.uuid, EVERYTHING)
         except NotFound:
             # Deleted meanwhile, by whoever looked for the resource before it was there and will not look again.
             await self._cluster.delete(SESSIONS, session.uuid, uid=made["metadata"]["uid"])
@@ -297,7 +298,7 @@ class KubernetesSessions:
             await self._adopt(resource)
         elif install == self._install:
             try:
-                record = await self._records.get_session(name)
+                record = await self._records.get_session(name, EVERYTHING)
             except NotFound:
                 return  # a deleted session's teardown asks for it; one that SQL never knew is not ours to end
             if record.expired_at is not None:

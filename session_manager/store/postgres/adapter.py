@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
 
+from session_manager.domain.access import Access, Everything, OwnedBy
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
@@ -114,22 +115,25 @@ class PostgresStore(SqlStore):
 
     # The two of every turn, in one round trip each
 
-    async def accept(self, new: NewMessage, owner: str | None = None) -> Accepted:
+    async def accept(self, new: NewMessage, access: Access) -> Accepted:
+        if not isinstance(access, Everything | OwnedBy):
+            return await super().accept(new, access)
+        owner = access.user if isinstance(access, OwnedBy) else None
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
             rows = await self._commit(hot.ACCEPT, *key, new.text, owner, new.payload)
         except Conflict:
             rows = []
         except InDoubt:
-            return await self._settle(new, owner)
+            return await self._settle(new, access)
         if not rows:
             # Unknown, deleted, or a known Idempotency-Key: the long way finds out which, and settles a race.
-            return await super().accept(new, owner)
+            return await super().accept(new, access)
         row = rows[0]
         seq, at, lowest = row[hot.SEQ], row[hot.ACCEPTED_AT], row[hot.LOWEST]
         return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
 
-    async def _settle(self, new: NewMessage, owner: str | None) -> Accepted:
+    async def _settle(self, new: NewMessage, access: Access) -> Accepted:
         """Accept what may have been accepted already. Under the same id that cannot be done twice.
 
         A 503 would say that nothing was accepted, so it waits for the answer as long as for any other.
@@ -138,7 +142,7 @@ class PostgresStore(SqlStore):
         deadline = loop.time() + self._patience * _SILENCE
         while True:
             try:
-                return await self._read(messages.find_accepted, new) or await super().accept(new, owner)
+                return await self._read(messages.find_accepted, new) or await super().accept(new, access)
             except IdempotencyMismatch:
                 raise
             except (Conflict, StoreUnavailable):  # Conflict: the first try was committed just now

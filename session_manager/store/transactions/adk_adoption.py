@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, Delta, Home
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
@@ -73,7 +74,7 @@ def settle(now: Micros, key: AdkKey, uuid: str, home: Home) -> Transaction[tuple
     session = session_of(live[0])
     if live[0][SESSION_WIDTH]:
         if updated is None:
-            yield from teardown.delete(now, session.uuid, None)
+            yield from teardown.delete(now, session.uuid, EVERYTHING)
             return None, session.uuid
     else:
         yield from _make_row(session, key)

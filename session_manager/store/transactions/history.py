@@ -3,10 +3,12 @@
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
+from session_manager.domain.access import Access, Right
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Message, StoredEvent, Unfinished
 from session_manager.domain.times import Micros
 from session_manager.store.transactions import sessions
+from session_manager.store.transactions.access import restricted
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import EVENT, MESSAGE, UNFINISHED, event_of, message_of, unfinished_of
 
@@ -33,15 +35,15 @@ ORDER BY message.session, message.seq LIMIT $4
 _UNFINISHED_OF = f"{_UNFINISHED} AND message.session = $1 ORDER BY message.seq"
 
 
-def get(session: str, message_id: str, owner: str | None) -> Transaction[Message]:
-    rows = yield sessions.owned(_GET, owner, session, message_id)
+def get(session: str, message_id: str, access: Access) -> Transaction[Message]:
+    rows = yield restricted(_GET, access, Right.READ, session, message_id)
     if not rows:
         raise NotFound("No such message")
     return message_of(rows[0])
 
 
-def page(session: str, limit: int, after_seq: int, owner: str | None) -> Transaction[list[Message]]:
-    yield from sessions.get(session, owner)
+def page(session: str, access: Access, limit: int, after_seq: int) -> Transaction[list[Message]]:
+    yield from sessions.get(session, access)
     rows = yield _LIST, (session, after_seq, limit)
     return [message_of(row) for row in rows]
 

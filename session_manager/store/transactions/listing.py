@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
+from session_manager.domain.access import Right
 from session_manager.domain.session import Session
 from session_manager.domain.status import COLD_SQL, Status
 from session_manager.store.protocol import SessionPage, SessionQuery
+from session_manager.store.transactions.access import may
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
 
-_FILTERS = {"owner": "user_id", "user_id": "user_id", "app": "app", "adk_id": "adk_id"}
+_FILTERS = ("user_id", "app", "adk_id")
 _EACH_STATUS = ", ".join(f"count(*) FILTER (WHERE {predicate})" for predicate in COLD_SQL.values())
 _COUNT_EACH = f"SELECT {_EACH_STATUS} FROM session WHERE deleted_at IS NULL"
 
@@ -60,9 +62,11 @@ class _Where:
 
     def __init__(self, query: SessionQuery) -> None:
         self.params: list[object] = []
+        visible, params = may(query.access, Right.READ, 1)
+        self.params += params
         values = {name: getattr(query, name) for name in _FILTERS}
-        chosen = [f"{_FILTERS[name]} = {self.param(value)}" for name, value in values.items() if value is not None]
-        self.filters = " AND ".join(["deleted_at IS NULL", *chosen])
+        chosen = [f"{name} = {self.param(value)}" for name, value in values.items() if value is not None]
+        self.filters = " AND ".join(["deleted_at IS NULL", visible, *chosen])
         self.cold = _cold(query.cold)
         self.wanted = self._ids(query.hot_wanted)
         # Whoever is in no status that is asked for need not be kept out.

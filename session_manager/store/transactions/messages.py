@@ -6,15 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 from session_manager.store.transactions import adk_turns
+from session_manager.store.transactions.access import restricted
 from session_manager.store.transactions.base import Row, Transaction
 from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
-from session_manager.store.transactions.sessions import NO_SESSION, owned
+from session_manager.store.transactions.sessions import NO_SESSION
 
 _LOWEST = "(SELECT min(seq) FROM message WHERE session = $1 AND finished_at IS NULL)"
 
@@ -58,13 +60,13 @@ INSERT INTO session_event (session, number, kind, message_id, data, created_at) 
 """
 
 
-def accept(now: Micros, new: NewMessage, owner: str | None) -> Transaction[Accepted]:
+def accept(now: Micros, new: NewMessage, access: Access) -> Transaction[Accepted]:
     if new.idempotency_key is not None:
-        known = yield from find_repeated(new, owner)
+        known = yield from find_repeated(new, access)
         if known is not None:
             return known
-    yield owned(_NEXT_SEQ, owner, new.session, now)
-    rows = yield owned(_NUMBERED, owner, new.session)
+    yield restricted(_NEXT_SEQ, access, Right.WRITE, new.session, now)
+    rows = yield restricted(_NUMBERED, access, Right.WRITE, new.session)
     if not rows:
         raise NotFound(NO_SESSION)
     session, seq, lowest = session_of(rows[0]), rows[0][SESSION_WIDTH], rows[0][SESSION_WIDTH + 1]
@@ -82,9 +84,9 @@ def accepted(new: NewMessage, session: Session, seq: int, lowest: int, now: Micr
     return Accepted(message, session, lowest)
 
 
-def find_repeated(new: NewMessage, owner: str | None) -> Transaction[Accepted | None]:
+def find_repeated(new: NewMessage, access: Access) -> Transaction[Accepted | None]:
     """The message that this caller has sent under this Idempotency-Key, if there is one."""
-    rows = yield owned(_KNOWN, owner, new.session, new.caller, new.idempotency_key)
+    rows = yield restricted(_KNOWN, access, Right.WRITE, new.session, new.caller, new.idempotency_key)
     if not rows:
         return None
     if rows[0][SESSION_WIDTH + 1] != new.body_hash:

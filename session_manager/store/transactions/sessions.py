@@ -3,12 +3,16 @@
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, Delta
 from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import NewSession
 from session_manager.store.transactions import adk_rows
+from session_manager.store.transactions.access import restricted
 from session_manager.store.transactions.adk_checks import check_key
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
@@ -39,13 +43,6 @@ WHERE uuid = $1 AND deleted_at IS NULL
 """
 
 
-def owned(sql: str, owner: str | None, *params: object) -> tuple[str, tuple[object, ...]]:
-    """The statement restricted to sessions of ``owner``, where there is one. ``sql`` must end in its WHERE clause."""
-    if owner is None:
-        return sql, params
-    return f"{sql} AND session.user_id = ${len(params) + 1}", (*params, owner)
-
-
 def create(now: Micros, new: NewSession) -> Transaction[Session]:
     """Conflict when the uuid, or the key that it stands for, is taken."""
     session = yield from insert(now, new, AdkKey(new.class_name, new.user_id, new.uuid), Delta({}, {}, {}))
@@ -64,19 +61,19 @@ def insert(now: Micros, new: NewSession, key: AdkKey, state: Delta) -> Transacti
     return session_of(rows[0])
 
 
-def get(uuid: str, owner: str | None) -> Transaction[Session]:
-    rows = yield owned(_GET, owner, uuid)
+def get(uuid: str, access: Access) -> Transaction[Session]:
+    rows = yield restricted(_GET, access, Right.READ, uuid)
     if not rows:
         raise NotFound(NO_SESSION)
     return session_of(rows[0])
 
 
-def rename(now: Micros, uuid: str, name: str | None, owner: str | None) -> Transaction[Session]:
-    return (yield from _change(*owned(_RENAME, owner, uuid, name)))
+def rename(now: Micros, uuid: str, name: str | None, access: Access) -> Transaction[Session]:
+    return (yield from _change(*restricted(_RENAME, access, Right.MANAGE, uuid, name)))
 
 
-def touch(now: Micros, uuid: str, owner: str | None) -> Transaction[Session]:
-    return (yield from _change(*owned(_TOUCH, owner, uuid, now)))
+def touch(now: Micros, uuid: str, access: Access) -> Transaction[Session]:
+    return (yield from _change(*restricted(_TOUCH, access, Right.WAKE, uuid, now)))
 
 
 def woken(now: Micros, uuid: str) -> Transaction[None]:
@@ -87,7 +84,7 @@ def failed(now: Micros, uuid: str, failure: Failure) -> Transaction[None]:
     yield _FAILED, (uuid, now, failure.reason, failure.remedy, failure.next_try, failure.tries)
 
 
-def _change(sql: str, params: tuple[object, ...]) -> Transaction[Session]:
+def _change(sql: str, params: Sequence[object]) -> Transaction[Session]:
     rows = yield f"{sql} RETURNING {SESSION}", params
     if not rows:
         raise NotFound(NO_SESSION)

@@ -3,13 +3,15 @@
 # ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
+from session_manager.domain.access import Access, Right
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import MessageStatus
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
+from session_manager.store.transactions.access import restricted
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
-from session_manager.store.transactions.sessions import NO_SESSION, owned
+from session_manager.store.transactions.sessions import NO_SESSION
 
 PURGE_STEP = 500  # rows of one table per commit: a few milliseconds of SQLite's one writer
 
@@ -58,8 +60,8 @@ def expire(now: Micros, uuid: str, last_activity: Micros) -> Transaction[bool]:
     return bool((yield _EXPIRE, (uuid, now, last_activity)))
 
 
-def delete(now: Micros, uuid: str, owner: str | None) -> Transaction[None]:
-    sql, params = owned(_DELETE, owner, uuid, now)
+def delete(now: Micros, uuid: str, access: Access) -> Transaction[None]:
+    sql, params = restricted(_DELETE, access, Right.MANAGE, uuid, now)
     if not (yield f"{sql} RETURNING uuid", params):
         raise NotFound(NO_SESSION)
     yield _FAIL_UNFINISHED, (uuid, now, "The session was deleted")

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, Home
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome
@@ -73,7 +74,7 @@ async def test_adopted_once_however_many_look(opened: Opened, store: SqlStore) -
     sweeps = [each.adk_sweep(10) for each in (store, other)]
     sessions, _ = await asyncio.gather(asyncio.gather(*calls), asyncio.gather(*sweeps))
     assert len({session.uuid for session in sessions}) == len(keys)
-    assert (await store.list_sessions(SessionQuery(cold=frozenset(Status)))).total == len(keys)
+    assert (await store.list_sessions(SessionQuery(EVERYTHING, cold=frozenset(Status)))).total == len(keys)
 
 
 async def test_a_list_adopts_many_at_once(opened: Opened, store: SqlStore) -> None:
@@ -94,7 +95,7 @@ async def test_one_long_unused_comes_in_as_expired(opened: Opened, store: SqlSto
     assert session.expired_at is not None
     assert await store.expirable(10) == []
     await say(store, session.uuid)
-    assert (await store.get_session(session.uuid)).expired_at is None
+    assert (await store.get_session(session.uuid, EVERYTHING)).expired_at is None
 
 
 @pytest.mark.parametrize("sight", ["record", "get", "append", "create", "sweep"])
@@ -118,7 +119,7 @@ async def test_closed_when_its_row_was_removed(opened: Opened, store: SqlStore, 
         with pytest.raises(NotFound):
             await calls[sight](key)  # type: ignore[operator]
     with pytest.raises(NotFound):
-        await store.get_session(uuid)
+        await store.get_session(uuid, EVERYTHING)
     assert await store.deleted_sessions(10) == [uuid], "the rest goes the way of every delete"
     assert await store.begin_redelivery(message) is None
     assert await store.search_memory("app", "ann", "forget", 9) == []
@@ -140,7 +141,7 @@ async def test_never_closed_for_a_row_that_was_never_there(opened: Opened, store
     await opened.database.rows(f"UPDATE session SET adk_row = 0 WHERE uuid = '{uuid}'")
     await opened.database.rows(f"DELETE FROM sessions WHERE id = '{uuid}'")
     assert await store.adk_sweep(10) == (0, [])
-    session = await store.get_session(uuid)
+    session = await store.get_session(uuid, EVERYTHING)
     assert (await store.adk_get(AdkKey(session.app, session.user_id, uuid))).uuid == uuid
     assert await opened.database.rows("SELECT adk_row FROM session") == [(1,)]
     assert await store.adk_sweep(10) == (0, [])
@@ -160,7 +161,7 @@ async def test_what_we_do_ourselves_is_not_noted(opened: Opened, store: SqlStore
     keys = [await made(store), await made(store, new_key(user="bob"))]
     await make(store)
     await store.adk_append(keys[0], [event()])
-    await store.delete_session((await store.adk_record(keys[0])).uuid)
+    await store.delete_session((await store.adk_record(keys[0])).uuid, EVERYTHING)
     assert await notes(opened) == 0
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
 from session_manager.store.adk import Artifact
 from session_manager.store.base import SqlStore
@@ -51,7 +52,7 @@ async def test_some_are_shared_by_the_sessions_of_a_user(store: SqlStore) -> Non
     assert await store.artifact_names(first) == ["mine", "user:profile"]
     assert await store.artifact_names(second) == ["user:profile"]
     assert await store.artifact_names(stranger) == []
-    await store.delete_session((await store.adk_record(first)).uuid)
+    await store.delete_session((await store.adk_record(first)).uuid, EVERYTHING)
     assert (await store.artifact(second, "user:profile")).version == 1
     await store.delete_artifact(second, "user:profile")
     assert await store.artifact_names(second) == []
@@ -60,7 +61,7 @@ async def test_some_are_shared_by_the_sessions_of_a_user(store: SqlStore) -> Non
 async def test_those_of_a_session_go_with_it(opened: Opened, store: SqlStore) -> None:
     key = await made(store)
     await store.save_artifact(key, artifact())
-    await store.delete_session((await store.adk_record(key)).uuid)
+    await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
     assert await opened.database.rows("SELECT * FROM artifact") == []
     await made(store, key)
     assert await store.artifact_names(key) == []

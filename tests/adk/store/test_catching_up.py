@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
 from session_manager.domain.adk.turn import user_event
 from session_manager.domain.errors import StaleSession
@@ -155,7 +156,7 @@ async def test_what_a_run_changed_in_the_state(store: SqlStore) -> None:
     key, other = await made(store), await made(store)
     uuid = (await store.adk_record(key)).uuid
     payload = json.dumps({"newMessage": {"parts": [{"text": "a"}]}, "stateDelta": {"n": 1, "user:u": 2, "temp:t": 3}})
-    accepted = await store.accept(new_message(uuid, payload=payload))
+    accepted = await store.accept(new_message(uuid, payload=payload), EVERYTHING)
     await store.record(accepted.message.id, 1, Outcome.processed("{}"), ENDED)
     assert (await store.adk_get(key)).state == {"n": 1, "user:u": 2}
     assert (await store.adk_get(other)).state == {"user:u": 2}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import StartupFailure
 from session_manager.store.adk import AdkQuery
@@ -69,7 +70,7 @@ async def test_a_database_of_adk_becomes_ours(database: Database, peers: Peers) 
             await store.adk_append(keys[0], [as_stored(adk_event("ours"))])
             await service.append_event(await get(service, keys[0]), adk_event("theirs"))
             assert texts((await store.adk_get(keys[0])).events) == ["event 0", "ours", "theirs"]
-            await store.delete_session((await store.adk_record(keys[1])).uuid)
+            await store.delete_session((await store.adk_record(keys[1])).uuid, EVERYTHING)
             assert await service.get_session(**names(keys[1])) is None
             await compare(service, store)
         finally:
@@ -111,7 +112,7 @@ async def test_sessions_from_before_get_adks_rows(database: Database, peers: Pee
             assert listed.id == live
             await compare(service, store)
         assert await store.adk_sweep(9) == (0, [])
-        assert await store.get_session(live)
+        assert await store.get_session(live, EVERYTHING)
     finally:
         await store.close()
 

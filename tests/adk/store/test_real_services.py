@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
@@ -122,7 +123,7 @@ async def test_deleted_by_either_side(store: SqlStore, peers: Peers) -> None:
     async with peers() as [service]:
         for key in (ours, theirs):
             await service.append_event(await get(service, key), adk_event())
-        await store.delete_session((await store.adk_record(ours)).uuid)
+        await store.delete_session((await store.adk_record(ours)).uuid, EVERYTHING)
         assert await service.get_session(**names(ours)) is None
         await service.delete_session(**names(theirs))
         with pytest.raises(NotFound):
@@ -174,7 +175,7 @@ async def test_creating_and_deleting_on_both_sides_at_once(opened: Opened, store
 async def append_and_delete(store: SqlStore, key: AdkKey) -> None:
     try:
         await store.adk_append(key, [as_stored(adk_event())])
-        await store.delete_session((await store.adk_record(key)).uuid)
+        await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
     except NotFound:
         return
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
@@ -33,7 +34,7 @@ async def test_a_new_session_is_one_of_ours_as_well(store: SqlStore) -> None:
     created = await store.adk_create(NewAdkSession(new_id(), key, "echo", DAY, STATE))  # type: ignore[arg-type]
     assert (created.key, created.state, created.events) == (key, KEPT, [])
     assert await store.adk_get(key) == created
-    session = await store.get_session(created.uuid)
+    session = await store.get_session(created.uuid, EVERYTHING)
     assert (session.app, session.user_id, session.adk_id, session.class_name) == (*key, "echo")
     assert await store.adk_record(key) == session
 
@@ -254,7 +255,7 @@ async def test_delete_takes_all_that_belongs_to_the_session(opened: Opened, stor
     await store.adk_append(key, [event(text="remember me")])
     await store.adk_append(other, [event()])
     await store.remember(key)
-    await store.delete_session((await store.adk_record(key)).uuid)
+    await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
     with pytest.raises(NotFound):
         await store.adk_get(key)
     for table, column in (("sessions", "id"), ("events", "session_id")):

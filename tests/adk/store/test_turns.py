@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
 from session_manager.domain.errors import Forbidden, StoreUnavailable
 from session_manager.store.base import SqlStore
@@ -138,7 +139,7 @@ async def test_no_event_keeps_a_turn_from_ending(store: SqlStore, bad: AdkEvent)
 async def test_a_session_deleted_meanwhile(store: SqlStore) -> None:
     key = await made(store)
     message = await message_of(store, key)
-    await store.delete_session((await store.adk_record(key)).uuid)
+    await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
     assert await store.record(message, 1, DONE, [], AdkTurn(event(), (event(),))) is None
 
 
@@ -146,15 +147,15 @@ async def test_a_message_carries_what_the_run_was_given(store: SqlStore) -> None
     key = await made(store)
     uuid = (await store.adk_record(key)).uuid
     payload = '{"state_delta": {"ü": null}}'
-    accepted = await store.accept(new_message(uuid, payload=payload, idempotency_key="k"))
+    accepted = await store.accept(new_message(uuid, payload=payload, idempotency_key="k"), EVERYTHING)
     assert accepted.message.payload == payload
     message = accepted.message.id
-    assert (await store.get_message(uuid, message)).payload == payload
+    assert (await store.get_message(uuid, message, EVERYTHING)).payload == payload
     redelivered = await store.begin_redelivery(message)
     assert redelivered is not None
     assert redelivered.payload == payload
-    assert (await store.accept(new_message(uuid, idempotency_key="k"))).message.payload == payload
-    assert (await store.accept(new_message(uuid))).message.payload is None
+    assert (await store.accept(new_message(uuid, idempotency_key="k"), EVERYTHING)).message.payload == payload
+    assert (await store.accept(new_message(uuid), EVERYTHING)).message.payload is None
 
 
 async def test_a_store_that_was_closed(opened: Opened, store: SqlStore) -> None:
