@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.activity.target import Target
+from session_manager.aio.retry import Backoff, until_available
+from session_manager.aio.tasks import cancel, unless
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
 from session_manager.runtime.kubernetes.cluster import CLASSES, Cluster
@@ -44,7 +46,7 @@ from session_operator.workloads import OwnWorkloads
 
 log = logging.getLogger(__name__)
 
-RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds between tries to reach what is away
+BACKOFF = Backoff(0.2, 5.0)  # between tries to reach what is away
 
 
 class Operator:
@@ -109,7 +111,7 @@ class Operator:
             await self.cluster.start()
             port = await self.health.start(self._settings.operator_host, self._settings.operator_port)
             log.info("operator starts", extra={"event": "operator.starting", "port": port})
-            await _unless(stop, self._start())
+            await unless(stop, self._start())
             await self._until(stop)
         finally:
             await self._close()
@@ -120,8 +122,8 @@ class Operator:
             loop.add_signal_handler(number, self._stop.set)
 
     async def _start(self) -> None:
-        await _persist(self._look_around)
-        await _persist(self.activity.start)
+        await until_available(self._look_around, BACKOFF, _report)
+        await until_available(self.activity.start, BACKOFF, _report)
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
         self._spawn(self.queue.run(), "queue")
@@ -166,7 +168,7 @@ class Operator:
         """Until asked to stop, or until a loop that should never end has ended: then a restart is better."""
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        await cancel(stopping)
         for task in done - {stopping}:
             if not stop.is_set():
                 log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended"})
@@ -174,9 +176,7 @@ class Operator:
 
     async def _close(self) -> None:
         self.runtime.leave()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         await self.keda.close()
         await self.runtime.close()
         await self.health.close()
@@ -207,28 +207,8 @@ def _times(settings: OperatorSettings) -> ScalerTimes:
     )
 
 
-async def _persist(start: Any) -> None:
-    pause = RETRY_FIRST
-    while True:
-        try:
-            await start()
-            return
-        except Unavailable as error:
-            log.warning("not reachable yet: %s", error.detail, extra={"event": "start.unreachable"})
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, RETRY_LAST)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do it, unless asked to stop before it is done."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not working.done():
-        working.cancel()
-        await asyncio.wait((working,))
-    elif not working.cancelled():
-        working.result()
+def _report(error: Unavailable) -> None:
+    log.warning("not reachable yet: %s", error.detail, extra={"event": "start.unreachable"})
 
 
 async def _main(settings: OperatorSettings) -> None:

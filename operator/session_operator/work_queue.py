@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from session_manager.aio.retry import Backoff
+
 log = logging.getLogger(__name__)
 
-PAUSE_FIRST, PAUSE_LAST = 0.5, 60.0  # seconds between tries of one key
+BACKOFF = Backoff(0.5, 60.0)  # between tries of one key
 PUT_OFF_LOOK = 0.25  # seconds between looks at what was put off
 
 
@@ -96,10 +98,9 @@ class WorkQueue:
 
     def _retry(self, key: str, error: Exception) -> None:
         tries = self._tries[key] = self._tries.get(key, 0) + 1
-        pause = min(PAUSE_FIRST * 2 ** min(tries - 1, 20), PAUSE_LAST)
         extra = {"event": "reconcile.failed", "key": key, "reason": str(error), "tries": tries}
         log.warning("reconciling failed; trying again", extra=extra, exc_info=error if tries == 3 else None)
-        self._delay(key, pause)
+        self._delay(key, BACKOFF.pause(tries))
 
     def _delay(self, key: str, pause: float) -> None:
         self._delayed[key] = asyncio.get_running_loop().call_later(pause, self.add, key)

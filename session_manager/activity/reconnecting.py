@@ -17,14 +17,14 @@ from contextlib import suppress
 
 from session_manager.activity.resp import Connection, OnMessage, RedisError
 from session_manager.activity.target import Target
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import ActivityUnavailable, StartupFailure
 
 log = logging.getLogger(__name__)
 
 Prepare = Callable[[Connection], Awaitable[None]]
 
-FIRST_PAUSE = 0.02  # seconds; doubles with each failure
-LAST_PAUSE = 1.0
+BACKOFF = Backoff(0.02, 1.0)
 NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA) if hasattr(socket, "EAI_NODATA") else (socket.EAI_NONAME,)
 REFUSALS = {
     "NOAUTH": "wants a password: set REDIS_PASSWORD, or REDIS_URL with one",
@@ -107,10 +107,9 @@ class Reconnecting:
         log.warning(message, extra={"event": event, "connection": self._name})
 
     async def _reopen(self) -> Connection:
-        pause, refusal = FIRST_PAUSE, ""
+        pauses, refusal = BACKOFF.pauses(), ""
         while True:
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, LAST_PAUSE)
+            await asyncio.sleep(next(pauses) * random.uniform(0.5, 1))
             try:
                 return await self._open()
             except ActivityUnavailable:

@@ -1,1 +1,1 @@
-"""Waiting: first of several, patience with what is away."""
+"""Helpers for asyncio: waiting for several things at once, retrying, a clock."""

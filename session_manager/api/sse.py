@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from typing import Any
 
 import orjson
+
+from session_manager.aio.tasks import first_of
 
 SIGN_OF_LIFE = b": still here\n\n"
 HEADERS = [
@@ -36,16 +37,7 @@ def payload(note: dict[str, Any]) -> bytes:
 
 async def stream(pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
     """Send pieces until they end or the client goes. ``pieces`` is closed either way."""
-    gone = asyncio.ensure_future(_gone(receive))
-    sending = asyncio.ensure_future(_send_all(pieces, send))
-    try:
-        await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (gone, sending):
-            task.cancel()
-        await asyncio.gather(gone, sending, return_exceptions=True)
-    if not sending.cancelled() and sending.exception() is not None:
-        raise sending.exception()  # type: ignore[misc]
+    await first_of(_gone(receive), _send_all(pieces, send))
 
 
 async def _gone(receive: Receive) -> None:

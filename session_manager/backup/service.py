@@ -8,7 +8,6 @@ it begins; so one of them makes the backup of a period.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -19,6 +18,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from session_manager.aio.retry import Backoff
+from session_manager.aio.tasks import cancel, in_thread
 from session_manager.backup.manifest import Manifest, new_name
 from session_manager.domain.errors import (
     BackupError,
@@ -37,8 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RETRY_FIRST = 60.0  # seconds after a failure, doubling
-RETRY_LAST = 900.0
+BACKOFF = Backoff(60.0, 900.0)
 REMEMBERED = 16  # failed backups that are told about
 LET_GO = 2.0  # seconds that what was cancelled gets to end
 
@@ -115,7 +115,7 @@ class BackupService:
             return None
         started = time.monotonic()
         try:
-            restored = await _in_thread(self._backups.restore_if_missing)
+            restored = await in_thread(self._backups.restore_if_missing, "backup")
         except (StorageUnavailable, Conflict) as error:
             raise StoreUnavailable from error
         except BackupError as error:
@@ -134,13 +134,13 @@ class BackupService:
             return
         self._started = True
         pause = 0.0
-        retry = RETRY_FIRST
+        pauses = BACKOFF.pauses()
         while True:
             await asyncio.sleep(pause)
             try:
-                pause, retry = await self._make_if_due(), RETRY_FIRST
+                pause, pauses = await self._make_if_due(), BACKOFF.pauses()
             except SessionManagerError:
-                pause, retry = retry, min(retry * 2, RETRY_LAST)
+                pause = next(pauses)
 
     async def _make_if_due(self) -> float:
         """Seconds until the next one is due."""
@@ -150,14 +150,14 @@ class BackupService:
         if self.job is None:
             self._begin(partial(self.backups.create_if_due, self._interval))
         if self._task is None:
-            return RETRY_FIRST
+            return BACKOFF.first
         made = await asyncio.shield(self._task)
         await self._prune()
         return max(self._left(made), 1.0)
 
     async def _look(self) -> Manifest | None:
         try:
-            self.stats.newest = await _in_thread(self.backups.catalog.newest)
+            self.stats.newest = await in_thread(self.backups.catalog.newest, "backup")
         except BackupError as error:
             self._count_failure(error)
             raise
@@ -181,7 +181,7 @@ class BackupService:
     async def _make(self, make: Callable[..., Manifest], job: Job) -> Manifest:
         started = time.monotonic()
         try:
-            manifest = await _in_thread(partial(make, job.progress, job.name))
+            manifest = await in_thread(partial(make, job.progress, job.name), "backup")
         except SessionManagerError as error:
             job.error = error.detail
             self._failed.append(job)
@@ -204,7 +204,7 @@ class BackupService:
 
     async def _prune(self) -> None:
         try:
-            pruned = await _in_thread(self.backups.prune)
+            pruned = await in_thread(self.backups.prune, "backup")
         except BackupError as error:
             log.warning("old backups were not removed: %s", error.reason, extra={"event": "backup.prune_failed"})
             return
@@ -214,7 +214,7 @@ class BackupService:
             log.info("%d old backups and leftovers were removed", gone, extra=extra)
 
     async def list(self) -> list[Manifest]:
-        return await _in_thread(self.backups.catalog.all)
+        return await in_thread(self.backups.catalog.all, "backup")
 
     async def get(self, name: str) -> Manifest | Job:
         """A backup, or one that is being made or has failed lately. NotFound."""
@@ -222,12 +222,12 @@ class BackupService:
         for job in (self.job, *self._failed):
             if job is not None and job.name == name:
                 return job
-        return await _in_thread(partial(backups.catalog.get, name))
+        return await in_thread(partial(backups.catalog.get, name), "backup")
 
     async def verify(self, name: str) -> Manifest:
         if isinstance(await self.get(name), Job):
             raise NotFound("There is no such backup")
-        return await _in_thread(partial(self.backups.verify, name))
+        return await in_thread(partial(self.backups.verify, name), "backup")
 
     async def close(self, *, last: bool = True) -> bool:
         """The last backup, in the time that it has; of a database on this machine, which may be gone with it.
@@ -261,8 +261,7 @@ class BackupService:
             if self.job is not None:
                 self.job.cancelled.set()
             await asyncio.wait([self._task], timeout=LET_GO)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel(self._task)
 
 
 def _tell(event: str, words: str, manifest: Manifest, started: float) -> None:
@@ -280,23 +279,3 @@ def _retrieve(task: asyncio.Task[Manifest]) -> None:
     """What it raised has been told."""
     if not task.cancelled():
         task.exception()
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def hand_over(set_: Callable[[T], None] | Callable[[BaseException], None], value: object) -> None:
-        if not future.done():
-            set_(value)  # type: ignore[arg-type]
-
-    def run() -> None:
-        try:
-            done = partial(hand_over, future.set_result, work())
-        except BaseException as error:
-            done = partial(hand_over, future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the event loop has ended
-            loop.call_soon_threadsafe(done)
-
-    threading.Thread(target=run, name="backup", daemon=True).start()
-    return await future

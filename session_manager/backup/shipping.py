@@ -22,12 +22,13 @@ from typing import Any
 
 import aiohttp
 
+from session_manager.aio.retry import Backoff
+from session_manager.aio.tasks import cancel
 from session_manager.backup.litestream import Line, configuration, environment
 
 log = logging.getLogger(__name__)
 
-RETRY_FIRST = 1.0  # seconds
-RETRY_LAST = 60.0
+BACKOFF = Backoff(1.0, 60.0)
 STEADY = 60.0  # who ran for so long begins again with the first pause
 LOOKS = 2.0
 FLUSH = 20.0  # seconds for what is left at the end, where nobody says otherwise
@@ -89,9 +90,7 @@ class Shipper:
     async def stop(self, patience: float = FLUSH) -> bool:
         """Ship what is left, within ``patience`` seconds, and end. Whether everything is stored."""
         stored = await self.flush(patience) if patience > 0 else False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         await self._end(patience)
         if self._control is not None:
             shutil.rmtree(self._control, ignore_errors=True)
@@ -109,17 +108,17 @@ class Shipper:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _supervise(self, config: Path) -> None:
-        pause = RETRY_FIRST
+        pauses = BACKOFF.pauses()
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
             code = await self._run(config)
             if loop.time() - began > STEADY:
-                pause = RETRY_FIRST
+                pauses = BACKOFF.pauses()
+            pause = next(pauses)
             extra = {"event": "shipping.ended", "code": code, "pause": pause}
             log.warning("litestream ended (%s); it is started again", code, extra=extra)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, RETRY_LAST)
 
     async def _run(self, config: Path) -> int | None:
         command = [sys.executable, "-ISc", _TIED_EXEC, str(os.getpid())]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from session_manager.aio.race import first_of
+from session_manager.aio.tasks import first_of
 from session_manager.backup.backups import Backups
 from session_manager.backup.lines import announce, forget_old, line_of
 from session_manager.backup.litestream import Line, find_litestream
@@ -124,7 +124,7 @@ class OneWriter:
         StartupFailure: somebody took it; what is here is not the truth any more, and this process had better start
         again.
         """
-        await first_of((self.guard.until_lost(), self._until_asked()), "writer over")
+        await first_of(self.guard.until_lost(), self._until_asked())
         self._refuse_if_lost()
 
     def _refuse_if_lost(self) -> None:

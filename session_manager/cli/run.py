@@ -16,12 +16,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from session_manager import __version__
+from session_manager.aio.tasks import unless
 from session_manager.cli.config import listen, load_settings, make_folder, refuse_open_door, with_own_address
 from session_manager.cli.remote import DEFAULT_URL
 from session_manager.logs import setup_logging
 from session_manager.runtime.process.keeper import raise_file_limit
 from session_manager.serving.shared_redis import SharedRedis
-from session_manager.serving.signals import Stop, run_until_signalled, unless
+from session_manager.serving.signals import Stop, run_until_signalled
 from session_manager.settings import Settings
 
 DEV_PATIENCE = 3.0  # seconds that turns get on Ctrl-C: somebody sits there and waits

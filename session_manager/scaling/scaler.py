@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
-from session_manager.aio.race import first_of
+from session_manager.aio.retry import Backoff, until_available
+from session_manager.aio.tasks import cancel, first_of
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
@@ -28,7 +27,6 @@ from session_manager.scaling.start import Start
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 CLASS_LAG = 1.0  # seconds
 
 
@@ -79,24 +77,18 @@ class Scaler:
         Cancelling stops the workers but no pod: ending those is the runtime's ``close``.
         """
         self._runtime.on_exit(self._exited)
-        await self._persist(self._disown)
-        if not await self._persist(lambda: self._activity.beat(deputy=self._deputy)):
+        every_tick = Backoff(self._times.tick, self._times.tick)
+        await until_available(self._disown, every_tick)
+        if not await until_available(lambda: self._activity.beat(deputy=self._deputy), every_tick):
             return
         self._working = True
         if not self._deputy:
             self._activity.on_generation(self.poke_pods)
-            await self._persist(lambda: self._activity.on_wake(self.poke))
+            await until_available(lambda: self._activity.on_wake(self.poke), every_tick)
         try:
-            await first_of((self._beat(), self._tick(), self._keep()), "scaler")
+            await first_of(self._beat(), self._tick(), self._keep())
         finally:
             await self._end_workers()
-
-    async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await action()
-            except Unavailable:
-                await asyncio.sleep(self._times.tick)
 
     async def _disown(self) -> None:
         """The first beat makes addresses count again: take back those of pods that went while nobody watched."""
@@ -110,10 +102,7 @@ class Scaler:
 
     async def _end_workers(self) -> None:
         self._working = False
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await cancel(*self._workers.values())
 
     async def _beat(self) -> None:
         """Until there is no need for a deputy."""
@@ -288,5 +277,5 @@ class Scaler:
 
     async def _fail(self, session: str, desire: Desire, error: PodCannotStart) -> None:
         tries = desire.failed_tries + 1
-        pause = min(self._times.retry_first * 2 ** min(tries - 1, 30), self._times.retry_last)
+        pause = Backoff(self._times.retry_first, self._times.retry_last).pause(tries)
         await self._activity.fail(session, Failure(error.reason, error.remedy, Micros(0), tries), pause)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from session_manager.activity.protocol import ScalerActivity
+from session_manager.aio.retry import Backoff, until_available
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
@@ -43,7 +44,8 @@ class StandIn:
     async def run(self) -> None:
         """Watch over whoever watches the pods, for ever."""
         self._activity.on_generation(self._on_generation)
-        await self._subscribe()
+        every_tick = Backoff(self._times.tick, self._times.tick)
+        await until_available(lambda: self._activity.on_wake(self._on_wake), every_tick)
         while True:
             await self._until_unwatched()
             log.warning("nobody watches the pods: standing in", extra={"event": "deputy.begins"})
@@ -54,14 +56,6 @@ class StandIn:
                 log.exception("standing in failed", extra={"event": "deputy.failed"})
                 await asyncio.sleep(self._times.tick)
             log.info("somebody watches the pods", extra={"event": "deputy.ends"})
-
-    async def _subscribe(self) -> None:
-        while True:
-            try:
-                await self._activity.on_wake(self._on_wake)
-                return
-            except Unavailable:
-                await asyncio.sleep(self._times.tick)
 
     def _on_wake(self, session: str) -> None:
         if self._scaler is not None:

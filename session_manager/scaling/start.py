@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any
 
 from session_manager.activity.protocol import ScalerActivity, SessionGone
+from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import Address, Runtime
@@ -40,7 +40,7 @@ class Start:
         starting = asyncio.create_task(self._runtime.start_pod(self._session, self._class, phases.tell))
         try:
             while not starting.done():
-                await self._until_poked(starting)
+                await wait_for_either(starting, self._poke.wait())
                 if self._poke.is_set() and not starting.done():
                     self._poke.clear()
                     if not await self._still_wanted():
@@ -55,13 +55,6 @@ class Start:
         extra = {"event": "pod.started", "session": self._session, "duration": round(loop.time() - began, 3)}
         log.info("pod started", extra=extra)
         return pod
-
-    async def _until_poked(self, starting: asyncio.Task[Address]) -> None:
-        poked = asyncio.create_task(self._poke.wait())
-        try:
-            await asyncio.wait((starting, poked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancel(poked)
 
     async def _still_wanted(self) -> bool:
         try:
@@ -94,9 +87,3 @@ class _Phases:
     async def close(self) -> None:
         if self._telling is not None:
             await cancel(self._telling)
-
-
-async def cancel(task: asyncio.Task[Any]) -> None:
-    """End it, however it ends."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

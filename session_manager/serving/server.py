@@ -19,10 +19,11 @@ from functools import partial
 
 import uvicorn
 
+from session_manager.aio.tasks import first_of, unless
 from session_manager.api.app import build_app
 from session_manager.domain.session_class import SessionClasses
 from session_manager.serving.connection import Connection
-from session_manager.serving.signals import Stop, first, unless
+from session_manager.serving.signals import Stop
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
 
@@ -91,7 +92,7 @@ class FrontDoor:
         log.info("serving", extra={"event": "front.serving", "port": self._listener.getsockname()[1]})
         self._announce()
         try:
-            await first(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
+            await first_of(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
         finally:
             await self._leave(stop)
             await unless(stop.at_once, serving)

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from session_manager.activity.server import LocalRedis
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import StartupFailure
 
 log = logging.getLogger(__name__)
@@ -86,9 +86,7 @@ class SharedRedis:
     async def stop(self) -> None:
         """End the server, if it is ours."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await cancel(self._keeper)
         if self._own is not None:
             await self._own.stop()
 
@@ -98,11 +96,11 @@ class SharedRedis:
         try:
             winner = await self._somebody_else(server, starting)
             if winner is not None:
-                await _cancel(starting)
+                await cancel(starting)
                 return winner
             await starting
         except BaseException:
-            await _cancel(starting)
+            await cancel(starting)
             await server.stop()
             raise
         self._own = server
@@ -134,8 +132,3 @@ class SharedRedis:
                 log.warning("redis was started again", extra={"event": "redis.started_again"})
             except StartupFailure as error:
                 log.warning("redis is away: %s", error.detail, extra={"event": "redis.away"})
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait((task,))

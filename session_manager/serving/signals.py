@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,22 +35,3 @@ def run_until_signalled(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> No
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
-
-
-async def first(*works: Awaitable[Any]) -> None:
-    """Until one of them is done; the others are cancelled. What it raised is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def unless(event: asyncio.Event, work: Awaitable[Any]) -> None:
-    """Do the work, unless the event comes first; then cancel it."""
-    await first(event.wait(), work)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
-from session_manager.aio.patience import Owed
+from session_manager.aio.retry import Retries
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Message
 from session_manager.domain.session import Session
@@ -26,7 +26,7 @@ class Dispatcher:
 
     def __init__(self, store: Store, activity: TurnActivity, pods: PodClient) -> None:
         self._activity = activity
-        self._owed = Owed()
+        self._owed = Retries()
         self.times = TurnTimes()
         self.tokens = Tokens(partial(store.secret, SECRET_NAME))
         self.adk_history = AdkHistory(store)

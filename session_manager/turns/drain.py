@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
-from session_manager.aio.patience import until_available
+from session_manager.aio.retry import until_available
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import AllAuto, Mode, Modes

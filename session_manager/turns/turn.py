@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
-from session_manager.aio.patience import Owed, until_available
+from session_manager.aio.retry import Retries, until_available
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
@@ -53,7 +53,7 @@ class Workshop:
     activity: TurnActivity
     pods: PodClient
     times: TurnTimes
-    owed: Owed
+    owed: Retries
     tokens: Tokens
     adk_history: AdkHistory
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from session_manager.activity.link import Link
 from session_manager.activity.machine import RedisMachines
 from session_manager.activity.redis import RedisActivity
-from session_manager.aio.patience import until_available
+from session_manager.aio.retry import until_available
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import Conflict, NotFound, PodRejected, StartupFailure

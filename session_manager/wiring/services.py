@@ -11,8 +11,8 @@ from typing import Any
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
-from session_manager.aio.patience import until_available
-from session_manager.aio.race import first_of
+from session_manager.aio.retry import Backoff, until_available
+from session_manager.aio.tasks import cancel, first_of
 from session_manager.backup.wiring import open_service, open_writer
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
@@ -32,7 +32,7 @@ from session_manager.wiring.hosts import open_host, open_machine, open_pods
 
 log = logging.getLogger(__name__)
 
-RETRY_LAST = 5.0
+BACKOFF = Backoff(0.2, 5.0)  # between tries to reach what was away at the start
 FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 
 
@@ -150,10 +150,9 @@ class Services:
 
     async def _connect(self, store_up: bool, redis_up: bool) -> None:
         """Go on trying what was unreachable, then go to work."""
-        pause = 0.2
+        pauses = BACKOFF.pauses()
         while not (store_up and redis_up):
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETRY_LAST)
+            await asyncio.sleep(next(pauses))
             store_up = store_up or await self._try(self._start_store, "database")
             redis_up = redis_up or await self._try(self._start_activity, "redis")
         self._spawn(self._work(), "work")
@@ -201,7 +200,7 @@ class Services:
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
         overs = [each.until_over() for each in (self.writer, self.machine) if each is not None]
-        await first_of(overs or [asyncio.Event().wait()], "until over")
+        await first_of(asyncio.Event().wait(), *overs)
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
         """Drain, then end the loops, the pods and the connections. May be repeated.
@@ -210,9 +209,7 @@ class Services:
         by default what its class says.
         """
         await self.drain(self.settings.shutdown_timeout if patience is None else patience)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         with contextlib.suppress(Unavailable):
             await self.dispatcher.adk_history.flush()
         await self.host.close(grace)

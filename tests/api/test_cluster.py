@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
+from session_manager.aio.retry import Backoff
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import watch as watch_module
@@ -23,8 +24,7 @@ from tests.waiting import until
 @pytest.fixture
 async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
     """It is away until a test says otherwise."""
-    monkeypatch.setattr(watch_module, "PAUSE_FIRST", 0.01)
-    monkeypatch.setattr(watch_module, "PAUSE_LAST", 0.01)
+    monkeypatch.setattr(watch_module, "BACKOFF", Backoff(0.01, 0.01))
     async with api_server(tmp_path, monkeypatch) as server:
         server.refusal = (503, "")
         server.lists_of = {"sessions": [], "sessionclasses": [session_class("default")]}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from session_manager.aio.retry import Backoff
 from session_manager.backup import service as service_module
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import data_of, manifest_of
@@ -121,7 +122,7 @@ def _raise(error: Exception) -> None:
 async def test_a_failure_is_counted_and_told_and_tried_again(
     backups: Backups, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(service_module, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(service_module, "BACKOFF", Backoff(0.01, 900.0))
     failures = iter([StorageDenied(reason="file:///x: no")] * 2)
 
     def create_if_due(*arguments):

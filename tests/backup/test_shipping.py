@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from session_manager.aio.retry import Backoff
 from session_manager.backup import shipping
 from session_manager.backup.litestream import Line, configuration, environment, fetch, find_litestream, newest_change
 from session_manager.backup.shipping import Shipper
@@ -113,7 +114,7 @@ async def test_at_the_end_nothing_is_left(store: SqliteStore, shipper: Shipper, 
 async def test_one_that_is_killed_is_started_again_and_loses_nothing(
     store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipping, "RETRY_FIRST", 0.05)
+    monkeypatch.setattr(shipping, "BACKOFF", Backoff(0.05, 60.0))
     for _ in range(2):
         [killed] = await until(children)
         await add(store, 50)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from session_manager.aio.retry import Backoff
 from session_operator import work_queue
 from session_operator.work_queue import NotYet, PutOff, WorkQueue
 from tests.waiting import until
@@ -63,7 +64,7 @@ async def test_what_is_added_while_it_is_looked_at_is_looked_at_again_and_never_
 async def test_what_failed_is_tried_again_and_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(work_queue, "PAUSE_FIRST", 0.001)
+    monkeypatch.setattr(work_queue, "BACKOFF", Backoff(0.001, 60.0))
     seen: list[str] = []
 
     async def work(key: str) -> None:

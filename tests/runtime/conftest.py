@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from session_manager.aio.retry import Backoff
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.process.warm import RetryTimes
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def data(tmp_path: Path) -> Path:
 async def runtime(data: Path) -> AsyncIterator[ProcessRuntime]:
     """Warm pods that cannot start are tried again soon."""
     agent_env = {"ENVIRONMENT": "test", "OPENAI_API_KEY": "sk-0123456789"}
-    runtime = ProcessRuntime(data, agent_env, retry=RetryTimes(0.02, 0.1))
+    runtime = ProcessRuntime(data, agent_env, retry=Backoff(0.02, 0.1))
     await runtime.start()
     yield runtime
     await runtime.close(grace=0)
@@ -28,7 +28,7 @@ async def runtime(data: Path) -> AsyncIterator[ProcessRuntime]:
 @pytest.fixture
 async def slow_to_retry(data: Path) -> AsyncIterator[ProcessRuntime]:
     """Warm pods that cannot start are not tried again."""
-    runtime = ProcessRuntime(data, {}, retry=RetryTimes(1e6, 1e6))
+    runtime = ProcessRuntime(data, {}, retry=Backoff(1e6, 1e6))
     await runtime.start()
     yield runtime
     await runtime.close(grace=0)

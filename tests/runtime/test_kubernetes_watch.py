@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import config
 
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.runtime.kubernetes import cluster as cluster_module
 from session_manager.runtime.kubernetes import watch as watch_module
@@ -32,7 +33,7 @@ def pod(name: str, version: int = 1) -> dict[str, Any]:
 
 @pytest.fixture
 async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    monkeypatch.setattr(watch_module, "PAUSE_FIRST", 0.01)
+    monkeypatch.setattr(watch_module, "BACKOFF", Backoff(0.01, 5.0))
     async with api_server(tmp_path, monkeypatch) as server:
         yield server
 

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe
 from session_manager.runtime.kubernetes.pods import Pods, PodView
-from session_manager.runtime.kubernetes.probing import cancel, probed
+from session_manager.runtime.kubernetes.probing import probed
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import ExitListener, PodExit
@@ -52,8 +53,7 @@ class Answering:
             await asyncio.wait(self._discoveries.values(), timeout=FIRST_LOOK)
 
     async def close(self) -> None:
-        for task in list(self._discoveries.values()):
-            await cancel(task)
+        await cancel(*self._discoveries.values())
 
     # -- what is known -------------------------------------------------------------------------------------------------
 

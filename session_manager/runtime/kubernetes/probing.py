@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe
 from session_manager.runtime.kubernetes.pods import Pods, PodView
@@ -18,9 +18,7 @@ async def probed(pods: Pods, pod: PodView, probe: Probe) -> bool:
     probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe))
     try:
         while not probing.done():
-            changing = asyncio.create_task(pods.change(pod.session, LOOK))
-            await asyncio.wait((probing, changing), return_when=asyncio.FIRST_COMPLETED)
-            await cancel(changing)
+            await wait_for_either(probing, pods.change(pod.session, LOOK))
             now = pods.get(pod.uid)
             if now is None or now.leaving:
                 return False
@@ -29,10 +27,3 @@ async def probed(pods: Pods, pod: PodView, probe: Probe) -> bool:
         return True
     finally:
         await cancel(probing)
-
-
-async def cancel(task: asyncio.Task[Any]) -> None:
-    """End it, and wait until it has ended."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from session_manager.aio.tasks import cancel
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
 from session_manager.domain.histogram import Histogram
@@ -122,9 +123,7 @@ class KubernetesSessions:
                 log.info("put off: %s", error, extra={"event": "resources.put_off"})
 
     async def close(self, grace: float | None = None) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         await self._watched.close()
         await self._cluster.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
@@ -14,7 +15,7 @@ from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import PhaseListener
 
 APPEAR = 10.0  # seconds until a Session that has work has to be there
-APPEAR_LOOKS = (0.01, 0.2)  # seconds between looks at that, first and last
+APPEAR_LOOKS = Backoff(0.01, 0.2)
 
 
 class Start:
@@ -48,7 +49,7 @@ class Start:
 
     async def _appeared(self) -> ClassSpec:
         """A front door makes the Session; its event may be on the way."""
-        deadline, pause = asyncio.get_running_loop().time() + APPEAR, APPEAR_LOOKS[0]
+        deadline, pauses = asyncio.get_running_loop().time() + APPEAR, APPEAR_LOOKS.pauses()
         while True:
             spec = await self._workloads.wakeable(self._session)
             if spec is not None:
@@ -56,8 +57,7 @@ class Start:
             if asyncio.get_running_loop().time() > deadline:
                 remedy = "no front door has made the Session resource; look at its log and at its rights"
                 raise PodCannotStart("SessionMissing", remedy)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, APPEAR_LOOKS[1])
+            await asyncio.sleep(next(pauses))
 
     async def _until_gone(self) -> None:
         """A volume is given to one pod at a time."""

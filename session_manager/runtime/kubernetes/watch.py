@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from session_manager.aio.retry import Backoff
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import Unavailable
 from session_manager.runtime.kubernetes.cluster import ApiError, ApiExpired, Cluster, Resource
 
@@ -20,7 +22,7 @@ Json = dict[str, Any]
 Listener = Callable[[str, Json], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
-PAUSE_FIRST, PAUSE_LAST = 0.1, 5.0  # seconds between tries
+BACKOFF = Backoff(0.1, 5.0)
 
 
 def _as_it_is(thing: Json) -> Json:
@@ -61,8 +63,7 @@ class Watch:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await cancel(self._task)
 
     @property
     def healthy(self) -> bool:
@@ -70,12 +71,12 @@ class Watch:
         return self.synced.is_set() and self._task is not None and not self._task.done()
 
     async def _run(self) -> None:
-        pause = PAUSE_FIRST
+        pauses = BACKOFF.pauses()
         while True:
             try:
                 if not self._version:
                     await self._list()
-                    pause = PAUSE_FIRST
+                    pauses = BACKOFF.pauses()
                 await self._follow()
                 continue
             except ApiExpired:
@@ -88,8 +89,7 @@ class Watch:
                 extra = {"event": "watch.failed", "resource": self._resource.plural, "reason": str(error)}
                 log.warning("a watch failed; trying again", extra=extra)
             self.synced.clear()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, PAUSE_LAST)
+            await asyncio.sleep(next(pauses))
 
     async def _list(self) -> None:
         items, version = await self._cluster.list(self._resource, self._selector)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.probe import until_ready
@@ -149,9 +150,7 @@ class Pods:
                 raise never_ready(pod.session, session_class, last_try)
             return not pod.process.gone.is_set()
         finally:
-            probing.cancel()
-            ending.cancel()
-            await asyncio.gather(probing, ending, return_exceptions=True)
+            await cancel(probing, ending)
 
     @staticmethod
     async def _answers_itself(pod: Pod) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process.environment import agent_environment
@@ -18,9 +19,11 @@ from session_manager.runtime.process.link import END_WITHIN, KeeperLink
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.process.output import last_lines
 from session_manager.runtime.process.pods import Pod, Pods
-from session_manager.runtime.process.warm import RetryTimes, WarmPods
+from session_manager.runtime.process.warm import WarmPods
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
 from session_manager.settings import Settings
+
+RETRY = Backoff(5.0, 300.0)
 
 
 class ProcessRuntime:
@@ -30,7 +33,7 @@ class ProcessRuntime:
     """
 
     def __init__(
-        self, data_dir: Path, agent_env: Mapping[str, str], patience: float = 1.0, retry: RetryTimes | None = None
+        self, data_dir: Path, agent_env: Mapping[str, str], patience: float = 1.0, retry: Backoff = RETRY
     ) -> None:
         self._folders = Folders(data_dir)
         self._patience = patience
@@ -38,12 +41,12 @@ class ProcessRuntime:
         self._link: KeeperLink | None = None
         self._linking = asyncio.Lock()
         self._pods = Pods(self._folders, agent_env, self._keeper, self._on_gone)
-        self._warm = WarmPods(self._pods, retry or RetryTimes())
+        self._warm = WarmPods(self._pods, retry)
         self._listeners: list[ExitListener] = []
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ProcessRuntime:
-        retry = RetryTimes(settings.retry_first, settings.retry_last)
+        retry = Backoff(settings.retry_first, settings.retry_last)
         return cls(settings.data_dir, agent_environment(settings), retry=retry)
 
     # -- ownership -----------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from session_manager.aio.retry import Backoff
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process.pods import Pod, Pods
@@ -23,18 +24,10 @@ AFTER_CLAIM = 0.1  # seconds until another is started for a pod that was claimed
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RetryTimes:
-    """Seconds between tries of a start that fails: ``first``, then doubling up to ``last``."""
-
-    first: float = 5.0
-    last: float = 300.0
-
-
 class WarmPods:
     """The pools of all classes that have one."""
 
-    def __init__(self, pods: Pods, retry: RetryTimes) -> None:
+    def __init__(self, pods: Pods, retry: Backoff) -> None:
         self._pods = pods
         self._retry = retry
         self._starts = asyncio.Semaphore(AT_ONCE)
@@ -78,7 +71,7 @@ class WarmPods:
 class _Pool:
     """``room`` has one place for each pod that lacks; a worker fills it, and whoever takes a pod out gives it back."""
 
-    def __init__(self, session_class: SessionClass, pods: Pods, starts: asyncio.Semaphore, retry: RetryTimes) -> None:
+    def __init__(self, session_class: SessionClass, pods: Pods, starts: asyncio.Semaphore, retry: Backoff) -> None:
         self.session_class = session_class
         self._pods = pods
         self._starts = starts
@@ -93,9 +86,7 @@ class _Pool:
 
     async def stop(self) -> list[Pod]:
         """Start none any more; returns those that are ready."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await cancel(*self._workers)
         ready, self._ready = list(self._ready), {}
         return ready
 
@@ -151,9 +142,8 @@ class _Pool:
 
     def failed(self, reason: str, remedy: str) -> None:
         """Wait before the next start, longer each time; said once until it is mended."""
-        pause = min(self._retry.first * 2 ** min(self._failures, 30), self._retry.last)
         self._failures += 1
-        self._not_before = self._loop.time() + pause
+        self._not_before = self._loop.time() + self._retry.pause(self._failures)
         if self._said != reason:
             self._said = reason
             extra = {"event": "warm.failed", "class": self.session_class.name, "reason": reason, "remedy": remedy}

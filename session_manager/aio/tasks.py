@@ -1,0 +1,83 @@
+"""Tasks: wait for the first of several, for an event, for a while; cancel and wait until they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def first_of(*works: Awaitable[Any]) -> None:
+    """Wait until one of them has ended, cancel the others, and raise what the first one raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await cancel(*tasks)
+
+
+async def unless(event: asyncio.Event, work: Awaitable[Any]) -> None:
+    """Do the work, but cancel it when the event is set first."""
+    await first_of(event.wait(), work)
+
+
+async def wait_for_either(task: asyncio.Future[Any], work: Awaitable[Any]) -> None:
+    """Wait until ``task`` has ended or ``work`` is done. ``work`` is cancelled then, ``task`` never."""
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, working), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel(working)
+
+
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event; False if it was not set in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel them and wait until all have ended, whatever they raise."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def end_within(seconds: float, tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Give the tasks this time to end by themselves, then cancel them."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=seconds)
+        await cancel(*late)
+
+
+async def in_thread(work: Callable[[], T], name: str) -> T:
+    """Run long, blocking work in a thread of its own. Unlike asyncio's threads it never keeps the process from ending.
+
+    The work goes on when the caller is cancelled, and its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def hand_over(set_: Callable[[T], None] | Callable[[BaseException], None], value: object) -> None:
+        if not future.done():
+            set_(value)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            done = partial(hand_over, future.set_result, work())
+        except BaseException as error:
+            done = partial(hand_over, future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            loop.call_soon_threadsafe(done)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await future
