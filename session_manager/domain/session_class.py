@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol as TypingProtocol
+from typing import Protocol
 
 from session_manager.domain.errors import InvalidInput
 
@@ -18,7 +18,9 @@ class Redelivery(StrEnum):
     IDEMPOTENT = "idempotent"  # the same pod: it recognises X-Message-Id itself
 
 
-class Protocol(StrEnum):
+class PodProtocol(StrEnum):
+    """What a pod speaks: the plain contract of docs/pod-contract.md, or that of an ADK server."""
+
     HTTP = "http"
     ADK = "adk"
 
@@ -44,7 +46,7 @@ class SessionClass:
     command: tuple[str, ...] = ()
     image: str | None = None
     port: int = 1111
-    protocol: Protocol = Protocol.HTTP
+    protocol: PodProtocol = PodProtocol.HTTP
     env: dict[str, str] = field(default_factory=dict)
     probe: Probe = Probe()
     idle_timeout: float = 120.0
@@ -55,7 +57,7 @@ class SessionClass:
     warm: int = 0
 
 
-class SessionClasses(TypingProtocol):
+class SessionClasses(Protocol):
     """Where SessionClasses are looked up: a YAML file, or the cluster."""
 
     def get(self, name: str) -> SessionClass:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from session_manager.domain.session_class import Protocol, SessionClass
+from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.protocol import DeltaListener, PodClient, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address
 
@@ -26,7 +26,7 @@ class PodsByProtocol:
     def chat(
         self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> Coroutine[Any, Any, TurnReply]:
-        pods = self._adk if session_class.protocol is Protocol.ADK else self._http
+        pods = self._adk if session_class.protocol is PodProtocol.ADK else self._http
         return pods.chat(address, session_class, request, on_delta)
 
     def drop(self, uid: str) -> None:

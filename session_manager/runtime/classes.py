@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.process.environment import RESERVED
 from session_manager.runtime.yaml import read_yaml
 from session_manager.settings import Settings
@@ -69,7 +69,7 @@ class _ClassSpec(_Spec):
     command: tuple[_Text, ...] = ()
     image: str | None = None
     port: int = Field(_CLASS.port, ge=1, le=65535, strict=True)
-    protocol: Protocol = _CLASS.protocol
+    protocol: PodProtocol = _CLASS.protocol
     env: dict[str, _Text] = Field(default_factory=dict)
     probe: _ProbeSpec = _ProbeSpec()
     idle_timeout_seconds: _Seconds | None = None

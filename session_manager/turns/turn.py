@@ -29,7 +29,7 @@ from session_manager.domain.errors import (
 )
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import Protocol, Redelivery, SessionClass
+from session_manager.domain.session_class import PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
 from session_manager.people.tokens import Tokens
 from session_manager.podclient.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
@@ -177,7 +177,7 @@ class Turn:
         if not tokens.loaded:
             await until_available(tokens.load)
         token = tokens.mint(uuid, message.id, attempt, limit)
-        if self._class.protocol is Protocol.ADK:
+        if self._class.protocol is PodProtocol.ADK:
             key = AdkKey(session.app, session.user_id, session.adk_id)
             self._exchange = AdkExchange(key, message.payload)
         return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self._exchange)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.kubernetes.session_class import ClassSpec, PodTemplate, Storage, parse_class
 from session_operator import manifests
 from session_operator.manifests import RedisTrigger, SessionSpec
@@ -232,7 +232,7 @@ def test_a_class_of_the_cluster_is_read_whole():
             command=("agent", "--fast"),
             image="registry/agent:2",
             port=8000,
-            protocol=Protocol.ADK,
+            protocol=PodProtocol.ADK,
             probe=Probe("/ready", startup_timeout=90, timeout=2.5),
             idle_timeout=30,
             ttl=3600,

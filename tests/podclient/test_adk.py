@@ -12,7 +12,7 @@ import pytest
 from session_manager.domain.adk.events import made
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
-from session_manager.domain.session_class import Protocol, SessionClass
+from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.adk import AdkPodClient
 from session_manager.podclient.adk_stream import Collected
 from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
@@ -20,7 +20,7 @@ from session_manager.runtime.protocol import Address
 from tests.podclient.conftest import no_delta
 from tests.servers.adk import api_server
 
-CLASS = SessionClass("test", protocol=Protocol.ADK)
+CLASS = SessionClass("test", protocol=PodProtocol.ADK)
 
 
 def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:

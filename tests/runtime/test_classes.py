@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.settings import Settings
 
@@ -49,7 +49,7 @@ def test_every_field(folder: Path) -> None:
         command=("python", str(folder / "agent.py"), str(folder.parent / "x"), "*.py", "a/b"),
         image="agents/mine:1",
         port=8000,
-        protocol=Protocol.ADK,
+        protocol=PodProtocol.ADK,
         env={"A": "1", "B": ""},
         probe=Probe("/ready", 5, 0.5, 2),
         idle_timeout=6,

@@ -17,7 +17,7 @@ from session_manager.domain.adk.turn import answer_event, invocation_of, reply_i
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import Protocol, class_of
+from session_manager.domain.session_class import PodProtocol, class_of
 from session_manager.domain.times import seconds
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
     @property
     def speaks_adk(self) -> bool:
-        return class_of(self.services.classes, self.session.class_name).protocol is Protocol.ADK
+        return class_of(self.services.classes, self.session.class_name).protocol is PodProtocol.ADK
 
 
 async def events_of(run: Run, outcome: Outcome) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from session_manager.domain.errors import InvalidInput, Unavailable
-from session_manager.domain.session_class import Probe, Protocol, Redelivery, SessionClass
+from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.kubernetes import names
 
 Json = dict[str, Any]
@@ -87,7 +87,7 @@ def _parse_base(name: str, spec: Json, idle_timeout: float, ttl: float) -> Sessi
         command=tuple(spec.get("command", ())),
         image=spec["image"],
         port=spec.get("port", _DEFAULTS.port),
-        protocol=Protocol(spec.get("protocol", _DEFAULTS.protocol)),
+        protocol=PodProtocol(spec.get("protocol", _DEFAULTS.protocol)),
         probe=Probe(
             path=probe.get("path", _PROBE.path),
             startup_timeout=probe.get("startupTimeoutSeconds", _PROBE.startup_timeout),
