@@ -1,8 +1,6 @@
-"""The events of an ADK server's stream: pieces go on at once, complete events are collected as the turn's."""
+"""The event stream of an ADK server: partial events go on at once, complete ones are collected as the turn's."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pydantic_core import ValidationError, to_json
 
@@ -10,17 +8,15 @@ from session_manager.domain.adk.events import parse_event
 from session_manager.domain.adk.model import AdkEvent
 from session_manager.domain.adk.wire import from_json
 from session_manager.domain.errors import PodDied, PodRejected
+from session_manager.domain.values import Json
 from session_manager.podclient.connection import MAX_REPLY, PodConnection
-from session_manager.podclient.events import MAX_EVENT, EventParser
 from session_manager.podclient.protocol import AdkExchange, DeltaListener
-from session_manager.podclient.refusals import CUT_SHORT, excerpt
-from session_manager.podclient.replies import json_text
-
-Json = dict[str, Any]
+from session_manager.podclient.replies import CUT_SHORT, excerpt, json_text
+from session_manager.podclient.streams import MAX_EVENT, EventParser
 
 
 async def follow(connection: PodConnection, turn: AdkExchange, on_delta: DeltaListener) -> Collected:
-    """Read the stream to its end. PodRejected: the agent failed. PodDied: it was cut short."""
+    """Read the stream to its end. PodRejected: the agent failed. PodDied: the stream was cut short."""
     collected = Collected(turn, on_delta)
     parser = EventParser(MAX_REPLY)
     while (chunk := await connection.chunk()) is not None:
@@ -35,7 +31,7 @@ async def follow(connection: PodConnection, turn: AdkExchange, on_delta: DeltaLi
 
 
 class Collected:
-    """What a stream has brought so far; complete events are also in ``turn.events``, as they are stored."""
+    """What a stream has brought so far. Complete events are also in ``turn.events``, in the form that is stored."""
 
     def __init__(self, turn: AdkExchange, on_delta: DeltaListener) -> None:
         self._turn = turn
@@ -66,7 +62,7 @@ class Collected:
         passed_on = text
         before = self._values[-1] if self._values else {}
         if event.get("id") and event["id"] == before.get("id"):
-            # ADK shows an event that made artifacts as two: first its content, then its actions.
+            # ADK sends an event that made artifacts twice: first its content, then its actions.
             event = {**before, "actions": event.get("actions") or {}}
             text = _dump(event)
             for kept in (self._values, self._events, self._turn.events):
@@ -79,14 +75,14 @@ class Collected:
 
     @property
     def response(self) -> str:
-        """``{"reply": "<the last text>", "events": […]}``, the events as the pod sent them."""
+        """Return ``{"reply": "<the last text>", "events": […]}``, with the events as the pod sent them."""
         texts = (words_of(event) for event in reversed(self._values))
         reply = next(filter(None, texts), "")
         return f'{{"reply":{_dump(reply)},"events":[{",".join(self._events)}]}}'
 
 
 def words_of(event: Json) -> str:
-    """What the event says, without what the model thought."""
+    """Return the text of the event, without the model's thoughts."""
     content = event.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
     if not isinstance(parts, list):
@@ -98,13 +94,13 @@ def words_of(event: Json) -> str:
 def _read(data: str) -> tuple[str, Json]:
     text, _ = json_text(data.encode())
     if text is None:
-        raise PodRejected("an event of the pod's stream is no JSON object")
+        raise PodRejected("an event of the pod's stream is not a JSON object")
     try:
-        [[[[event]]]] = from_json(f"[[[[{text}]]]]")  # it will lie in others, and be read there
+        [[[[event]]]] = from_json(f"[[[[{text}]]]]")  # stored, it is nested in others, and has to be readable there
     except ValueError:
-        raise PodRejected("an event of the pod's stream is nested too deep, or has too long a number") from None
+        raise PodRejected("an event of the pod's stream is nested too deeply, or has too long a number") from None
     if not isinstance(event, dict):
-        raise PodRejected("an event of the pod's stream is no JSON object")
+        raise PodRejected("an event of the pod's stream is not a JSON object")
     return text, event
 
 
@@ -114,7 +110,7 @@ def _stored(event: Json) -> AdkEvent:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise PodRejected(f"an event of the pod is none of ADK's: {where}: {first['msg']}") from None
+        raise PodRejected(f"an event of the pod is not an ADK event: {where}: {first['msg']}") from None
 
 
 def _dump(value: object) -> str:

@@ -1,7 +1,7 @@
 """One connection to a pod: HTTP/1.1, one exchange at a time, everything that the pod sends bounded.
 
-A client for the few things that a pod may answer, since this is the hot path and a pod may be hostile: it follows no
-redirect, keeps no cookie, decompresses nothing, and holds no more than its limits.
+It understands only the few things that a pod may answer, since this is the hot path and a pod may be hostile: it
+follows no redirect, keeps no cookie, decompresses nothing, and holds no more than its limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_manager.domain.errors import PodDied, PodFailure, PodRejected
 
 MAX_HEAD = 64 * 1024
 MAX_REPLY = 8 * 1024 * 1024
-MAX_UNREAD = 256 * 1024  # bytes of a stream that wait for the reader until the pod has to
+MAX_UNREAD = 256 * 1024  # unread bytes of a stream from which on the pod has to wait
 
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _KEPT = frozenset({b"content-type", b"content-encoding", b"retry-after", b"x-session-events", *_LENGTHS})
@@ -25,9 +25,9 @@ _KEPT_SIZES = frozenset(map(len, _KEPT))
 
 
 class PodConnection(asyncio.Protocol):
-    """``send``, then ``answer``, for a stream then ``chunk`` until None; then again while ``open``.
+    """Call ``send``, then ``answer``, and for a stream ``chunk`` until None; then again while ``open``.
 
-    ``framed``: the answer said itself where it ends. One that ends with the connection may have been cut short.
+    ``framed``: the answer declared where it ends. One that ends with the connection may have been cut short.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class PodConnection(asyncio.Protocol):
     # -- for the client ------------------------------------------------------------------------------------------------
 
     def send(self, request: bytes, *, skim: bool = False) -> None:
-        """``skim``: only the beginning of the answer is of interest, and it may be longer than a reply."""
+        """``skim``: only the beginning of the answer matters, and it may be longer than a reply."""
         self._skims = skim
         self.status = 0
         self.headers = {}
@@ -68,12 +68,12 @@ class PodConnection(asyncio.Protocol):
             self._transport.write(request)
 
     async def answer(self) -> None:
-        """Wait until the whole answer is there, or for a stream its head. PodDied, PodRejected."""
+        """Wait for the whole answer, or for the head of a stream. PodDied, PodRejected."""
         while not (self._done or self.streams):
             await self._wait()
 
     async def chunk(self) -> bytes | None:
-        """The next piece of a stream; None at its end. PodDied, PodRejected."""
+        """Return the next chunk of a stream, or None at its end. PodDied, PodRejected."""
         while not self._chunks:
             if self._done:
                 return None
@@ -85,15 +85,15 @@ class PodConnection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """The exchange is over, and neither side wants it to be the last."""
+        """The exchange has ended, and neither side wants to close the connection."""
         return self._done and not self._last
 
     @property
     def open(self) -> bool:
-        """Reusable, and the pod neither closed the connection nor said anything since, as far as the kernel knows.
+        """It is reusable, and the pod has neither closed it nor sent anything since, as far as the kernel knows.
 
-        The event loop may not yet have told what the kernel knows: a message sent into a connection that the pod has
-        closed would count as perhaps delivered.
+        The event loop may not yet know what the kernel knows: a message sent over a connection that the pod has closed
+        may have been delivered or not.
         """
         return self.reusable and not self._readable.poll(0)
 
@@ -102,11 +102,11 @@ class PodConnection(asyncio.Protocol):
             self._transport.abort()
 
     def drop(self) -> None:
-        """Nobody is there any more: whoever waits gets PodDied."""
+        """The pod is gone: end the exchange by PodDied."""
         self._fail(PodDied("the pod is gone"))
 
     def _throttle(self) -> None:
-        """Let the pod wait while the reader of its stream is far behind."""
+        """Make the pod wait while the reader of its stream is far behind."""
         too_much = self._unread >= MAX_UNREAD
         if too_much != self._throttled and self._transport is not None and not self._transport.is_closing():
             self._throttled = too_much
@@ -128,7 +128,7 @@ class PodConnection(asyncio.Protocol):
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
@@ -147,9 +147,9 @@ class PodConnection(asyncio.Protocol):
         if self._failure is None:
             self._done = self._done or (self._until_close and exc is None)
             if not self._done:
-                self._failure = PodDied("the pod broke off the connection before its answer was complete")
+                self._failure = PodDied("the pod closed the connection before its answer was complete")
         self._wake()
-        del self._parser  # it and this object hold each other, and would stay until the collector comes by
+        del self._parser  # it and this object refer to each other, and would stay until the garbage collector runs
 
     def _fail(self, failure: PodFailure) -> None:
         if not self._done:
@@ -161,7 +161,7 @@ class PodConnection(asyncio.Protocol):
     # -- httptools -----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._done:  # an answer to nothing: the next one could be taken for another message's
+        if self._done:  # an answer without a request: the next message could be given it
             self._last = True
 
     def on_header(self, name: bytes, value: bytes) -> None:

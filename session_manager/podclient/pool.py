@@ -1,17 +1,19 @@
-"""Open connections to pods, kept for the next turn.
+"""Exchanges with pods, over connections that are kept open for the next turn.
 
-By the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time, so one idle
-connection each is enough.  It is kept for less time than any common server keeps its side (Node.js and uvicorn: 5 s): a
-message sent into a connection that the pod is just closing would count as perhaps delivered.
+Connections are kept by the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time,
+so one idle connection each is enough.  It is kept for less time than any common server keeps its side (Node.js and
+uvicorn: 5 s): a message sent over a connection that the pod is just closing may have been delivered or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from types import TracebackType
 
 from session_manager.domain.errors import PodUnreachable
 from session_manager.podclient.connection import PodConnection
+from session_manager.podclient.protocol import TurnRequest
 from session_manager.runtime.protocol import Address
 
 KEEP = 2.0  # seconds
@@ -21,34 +23,49 @@ SILENT_FOR = 10  # seconds
 ASK_EVERY = 5  # seconds
 UNANSWERED = 3
 
+_HEAD = (
+    "%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: session-manager\r\nContent-Type: application/json\r\n"
+    "Accept: application/json, text/event-stream\r\nX-Session-Id: %s\r\nX-Message-Id: %s\r\nX-Attempt: %d\r\n"
+    "X-Session-Token: %s\r\nContent-Length: %d\r\n\r\n"
+)
+
 
 class PodPool:
-    """``close`` before the event loop ends."""
+    """Call ``close`` before the event loop ends."""
 
     def __init__(self) -> None:
         self._idle: dict[str, PodConnection] = {}
-        self._at_work: dict[str, PodConnection] = {}
+        self._in_use: dict[str, PodConnection] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
+    def exchange(
+        self, address: Address, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
+    ) -> Exchange:
+        """Send a request of this turn, and read its answer from the connection that the context gives.
+
+        ``target`` is method and path. ``skim``: see ``PodConnection.send``. PodUnreachable.
+        """
+        return Exchange(self, address, _head(address, request, target, len(body)) + body, skim=skim)
+
     async def take(self, address: Address) -> PodConnection:
-        """A connection with nothing under way on it. PodUnreachable."""
-        connection = self._at_work[address.uid] = self._kept(address) or await _connect(address)
+        """Return a connection with nothing under way on it. PodUnreachable."""
+        connection = self._in_use[address.uid] = self._kept(address) or await _connect(address)
         return connection
 
     def _kept(self, address: Address) -> PodConnection | None:
         connection = self._idle.pop(address.uid, None)
         if connection is None:
             return None
-        # Its age too: a loop that was held up has not swept.
+        # Check its age too: a loop that was held up has not swept.
         if connection.open and asyncio.get_running_loop().time() - connection.idle_since < KEEP:
             return connection
         connection.abort()
         return None
 
     def give_back(self, address: Address, connection: PodConnection) -> None:
-        """Keep it if it can be used again; otherwise close it."""
-        if self._at_work.get(address.uid) is connection:
-            del self._at_work[address.uid]
+        """Keep the connection if it can be used again; otherwise close it."""
+        if self._in_use.get(address.uid) is connection:
+            del self._in_use[address.uid]
         if not connection.reusable or address.uid in self._idle:
             connection.abort()
             return
@@ -59,8 +76,8 @@ class PodPool:
             self._sweeping = loop.call_later(KEEP, self._sweep)
 
     def drop(self, uid: str) -> None:
-        """The pod is gone: who waits on its connection is told now."""
-        connection = self._at_work.get(uid)
+        """The pod is gone: fail the exchange that waits for its answer."""
+        connection = self._in_use.get(uid)
         if connection is not None:
             connection.drop()
 
@@ -83,6 +100,37 @@ class PodPool:
             connection.abort()
 
 
+class Exchange:
+    """One request to a pod, as a context. Written out because the hot path passes here."""
+
+    __slots__ = ("_address", "_connection", "_pool", "_request", "_skim")
+
+    def __init__(self, pool: PodPool, address: Address, request: bytes, *, skim: bool) -> None:
+        self._pool = pool
+        self._address = address
+        self._request = request
+        self._skim = skim
+
+    async def __aenter__(self) -> PodConnection:
+        self._connection = await self._pool.take(self._address)
+        self._connection.send(self._request, skim=self._skim)
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # After a failure, or when the caller gives up, this closes it: the pod sees that the answer is not wanted.
+        self._pool.give_back(self._address, self._connection)
+
+
+def _head(address: Address, request: TurnRequest, target: str, length: int) -> bytes:
+    if not (request.session + request.message_id + request.token).isprintable():
+        raise ValueError("an id cannot stand in a header")
+    host = f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
+    ids = request.session, request.message_id, request.attempt, request.token
+    return (_HEAD % (target, host, *ids, length)).encode("ascii")
+
+
 async def _connect(address: Address) -> PodConnection:
     loop = asyncio.get_running_loop()
     try:
@@ -90,11 +138,11 @@ async def _connect(address: Address) -> PodConnection:
             transport, connection = await loop.create_connection(PodConnection, address.ip, address.port)
     except (OSError, TimeoutError):
         raise PodUnreachable("the pod does not accept connections") from None
-    _notice_death(transport.get_extra_info("socket"))
+    _detect_death(transport.get_extra_info("socket"))
     return connection
 
 
-def _notice_death(connection: socket.socket) -> None:
+def _detect_death(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {"TCP_KEEPIDLE": SILENT_FOR, "TCP_KEEPINTVL": ASK_EVERY, "TCP_KEEPCNT": UNANSWERED}
     options["TCP_USER_TIMEOUT"] = (SILENT_FOR + UNANSWERED * ASK_EVERY) * 1000

@@ -1,4 +1,4 @@
-"""The port to a pod's own interface: one message in, one outcome out, deltas on the way."""
+"""The port to a pod's own interface: one message in, one reply out, deltas in between."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from session_manager.runtime.protocol import Address
 
 @dataclass(slots=True)
 class AdkExchange:
-    """What a turn has besides for a pod that speaks ADK. ``payload``: what ``/run`` was given beside the text.
+    """The ADK part of a turn. ``payload``: the rest of the request to ``/run``, as JSON text.
 
-    Filled while the pod works, so that it can be told how far it came however the turn ends. ``events``: the complete
-    events that the pod has sent. ``kept``: it has added them to its session here by itself.
+    Filled while the pod works, so that however the turn ends it is known how far the pod came. ``events``: the complete
+    events that the pod has sent. ``kept``: the pod adds them to its session here by itself.
     """
 
     key: AdkKey
@@ -26,9 +26,9 @@ class AdkExchange:
 
 
 class TurnRequest(NamedTuple):
-    """What a pod is told: ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt.
+    """One attempt of one message. ``token`` is the X-Session-Token. ``adk`` is set for pods that speak ADK.
 
-    ``token`` is its X-Session-Token. ``adk`` is there for pods of that protocol.
+    A pod gets ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt.
     """
 
     session: str
@@ -52,7 +52,6 @@ DeltaListener = Callable[[str], Awaitable[None]]
 
 
 class PodClient(Protocol):
-    async def start(self) -> None: ...
     async def close(self) -> None: ...
 
     async def chat(
@@ -60,14 +59,14 @@ class PodClient(Protocol):
     ) -> TurnReply:
         """Deliver one message and return the pod's reply. The caller owns the time limit of the turn.
 
-        ``on_delta`` gets each streamed piece as JSON text. PodUnreachable: certainly not delivered. PodDied: perhaps
-        delivered. PodBusy: 503. PodMisdirected: 421. PodRejected: anything else that is no answer.
+        ``on_delta`` gets each delta of a stream as JSON text. PodUnreachable: certainly not delivered. PodDied: may
+        have been delivered. PodBusy: 503. PodMisdirected: 421. PodRejected: any other answer that is not a reply.
         """
         ...
 
     def drop(self, uid: str) -> None:
-        """The pod with this uid is gone: who waits for its answer gets PodDied now.
+        """The pod with this uid is gone: end the exchange with it by PodDied.
 
-        The network may never say so: where a pod went with its address, nobody is left to close the connection.
+        The network may never report it: when a pod goes together with its address, nothing closes the connection.
         """
         ...

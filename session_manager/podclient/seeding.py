@@ -1,31 +1,28 @@
-"""A session as an ADK server takes it when it is made there: our state and history, without what it refuses.
+"""The request that creates a session on an ADK server: our state and history, without what ADK rejects.
 
-``POST …/sessions`` takes no event with actions, long-running tools, or calls that ADK itself makes to ask a person.
-The state says what the actions did, rewound invocations are left out, and such calls have ended: who continues one
-needs a pod that keeps its sessions here.
+``POST …/sessions`` rejects events with actions, long-running tools, or calls by which ADK itself asks a person.  The
+state holds what the actions did, rewound invocations are left out, and such calls have ended: to continue one, the pod
+has to keep its sessions here.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from session_manager.domain.adk.model import AdkSession
-
-Json = dict[str, Any]
+from session_manager.domain.values import Json
 
 _ASKED_BY_ADK = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
-_REFUSED = frozenset({"actions", "long_running_tool_ids"})
+_REJECTED = frozenset({"actions", "long_running_tool_ids"})
 
-
-MAX_HISTORY = 64 * 1024 * 1024  # characters; of a longer one the pod is given the end
+MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer history
 
 
 def seed(session: AdkSession) -> bytes:
-    """The body of the request that makes the session."""
+    """Return the body of the request that creates the session."""
     events = [json.loads(data) for data in _last(session.events)]
-    told = [event for event in map(_told, _after_rewinds(events)) if event is not None]
-    return json.dumps({"sessionId": session.key.id, "state": session.state, "events": told}).encode()
+    accepted = [event for event in map(_acceptable, _after_rewinds(events)) if event is not None]
+    return json.dumps({"sessionId": session.key.id, "state": session.state, "events": accepted}).encode()
 
 
 def _last(events: list[str]) -> list[str]:
@@ -38,7 +35,7 @@ def _last(events: list[str]) -> list[str]:
 
 
 def _after_rewinds(events: list[Json]) -> list[Json]:
-    """What a reader of the session sees: a rewind takes back its invocation and all after it."""
+    """Return the events that a reader of the session sees: a rewind undoes its invocation and all later ones."""
     kept: list[Json] = []
     for event in events:
         rewound = (event.get("actions") or {}).get("rewind_before_invocation_id")
@@ -50,13 +47,13 @@ def _after_rewinds(events: list[Json]) -> list[Json]:
     return kept
 
 
-def _told(event: Json) -> Json | None:
-    """The event as far as it may be given; None when nothing is left of it."""
+def _acceptable(event: Json) -> Json | None:
+    """Return the part of the event that ADK accepts, or None if nothing is left of it."""
     content = event.get("content") or {}
     parts = [part for part in content.get("parts") or () if not _asked(part)]
     if not parts:
         return None
-    rest = {name: value for name, value in event.items() if name not in _REFUSED}
+    rest = {name: value for name, value in event.items() if name not in _REJECTED}
     return {**rest, "content": {**content, "parts": parts}}
 
 

@@ -21,10 +21,8 @@ from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import micros
 from session_manager.leadership.one_machine import OneMachine
-from session_manager.podclient.adk import AdkPodClient, Sessions
-from session_manager.podclient.by_protocol import PodsByProtocol
-from session_manager.podclient.checked import CheckedPods, parse_networks
-from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.adk import StoredSessions
+from session_manager.podclient.gateway import PodGateway, parse_networks
 from session_manager.podclient.protocol import PodClient
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
@@ -95,13 +93,11 @@ def class_names(classes: SessionClasses) -> list[str]:
 
 
 def open_pods(settings: Settings, store: Store) -> PodClient:
-    pods = PodsByProtocol(HttpPodClient(), AdkPodClient(_stored_sessions(store)))
-    if settings.session_runtime != KUBERNETES:
-        return pods
-    return CheckedPods(pods, parse_networks(settings.pod_cidrs))
+    networks = parse_networks(settings.pod_cidrs) if settings.session_runtime == KUBERNETES else None
+    return PodGateway(_stored_sessions(store), networks)
 
 
-def _stored_sessions(store: Store) -> Sessions:
+def _stored_sessions(store: Store) -> StoredSessions:
     """What a pod of protocol adk is given of a session that it does not keep here."""
 
     async def read(key: AdkKey, recent: int | None) -> AdkSession:

@@ -105,7 +105,6 @@ class Services:
         self._tell_where_facts_are()
         if self.machine is not None:
             self.machine.open()
-        await self.pods.start()
         store_up = redis_up = False
         if self.writer is None:  # else it may take as long as another instance stays
             store_up = await self._try(self._start_store, "database")

@@ -12,11 +12,12 @@ import pytest
 
 from session_manager.agent import echo
 from session_manager.domain.errors import PodCannotStart, PodDied
-from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import TurnRequest
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.settings import Settings
+from tests.podclient.conftest import no_sessions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLASSES = load_classes(Settings(_env_file=None, session_classes=EXAMPLES / "classes.yaml"))
@@ -25,7 +26,7 @@ CLASSES = load_classes(Settings(_env_file=None, session_classes=EXAMPLES / "clas
 class Conversation:
     """One session of a class."""
 
-    def __init__(self, runtime: ProcessRuntime, client: HttpPodClient, name: str) -> None:
+    def __init__(self, runtime: ProcessRuntime, client: PodGateway, name: str) -> None:
         self.session = str(uuid.uuid4())
         self.deltas: list[object] = []
         self._runtime = runtime
@@ -48,8 +49,8 @@ class Conversation:
 
 
 @pytest.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[tuple[ProcessRuntime, HttpPodClient]]:
-    runtime, client = ProcessRuntime(tmp_path, {}), HttpPodClient()
+async def machine(tmp_path: Path) -> AsyncIterator[tuple[ProcessRuntime, PodGateway]]:
+    runtime, client = ProcessRuntime(tmp_path, {}), PodGateway(no_sessions)
     await runtime.start()
     yield runtime, client
     await client.close()
@@ -57,11 +58,11 @@ async def machine(tmp_path: Path) -> AsyncIterator[tuple[ProcessRuntime, HttpPod
 
 
 @pytest.mark.parametrize("name", ["default", "echo"])
-async def test_echo(machine: tuple[ProcessRuntime, HttpPodClient], name: str) -> None:
+async def test_echo(machine: tuple[ProcessRuntime, PodGateway], name: str) -> None:
     assert await Conversation(*machine, name).say("Hello") == {"reply": "You said: Hello"}
 
 
-async def test_counter_shows_what_survives_sleep(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_counter_shows_what_survives_sleep(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     conversation = Conversation(*machine, "counter")
     await conversation.say("")
     second = await conversation.say("")
@@ -72,28 +73,28 @@ async def test_counter_shows_what_survives_sleep(machine: tuple[ProcessRuntime, 
     assert third["reply"] == "message 3 of this session, 1 since this pod started"
 
 
-async def test_slow_takes_as_long_as_it_is_told(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_slow_takes_as_long_as_it_is_told(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     assert await Conversation(*machine, "slow").say("0.01") == {"reply": "That took 0.01 seconds"}
 
 
-async def test_streaming_gives_out_word_by_word(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_streaming_gives_out_word_by_word(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     conversation = Conversation(*machine, "streaming")
     assert await conversation.say("a b") == {"reply": "You said: a b "}
     assert conversation.deltas == [{"text": "You "}, {"text": "said: "}, {"text": "a "}, {"text": "b "}]
 
 
-async def test_crasher_dies_on_demand(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_crasher_dies_on_demand(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     conversation = Conversation(*machine, "crasher")
     assert await conversation.say("Hello") == {"reply": "Alive, at attempt 1"}
     with pytest.raises(PodDied):
         await conversation.say("die once")
 
 
-async def test_crasher_survives_the_second_try(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_crasher_survives_the_second_try(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     assert await Conversation(*machine, "crasher").say("die once", attempt=2) == {"reply": "Alive, at attempt 2"}
 
 
-async def test_crasher_at_start(machine: tuple[ProcessRuntime, HttpPodClient]) -> None:
+async def test_crasher_at_start(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     with pytest.raises(PodCannotStart, match="exit code 1; last output: CRASH_AT_START is set"):
         await Conversation(*machine, "crasher-at-start").say("Hello")
 

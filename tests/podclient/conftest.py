@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.session_class import SessionClass
-from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
 from tests.podclient.raw import RawPod
 
@@ -18,16 +19,19 @@ async def no_delta(data: str) -> None:
     pytest.fail(f"nothing was to be streamed, and this was: {data}")
 
 
+async def no_sessions(key: AdkKey, recent: int | None) -> AdkSession:
+    pytest.fail("only pods that speak ADK get stored sessions")
+
+
 @pytest.fixture
-async def client() -> AsyncIterator[HttpPodClient]:
-    client = HttpPodClient()
-    await client.start()
+async def client() -> AsyncIterator[PodGateway]:
+    client = PodGateway(no_sessions)
     yield client
     await client.close()
 
 
 @pytest.fixture
-def ask(client: HttpPodClient) -> Ask:
+def ask(client: PodGateway) -> Ask:
     session = str(uuid.uuid4())
 
     async def ask(

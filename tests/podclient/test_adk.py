@@ -13,8 +13,8 @@ from session_manager.domain.adk.events import made
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import PodProtocol, SessionClass
-from session_manager.podclient.adk import AdkPodClient
 from session_manager.podclient.adk_stream import Collected
+from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address
 from tests.podclient.conftest import no_delta
@@ -45,7 +45,7 @@ class Stored:
 class Talk:
     """One session in one pod. ``deltas`` of the last turn as JSON values, ``exchange`` as it left it."""
 
-    def __init__(self, client: AdkPodClient, address: Address, app: str = "tester") -> None:
+    def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
         self._client = client
         self.address = address
         self._key = AdkKey(app, "ada/ü", f"s {uuid.uuid4()}")
@@ -77,15 +77,14 @@ def stored() -> Stored:
 
 
 @pytest.fixture
-async def client(stored: Stored) -> AsyncIterator[AdkPodClient]:
-    client = AdkPodClient(stored.get)
-    await client.start()
+async def client(stored: Stored) -> AsyncIterator[PodGateway]:
+    client = PodGateway(stored.get)
     yield client
     await client.close()
 
 
 @pytest.fixture
-def talk(client: AdkPodClient, server: Address) -> Talk:
+def talk(client: PodGateway, server: Address) -> Talk:
     return Talk(client, server)
 
 
@@ -183,5 +182,5 @@ async def test_an_event_that_nobody_could_read_again_fails_its_turn(value: str):
     assert not exchange.events
 
 
-async def test_a_pod_with_one_agent_serves_any_app(client: AdkPodClient, server: Address):
+async def test_a_pod_with_one_agent_serves_any_app(client: PodGateway, server: Address):
     assert await Talk(client, server, app="no identifier, 1").reply("Hello") == "You said Hello"

@@ -10,7 +10,7 @@ import pytest
 
 from session_manager.domain.errors import PodDied
 from session_manager.podclient import pool
-from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.protocol import Address
 from tests.podclient.conftest import Ask
 from tests.podclient.raw import Exchange, RawPod, raw_pod
@@ -28,7 +28,7 @@ async def test_a_connection_is_kept_for_the_next_turn(ask: Ask) -> None:
             assert (await ask(pod)).response == '{"number": 1}'
 
 
-async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: HttpPodClient) -> None:
+async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: PodGateway) -> None:
     """Its network may never say so."""
     asked = asyncio.Event()
 
@@ -46,7 +46,7 @@ async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: HttpPo
         client.drop(pod.address.uid)
 
 
-async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: HttpPodClient) -> None:
+async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: PodGateway) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
         client.drop(pod.address.uid)
@@ -58,7 +58,7 @@ async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> No
     """Within half a minute, also while it only works and nothing is to be sent."""
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
     seen: list[list[int]] = []
-    notice = pool._notice_death
+    notice = pool._detect_death
 
     def look(connection: socket.socket) -> None:
         notice(connection)
@@ -66,7 +66,7 @@ async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> No
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_notice_death", look)
+        patch.setattr(pool, "_detect_death", look)
         async with raw_pod(answer) as pod:
             await ask(pod)
     [[idle, every, count, unacknowledged]] = seen

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager.domain.session_class import SessionClass
-from session_manager.podclient.http import HttpPodClient
+from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import TurnRequest
 from session_manager.podclient.replies import delta_text, reply_text
 from tests.podclient.conftest import Ask, no_delta
 from tests.podclient.raw import Exchange, raw_pod
 
 
-async def test_a_pod_is_sent_the_message_and_nothing_else(client: HttpPodClient) -> None:
+async def test_a_pod_is_sent_the_message_and_nothing_else(client: PodGateway) -> None:
     async def reply(exchange: Exchange) -> None:
         await exchange.answer(b"{}")
 
@@ -47,7 +47,7 @@ async def test_a_pod_is_sent_the_message_and_nothing_else(client: HttpPodClient)
 
 
 @pytest.mark.parametrize("name", ["session", "message_id", "token"])
-async def test_an_id_cannot_add_a_header(client: HttpPodClient, name: str) -> None:
+async def test_an_id_cannot_add_a_header(client: PodGateway, name: str) -> None:
     ids: dict[str, Any] = {"session": "s-1", "message_id": "m-1", "token": "t-1"} | {name: "x\r\nAuthorization: y"}
     async with raw_pod(lambda exchange: exchange.answer(b"{}")) as pod:
         with pytest.raises(ValueError, match="cannot stand in a header"):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager.domain.errors import PodDied, PodRejected
-from session_manager.podclient import http
-from session_manager.podclient.events import MAX_EVENT, EventParser
+from session_manager.podclient import streams
+from session_manager.podclient.streams import MAX_EVENT, EventParser
 from tests.podclient.conftest import Ask
 from tests.podclient.raw import Behaviour, Exchange, raw_pod
 from tests.waiting import until
@@ -123,7 +123,7 @@ async def test_a_stream_without_chunks_needs_a_reply(ask: Ask) -> None:
 
 
 async def test_a_pod_that_does_not_end_its_stream_after_the_reply(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "LINGER", 0.05)
+    monkeypatch.setattr(streams, "LINGER", 0.05)
     async with raw_pod(streaming(b"event: reply\ndata: {}\n\n", end=b"")) as pod:
         assert (await ask(pod)).response == "{}"
         await until(lambda: pod.open == 0)
