@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from session_manager.activity.protocol import ScalerActivity, SessionGone
+from session_manager.activity.protocol import Fenced, ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
@@ -90,7 +90,7 @@ class Reconciler:
         """Its pod goes as soon as nothing runs; what waits goes on waiting."""
         with suppress(SessionGone):
             answer = await self._activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
-            if answer not in {"PASSED", "ASLEEP"}:
+            if answer not in {Fenced.PASSED, Fenced.ASLEEP}:
                 raise NotYet(TURN_LOOK)
 
     async def _gone(self, session: str) -> None:

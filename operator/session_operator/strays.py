@@ -10,7 +10,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from session_manager.activity.protocol import ScalerActivity, SessionGone
+from session_manager.activity.protocol import Fenced, ScalerActivity, SessionGone
 from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import ApiError
@@ -72,7 +72,7 @@ class Strays:
                 # Somebody else wants the pod. If it cannot start, then a start of ours says why.
                 await self._activity.add(session, (), session_class)
                 return
-            if await self._activity.fence(session, session_class, force=True) not in {"PASSED", "ASLEEP"}:
+            if await self._activity.fence(session, session_class, force=True) not in {Fenced.PASSED, Fenced.ASLEEP}:
                 return
         if await self._children.sleep(session, unless=lambda: self._answering.busy(session)):
             del self._since[session]

@@ -45,8 +45,8 @@ class Gap:
     """An earlier message of the session is missing in the inbox; nothing was added."""
 
 
-class NoClaim:
-    """Why ``claim`` gave nothing."""
+class NoClaim(StrEnum):
+    """Why ``claim`` gave nothing. UNSETTLED: Redis has just come back, and another front door may hold the turn."""
 
     EMPTY = "EMPTY"
     BUSY = "BUSY"
@@ -82,7 +82,15 @@ class Wakefulness:
     due: bool
 
 
-FenceAnswer = str  # PASSED, ASLEEP, BUSY, EARLY or UNSETTLED
+class Fenced(StrEnum):
+    """The answer of ``fence``. EARLY: the session's deadline has not passed. UNSETTLED: as of NoClaim."""
+
+    PASSED = "PASSED"
+    ASLEEP = "ASLEEP"
+    BUSY = "BUSY"
+    EARLY = "EARLY"
+    UNSETTLED = "UNSETTLED"
+
 
 FeedNote = dict[str, Any]
 NoteListener = Callable[[FeedNote], None]
@@ -101,7 +109,7 @@ class TurnActivity(Protocol):
         """Add an accepted message and claim it if it may run at once."""
         ...
 
-    async def claim(self, session: str, session_class: SessionClass) -> Claim | str:
+    async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
         """Claim the first message, or one of NoClaim; wakes the pod where one is needed."""
         ...
 
@@ -141,7 +149,7 @@ class TurnActivity(Protocol):
         """Want the pod, for ``keep_awake`` seconds at least; True when it answers already."""
         ...
 
-    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> FenceAnswer: ...
+    async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> Fenced: ...
     async def sleep_when_idle(self, session: str) -> None: ...
     async def delete(self, session: str) -> None: ...
     async def expire(self, session: str) -> bool:
@@ -176,7 +184,7 @@ class TurnActivity(Protocol):
         """Call ``listener`` with the uid of a pod that is gone; calls may be lost."""
         ...
 
-    async def tell(self, session: str, note: FeedNote) -> None:
+    async def notify(self, session: str, note: FeedNote) -> None:
         """Publish to whoever watches the session; nobody may be there."""
         ...
 
@@ -254,7 +262,7 @@ class ScalerActivity(Protocol):
     async def phase(self, session: str, words: str) -> None: ...
     async def fence(
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
-    ) -> FenceAnswer:
+    ) -> Fenced:
         """``force`` skips the deadline; ``suspend`` also what waits in the inbox, which goes on waiting."""
         ...
 

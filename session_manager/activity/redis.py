@@ -20,7 +20,17 @@ from session_manager.activity.generation import Generations
 from session_manager.activity.leases import Leases
 from session_manager.activity.link import Link, Script, load_script
 from session_manager.activity.notes import WaitingNotes
-from session_manager.activity.protocol import Claim, Desire, FeedNote, Gap, Queued, SessionGone, Wakefulness
+from session_manager.activity.protocol import (
+    Claim,
+    Desire,
+    FeedNote,
+    Fenced,
+    Gap,
+    NoClaim,
+    Queued,
+    SessionGone,
+    Wakefulness,
+)
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
@@ -155,13 +165,13 @@ class RedisActivity:
             return Queued(position=reply[1], awake=bool(reply[2]))
         return Gap()
 
-    async def claim(self, session: str, session_class: SessionClass) -> Claim | str:
+    async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
         token = self._new_token()
         since = asyncio.get_running_loop().time()
         reply = await self._call(CLAIM, session, token, self._lease_ms, _ms(session_class.idle_timeout))
         if reply[0] == b"RUN":
             return self._claimed(session, token, since, reply)
-        return str(reply[0].decode())
+        return NoClaim(reply[0].decode())
 
     def _new_token(self) -> str:
         """Never given before: the name of this process' connection, and a number."""
@@ -223,10 +233,10 @@ class RedisActivity:
 
     async def fence(
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
-    ) -> str:
+    ) -> Fenced:
         how = 2 if suspend else int(force)
         reply = await self._call(FENCE, session, how, _ms(session_class.idle_timeout))
-        return str(reply[0].decode())
+        return Fenced(reply[0].decode())
 
     async def sleep_when_idle(self, session: str) -> None:
         await self._call(SLEEP_WHEN_IDLE, session)
@@ -285,7 +295,7 @@ class RedisActivity:
     async def on_wake(self, listener: Callable[[str], None]) -> None:
         await self._link.subscribe("wake", lambda session: listener(session.decode()))
 
-    async def tell(self, session: str, note: FeedNote) -> None:
+    async def notify(self, session: str, note: FeedNote) -> None:
         await self._link.execute("PUBLISH", f"session:{session}:feed", orjson.dumps(note))
 
     @asynccontextmanager

@@ -44,9 +44,7 @@ def build_app(services: Services) -> Front:
         title="Session Manager", version=__version__, description=DESCRIPTION, redoc_url=None, redirect_slashes=False
     )
     problems.install(app)
-    counters = metrics.Metrics(
-        services.dispatcher.times, services.host.wake_times, services.backups.stats, services.writer
-    )
+    counters = metrics.Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
     app.include_router(sessions.router(services, limits))
     app.include_router(messages.router(services, limits))
     app.include_router(health.router(services, limits))

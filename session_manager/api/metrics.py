@@ -21,7 +21,7 @@ from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
 from session_manager.domain.times import rfc3339, seconds
 from session_manager.leadership.writer_state import WriterReport
-from session_manager.turns.times import TurnTimes
+from session_manager.turns.turn import TurnTimes
 from session_manager.wiring.services import Services
 
 

@@ -164,8 +164,7 @@ def _add_actions(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.post("/session/{session_id}/sleep", response_model=ActionAnswer, dependencies=[Depends(limits.change)])
     async def sleep(session_id: SessionId, actor: CurrentActor, when: Literal["now", "idle"] = "now") -> Response:
         """Stop the pod; 409 while a turn runs or waits, unless ``when=idle``: then as soon as it may."""
-        had_pod = await services.lifecycle.sleep(session_id, actor.access, when_idle=when == "idle")
-        record = await services.store.get_session(session_id, actor.access)
+        record, had_pod = await services.lifecycle.sleep(session_id, actor.access, when_idle=when == "idle")
         status = answers.session(record, await _hot(services, session_id))["status"]
         if had_pod and status not in HOT:
             return _action(session_id, "sleep", Status.SLEEPING, "The pod goes to sleep.")

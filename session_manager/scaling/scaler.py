@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from session_manager.activity.protocol import Desire, ScalerActivity, SessionGone
+from session_manager.activity.protocol import Desire, Fenced, ScalerActivity, SessionGone
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
@@ -203,7 +203,7 @@ class Scaler:
             await self._publish(session, pod, session_class, old=True)
             return False
         if desire.due:
-            return await self._activity.fence(session, session_class) == "PASSED"
+            return await self._activity.fence(session, session_class) is Fenced.PASSED
         return False
 
     def _class_of(self, session: str, desire: Desire) -> SessionClass:

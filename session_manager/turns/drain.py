@@ -1,7 +1,7 @@
-"""Running what waits: one task per session that claims and runs its messages until nothing is left.
+"""Draining: one task per session claims and runs its waiting messages until nothing is left.
 
-Who drains is decided by the lease, not here: any number of front doors may try.  At most ``max_drains`` sessions are
-drained at once; what finds no place is found again by the repair.
+The lease decides which front door drains, so any number of them may try.  At most ``max_drains`` sessions are drained
+at once; the repair finds those that found no place.
 """
 
 from __future__ import annotations
@@ -11,36 +11,30 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 
-from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
+from session_manager.aio.tasks import end_within, is_set_within
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
-from session_manager.domain.mode import AllAuto, Mode, Modes
-from session_manager.domain.session_class import SessionClasses, class_of
-from session_manager.store.protocol import Store
-from session_manager.turns.dispatch import Dispatcher
+from session_manager.domain.mode import Mode
+from session_manager.domain.session_class import class_of
+from session_manager.turns.kit import Kit
+from session_manager.turns.turn import Turn, TurnTools
 
 log = logging.getLogger(__name__)
 
 
 class Drains:
-    def __init__(
-        self,
-        store: Store,
-        activity: TurnActivity,
-        dispatcher: Dispatcher,
-        classes: SessionClasses,
-        max_drains: int,
-        look_every: float,
-        modes: Modes | None = None,
-    ) -> None:
-        self._store = store
-        self._activity = activity
-        self._dispatcher = dispatcher
-        self._classes = classes
+    """``look_every``: seconds after which it looks for announced sessions without being notified."""
+
+    def __init__(self, kit: Kit, tools: TurnTools, max_drains: int, look_every: float) -> None:
+        self._store = kit.store
+        self._activity = kit.activity
+        self._classes = kit.classes
+        self._modes = kit.modes
+        self._tools = tools
         self._max_drains = max_drains
         self._look_every = look_every
-        self._modes = modes or AllAuto()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._announced: set[str] = set()
         self._ready = asyncio.Event()
@@ -54,20 +48,16 @@ class Drains:
         return session in self._running
 
     def stop(self) -> None:
-        """Claim no more; the present turns go on."""
+        """Claim no more. Turns that run go on."""
         self._closing = True
 
     async def close(self, patience: float) -> None:
-        """Stop, and give what runs ``patience`` seconds to finish its present turn."""
+        """Stop, and give drains ``patience`` seconds to finish their current turn."""
         self.stop()
-        if self._running:
-            _, late = await asyncio.wait(self._running.values(), timeout=patience)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await end_within(patience, self._running.values())
 
     def start(self, session: str) -> bool:
-        """Drain a session unless that is being done; False when there is no place."""
+        """Drain a session, unless it is already being drained. Return False if there is no place."""
         return self._spawn(session, self._drain)
 
     def _spawn(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> bool:
@@ -94,7 +84,7 @@ class Drains:
         except (NotFound, SessionGone):
             log.debug("drain of a deleted session", extra={"event": "drain.gone", "session": session})
         except Exception:
-            # The repair comes back to it once its lease has run out.
+            # The repair comes back to the session once its lease has expired.
             log.exception("a drain ended unexpectedly", extra={"event": "drain.crashed", "session": session})
         finally:
             self._ready.set()
@@ -107,30 +97,22 @@ class Drains:
             claim = await self._activity.claim(uuid, session_class)
             if not isinstance(claim, Claim):
                 return
-            self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
-            left = await self._dispatcher.run(claim, session_class, session, None)
-            if not left:
+            self._tools.times.lease_wait.observe(time.perf_counter() - asked)
+            if not await Turn(self._tools, claim, session_class, session).run():
                 return
 
     # -- sessions that the scaler announces -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Take announced sessions, for ever. Announcements may be lost, so it also looks by itself."""
+        """Take announced sessions until cancelled. Announcements may be lost, so it also looks by itself."""
         await until_available(lambda: self._activity.on_ready(self._ready.set))
         while True:
-            await self._wait_for_ready()
+            await is_set_within(self._ready, self._look_every)
+            self._ready.clear()
             try:
                 await self._take_ready()
             except Unavailable:
                 continue
-
-    async def _wait_for_ready(self) -> None:
-        try:
-            async with asyncio.timeout(self._look_every):
-                await self._ready.wait()
-        except TimeoutError:
-            pass
-        self._ready.clear()
 
     async def _take_ready(self) -> None:
         while not self.full:
@@ -138,13 +120,13 @@ class Drains:
             if session is None:
                 return
             if session in self._running:
-                # Its drain may have looked too early, and knows nothing of what there is to commit.
+                # Its drain may have looked too early, and does not commit what the scaler found.
                 self._announced.add(session)
             else:
                 self._spawn(session, self._welcome)
 
     async def _welcome(self, uuid: str) -> None:
-        """Commit what the scaler found out, since nobody else will, then drain."""
+        """Commit what the scaler found, which has no access to SQL, then drain."""
         try:
             await until_available(lambda: self._commit_facts(uuid))
         except NotFound:

@@ -1,8 +1,8 @@
-"""What happens in a session, live and without a gap.
+"""The feed of a session: what happens there, live and without a gap.
 
 Numbered events come from SQL and nowhere else; Redis only says that there is one more.  A follower subscribes first,
-then reads SQL past the last number it sent, and reads again whenever it is told, or was told nothing for a while:
-notes may be lost.
+then reads SQL past the last number it sent.  It reads again on every note, and after a while without one, since notes
+may be lost.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from session_manager.activity.protocol import FeedNote, TurnActivity
+from session_manager.activity.protocol import FeedNote
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import StoredEvent
-from session_manager.store.protocol import Store
+from session_manager.turns.kit import Kit
 
 PAGE = 100
 DELETED = "session.deleted"
 
 
 class Feed:
-    """``poll`` in seconds: how often a follower looks into SQL although nothing told it to."""
+    """``poll``: seconds without a note after which a follower reads SQL all the same."""
 
-    def __init__(self, store: Store, activity: TurnActivity, poll: float) -> None:
-        self._store = store
-        self._activity = activity
+    def __init__(self, kit: Kit, poll: float) -> None:
+        self._store = kit.store
+        self._activity = kit.activity
         self._poll = poll
 
     async def notes(self, session: str) -> AsyncGenerator[FeedNote | None, None]:
-        """Live notes. None first, once nothing can be missed any more, and after each ``poll`` seconds without any.
+        """Yield live notes, endlessly. The first item is None: from then on no note is missed.
 
-        Endless. While Redis is away there is a None every ``poll`` seconds.
+        Without notes, or without Redis, there is a None every ``poll`` seconds.
         """
         while True:
             try:
@@ -52,9 +52,9 @@ class Feed:
             return None
 
     async def follow(self, session: str, after: int) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
-        """Stored events numbered above ``after``, each once and in order, with the live notes between them.
+        """Yield stored events numbered above ``after``, each once and in order, with live notes in between.
 
-        None is a sign of life when nothing happened. Ends when the session is deleted; NotFound if it is already.
+        None is a sign of life while nothing happens. Ends when the session is deleted; NotFound if it already is.
         """
         last = after
         async with aclosing(self.notes(session)) as notes:
@@ -66,7 +66,7 @@ class Feed:
                     continue
                 if note is not None and note["number"] <= last:
                     continue
-                # What cannot be read while the database is away is read at the next sign of life.
+                # Events that cannot be read while the database is unavailable are read at the next sign of life.
                 with suppress(Unavailable):
                     async for event in self._stored(session, last):
                         last = event.number

@@ -1,48 +1,48 @@
-"""What is done to a session as a whole: wake, sleep, delete, expire."""
+"""Actions on a whole session: wake, sleep, delete, expire."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from session_manager.activity.protocol import SessionGone, TurnActivity
+from session_manager.activity.protocol import Fenced, SessionGone
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
-from session_manager.domain.mode import AllAuto, Mode, Modes, always_on, suspended
+from session_manager.domain.mode import Mode, always_on, suspended
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import SessionClasses, class_of
-from session_manager.store.protocol import Store
+from session_manager.domain.session_class import class_of
+from session_manager.turns.kit import Kit
 
 log = logging.getLogger(__name__)
 
 
 class Remains(Protocol):
-    """What the runtime keeps of a session. Asked by front doors that may not own the pods themselves."""
+    """What the runtime keeps of a session. Front doors that do not own the pods ask too."""
 
     async def gone(self, session: str) -> bool:
-        """No pod and no file of the session is left."""
+        """Return True if no pod and no file of the session is left."""
         ...
 
 
+class Slept(NamedTuple):
+    """``had_pod``: a pod goes to sleep, now or as soon as it is idle."""
+
+    session: Session
+    had_pod: bool
+
+
 class Lifecycle:
-    def __init__(
-        self,
-        store: Store,
-        activity: TurnActivity,
-        classes: SessionClasses,
-        remains: Remains,
-        modes: Modes | None = None,
-    ) -> None:
-        self._store = store
-        self._activity = activity
-        self._classes = classes
+    def __init__(self, kit: Kit, remains: Remains) -> None:
+        self._store = kit.store
+        self._activity = kit.activity
+        self._classes = kit.classes
+        self._modes = kit.modes
         self._remains = remains
-        self._modes = modes or AllAuto()
 
     async def wake(self, uuid: str, access: Access, keep_awake: float = 0.0) -> bool:
-        """Want the pod, and keep it for ``keep_awake`` seconds at least; True when it answers already.
+        """Request the pod, for ``keep_awake`` seconds at least, and return True if it answers already.
 
-        WrongMode: it is suspended.
+        WrongMode: the session is suspended.
         """
         if self._modes.mode(uuid) is Mode.SUSPENDED:
             await self._store.get_session(uuid, access)
@@ -53,29 +53,29 @@ class Lifecycle:
         except SessionGone:
             raise NotFound("no such session") from None
 
-    async def sleep(self, uuid: str, access: Access, *, when_idle: bool) -> bool:
-        """Put the pod to sleep; False when there was none. SessionBusy while a turn runs or waits.
+    async def sleep(self, uuid: str, access: Access, *, when_idle: bool) -> Slept:
+        """Put the pod to sleep. SessionBusy while a turn runs or waits; with ``when_idle`` it sleeps after that.
 
-        WrongMode: it is always on. ``when_idle``: as soon as nothing runs or waits, instead of SessionBusy.
+        WrongMode: the session is always on.
         """
         session = await self._store.get_session(uuid, access)
         if self._modes.mode(uuid) is Mode.ALWAYS_ON:
             raise always_on()
         try:
             answer = await self._activity.fence(uuid, class_of(self._classes, session.class_name), force=True)
-            if answer in ("BUSY", "UNSETTLED") and when_idle:
+            if answer in (Fenced.BUSY, Fenced.UNSETTLED) and when_idle:
                 await self._activity.sleep_when_idle(uuid)
-                return True
+                return Slept(session, had_pod=True)
         except SessionGone:
             raise NotFound("no such session") from None
-        if answer == "BUSY":
-            raise SessionBusy("a turn runs or waits; ask with ?when=idle to sleep as soon as it is done")
-        if answer == "UNSETTLED":
-            raise Unavailable("Redis has just come back; ask again in a moment")
-        return answer == "PASSED"
+        if answer is Fenced.BUSY:
+            raise SessionBusy("a turn runs or waits; use ?when=idle to sleep as soon as it is done")
+        if answer is Fenced.UNSETTLED:
+            raise Unavailable("Redis has just come back; try again in a moment")
+        return Slept(session, had_pod=answer is Fenced.PASSED)
 
     async def delete(self, uuid: str, access: Access) -> None:
-        """Commit the end, then tear down. What cannot be torn down now, the sweep repeats."""
+        """Commit the deletion, then tear down. The sweep repeats a teardown that could not be completed."""
         await self._store.delete_session(uuid, access)
         log.info("session deleted", extra={"event": "session.deleted", "session": uuid})
         try:
@@ -84,7 +84,7 @@ class Lifecycle:
             log.info("teardown put off", extra={"event": "session.teardown_put_off", "session": uuid})
 
     async def tear_down(self, uuid: str) -> bool:
-        """One more try; True when nothing is left but the tombstone. Every step may be repeated."""
+        """Try once more, and return True if only the tombstone is left. Every step may be repeated."""
         await self._activity.delete(uuid)
         if not await self._remains.gone(uuid):
             return False
@@ -92,9 +92,9 @@ class Lifecycle:
         return True
 
     async def expire(self, session: Session) -> bool:
-        """End a session's runtime side after its TTL, unless something comes in between: then that wins.
+        """End a session's runtime side after its TTL, and return True if it expired. Any other activity wins.
 
-        SQL is told last, so that what is cut short is repeated.
+        The commit comes last, so that an interrupted expiry is repeated.
         """
         if self._modes.mode(session.uuid) is Mode.ALWAYS_ON:
             await self._store.touch_session(session.uuid, EVERYTHING)
@@ -102,9 +102,9 @@ class Lifecycle:
         session_class = class_of(self._classes, session.class_name)
         try:
             answer = await self._activity.fence(session.uuid, session_class, force=True)
-            if answer != "PASSED":
+            if answer is not Fenced.PASSED:
                 await self._drop_stale(session)
-            if answer in ("BUSY", "UNSETTLED") or not await self._activity.expire(session.uuid):
+            if answer in (Fenced.BUSY, Fenced.UNSETTLED) or not await self._activity.expire(session.uuid):
                 return False
         except SessionGone:
             return False
@@ -114,7 +114,7 @@ class Lifecycle:
         return True
 
     async def _drop_stale(self, session: Session) -> None:
-        """Inbox entries whose results are in SQL: nobody could tell Redis at that time."""
+        """Remove inbox entries whose results are in SQL: Redis was unavailable when they were recorded."""
         session_class = class_of(self._classes, session.class_name)
         for message_id in await self._activity.inbox(session.uuid):
             try:

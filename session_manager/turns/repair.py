@@ -1,8 +1,8 @@
-"""The one repair: what SQL has unfinished is brought to an end, whoever was to do it.
+"""The repair: it completes whatever is unfinished in SQL, whichever front door began it.
 
-Publishes, announcements and front doors may be lost.  So every front door reads, every ``interval`` seconds, what has
-been unfinished for longer than that, and does what the accept would have done.  It also sweeps: expiry, and teardowns
-of deleted sessions that were cut short.
+Notes, announcements and front doors may be lost.  So every front door reads, every ``interval`` seconds, the messages
+that have been unfinished for longer than that, and does what the accept would have done.  It also sweeps: it expires
+sessions, and completes interrupted teardowns of deleted ones.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from session_manager.activity.protocol import SessionGone, TurnActivity
+from session_manager.activity.protocol import SessionGone
+from session_manager.aio.tasks import is_set_within
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Outcome, Unfinished
-from session_manager.domain.mode import AllAuto, Mode, Modes
-from session_manager.domain.session_class import SessionClasses, class_of
+from session_manager.domain.mode import Mode
+from session_manager.domain.session_class import class_of
 from session_manager.domain.times import Micros, micros
-from session_manager.store.protocol import Store
 from session_manager.turns.drain import Drains
+from session_manager.turns.kit import Kit
 from session_manager.turns.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
@@ -29,62 +30,44 @@ TOMBSTONE_SECONDS = 86_400
 
 
 class Repair:
-    """``interval`` in seconds: between passes, and the age of what they look at."""
+    """``interval``: seconds between passes, and the least age of the messages that they look at."""
 
-    def __init__(
-        self,
-        store: Store,
-        activity: TurnActivity,
-        drains: Drains,
-        lifecycle: Lifecycle,
-        classes: SessionClasses,
-        interval: float,
-        modes: Modes | None = None,
-    ) -> None:
-        self._store = store
-        self._activity = activity
+    def __init__(self, kit: Kit, drains: Drains, lifecycle: Lifecycle, interval: float) -> None:
+        self._store = kit.store
+        self._activity = kit.activity
+        self._classes = kit.classes
+        self._modes = kit.modes
         self._drains = drains
         self._lifecycle = lifecycle
-        self._classes = classes
         self._interval = interval
-        self._modes = modes or AllAuto()
         self._after: tuple[str, int] | None = None
         self._soon = asyncio.Event()
-        self._told = b""
+        self._swept_generation = b""
 
     async def run(self) -> None:
-        """Repair and sweep, for ever; at once when Redis lost its memory."""
+        """Repair and sweep until cancelled, and at once when Redis may have lost everything."""
         self._activity.on_generation(self._soon.set)
         while True:
-            await self._pause()
+            await is_set_within(self._soon, self._interval)
+            self._soon.clear()
             for duty in (self.repair, self.sweep):
                 try:
                     await duty()
                 except Unavailable as error:
                     log.info("put off: %s", error.detail, extra={"event": "repair.put_off"})
                 except Exception:
-                    # Without these duties sessions would be stuck until the process ends: they are tried again.
+                    # Without these duties sessions would be stuck until the process ends, so the loop goes on.
                     log.exception("a round was left unfinished", extra={"event": "repair.crashed"})
 
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._interval):
-                await self._soon.wait()
-        except TimeoutError:
-            pass
-        self._soon.clear()
-
     async def repair(self) -> None:
-        """One pass over at most PAGE messages, going on where the last one stopped."""
+        """Make one pass over at most PAGE messages, from where the last one stopped."""
         before = Micros(await self._store.now() - micros(self._interval))
         page = await self._store.unfinished(before, PAGE, self._after)
         self._after = (page[-1].session, page[-1].seq) if len(page) == PAGE else None
-        first_of: dict[str, Unfinished] = {}
-        for message in page:
-            first_of.setdefault(message.session, message)
-        for session, message in first_of.items():
+        class_names = {message.session: message.class_name for message in page}
+        for session, class_name in class_names.items():
             if not self._drains.draining(session):
-                await self._repair_session(session, message.class_name)
+                await self._repair_session(session, class_name)
 
     async def _repair_session(self, session: str, class_name: str) -> None:
         session_class = class_of(self._classes, class_name)
@@ -113,14 +96,14 @@ class Repair:
         return alive
 
     async def sweep(self) -> None:
-        """Settle what ADK services made or removed, expire what is past its TTL, repeat teardowns, forget tombstones.
+        """Follow what ADK services created or removed, expire sessions, repeat teardowns, drop old tombstones.
 
-        A Redis that came back older than it was may know a deleted session as one that is awake: it is told again.
+        A Redis that came back older than it was may know a deleted session as awake: its teardown is repeated.
         """
         generation = self._activity.generation
-        if generation != self._told:
+        if generation != self._swept_generation:
             await self._store.reopen_teardowns()
-            self._told = generation
+            self._swept_generation = generation
         await self._follow_adk()
         for session in await self._store.expirable(SWEEP):
             await self._lifecycle.expire(session)
@@ -129,8 +112,8 @@ class Repair:
         await self._store.drop_tombstones(Micros(await self._store.now() - micros(TOMBSTONE_SECONDS)))
 
     async def _follow_adk(self) -> None:
-        """What is closed here is torn down by the rest of the sweep, as if it had been deleted on our own door."""
+        """Adopt and close sessions. The rest of the sweep tears closed ones down, like those that our API deleted."""
         adopted, closed = await self._store.adk_sweep(FOLLOWED)
         if adopted or closed:
             extra = {"event": "repair.adk", "adopted": adopted, "closed": len(closed)}
-            log.info("sessions followed what ADK services made and removed", extra=extra)
+            log.info("followed what ADK services created and removed", extra=extra)

@@ -1,7 +1,7 @@
 """The path of a message, from the caller's side: accept, run or queue, wait, cancel.
 
-Once ``accept`` has committed the message is the caller's to rely on: whatever fails afterwards, the answer is that it
-is queued, and the repair does what was left undone.
+Once ``accept`` has committed, the caller can rely on the message: whatever fails afterwards, the answer is that it is
+queued, and the repair completes the rest.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone, TurnActivity
+from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone
+from session_manager.aio.tasks import end_within
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import Conflict, NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
-from session_manager.domain.mode import AllAuto, Mode, Modes, suspended
-from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
-from session_manager.store.protocol import Store
-from session_manager.turns.dispatch import Dispatcher
+from session_manager.domain.mode import Mode, suspended
+from session_manager.domain.session_class import SessionClass, class_of
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
+from session_manager.turns.kit import Kit
+from session_manager.turns.turn import Turn, TurnTools
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,9 @@ CANCELLED = "cancelled"
 
 @dataclass(slots=True)
 class Ticket:
-    """An accepted message. ``turn``: it runs here and now, and this will be its result, None if another recorded it.
+    """An accepted message. ``turn``: the result of the turn that runs here, or None if it is recorded elsewhere.
 
-    Otherwise it waits at ``position`` (None: Redis did not say).
+    Without a turn the message waits at ``position``, which is None if Redis was unavailable.
     """
 
     message: Message
@@ -42,38 +43,25 @@ class Ticket:
 
 
 class Turns:
-    def __init__(
-        self,
-        store: Store,
-        activity: TurnActivity,
-        dispatcher: Dispatcher,
-        drains: Drains,
-        classes: SessionClasses,
-        feed: Feed,
-        modes: Modes | None = None,
-    ) -> None:
-        self._store = store
-        self._activity = activity
-        self._dispatcher = dispatcher
+    def __init__(self, kit: Kit, tools: TurnTools, drains: Drains, feed: Feed) -> None:
+        self._store = kit.store
+        self._activity = kit.activity
+        self._classes = kit.classes
+        self._modes = kit.modes
+        self._tools = tools
         self._drains = drains
-        self._classes = classes
         self._feed = feed
-        self._modes = modes or AllAuto()
         self._running: set[asyncio.Task[int]] = set()
         self._closing = False
 
     def stop(self) -> None:
-        """Start no drain after a turn; what runs goes on."""
+        """Start no drain after a turn. Turns that run go on."""
         self._closing = True
 
     async def close(self, patience: float) -> None:
-        """Stop; turns that run get ``patience`` seconds. What is cut off is delivered again elsewhere."""
+        """Stop, and give turns that run ``patience`` seconds. Those cut off are delivered again elsewhere."""
         self.stop()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=patience)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await end_within(patience, self._running)
 
     async def submit(self, new: NewMessage, access: Access) -> Ticket:
         """Make the message durable and run it if it may run at once.
@@ -87,17 +75,19 @@ class Turns:
         ticket = Ticket(accepted.message)
         if accepted.repeated:
             return ticket
-        session_class = class_of(self._classes, accepted.session.class_name)
         asked = time.perf_counter()
         try:
+            session_class = class_of(self._classes, accepted.session.class_name)
             taken = await self._take(accepted, session_class)
         except SessionGone:
             raise NotFound("no such session") from None
         except Unavailable:
-            log.warning("accepted, to be enqueued later", extra={"event": "turn.not_enqueued", "session": new.session})
+            log.warning(
+                "accepted, will be enqueued later", extra={"event": "turn.not_enqueued", "session": new.session}
+            )
             return ticket
         if isinstance(taken, Claim):
-            self._dispatcher.times.lease_wait.observe(time.perf_counter() - asked)
+            self._tools.times.lease_wait.observe(time.perf_counter() - asked)
             ticket.turn = self._run(taken, session_class, accepted)
             ticket.awake = True
         else:
@@ -111,7 +101,7 @@ class Turns:
             return taken
         unfinished = await self._store.unfinished_of(message.session)
         if unfinished and unfinished[0].id == message.id:
-            # What stood before it has ended meanwhile.
+            # The messages before it have ended meanwhile.
             taken = await self._activity.take(message.session, message.id, message.seq, message.seq, session_class)
             if not isinstance(taken, Gap):
                 return taken
@@ -125,20 +115,19 @@ class Turns:
     def _run(self, claim: Claim, session_class: SessionClass, accepted: Accepted) -> asyncio.Future[Outcome | None]:
         result: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
 
-        def settle(outcome: Outcome | None) -> None:
+        def resolve(outcome: Outcome | None) -> None:
             if not result.done():
                 result.set_result(outcome)
 
-        session, message = accepted.session, accepted.message
-        coroutine = self._dispatcher.run(claim, session_class, session, message, on_recorded=settle)
-        task = asyncio.create_task(coroutine, name=claim.session)
+        turn = Turn(self._tools, claim, session_class, accepted.session, on_recorded=resolve)
+        task = asyncio.create_task(turn.run(accepted.message), name=claim.session)
         self._running.add(task)
         task.add_done_callback(self._ran)
-        task.add_done_callback(lambda _: settle(None))
+        task.add_done_callback(lambda _: resolve(None))
         return result
 
     def _ran(self, task: asyncio.Task[int]) -> None:
-        """Go on with what waits behind the turn."""
+        """Go on with the messages that wait behind the turn."""
         self._running.discard(task)
         if task.cancelled():
             return
@@ -150,9 +139,10 @@ class Turns:
             self._drains.start(task.get_name())
 
     async def outcome(self, ticket: Ticket, answer_within: float, wait: float | None) -> Outcome | None:
-        """The result, if it comes in time: ``wait`` seconds if given, else ``answer_within`` for a turn that runs here.
+        """Return the result, or None if it takes longer than ``wait`` seconds.
 
-        None when it does not; the turn goes on all the same, also when the caller is gone.
+        Without ``wait`` a turn that runs here gets ``answer_within`` seconds, and any other none. The turn goes on in
+        any case, also when the caller is gone.
         """
         if ticket.turn is None:
             return await self._outcome_elsewhere(ticket.message, wait or 0.0)
@@ -168,7 +158,7 @@ class Turns:
         return await self._outcome_elsewhere(ticket.message, left)
 
     async def _outcome_elsewhere(self, message: Message, wait: float) -> Outcome | None:
-        """Look into SQL now, and for ``wait`` seconds whenever the feed says something or was silent for a while."""
+        """Look into SQL now, and for ``wait`` seconds whenever the feed has a note or a sign of life."""
         if wait <= 0:
             return await self.recorded(message)
         try:
@@ -182,9 +172,9 @@ class Turns:
         return None
 
     async def recorded(self, message: Message) -> Outcome | None:
-        """The result as SQL has it; None when it has none or cannot be asked. NotFound when the session was deleted.
+        """Return the result in SQL, or None if there is none or the database is unavailable.
 
-        Never Unavailable: that is the answer to what was not accepted.
+        NotFound: the session was deleted. Never Unavailable: that would say that the message was not accepted.
         """
         try:
             present = await self._store.get_message(message.session, message.id, EVERYTHING)
@@ -193,23 +183,29 @@ class Turns:
         return None if present.status is None else Outcome(present.status, present.response, present.error)
 
     async def cancel(self, session: str, message_id: str, access: Access) -> Message:
-        """End a message that has no result yet, as failed. Conflict when it has one. A running turn loses its pod."""
+        """End a message that has no result yet as failed, and return it. A running turn loses its pod.
+
+        Conflict: the message has a result. Unavailable: nothing was committed.
+        """
         record = await self._store.get_session(session, access)
         session_class = class_of(self._classes, record.class_name)
-        await self._store.get_message(session, message_id, access)
-        stored = await self._store.record(message_id, None, Outcome.failed(CANCELLED), [("turn.failed", "{}")])
+        message = await self._store.get_message(session, message_id, access)
+        outcome = Outcome.failed(CANCELLED)
+        stored = await self._store.record(message_id, None, outcome, [("turn.failed", "{}")])
         if stored is None:
             raise Conflict("the message has ended already")
-        self._dispatcher.adk_history.note(session)
+        event = stored[-1]
+        self._tools.adk_history.note(session)
         try:
             await self._activity.remove(session, message_id, session_class)
-            await self._activity.tell(session, {"kind": "event", "number": stored[-1].number, "message_id": message_id})
+            await self._activity.notify(session, {"kind": "event", "number": event.number, "message_id": message_id})
         except (Unavailable, SessionGone):
-            log.info("cancelled; Redis is told later", extra={"event": "turn.cancelled", "session": session})
-        return await self._store.get_message(session, message_id, access)
+            # The turn's own front door, or the repair, finds the result in SQL.
+            log.info("cancelled; Redis is updated later", extra={"event": "turn.cancelled", "session": session})
+        return message._replace(finished_at=event.created_at, status=outcome.status, error=outcome.error)
 
     async def state(self, message: Message) -> MessageStatus:
-        """queued or running, or how it ended. Without Redis an unfinished message counts as queued."""
+        """Return its status. Without Redis an unfinished message is reported as queued."""
         if message.status is not None:
             return message.status
         try:
@@ -220,7 +216,7 @@ class Turns:
 
 
 async def _done_within(future: asyncio.Future[Outcome | None], seconds: float) -> bool:
-    """Like asyncio.wait, of one future and at a third of its cost: the hot path passes here."""
+    """Do what asyncio.wait does, for one future and at a third of the cost: the hot path passes here."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 

@@ -1,8 +1,7 @@
 """One claimed turn, from the claim to the recorded result.
 
-The fence is the attempt in SQL.  A fresh claim is attempt 1; any other first commits the next attempt, so that a
-result of an earlier holder, who may still be working somewhere, is dropped.  The lease in Redis only saves double
-work.
+The fence is the attempt in SQL.  A fresh claim is attempt 1; any other claim first commits the next attempt, so that a
+result of an earlier holder, who may still be working somewhere, is dropped.  The lease in Redis only saves double work.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from session_manager.activity.protocol import Claim, SessionGone, TurnActivity
+from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import Retries, until_available
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
@@ -27,40 +27,58 @@ from session_manager.domain.errors import (
     SessionManagerError,
     Unavailable,
 )
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
 from session_manager.people.tokens import Tokens
 from session_manager.podclient.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
-from session_manager.store.protocol import Store
-from session_manager.turns.adk import turn_events
-from session_manager.turns.adk_history import AdkHistory
-from session_manager.turns.times import DIED, TurnTimes
+from session_manager.turns.adk import AdkHistory, turn_events
+from session_manager.turns.kit import Kit
 
 log = logging.getLogger(__name__)
 
 MAX_BUSY_ANSWERS = 3
+DIED = "died"
 
 OnRecorded = Callable[[Outcome], None]
 
 
-@dataclass(slots=True)
-class Workshop:
-    """What every turn of a process works with. ``owed``: what Redis could not be told yet."""
+def _by_result() -> dict[str, Histogram]:
+    return {"processed": Histogram(), "failed": Histogram(), DIED: Histogram()}
 
-    store: Store
-    activity: TurnActivity
+
+@dataclass(frozen=True, slots=True)
+class TurnTimes:
+    """How long turns waited and took, since the process began.
+
+    ``queue_wait``: from the accept until a pod gets the message for the first time, by the clocks of both machines.
+    ``turn``: from then until the pod has answered, was given up, or died. ``lease_wait``: from asking Redis for the
+    turn of a session until it is held; ``lease_hold``: from then until it is released.
+    """
+
+    queue_wait: Histogram = field(default_factory=Histogram)
+    turn: dict[str, Histogram] = field(default_factory=_by_result)
+    lease_wait: Histogram = field(default_factory=Histogram)
+    lease_hold: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTools:
+    """What every turn of a process works with. ``late``: updates of Redis that failed and are repeated."""
+
+    kit: Kit
     pods: PodClient
-    times: TurnTimes
-    owed: Retries
     tokens: Tokens
     adk_history: AdkHistory
+    times: TurnTimes = field(default_factory=TurnTimes)
+    late: Retries = field(default_factory=Retries)
 
 
 @dataclass(slots=True)
 class _Verdict:
-    """How the pod's work ended. ``spoiled``: the pod that worked on it has to go."""
+    """How the pod's work ended. ``spoiled``: the pod has to be replaced."""
 
     outcome: Outcome
     events: list[tuple[str, str]]
@@ -68,7 +86,7 @@ class _Verdict:
 
 
 class Turn:
-    """``on_recorded`` gets the outcome once nothing can change it any more, which is before Redis was told."""
+    """``on_recorded`` gets the outcome as soon as it is final, which is before Redis knows it."""
 
     __slots__ = (
         "_activity",
@@ -80,21 +98,23 @@ class Turn:
         "_message",
         "_on_recorded",
         "_session",
-        "_shop",
+        "_store",
+        "_tools",
     )
 
     _message: Message
 
     def __init__(
         self,
-        shop: Workshop,
+        tools: TurnTools,
         claim: Claim,
         session_class: SessionClass,
         session: Session,
         on_recorded: OnRecorded | None = None,
     ) -> None:
-        self._shop = shop
-        self._activity = shop.activity
+        self._tools = tools
+        self._store = tools.kit.store
+        self._activity = tools.kit.activity
         self._claim = claim
         self._class = session_class
         self._session = session
@@ -103,8 +123,23 @@ class Turn:
         self._began = 0.0
         self._exchange: AdkExchange | None = None
 
-    async def run(self, accepted: Message | None) -> int:
-        """How many messages wait now. ``accepted``: the message itself, where the caller has it at hand."""
+    async def run(self, accepted: Message | None = None) -> int:
+        """Run the turn and return how many messages wait behind it. ``accepted``: its message, if the caller has it."""
+        held = time.perf_counter()
+        try:
+            return await self._run(accepted)
+        except SessionGone:
+            return 0
+        except asyncio.CancelledError:
+            # This process ends: others need not wait until the lease has expired.
+            with suppress(SessionGone, Unavailable):
+                await self._activity.abandon(self._claim, self._class, replace_pod=True)
+            raise
+        finally:
+            self._activity.let_go(self._claim)
+            self._tools.times.lease_hold.observe(time.perf_counter() - held)
+
+    async def _run(self, accepted: Message | None) -> int:
         message = accepted if self._claim.fresh else None
         if message is None:
             message = await until_available(self._open_attempt)
@@ -113,7 +148,7 @@ class Turn:
         if message.finished_at is None and self._must_replace:
             return await self._abandon(replace_pod=True)
         if not self._activity.holds(self._claim):
-            # So much time has passed that somebody else may hold the turn: leave it to them.
+            # So much time has passed that another front door may hold the turn: leave it to that one.
             return await self._abandon(replace_pod=False)
         self._message = message
         return await self._work()
@@ -123,19 +158,22 @@ class Turn:
         return self._claim.replace and self._class.redelivery is Redelivery.REPLACE
 
     async def _open_attempt(self) -> Message | None:
-        """The message with the attempt that this claim runs; None when it has its result or its session is gone."""
+        """Return the message with this claim's attempt, or None if it has its result or its session is deleted."""
         if not self._claim.fresh and not self._must_replace:
-            return await self._shop.store.begin_redelivery(self._claim.message_id)
+            return await self._store.begin_redelivery(self._claim.message_id)
+        message = await self._stored_message()
+        return message if message is not None and message.finished_at is None else None
+
+    async def _stored_message(self) -> Message | None:
         try:
-            message = await self._shop.store.get_message(self._claim.session, self._claim.message_id, EVERYTHING)
+            return await self._store.get_message(self._claim.session, self._claim.message_id, EVERYTHING)
         except NotFound:
             return None
-        return message if message.finished_at is None else None
 
     # -- the pod's part ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> int:
-        message, times = self._message, self._shop.times
+        message, times = self._message, self._tools.times
         self._began = time.time()
         if message.attempt == 1:
             times.queue_wait.observe(max(0.0, self._began - seconds(message.accepted_at)))
@@ -150,7 +188,7 @@ class Turn:
         except (SessionManagerError, SessionGone):
             raise
         except Exception:
-            # What nobody thought of: as with a pod that dies, the third time ends the turn and not the inbox.
+            # An error of ours: as with a pod that dies, the third time ends the turn and not the inbox.
             log.exception(
                 "a turn's exchange broke down", extra={"event": "turn.broke_down", "session": message.session}
             )
@@ -162,7 +200,7 @@ class Turn:
         message, limit = self._message, self._class.turn_timeout
         request = await self._request(message, limit)
         if message.attempt > 1:
-            await self._tell({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
+            await self._notify({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
         try:
             async with asyncio.timeout(limit):
                 reply = await self._ask_patiently(request)
@@ -173,7 +211,7 @@ class Turn:
         return _Verdict(Outcome.processed(reply.response), reply.events)
 
     async def _request(self, message: Message, limit: float) -> TurnRequest:
-        session, uuid, attempt, tokens = self._session, self._claim.session, message.attempt, self._shop.tokens
+        session, uuid, attempt, tokens = self._session, self._claim.session, message.attempt, self._tools.tokens
         if not tokens.loaded:
             await until_available(tokens.load)
         token = tokens.mint(uuid, message.id, attempt, limit)
@@ -186,7 +224,7 @@ class Turn:
         answers = 0
         while True:
             try:
-                return await self._shop.pods.chat(self._claim.address, self._class, request, self._on_delta)
+                return await self._tools.pods.chat(self._claim.address, self._class, request, self._on_delta)
             except PodBusy as busy:
                 answers += 1
                 if answers == MAX_BUSY_ANSWERS:
@@ -196,18 +234,18 @@ class Turn:
     async def _on_delta(self, data: str) -> None:
         self._chunk += 1
         which = {"message_id": self._message.id, "attempt": self._message.attempt, "chunk": self._chunk}
-        await self._tell({"kind": "delta", **which, "data": data})
+        await self._notify({"kind": "delta", **which, "data": data})
 
-    async def _tell(self, note: dict[str, object]) -> None:
+    async def _notify(self, note: dict[str, object]) -> None:
         session = self._claim.session
         try:
-            await self._activity.tell(session, note)
+            await self._activity.notify(session, note)
         except Unavailable:
             log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
 
     async def _died(self) -> int:
         message = self._message
-        deaths = await until_available(lambda: self._shop.store.record_death(message.id, message.attempt))
+        deaths = await until_available(lambda: self._store.record_death(message.id, message.attempt))
         extra = {"event": "turn.pod_died", "session": self._claim.session, "deaths": deaths}
         log.warning("the pod died during a turn", extra=extra)
         if deaths is not None and deaths < MAX_DEATHS:
@@ -220,42 +258,38 @@ class Turn:
     async def _record(self, verdict: _Verdict) -> int:
         message, outcome = self._message, verdict.outcome
         events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
-        exchange, record = self._exchange, self._shop.store.record
-        said = turn_events(message, self._session.app, outcome, self._began, exchange) if exchange else None
-        stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, said))
+        exchange, record = self._exchange, self._store.record
+        adk = turn_events(message, self._session.app, outcome, self._began, exchange) if exchange else None
+        stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, adk))
         if stored is None:
             return await self._fenced_off()
-        if said is None:
-            await self._tell_adk()
+        if adk is None:
+            await self._update_adk_history()
         if self._on_recorded is not None:
-            # Its answer need not wait for Redis: the release is on its way there before the answer leaves.
+            # The answer need not wait for Redis: the release is on its way there before the answer leaves.
             self._on_recorded(outcome)
         note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
         return await self._finish(note, spoiled=verdict.spoiled)
 
-    async def _tell_adk(self) -> None:
-        """Soon, but at once of what came by ADK's door, where it may change the state that others read."""
-        history = self._shop.adk_history
+    async def _update_adk_history(self) -> None:
+        """Soon, or now for a message from ADK's routes: it may change the state that others read."""
+        history = self._tools.adk_history
         if self._message.payload is None:
             history.note(self._claim.session)
         else:
-            await history.tell(self._claim.session)
+            await history.catch_up(self._claim.session)
 
     async def _fenced_off(self) -> int:
-        """Cancelled, deleted, or another attempt was opened. If that one is still open, the turn is its."""
-        claim = self._claim
-        try:
-            message = await until_available(
-                lambda: self._shop.store.get_message(claim.session, claim.message_id, EVERYTHING)
-            )
-        except NotFound:
+        """The message was cancelled or deleted, or it has another attempt. If that one is open, the turn is its."""
+        message = await until_available(self._stored_message)
+        if message is None:
             return 0
         if message.finished_at is not None:
             return await self._finish(None)
         return await self._abandon(replace_pod=False)
 
     async def _finish(self, note: dict[str, object] | None, *, spoiled: bool = False) -> int:
-        """The result is safe in SQL, so nobody waits for a Redis that is away: it is told when it is back."""
+        """Release the turn. The result is safe in SQL, so an unavailable Redis delays nothing and is updated later."""
 
         def finish() -> Awaitable[int]:
             return self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
@@ -263,10 +297,10 @@ class Turn:
         try:
             return await finish()
         except Unavailable:
-            self._shop.owed.add(finish)
+            self._tools.late.add(finish)
             return 0
 
     async def _abandon(self, *, replace_pod: bool) -> int:
-        """Leave the message to whoever claims it next."""
+        """Leave the message to the next claim."""
         await until_available(lambda: self._activity.abandon(self._claim, self._class, replace_pod=replace_pod))
         return 0

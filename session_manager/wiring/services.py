@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from session_manager.activity.link import Link
@@ -20,14 +21,17 @@ from session_manager.domain.session_class import SessionClasses, class_for
 from session_manager.domain.times import micros
 from session_manager.leadership.one_machine import MachineState
 from session_manager.leadership.writer_state import WriterState
+from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
-from session_manager.turns.dispatch import Dispatcher
+from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
+from session_manager.turns.kit import Kit
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
+from session_manager.turns.turn import TurnTools
 from session_manager.wiring.hosts import open_host, open_machine, open_pods
 
 log = logging.getLogger(__name__)
@@ -58,23 +62,14 @@ class Services:
         )
         self.pods = open_pods(settings, self.store)
         self.host = open_host(settings, classes, self.activity, self.store)
-        self.dispatcher = Dispatcher(self.store, self.activity, self.pods)
-        self.tokens = self.dispatcher.tokens
-        self.drains = Drains(
-            self.store,
-            self.activity,
-            self.dispatcher,
-            classes,
-            settings.max_drains,
-            settings.repair_interval,
-            self.host,
-        )
-        self.feed = Feed(self.store, self.activity, FEED_POLL)
-        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed, self.host)
-        self.lifecycle = Lifecycle(self.store, self.activity, classes, self.host, self.host)
-        self.repair = Repair(
-            self.store, self.activity, self.drains, self.lifecycle, classes, settings.repair_interval, self.host
-        )
+        self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
+        kit = Kit(self.store, self.activity, classes, self.host)
+        self.tools = TurnTools(kit, self.pods, self.tokens, AdkHistory(self.store))
+        self.drains = Drains(kit, self.tools, settings.max_drains, settings.repair_interval)
+        self.feed = Feed(kit, FEED_POLL)
+        self.turns = Turns(kit, self.tools, self.drains, self.feed)
+        self.lifecycle = Lifecycle(kit, self.host)
+        self.repair = Repair(kit, self.drains, self.lifecycle, settings.repair_interval)
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 
@@ -163,7 +158,7 @@ class Services:
         self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
         self._spawn(self.drains.run(), "ready")
         self._spawn(self.repair.run(), "repair")
-        self._spawn(self.dispatcher.adk_history.run(), "history")
+        self._spawn(self.tools.adk_history.run(), "history")
         self._spawn(self.host.run(), "pods")
         self._spawn(self.backups.run(), "backups")
 
@@ -210,9 +205,9 @@ class Services:
         await self.drain(self.settings.shutdown_timeout if patience is None else patience)
         await cancel(*self._tasks)
         with contextlib.suppress(Unavailable):
-            await self.dispatcher.adk_history.flush()
+            await self.tools.adk_history.flush()
         await self.host.close(grace)
-        await self.dispatcher.close()
+        await self.tools.late.close()
         if self.machine is not None:
             await self.machine.leave()
         await self.activity.close()

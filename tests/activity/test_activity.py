@@ -374,7 +374,7 @@ async def test_who_does_not_read_holds_few_bytes_and_few_notes():
 
 async def test_watchers_hear_notes(activity, session):
     async with activity.watch(session) as heard:
-        await activity.tell(session, {"kind": "delta", "data": "x"})
+        await activity.notify(session, {"kind": "delta", "data": "x"})
         async with asyncio.timeout(5):
             assert await heard.get() == {"kind": "delta", "data": "x"}
 

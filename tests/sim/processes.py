@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from session_manager.activity.link import Link
 from session_manager.activity.protocol import Claim
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.errors import InvalidInput, Unavailable
-from session_manager.domain.session_class import Probe, Redelivery, SessionClass, SessionClasses
+from session_manager.domain.mode import AllAuto
+from session_manager.domain.session_class import Probe, Redelivery, SessionClass
+from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.scaling.scaler import Scaler, ScalerTimes
-from session_manager.turns.dispatch import Dispatcher
+from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
+from session_manager.turns.kit import Kit
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
+from session_manager.turns.turn import TurnTools
 from tests.sim.clock import VirtualLoop
 from tests.sim.gates import Gate
 from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime
@@ -106,28 +111,30 @@ async def _patiently(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await asyncio.sleep(BOOT_RETRY)
 
 
-class _WatchedDispatcher(Dispatcher):
-    """Says whose claim a delivery to a pod belongs to."""
+class _WatchedActivity(RedisActivity):
+    """Records the claim that the current task, and with it a delivery to a pod, belongs to."""
 
-    async def run(self, claim: Claim, *args: Any, **kwargs: Any) -> int:
+    def _claimed(self, *args: Any) -> Claim:
+        claim = super()._claimed(*args)
         CLAIM.set(claim.token)
-        return await super().run(claim, *args, **kwargs)
+        return claim
 
 
 class FrontDoor(_Process):
     def __init__(self, around: Surroundings, gate: Gate) -> None:
         super().__init__(around, gate)
         self.store = gated(around.database, gate)
-        self.activity = RedisActivity(
+        self.activity = _WatchedActivity(
             cast(Link, self.link), lease=LEASE, heartbeat=HEARTBEAT, has_unfinished=self.store.has_unfinished
         )
-        classes: SessionClasses = Classes()
-        self.dispatcher = _WatchedDispatcher(self.store, self.activity, SimPodClient(around.machines, gate))
-        self.drains = Drains(self.store, self.activity, self.dispatcher, classes, MAX_DRAINS, REPAIR)
-        self.feed = Feed(self.store, self.activity, REPAIR)
-        self.turns = Turns(self.store, self.activity, self.dispatcher, self.drains, classes, self.feed)
-        self.lifecycle = Lifecycle(self.store, self.activity, classes, SimRuntime(around.machines, gate))
-        self.repair = Repair(self.store, self.activity, self.drains, self.lifecycle, classes, REPAIR)
+        kit = Kit(self.store, self.activity, Classes(), AllAuto())
+        tokens = Tokens(partial(self.store.secret, SECRET_NAME))
+        tools = TurnTools(kit, SimPodClient(around.machines, gate), tokens, AdkHistory(self.store))
+        self.drains = Drains(kit, tools, MAX_DRAINS, REPAIR)
+        self.feed = Feed(kit, REPAIR)
+        self.turns = Turns(kit, tools, self.drains, self.feed)
+        self.lifecycle = Lifecycle(kit, SimRuntime(around.machines, gate))
+        self.repair = Repair(kit, self.drains, self.lifecycle, REPAIR)
         self.spawn(self._boot(), "boot")
 
     async def _boot(self) -> None:

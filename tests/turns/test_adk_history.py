@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from session_manager.domain.errors import StoreUnavailable
-from session_manager.turns import adk_history
-from session_manager.turns.adk_history import AdkHistory
+from session_manager.turns import adk
+from session_manager.turns.adk import AdkHistory
 
 
 class Sessions:
@@ -72,10 +72,10 @@ async def test_what_was_noted_is_told_once(pauses: Pauses):
 
 
 async def test_what_others_left_is_found_again_and_again(pauses: Pauses):
-    store = Sessions(*map(str, range(adk_history.FOUND + 3)))
+    store = Sessions(*map(str, range(adk.FOUND + 3)))
     history = AdkHistory(store)  # type: ignore[arg-type]
     await passed(history, pauses, 2)
-    assert len(store.told) == adk_history.FOUND + 3, "a full page is followed by the next"
+    assert len(store.told) == adk.FOUND + 3, "a full page is followed by the next"
     store.behind.append("left")
     await passed(AdkHistory(store), pauses, 1)  # type: ignore[arg-type]
     assert store.told[-1] == "left"
@@ -89,7 +89,7 @@ async def test_nothing_is_forgotten_while_the_database_is_away():
     store.away = True
     with pytest.raises(StoreUnavailable):
         await history.flush()
-    await history.tell("z")
+    await history.catch_up("z")
     store.away = False
     await history.flush()
     assert sorted(store.told) == [*"abcdefghij", "z"]

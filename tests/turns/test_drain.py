@@ -6,93 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from pathlib import Path
 
 import pytest
 
-from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.errors import InvalidInput, StoreUnavailable
+from session_manager.domain.errors import StoreUnavailable
 from session_manager.domain.message import NewMessage
-from session_manager.domain.session_class import SessionClass
-from session_manager.domain.times import micros
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
 from session_manager.runtime.protocol import Address
-from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
-from session_manager.turns.dispatch import Dispatcher
 from session_manager.turns.drain import Drains
+from session_manager.turns.kit import Kit
+from session_manager.turns.turn import TurnTools
 from tests.servers.redis import RedisServer
+from tests.turns.conftest import CLASS, MESSAGE, SESSION, Pods, wake
 from tests.waiting import until
 
-CLASS = SessionClass("default")
-POD = Address("127.0.0.1", 4000, "pod-a")
-SESSION = "5b0cbe6c-7a58-4f0c-9a3c-0e8f6d1b2a11"
-MESSAGE = "0f5a3c1e-2f4d-4a57-8a55-9a3f0b8c7d22"
-
-
-class Classes:
-    def get(self, name: str) -> SessionClass:
-        if name != CLASS.name:
-            raise InvalidInput("there is no such class")
-        return CLASS
-
-
-class Pods:
-    """Answers once it may; ``broken``: raises what no pod client should."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-
-    async def chat(
-        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
-        self.asked.set()
-        if self.broken:
-            raise ZeroDivisionError
-        await self.may_answer.wait()
-        return TurnReply("{}")
-
-    def drop(self, uid: str) -> None: ...
-
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "sessions.db")
-    await store.start()
-    await store.create_session(NewSession(SESSION, "ada", CLASS.name, micros(CLASS.ttl)))
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def activity(redis_url: str, store: SqliteStore) -> AsyncIterator[RedisActivity]:
-    link = Link.from_url(redis_url)
-    activity = RedisActivity(link, lease=15.0, heartbeat=5.0, has_unfinished=store.has_unfinished)
-    await activity.start()
-    yield activity
-    await activity.close()
-
-
-@pytest.fixture
-def pods() -> Pods:
-    return Pods()
-
-
-@pytest.fixture
-async def drains(store: SqliteStore, activity: RedisActivity, pods: Pods) -> AsyncIterator[Drains]:
-    dispatcher = Dispatcher(store, activity, pods)
-    drains = Drains(store, activity, dispatcher, Classes(), max_drains=4, look_every=0.05)
+async def drains(kit: Kit, tools: TurnTools, pods: Pods) -> AsyncIterator[Drains]:
+    drains = Drains(kit, tools, max_drains=4, look_every=0.05)
     yield drains
     pods.may_answer.set()
     await drains.close(5.0)
-    await dispatcher.close()
 
 
 @asynccontextmanager
@@ -108,12 +44,6 @@ async def running(drains: Drains) -> AsyncIterator[None]:
 
 async def woken(store: SqliteStore) -> bool:
     return (await store.get_session(SESSION, EVERYTHING)).woken_at is not None
-
-
-async def wake(activity: RedisActivity) -> None:
-    await activity.wake(SESSION, CLASS)
-    await activity.beat()
-    assert await activity.publish(SESSION, POD, CLASS, old=False)
 
 
 async def test_a_wake_announced_while_its_session_is_drained(

@@ -13,9 +13,11 @@ from session_manager.activity.protocol import TurnActivity
 from session_manager.domain.access import Access
 from session_manager.domain.errors import ActivityUnavailable, NotFound, StoreUnavailable
 from session_manager.domain.message import StoredEvent
+from session_manager.domain.mode import AllAuto
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import Store
 from session_manager.turns.feed import PAGE, Feed
+from session_manager.turns.kit import Kit
 
 SESSION = "s"
 
@@ -59,7 +61,7 @@ def notes() -> Notes:
 
 
 def feed(events: Events, notes: Notes) -> Feed:
-    return Feed(cast(Store, events), cast(TurnActivity, notes), poll=0.001)
+    return Feed(Kit(cast(Store, events), cast(TurnActivity, notes), cast(Any, None), AllAuto()), poll=0.001)
 
 
 async def numbers(feed: Feed, after: int, wanted: int) -> list[int]:
