@@ -17,11 +17,9 @@ from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.values import Json
 from session_manager.podclient.adk_stream import follow
-from session_manager.podclient.pool import PodPool
-from session_manager.podclient.protocol import AdkExchange, DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnReply, TurnRequest
 from session_manager.podclient.replies import check_answer
 from session_manager.podclient.seeding import seed
-from session_manager.runtime.protocol import Address
 
 StoredSessions = Callable[[AdkKey, int | None], Awaitable[AdkSession]]
 
@@ -39,24 +37,24 @@ class _Pod(NamedTuple):
 class AdkPods:
     """``sessions`` reads what is stored of a session: all of it, or only its last N events."""
 
-    def __init__(self, pool: PodPool, sessions: StoredSessions) -> None:
-        self._pool = pool
+    def __init__(self, sessions: StoredSessions) -> None:
         self._sessions = sessions
         self._known: dict[str, _Pod] = {}
 
-    async def chat(self, address: Address, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
+    async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
+        """See ``PodClient.chat``. ``uid``: the pod's. ``exchange`` sends it a request of this turn."""
         turn = request.adk
         if turn is None:
             raise ValueError("a request to a pod that speaks ADK needs an AdkExchange")
-        pod = self._known.get(address.uid) or await self._get_to_know(address, request, turn.key)
+        pod = self._known.get(uid) or await self._get_to_know(uid, exchange, turn.key)
         turn.kept = pod.keeps
         state = {} if pod.keeps else (await self._sessions(turn.key, 0)).state
         there = _key_there(turn.key, pod)
         body = _run_body(there, turn, request.text, state)
-        reply = await self._run(address, request, body, turn, on_delta)
+        reply = await _run(exchange, body, turn, on_delta)
         if reply is None and not pod.keeps:
-            await self._create_session(address, request, turn.key, there)
-            reply = await self._run(address, request, body, turn, on_delta)
+            await self._create_session(exchange, turn.key, there)
+            reply = await _run(exchange, body, turn, on_delta)
         if reply is None:
             raise PodRejected("the pod does not know the session")
         return reply
@@ -66,8 +64,8 @@ class AdkPods:
 
     # -- requests to a pod ---------------------------------------------------------------------------------------------
 
-    async def _get_to_know(self, address: Address, request: TurnRequest, key: AdkKey) -> _Pod:
-        async with self._pool.exchange(address, request, "GET /list-apps", b"") as connection:
+    async def _get_to_know(self, uid: str, exchange: OpenExchange, key: AdkKey) -> _Pod:
+        async with exchange("GET /list-apps", b"") as connection:
             await connection.answer()
             apps: list[str] = []
             if connection.status != 404:
@@ -76,30 +74,29 @@ class AdkPods:
             keeps = connection.headers.get(b"x-session-events") == KEEPS
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        pod = self._known[address.uid] = _Pod(key.app if keeps else _app_among(apps, key.app), keeps)
+        pod = self._known[uid] = _Pod(key.app if keeps else _app_among(apps, key.app), keeps)
         return pod
 
-    async def _create_session(self, address: Address, request: TurnRequest, key: AdkKey, there: AdkKey) -> None:
+    async def _create_session(self, exchange: OpenExchange, key: AdkKey, there: AdkKey) -> None:
         session = await self._sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
-        async with self._pool.exchange(address, request, target, seed(session), skim=True) as connection:
+        async with exchange(target, seed(session), skim=True) as connection:
             await connection.answer()
             if connection.status != 409:  # 409: it exists
                 check_answer(connection.status, connection.headers, bytes(connection.body))
 
-    async def _run(
-        self, address: Address, request: TurnRequest, body: bytes, turn: AdkExchange, on_delta: DeltaListener
-    ) -> TurnReply | None:
-        """Return None if the pod does not know the session."""
-        async with self._pool.exchange(address, request, "POST /run_sse", body) as connection:
-            await connection.answer()
-            if connection.streams:
-                return TurnReply((await follow(connection, turn, on_delta)).response)
-            answer = bytes(connection.body)
-            if connection.status == 404 and b"Session not found" in answer:
-                return None
-            check_answer(connection.status, connection.headers, answer)
-            raise PodRejected("the pod's answer to /run_sse is not a stream of events")
+
+async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta: DeltaListener) -> TurnReply | None:
+    """Return None if the pod does not know the session."""
+    async with exchange("POST /run_sse", body) as connection:
+        await connection.answer()
+        if connection.streams:
+            return TurnReply((await follow(connection, turn, on_delta)).response)
+        answer = bytes(connection.body)
+        if connection.status == 404 and b"Session not found" in answer:
+            return None
+        check_answer(connection.status, connection.headers, answer)
+        raise PodRejected("the pod's answer to /run_sse is not a stream of events")
 
 
 def _key_there(key: AdkKey, pod: _Pod) -> AdkKey:

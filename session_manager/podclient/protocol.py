@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey
 from session_manager.domain.session_class import SessionClass
+from session_manager.podclient.connection import PodConnection
 from session_manager.runtime.protocol import Address
 
 
@@ -49,6 +51,7 @@ class TurnReply:
 
 
 DeltaListener = Callable[[str], Awaitable[None]]
+OpenExchange = Callable[..., AbstractAsyncContextManager[PodConnection]]  # (target, body, skim=False)
 
 
 class PodClient(Protocol):

@@ -39,22 +39,21 @@ def turn_events(message: Message, app: str, outcome: Outcome, began: float, exch
 
 
 class AdkHistory:
-    """Brings ADK's events up to date for sessions whose pods do not speak ADK."""
+    """Brings ADK's events up to date for sessions whose pods do not speak ADK.
+
+    ``behind``: sessions of which a turn has ended. Whoever ends a turn adds its session.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._behind: set[str] = set()
-
-    def note(self, session: str) -> None:
-        """A turn of this session has ended."""
-        self._behind.add(session)
+        self.behind: set[str] = set()
 
     async def catch_up(self, session: str) -> None:
         """Bring the session up to date now, or later if the database is unavailable."""
         try:
             await self._store.adk_catch_up(session)
         except Unavailable:
-            self._behind.add(session)
+            self.behind.add(session)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -63,7 +62,7 @@ class AdkHistory:
             try:
                 if look_in == 0:
                     found = await self._store.adk_behind(FOUND)
-                    self._behind.update(found)
+                    self.behind.update(found)
                     look_in = LOOK_EVERY if len(found) < FOUND else 1
                 look_in -= 1
                 await self.flush()
@@ -75,10 +74,10 @@ class AdkHistory:
 
     async def flush(self) -> None:
         """Bring all noted sessions up to date. Unavailable: the rest is kept for the next time."""
-        behind, self._behind = list(self._behind), set()
+        behind, self.behind = list(self.behind), set()
         for start in range(0, len(behind), AT_ONCE):
             try:
                 await self._store.adk_catch_up(*behind[start : start + AT_ONCE])
             except Unavailable:
-                self._behind.update(behind[start:])
+                self.behind.update(behind[start:])
                 raise

@@ -195,7 +195,7 @@ class Turns:
         if stored is None:
             raise Conflict("the message has ended already")
         event = stored[-1]
-        self._tools.adk_history.note(session)
+        self._tools.adk_history.behind.add(session)
         try:
             await self._activity.remove(session, message_id, session_class)
             await self._activity.notify(session, {"kind": "event", "number": event.number, "message_id": message_id})

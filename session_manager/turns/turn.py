@@ -275,7 +275,7 @@ class Turn:
         """Soon, or now for a message from ADK's routes: it may change the state that others read."""
         history = self._tools.adk_history
         if self._message.payload is None:
-            history.note(self._claim.session)
+            history.behind.add(self._claim.session)
         else:
             await history.catch_up(self._claim.session)
 

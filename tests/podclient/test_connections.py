@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from session_manager.domain.errors import PodDied
-from session_manager.podclient import pool
+from session_manager.podclient import gateway
 from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.protocol import Address
 from tests.podclient.conftest import Ask
@@ -58,7 +58,7 @@ async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> No
     """Within half a minute, also while it only works and nothing is to be sent."""
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
     seen: list[list[int]] = []
-    notice = pool._detect_death
+    notice = gateway._detect_death
 
     def look(connection: socket.socket) -> None:
         notice(connection)
@@ -66,7 +66,7 @@ async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> No
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_detect_death", look)
+        patch.setattr(gateway, "_detect_death", look)
         async with raw_pod(answer) as pod:
             await ask(pod)
     [[idle, every, count, unacknowledged]] = seen
@@ -88,7 +88,7 @@ async def test_another_pod_on_the_same_port_is_another_pod(ask: Ask) -> None:
 
 
 async def test_an_idle_connection_is_closed_after_a_while(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "KEEP", 0.05)
+    monkeypatch.setattr(gateway, "KEEP", 0.05)
     async with raw_pod(answer) as pod, raw_pod(answer) as other:
         await ask(pod)
         await ask(other)
@@ -101,7 +101,7 @@ async def test_one_that_is_too_old_is_not_used_even_if_nobody_had_time_to_close_
 ) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
-        monkeypatch.setattr(pool, "KEEP", 0.0)
+        monkeypatch.setattr(gateway, "KEEP", 0.0)
         assert (await ask(pod)).response == '{"number": 2}'
 
 

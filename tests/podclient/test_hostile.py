@@ -13,7 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from session_manager.domain.errors import PodBusy, PodDied, PodMisdirected, PodRejected, PodUnreachable
-from session_manager.podclient import pool
+from session_manager.podclient import gateway
 from session_manager.runtime.protocol import Address
 from tests.podclient.conftest import Ask
 from tests.podclient.raw import Behaviour, Exchange, RawPod, raw_pod
@@ -232,7 +232,7 @@ async def test_a_pod_that_is_not_there(ask: Ask) -> None:
 
 
 async def test_a_pod_that_does_not_accept(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "CONNECT_WITHIN", 0.1)
+    monkeypatch.setattr(gateway, "CONNECT_WITHIN", 0.1)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         ip, port = full.getsockname()
         filling = [socket.socket() for _ in range(4)]

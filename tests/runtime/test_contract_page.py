@@ -10,7 +10,7 @@ import pytest
 from session_manager.agent import wire
 from session_manager.domain.message import MAX_DEATHS, MAX_MESSAGE_BYTES
 from session_manager.domain.session_class import Probe, SessionClass
-from session_manager.podclient import connection, pool, replies, streams
+from session_manager.podclient import connection, gateway, replies, streams
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import warm
 from session_manager.runtime.process.environment import RESERVED, agent_environment, pod_environment
@@ -77,12 +77,12 @@ def test_variables_of_a_pod(tmp_path: Path) -> None:
         ("Ready", f"within {Probe().startup_timeout:g} s"),
         ("A message", f"at most {MAX_MESSAGE_BYTES // MEBIBYTE} MiB of message"),
         ("The reply", f"At most {connection.MAX_REPLY // MEBIBYTE} MiB"),
-        ("The reply", f"open for more than {pool.KEEP:g} s"),
+        ("The reply", f"open for more than {gateway.KEEP:g} s"),
         ("Streaming", f"the pod has {streams.LINGER:g} s to end the stream"),
         ("Streaming", f"of at most {connection.MAX_REPLY // MEBIBYTE} MiB"),
         ("Streaming", f"An event has at most {streams.MAX_EVENT // MEBIBYTE} MiB, a `reply` "),
         ("Everything else", f"{replies.DEFAULT_PAUSE:g} s by default, {replies.LONGEST_PAUSE:g} s at most"),
-        ("Everything else", f"within {pool.CONNECT_WITHIN:g} s"),
+        ("Everything else", f"within {gateway.CONNECT_WITHIN:g} s"),
         ("Everything else", f"after {['no', 'one', 'two', 'three'][MAX_DEATHS]} deaths"),
         ("Everything else", f"the turn timeout ({SessionClass('x').turn_timeout:g} s)"),
         ("Everything else", f"the first {replies.MAX_EXCERPT} characters"),

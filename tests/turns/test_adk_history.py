@@ -65,7 +65,7 @@ async def test_what_was_noted_is_told_once(pauses: Pauses):
     store = Sessions()
     history = AdkHistory(store)  # type: ignore[arg-type]
     for session in ("a", "b", "a"):
-        history.note(session)
+        history.behind.add(session)
     await passed(history, pauses, 3)
     assert sorted(store.told) == ["a", "b"]
     assert store.looks == 1
@@ -85,7 +85,7 @@ async def test_nothing_is_forgotten_while_the_database_is_away():
     store = Sessions()
     history = AdkHistory(store)  # type: ignore[arg-type]
     for session in "abcdefghij":
-        history.note(session)
+        history.behind.add(session)
     store.away = True
     with pytest.raises(StoreUnavailable):
         await history.flush()
