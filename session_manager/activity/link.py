@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any, Protocol, Self
 
 from session_manager.activity.reconnecting import Reconnecting
-from session_manager.activity.resp import Arg, Connection, NoScript
+from session_manager.activity.resp import Arg, NoScript, RedisConnection
 from session_manager.activity.subscriber import Listener, OnGap, Subscriber
 from session_manager.activity.target import Target
 from session_manager.domain.errors import ActivityUnavailable
@@ -90,10 +90,6 @@ class Link:
         """For other clients of the same Redis. Holds the password."""
         return self._target.url
 
-    @property
-    def connected(self) -> bool:
-        return self._line.current is not None
-
     def on_connect(self, callback: OnConnect) -> None:
         """``await callback(execute, run_id)`` on every new connection, before any other command is sent on it."""
         if callback not in self._on_connect:
@@ -117,7 +113,7 @@ class Link:
         """Never fails and never waits."""
         self._subscriber.unsubscribe(channel, listener)
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def _prepare(self, connection: RedisConnection) -> None:
         self.run_id = connection.run_id
 
         def execute(script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Awaitable[Any]:
@@ -127,7 +123,7 @@ class Link:
             await callback(execute, self.run_id)
 
 
-async def _run(connection: Connection, script: Script, args: Sequence[Arg], keys: Sequence[Arg]) -> Any:
+async def _run(connection: RedisConnection, script: Script, args: Sequence[Arg], keys: Sequence[Arg]) -> Any:
     for _ in range(SCRIPT_TRIES):
         try:
             return await connection.send((b"EVALSHA", script.sha, len(keys), *keys, *args))

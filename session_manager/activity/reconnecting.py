@@ -15,14 +15,15 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from session_manager.activity.resp import Connection, OnMessage, RedisError
+from session_manager.activity.resp import OnMessage, RedisConnection, RedisError
 from session_manager.activity.target import Target
 from session_manager.aio.retry import Backoff
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import ActivityUnavailable, StartupFailure
 
 log = logging.getLogger(__name__)
 
-Prepare = Callable[[Connection], Awaitable[None]]
+Prepare = Callable[[RedisConnection], Awaitable[None]]
 
 BACKOFF = Backoff(0.02, 1.0)
 NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA) if hasattr(socket, "EAI_NODATA") else (socket.EAI_NONAME,)
@@ -50,7 +51,7 @@ class Reconnecting:
         self._on_message = on_message
         self._keeper: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
-        self.current: Connection | None = None
+        self.current: RedisConnection | None = None
 
     async def start(self) -> None:
         """Connect, and stay connected. When this raises (StartupFailure, ActivityUnavailable), nothing is running."""
@@ -62,11 +63,9 @@ class Reconnecting:
     async def close(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await cancel(keeper)
 
-    async def connection(self) -> Connection:
+    async def connection(self) -> RedisConnection:
         """The connection, after up to ``timeout`` seconds; then ActivityUnavailable. At once when it is not started."""
         if self.current is None and self._keeper is not None:
             with suppress(TimeoutError):
@@ -75,7 +74,7 @@ class Reconnecting:
             raise ActivityUnavailable
         return self.current
 
-    async def _keep(self, connection: Connection) -> None:
+    async def _keep(self, connection: RedisConnection) -> None:
         try:
             while True:
                 await self._watch(connection)
@@ -87,7 +86,7 @@ class Reconnecting:
         finally:
             await connection.close()
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _watch(self, connection: RedisConnection) -> None:
         """Until it is lost. Pings, since nothing else would notice that an idle connection is dead."""
         while not connection.lost.is_set():
             try:
@@ -95,7 +94,7 @@ class Reconnecting:
             except TimeoutError:
                 connection.post(b"PING")
 
-    def _publish(self, connection: Connection) -> None:
+    def _publish(self, connection: RedisConnection) -> None:
         self.current = connection
         self._up.set()
 
@@ -106,7 +105,7 @@ class Reconnecting:
     def _log(self, message: str, event: str) -> None:
         log.warning(message, extra={"event": event, "connection": self._name})
 
-    async def _reopen(self) -> Connection:
+    async def _reopen(self) -> RedisConnection:
         pauses, refusal = BACKOFF.pauses(), ""
         while True:
             await asyncio.sleep(next(pauses) * random.uniform(0.5, 1))
@@ -121,7 +120,7 @@ class Reconnecting:
             except Exception:  # a mistake of ours in preparing must not end the only task that connects
                 log.exception("redis connection could not be prepared", extra={"event": "redis.prepare"})
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> RedisConnection:
         connection = await self._connect()
         try:
             await self._greet(connection)
@@ -131,12 +130,12 @@ class Reconnecting:
             raise
         return connection
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> RedisConnection:
         target = self._target
         try:
             async with asyncio.timeout(self._timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._timeout, self._on_message, self._withdraw),
+                    lambda: RedisConnection(self._timeout, self._on_message, self._withdraw),
                     target.host,
                     target.port,
                     ssl=target.tls,
@@ -151,7 +150,7 @@ class Reconnecting:
             raise ActivityUnavailable from error
         return connection
 
-    async def _greet(self, connection: Connection) -> None:
+    async def _greet(self, connection: RedisConnection) -> None:
         """Log in, choose the database, and learn which Redis process this is."""
         try:
             for command in (*self._target.greeting(), ("INFO", "server")):

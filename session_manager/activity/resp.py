@@ -48,7 +48,7 @@ def _error(refusal: RedisError) -> Exception:
     return ActivityUnavailable() if _AWAY.search(text) else refusal
 
 
-class Connection(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """``timeout``: seconds of silence until it counts as broken. ``on_message(channel, data)``: what SUBSCRIBE brings.
 
     ``on_lost()`` is called in the moment that it ends, and ``lost`` is set; ``garbled`` says that what came was no

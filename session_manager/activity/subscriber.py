@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from session_manager.activity.reconnecting import Reconnecting
-from session_manager.activity.resp import Connection, RedisError
+from session_manager.activity.resp import RedisConnection, RedisError
 from session_manager.activity.target import Target
 from session_manager.domain.errors import ActivityUnavailable
 
@@ -78,7 +78,7 @@ class Subscriber:
         for subscription in list(self._channels.get(name, ())):
             _call(subscription.listener, data)
 
-    async def _resubscribe(self, connection: Connection) -> None:
+    async def _resubscribe(self, connection: RedisConnection) -> None:
         try:
             await asyncio.gather(*(connection.send((b"SUBSCRIBE", name)) for name in self._channels))
         except RedisError as error:

@@ -11,7 +11,7 @@ import uvloop
 from session_manager.activity.link import Link, Script, load_script
 from session_manager.activity.resp import RedisError
 from session_manager.domain.errors import ActivityUnavailable, StartupFailure
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, connected
 
 DOUBLE = Script("double", "return ARGV[1] * 2")
 KEYED = Script("keyed", "return {KEYS[1], KEYS[2], ARGV[1]}")
@@ -156,4 +156,4 @@ async def test_a_failing_preparation_leaves_nothing_running(redis_url: str) -> N
     link.on_connect(prepare)
     with pytest.raises(StartupFailure):
         await link.start()
-    assert not link.connected
+    assert not connected(link)

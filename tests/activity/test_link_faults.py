@@ -10,7 +10,7 @@ import pytest
 
 from session_manager.activity.link import Link
 from session_manager.domain.errors import ActivityUnavailable
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, connected
 from tests.waiting import until
 
 TIMEOUT = 0.3  # short, so that a silent server is noticed soon
@@ -76,12 +76,12 @@ async def test_a_command_is_never_sent_twice(patient: Link, own_redis: RedisServ
 
 async def test_a_redis_that_stays_away(impatient: Link, own_redis: RedisServer) -> None:
     own_redis.kill()
-    await until(lambda: not impatient.connected)
+    await until(lambda: not connected(impatient))
     callers = [impatient.execute("PING") for _ in range(50)]
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(outcome, ActivityUnavailable) for outcome in outcomes)
     own_redis.start()
-    await until(lambda: impatient.connected)
+    await until(lambda: connected(impatient))
     assert await impatient.execute("PING") == b"PONG"
 
 
@@ -91,17 +91,17 @@ async def test_a_silent_redis_counts_as_away_until_it_speaks_again(impatient: Li
     commands = [impatient.execute("GET", "a") for _ in range(20)]
     outcomes = await asyncio.gather(*commands, return_exceptions=True)
     assert all(isinstance(outcome, ActivityUnavailable) for outcome in outcomes)
-    assert not impatient.connected
+    assert not connected(impatient)
     own_redis.signal(signal.SIGCONT)
-    await until(lambda: impatient.connected)
+    await until(lambda: connected(impatient))
     assert await impatient.execute("GET", "a") == b"1"
 
 
 async def test_an_idle_connection_notices_silence_by_itself(impatient: Link, own_redis: RedisServer) -> None:
     own_redis.signal(signal.SIGSTOP)
-    await until(lambda: not impatient.connected)
+    await until(lambda: not connected(impatient))
     own_redis.signal(signal.SIGCONT)
-    await until(lambda: impatient.connected)
+    await until(lambda: connected(impatient))
 
 
 async def test_start_while_redis_is_silent_and_again(own_redis: RedisServer) -> None:
@@ -125,7 +125,7 @@ async def started(link: Link) -> bool:
 
 async def test_closing_while_redis_is_away(impatient: Link, own_redis: RedisServer) -> None:
     own_redis.kill()
-    await until(lambda: not impatient.connected)
+    await until(lambda: not connected(impatient))
     await impatient.close()
 
 
@@ -139,7 +139,7 @@ async def test_a_changed_password_keeps_callers_out_until_it_is_right_again(
         with pytest.raises(ActivityUnavailable):
             await impatient.execute("PING")
         client.config_set("requirepass", own_redis.password)
-    await until(lambda: impatient.connected)
+    await until(lambda: connected(impatient))
     assert own_redis.password not in caplog.text
     assert await impatient.execute("PING") == b"PONG"
 
@@ -154,7 +154,7 @@ async def test_a_failed_preparation_is_tried_again(patient: Link, own_redis: Red
 
     patient.on_connect(prepare)
     own_redis.kill()
-    await until(lambda: not patient.connected)
+    await until(lambda: not connected(patient))
     own_redis.start()
     assert await patient.execute("PING") == b"PONG"
     assert list(left) == []

@@ -9,7 +9,7 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.activity.resp import RedisError
 from session_manager.domain.errors import ActivityUnavailable
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, connected
 from tests.waiting import until
 
 
@@ -107,13 +107,13 @@ async def test_subscribing_without_redis(own_redis: RedisServer) -> None:
     await link.start()
     seen: list[bytes] = []
     own_redis.kill()
-    await until(lambda: not link.connected)
+    await until(lambda: not connected(link))
     with pytest.raises(ActivityUnavailable):
         await link.subscribe("news", seen.append)
     await link.unsubscribe("news", seen.append)
     own_redis.start()
     await until(lambda: subscribed(link, seen))
-    await until(lambda: link.connected)
+    await until(lambda: connected(link))
     assert await subscribers(link, "news") == 1
     await link.execute("PUBLISH", "news", "x")
     await until(lambda: seen)

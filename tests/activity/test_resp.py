@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from session_manager.activity.resp import Connection, NoScript, RedisError
+from session_manager.activity.resp import NoScript, RedisConnection, RedisError
 from session_manager.domain.errors import ActivityUnavailable
 
 
 class RecordingTransport(asyncio.Transport):
     """Remembers writes; ``abort`` ends the connection as a real one would."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         super().__init__()
         self.writes: list[bytes] = []
         self._connection = connection
@@ -25,8 +25,8 @@ class RecordingTransport(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
 
 
-def connected(timeout: float = 60.0, **kwargs) -> tuple[Connection, RecordingTransport]:
-    connection = Connection(timeout, **kwargs)
+def connected(timeout: float = 60.0, **kwargs) -> tuple[RedisConnection, RecordingTransport]:
+    connection = RedisConnection(timeout, **kwargs)
     transport = RecordingTransport(connection)
     connection.connection_made(transport)
     return connection, transport

@@ -13,7 +13,7 @@ import pytest
 from session_manager.leadership.one_machine import MachineState
 from tests.api.conftest import CLASSES
 from tests.servers.front import FrontDoor, front_door, settings_for
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, connected
 from tests.waiting import until
 
 WORDS = "another machine runs the pods; this one serves once that one has stopped"
@@ -121,7 +121,7 @@ async def test_a_redis_that_came_back_empty_leaves_the_pods_where_they_are(tmp_p
         key = str(uuid4())
         await until(answers)
         assert [*(tmp_path / "one" / "tmp").iterdir()] == [pod]
-        await until(lambda: two.services.link.connected)
+        await until(lambda: connected(two.services.link))
         await two.services.activity.ping()
         await assert_passive(two, session)
     finally:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from session_manager.activity.link import Link
 from session_manager.activity.server import LocalRedis
 
 
@@ -81,3 +82,8 @@ class RedisServer:
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._thread.submit(asyncio.run, work).result()
+
+
+def connected(link: Link) -> bool:
+    """The link has a connection for commands."""
+    return link._line.current is not None

@@ -1,0 +1,281 @@
+"""The turns of sessions in Redis: claims, leases and live notes. Each step is one Lua script, so it is atomic.
+
+The scripts are in ``scripts/``; ``common.lua`` is put in front of each and holds the generation gate, the names of the
+keys and what several of them do.  Redis Cluster is not supported: a script touches the keys of one session and four
+global ones.
+
+A lease saves double work; it is not the fence.  The fence is the attempt in SQL: a turn whose lease was lost goes on,
+and its result is dropped if the message was meanwhile given to another front door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from session_manager.activity.generation import Generations
+from session_manager.activity.link import Link, Script, load_script
+from session_manager.activity.notes import WaitingNotes
+from session_manager.activity.protocol import Claim, FeedNote, Gap, NoClaim, Queued, SessionGone
+from session_manager.activity.resp import Arg
+from session_manager.aio.tasks import cancel
+from session_manager.domain.errors import ActivityUnavailable, Unavailable
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.protocol import Address
+
+log = logging.getLogger(__name__)
+
+TAKE = load_script("take")
+CLAIM = load_script("claim")
+ADD = load_script("add")
+FINISH = load_script("finish")
+ABANDON = load_script("abandon")
+RENEW = load_script("renew")
+CANCEL = load_script("cancel")
+
+MAX_ADOPTIONS = 5
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class RedisTurns:
+    """The part of TurnActivity that the path of a message needs; see RedisActivity."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        lease: float,
+        heartbeat: float,
+        has_unfinished: Callable[[], Awaitable[bool]] | None = None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._link = link
+        self._confirm = confirm
+        self._lease_ms = milliseconds(lease)
+        self._heartbeat_ms = milliseconds(heartbeat)
+        self._leases = Leases(lease, self._renew, self._release)
+        self._generations = Generations(self._lease_ms, has_unfinished, self._take_back)
+        self._renewing: asyncio.Task[None] | None = None
+        self._name = uuid4().hex
+        self._claims = count()
+
+    async def start(self) -> None:
+        """Connect; StartupFailure for wrong credentials, ActivityUnavailable when merely unreachable."""
+        self._link.on_connect(self._generations.found)
+        await self._link.start()
+        self._renewing = asyncio.create_task(self._leases.run(), name="lease renewal")
+
+    async def close(self) -> None:
+        if self._renewing is not None:
+            await cancel(self._renewing)
+        await self._link.close()
+
+    async def ping(self) -> None:
+        await self._link.execute("PING")
+
+    # -- the gate ------------------------------------------------------------------------------------------------------
+
+    async def _call(self, script: Script, session: str, *args: Arg) -> list[Any]:
+        if self._confirm is not None:
+            await self._confirm()
+        for _ in range(MAX_ADOPTIONS):
+            generation = self._generations.current
+            reply: list[Any] = await self._link.script(script, (generation, session, *args))
+            if reply[0] == b"GENERATION":
+                await self._generations.adopt(generation, self._link.script, self._link.run_id)
+            elif reply[0] == b"DELETED":
+                raise SessionGone(session)
+            else:
+                return reply
+        raise ActivityUnavailable
+
+    async def _take_back(self, generation: bytes) -> None:
+        held = self._leases.held()
+        await asyncio.gather(
+            *(self._link.script(RENEW, (generation, session, holder, self._lease_ms)) for session, holder in held)
+        )
+
+    async def _renew(self, session: str, holder: str) -> bool:
+        return bool((await self._call(RENEW, session, holder, self._lease_ms))[0] == b"OK")
+
+    async def _release(self, session: str, holder: str) -> None:
+        message_id, token = holder.split(" ")
+        await self._call(ABANDON, session, message_id, token, 0, b"")
+
+    # -- turns ---------------------------------------------------------------------------------------------------------
+
+    async def take(
+        self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
+    ) -> Claim | Queued | Gap:
+        token = self._new_token()
+        since = asyncio.get_running_loop().time()
+        reply = await self._call(
+            TAKE,
+            session,
+            message_id,
+            seq,
+            lowest_unfinished,
+            token,
+            self._lease_ms,
+            milliseconds(session_class.idle_timeout),
+            session_class.name,
+        )
+        if reply[0] == b"RUN":
+            return self._claimed(session, token, since, reply)
+        if reply[0] == b"QUEUED":
+            return Queued(position=reply[1], awake=bool(reply[2]))
+        return Gap()
+
+    async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
+        token = self._new_token()
+        since = asyncio.get_running_loop().time()
+        reply = await self._call(CLAIM, session, token, self._lease_ms, milliseconds(session_class.idle_timeout))
+        if reply[0] == b"RUN":
+            return self._claimed(session, token, since, reply)
+        return NoClaim(reply[0].decode())
+
+    def _new_token(self) -> str:
+        """Never given before: the name of this process' connection, and a number."""
+        return f"{self._name}.{next(self._claims)}"
+
+    def _claimed(self, session: str, token: str, since: float, reply: list[Any]) -> Claim:
+        _, mid, fresh, replace, ip, port, uid = reply
+        message_id = mid.decode()
+        self._leases.hold(session, f"{message_id} {token}", since)
+        address = Address(ip.decode(), int(port), uid.decode())
+        return Claim(session, message_id, token, bool(fresh), bool(replace), address)
+
+    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
+        pairs = [part for pair in messages for part in pair]
+        reply = await self._call(ADD, session, milliseconds(session_class.idle_timeout), session_class.name, *pairs)
+        return bool(reply[1])
+
+    async def finish(
+        self, claim: Claim, session_class: SessionClass, note: FeedNote | None, *, pod_spoiled: bool = False
+    ) -> int:
+        # Before and not after: a renewal that is sent while the reply is on its way would bring the lease back.
+        self.let_go(claim)
+        reply = await self._call(
+            FINISH,
+            claim.session,
+            claim.message_id,
+            claim.token,
+            milliseconds(session_class.idle_timeout),
+            milliseconds(session_class.ttl),
+            claim.address.uid if pod_spoiled else b"",
+            orjson.dumps(note) if note else b"",
+        )
+        return int(reply[1])
+
+    async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None:
+        self.let_go(claim)
+        uid, idle = claim.address.uid if replace_pod else b"", milliseconds(session_class.idle_timeout)
+        await self._call(ABANDON, claim.session, claim.message_id, claim.token, idle, uid)
+
+    async def remove(self, session: str, message_id: str, session_class: SessionClass) -> bool:
+        reply = await self._call(CANCEL, session, message_id, milliseconds(session_class.idle_timeout))
+        return bool(reply[0] == b"RUNNING")
+
+    def holds(self, claim: Claim) -> bool:
+        return self._leases.holds(claim.session, f"{claim.message_id} {claim.token}")
+
+    def let_go(self, claim: Claim) -> None:
+        self._leases.drop(claim.session, f"{claim.message_id} {claim.token}")
+
+    async def inbox(self, session: str) -> list[str]:
+        return [mid.decode() for mid in await self._link.execute("ZRANGE", f"session:{session}:inbox", 0, -1)]
+
+    def on_generation(self, listener: Callable[[], None]) -> None:
+        self._generations.on_change(listener)
+
+    @property
+    def generation(self) -> bytes:
+        return self._generations.current
+
+    # -- live notes ----------------------------------------------------------------------------------------------------
+
+    async def notify(self, session: str, note: FeedNote) -> None:
+        await self._link.execute("PUBLISH", f"session:{session}:feed", orjson.dumps(note))
+
+    @asynccontextmanager
+    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:
+        notes = WaitingNotes()
+        channel = f"session:{session}:feed"
+        await self._link.subscribe(channel, notes.offer)
+        try:
+            yield notes
+        finally:
+            await self._link.unsubscribe(channel, notes.offer)
+
+
+Renew = Callable[[str, str], Awaitable[bool]]
+Release = Callable[[str, str], Awaitable[None]]
+
+
+class Leases:
+    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period``: seconds.
+
+    ``release(session, holder)`` frees it there, if it is that holder's.
+    """
+
+    def __init__(self, period: float, renew: Renew, release: Release) -> None:
+        self._period = period
+        self._renew = renew
+        self._release = release
+        self._held: dict[str, tuple[str, float]] = {}
+
+    def hold(self, session: str, holder: str, since: float) -> None:
+        """``since`` is the loop's time before Redis was asked: the lease cannot end earlier than we think."""
+        self._held[session] = (holder, since)
+
+    def drop(self, session: str, holder: str) -> None:
+        if self._keeps(session, holder):
+            del self._held[session]
+
+    def holds(self, session: str, holder: str) -> bool:
+        held = self._held.get(session)
+        return held is not None and held[0] == holder and asyncio.get_running_loop().time() - held[1] < self._period
+
+    def held(self) -> list[tuple[str, str]]:
+        return [(session, holder) for session, (holder, _) in self._held.items()]
+
+    async def run(self) -> None:
+        """Renew three times a period, for ever."""
+        while True:
+            await asyncio.sleep(self._period / 3)
+            await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
+
+    async def _renew_one(self, session: str, holder: str) -> None:
+        if not self._keeps(session, holder):
+            return
+        before = asyncio.get_running_loop().time()
+        try:
+            ours = await self._renew(session, holder)
+            if not self._keeps(session, holder):
+                # Given back meanwhile. If Redis ran the renewal after that, at a second try, it brought the lease back.
+                await self._release(session, holder)
+        except SessionGone:
+            ours = False
+        except Unavailable:
+            return
+        if not self._keeps(session, holder):
+            return
+        if ours:
+            self._held[session] = (holder, before)
+        else:
+            del self._held[session]
+            log.warning("turn lease lost", extra={"event": "turn.lease_lost", "session": session})
+
+    def _keeps(self, session: str, holder: str) -> bool:
+        held = self._held.get(session)
+        return held is not None and held[0] == holder
