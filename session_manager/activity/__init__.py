@@ -1,0 +1,1 @@
+"""Hot facts in Redis: inboxes, turn leases, awake deadlines, pod addresses, live feeds."""

@@ -1,10 +1,11 @@
-"""The generation: which life of Redis this process believes in.
+"""Generations: they tell a Redis that has lost something from the one that this process knows.
 
-Redis may come back empty, or older than it was.  ``generation`` = {id, run_id, until} tells: on every new connection
-the founding script runs before any other command, and founds a new generation unless the one it finds was founded in
-this very Redis process.  Every other script names the generation that its caller believes in and does nothing in
-another one.  Whoever is refused adopts: first it takes its leases back, then it believes.  Until ``until`` only
-messages nobody was given yet are run, so that the others have the time to take theirs back.
+Redis may come back empty, or older than it was.  The hash ``generation`` = {id, run_id, until} shows it: on every new
+connection the founding script runs before any other command, and founds a new generation unless the present one was
+founded in this very Redis process.  Every other script names the generation that its caller knows, and does nothing in
+any other.  A process that is rejected in this way adopts the present generation: first it takes its leases back, then
+it uses the new id.  Before ``until``, only messages run that no pod was given yet, so that every process has the time
+to take its leases back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Execute = Callable[[Script, tuple[bytes | str | int, ...]], Awaitable[list[bytes
 
 
 class Generations:
-    """``has_unfinished`` asks SQL; ``take_back`` re-asserts this process's leases in the generation it is given."""
+    """``has_unfinished`` asks SQL. ``take_back`` takes this process's leases again, in the generation it is given."""
 
     def __init__(
         self,
@@ -44,17 +45,17 @@ class Generations:
         self._listeners.append(listener)
 
     async def found(self, execute: Execute, run_id: str) -> bytes:
-        """Found the next generation where there is none for this Redis process; return the present one."""
+        """Found the next generation if this Redis process has none, and return the present one."""
         grace = self._lease_ms if await self._work_is_open() else 0
         reply = await execute(FOUND, (uuid4().hex, run_id, grace))
         if reply[1]:
             log.info("generation founded", extra={"event": "redis.generation", "grace_ms": grace})
         return reply[0]
 
-    async def adopt(self, refused: bytes, execute: Execute, run_id: str) -> None:
-        """Believe in the present generation, once for all who were refused in ``refused``."""
+    async def adopt(self, outdated: bytes, execute: Execute, run_id: str) -> None:
+        """Use the present generation from now on. Done once for all callers that were rejected with ``outdated``."""
         async with self._adopting:
-            if self.current != refused:
+            if self.current != outdated:
                 return
             present = await self.found(execute, run_id)
             await self._take_back(present)
@@ -63,7 +64,7 @@ class Generations:
             listener()
 
     async def _work_is_open(self) -> bool:
-        """Without an answer from SQL there may be: waiting one lease is the harmless mistake."""
+        """Without an answer from SQL, assume that there is: to wait for one lease does no harm."""
         if self._has_unfinished is None:
             return True
         try:

@@ -1,7 +1,7 @@
-"""Rate limits of the `limits` library over the pipelined link, in the same counters as its synchronous half.
+"""Rate limits of the `limits` library over the pipelined link, with the same counters as its synchronous half.
 
-Keys and windows are those of ``limits.storage.RedisStorage`` with the fixed-window strategy, so a limit that is
-enforced here and by slowapi counts once.
+Keys and windows are those of ``limits.storage.RedisStorage`` with the fixed-window strategy, so that a limit which is
+enforced here and by slowapi has one counter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ return {count, redis.call('PTTL', KEYS[1])}
 
 
 class LinkStorage(Storage):
-    """A storage for the asynchronous strategies of ``limits``. Raises ActivityUnavailable when Redis is away."""
+    """A storage for the asynchronous strategies of ``limits``. Raises ActivityUnavailable without Redis."""
 
     STORAGE_SCHEME = None
 
@@ -46,7 +46,7 @@ class LinkStorage(Storage):
         return (RedisError, ActivityUnavailable)
 
     async def count(self, key: str, expiry: int, amount: int = 1) -> tuple[int, float]:
-        """Add ``amount`` in a window of ``expiry`` seconds: what it holds now, and in how many seconds it ends."""
+        """Add ``amount`` to a window of ``expiry`` seconds. Return its count, and the seconds until it ends."""
         count, milliseconds = await self._link.script(_COUNT, (expiry, amount), keys=(self._prefixed(key),))
         return int(count), max(milliseconds, 0) / 1000
 
@@ -57,7 +57,7 @@ class LinkStorage(Storage):
         return int(await self._link.execute(b"GET", self._prefixed(key)) or 0)
 
     async def get_expiry(self, key: str) -> float:
-        """The time, in seconds since the epoch, at which the window ends."""
+        """Return the end of the window, in Unix seconds."""
         milliseconds: int = await self._link.execute(b"PTTL", self._prefixed(key))
         return max(milliseconds, 0) / 1000 + time.time()
 
@@ -72,14 +72,14 @@ class LinkStorage(Storage):
         await self._link.execute(b"DEL", self._prefixed(key))
 
     async def reset(self) -> int:
-        """Forget every limit; how many there were."""
-        cursor, gone = b"0", 0
+        """Delete every counter, and return how many there were."""
+        cursor, deleted = b"0", 0
         while True:
             cursor, keys = await self._link.execute(b"SCAN", cursor, b"MATCH", f"{PREFIX}:*", b"COUNT", 1000)
             if keys:
-                gone += await self._link.execute(b"DEL", *keys)
+                deleted += await self._link.execute(b"DEL", *keys)
             if cursor == b"0":
-                return gone
+                return deleted
 
     def _prefixed(self, key: str) -> str:
         return f"{PREFIX}:{key}"
@@ -87,7 +87,7 @@ class LinkStorage(Storage):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """``remaining`` calls in this window, which ends in ``reset_after`` seconds."""
+    """``remaining``: calls left in this window, which ends in ``reset_after`` seconds."""
 
     allowed: bool
     remaining: int
@@ -95,7 +95,7 @@ class Hit:
 
 
 class LinkLimiter(FixedWindowRateLimiter):
-    """Fixed windows. ``take`` is ``hit`` that also tells when to come back, in the same round trip."""
+    """Fixed windows. ``take`` is a ``hit`` that also returns the end of the window, in the same round trip."""
 
     storage: LinkStorage
 
@@ -103,6 +103,6 @@ class LinkLimiter(FixedWindowRateLimiter):
         super().__init__(LinkStorage(link))
 
     async def take(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> Hit:
-        """Count a call. A refused one counts too, but does not prolong the window."""
+        """Count a call. A rejected call is counted too, but does not prolong the window."""
         count, reset_after = await self.storage.count(item.key_for(*identifiers), item.get_expiry(), cost)
         return Hit(count <= item.amount, max(item.amount - count, 0), reset_after)

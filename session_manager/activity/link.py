@@ -1,7 +1,7 @@
 """The client of Redis: commands and scripts over one pipelined connection, messages over another.
 
-What a caller gets is exactly one try.  ActivityUnavailable means that it may have run or not; repeating is the caller's
-business, since only the caller knows that its script may run twice.
+Every call is tried exactly once.  ActivityUnavailable means that it may have run or not.  Only the caller knows whether
+its script may run twice, so only the caller repeats it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCRIPT_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script; ``sha`` is what Redis calls it."""
+    """A Lua script. ``sha``: its name in Redis."""
 
     name: str
     source: str = field(repr=False)
@@ -37,13 +37,13 @@ class Script:
 
 @cache
 def load_script(name: str) -> Script:
-    """``scripts/{name}.lua`` behind ``scripts/common.lua``."""
+    """Return ``scripts/{name}.lua`` with ``scripts/common.lua`` in front of it."""
     folder = files("session_manager.activity") / "scripts"
     return Script(name, (folder / "common.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8"))
 
 
 class Execute(Protocol):
-    """Run a script on a connection that nobody else may use yet."""
+    """Run a script on a new connection, before any other command."""
 
     def __call__(self, script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Awaitable[Any]: ...
 
@@ -52,7 +52,7 @@ OnConnect = Callable[[Execute, str], Awaitable[Any]]
 
 
 class Link:
-    """``run_id`` names the Redis process of the present or last connection; another one may know nothing of ours."""
+    """``run_id`` names the Redis process of the current or last connection. Another process may lack our data."""
 
     def __init__(self, target: Target, timeout: float) -> None:
         self._target = target
@@ -73,7 +73,7 @@ class Link:
         return cls(Target.from_url(url), timeout)
 
     async def start(self) -> None:
-        """StartupFailure for what no retry mends: credentials, TLS, no Redis. ActivityUnavailable: try again later."""
+        """StartupFailure: wrong credentials or TLS, or not a Redis; a retry is useless. ActivityUnavailable: retry."""
         await self._line.start()
         try:
             await self._subscriber.start()
@@ -87,30 +87,30 @@ class Link:
 
     @property
     def url(self) -> str:
-        """For other clients of the same Redis. Holds the password."""
+        """The URL for other clients of the same Redis. It contains the password."""
         return self._target.url
 
     def on_connect(self, callback: OnConnect) -> None:
-        """``await callback(execute, run_id)`` on every new connection, before any other command is sent on it."""
+        """Await ``callback(execute, run_id)`` on every new connection, before any other command is sent on it."""
         if callback not in self._on_connect:
             self._on_connect.append(callback)
 
     async def execute(self, *args: Arg) -> Any:
-        """One command; bytes stay bytes. RedisError when Redis refuses it, ActivityUnavailable when it is away."""
+        """Run a command and return its reply; bytes stay bytes. RedisError: rejected. ActivityUnavailable: no reply."""
         connection = self._line.current or await self._line.connection()
         return await connection.send(args)
 
     async def script(self, script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Any:
-        """Run a script by its hash, loading it where Redis does not know it (yet, or any more)."""
+        """Run a script by its hash, and load it first if Redis does not know it."""
         connection = self._line.current or await self._line.connection()
         return await _run(connection, script, args, keys)
 
     async def subscribe(self, channel: str, listener: Listener, on_gap: OnGap | None = None) -> None:
-        """``listener(data)`` for every message from now on; ``on_gap()`` after an interruption. See Subscriber."""
+        """Call ``listener(data)`` for every message from now on, and ``on_gap()`` after an interruption."""
         await self._subscriber.subscribe(channel, listener, on_gap)
 
     async def unsubscribe(self, channel: str, listener: Listener) -> None:
-        """Never fails and never waits."""
+        """Stop calling ``listener``. Never fails and never waits."""
         self._subscriber.unsubscribe(channel, listener)
 
     async def _prepare(self, connection: RedisConnection) -> None:

@@ -1,4 +1,4 @@
-"""What a watcher of a session has heard and not read yet."""
+"""The live notes that wait for a watcher of a session."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import orjson
 from session_manager.activity.protocol import FeedNote
 
 MAX_WAITING = 1000
-MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest pieces that an agent may stream
+MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest deltas that an agent may stream
 
 
 class WaitingNotes(asyncio.Queue[FeedNote]):
-    """A watcher who does not keep up loses notes, never the process its memory."""
+    """A bounded queue: a watcher that does not keep up loses notes, so that the process does not run out of memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class WaitingNotes(asyncio.Queue[FeedNote]):
         self._bytes = 0
 
     def offer(self, note: bytes) -> None:
-        """Keep the note, as JSON, if there is room for it."""
+        """Add the note, which is JSON, if there is room for it."""
         if self.qsize() < MAX_WAITING and self._bytes + len(note) <= MAX_WAITING_BYTES:
             self._sizes.append(len(note))
             self._bytes += len(note)

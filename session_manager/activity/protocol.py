@@ -1,6 +1,6 @@
-"""The port to the hot facts: inbox, turn lease, awake deadlines, pod addresses, live feed.
+"""The ports to the hot facts: inbox, turn lease, awake deadlines, pod addresses, live feed.
 
-Everything here may be lost and is rebuilt from SQL and from the runtime.  Every method may run twice.
+Everything here may be lost, and is rebuilt from SQL and from the runtime.  Every method may run twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from session_manager.runtime.protocol import Address
 class Claim:
     """The turn of a session, held under a lease.
 
-    ``fresh``: nobody was ever given this message. ``replace``: the pod may have seen it, or nobody knows.
+    ``fresh``: no pod was ever given this message. ``replace``: the pod at ``address`` may have seen it already.
     """
 
     session: str
@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """``position`` 1 is the next to run (or the one that runs)."""
+    """``position`` 1: the message is the next to run, or runs."""
 
     position: int
     awake: bool
@@ -42,7 +42,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """An earlier message of the session is missing in the inbox; nothing was added."""
+    """An earlier message of the session is missing in the inbox, so nothing was added."""
 
 
 class NoClaim(StrEnum):
@@ -56,10 +56,11 @@ class NoClaim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Desire:
-    """What the scaler needs to know. ``published``: uid of the pod whose address counts; ``pod``: in any generation.
+    """What the scaler needs to know of a session.
 
-    ``ended``: how it ended, ``expired`` or ``deleted``, until what the runtime keeps of it is forgotten.
-    ``pushed``: the list that KEDA watches has an element, whoever put it there.
+    ``published``: uid of the pod whose address is valid; ``pod``: the same, in any generation. ``ended``: ``expired``
+    or ``deleted``, until the runtime keeps nothing of the session. ``pushed``: the list that KEDA watches has an
+    element, which an operator or another client may have added.
     """
 
     deleted: bool
@@ -76,7 +77,7 @@ class Desire:
 
 @dataclass(frozen=True, slots=True)
 class Wakefulness:
-    """A session in ``awake``: does a pod answer, and has its deadline passed?"""
+    """A session in ``awake``. ``address``: a pod answers. ``due``: its deadline has passed."""
 
     address: bool
     due: bool
@@ -97,11 +98,11 @@ NoteListener = Callable[[FeedNote], None]
 
 
 class SessionGone(Exception):
-    """Redis has the mark of a deleted session. The caller turns it into NotFound."""
+    """Redis has the mark of a deleted session. The caller raises NotFound instead."""
 
 
 class TurnActivity(Protocol):
-    """What the path of a message needs. ActivityUnavailable when Redis is away, SessionGone after a delete."""
+    """What front doors need. ActivityUnavailable: Redis is unavailable. SessionGone: the session was deleted."""
 
     async def take(
         self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
@@ -110,34 +111,37 @@ class TurnActivity(Protocol):
         ...
 
     async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
-        """Claim the first message, or one of NoClaim; wakes the pod where one is needed."""
+        """Claim the first message, or return why not. Wakes the pod if one is needed."""
         ...
 
     async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
-        """Add (message id, seq) from SQL, wake where needed; True when somebody holds the turn."""
+        """Add (message id, seq) from SQL, wake the pod if needed, and return True if the turn is held."""
         ...
 
     async def finish(
         self, claim: Claim, session_class: SessionClass, note: FeedNote | None, *, pod_spoiled: bool = False
     ) -> int:
-        """The result is in SQL: remove, release, tell the feed; how many wait. ``pod_spoiled``: its pod must go."""
+        """The result is in SQL: remove the message, release the turn, publish the note, return how many wait.
+
+        ``pod_spoiled``: replace the pod.
+        """
         ...
 
     async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None: ...
     async def remove(self, session: str, message_id: str, session_class: SessionClass) -> bool:
-        """A message ended in SQL by other means; True when it was running."""
+        """Remove a message that ended in SQL by other means, and return True if it was running."""
         ...
 
     def holds(self, claim: Claim) -> bool:
-        """The lease cannot have run out yet, by the local clock."""
+        """Return True if the lease cannot have expired yet, by the local clock."""
         ...
 
     def let_go(self, claim: Claim) -> None:
-        """Renew the lease no more: where it was not released, it runs out."""
+        """Stop renewing the lease. If it was not released, it expires."""
         ...
 
     def on_generation(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after another generation was adopted: Redis may have lost everything."""
+        """Call ``listener`` after another generation was adopted, as Redis may have lost everything."""
         ...
 
     @property
@@ -146,50 +150,50 @@ class TurnActivity(Protocol):
     async def ping(self) -> None: ...
     async def inbox(self, session: str) -> list[str]: ...
     async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
-        """Want the pod, for ``keep_awake`` seconds at least; True when it answers already."""
+        """Request the pod, for ``keep_awake`` seconds at least, and return True if it answers already."""
         ...
 
     async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> Fenced: ...
     async def sleep_when_idle(self, session: str) -> None: ...
     async def delete(self, session: str) -> None: ...
     async def expire(self, session: str) -> bool:
-        """Forget an expired session; False when it is alive again."""
+        """Remove an expired session. Return False if it is active again."""
         ...
 
     async def ended(self, session: str) -> None:
-        """It has expired in SQL: what the runtime keeps of it is to be forgotten."""
+        """The session has expired in SQL: the scaler has to drop what the runtime keeps of it."""
         ...
 
     async def hot(self, session: str) -> Hot: ...
     async def awake(self) -> dict[str, Wakefulness]:
-        """Every session that is waking or awake."""
+        """Return every session that is waking or awake."""
         ...
 
     async def next_ready(self) -> str | None:
-        """Take one session that needs a look: its pod became ready, its start failed, or its inbox is stuck.
+        """Take a session that needs attention: its pod is ready, its start failed, or its inbox is stuck.
 
-        It is given to somebody else after one lease, unless it was ``attended``.
+        After one lease it is given out again, unless ``attended`` was called.
         """
         ...
 
     async def attended(self, session: str) -> None:
-        """What ``next_ready`` gave was looked at."""
+        """The session that ``next_ready`` returned has been handled."""
         ...
 
     async def on_ready(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when something may be in ``ready``; calls may be lost."""
+        """Call ``listener`` when a session may be ready. Calls may be lost."""
         ...
 
     async def on_gone(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the uid of a pod that is gone; calls may be lost."""
+        """Call ``listener`` with the uid of a pod that is gone. Calls may be lost."""
         ...
 
     async def notify(self, session: str, note: FeedNote) -> None:
-        """Publish to whoever watches the session; nobody may be there."""
+        """Publish a live note to the watchers of the session."""
         ...
 
     def watch(self, session: str) -> AbstractAsyncContextManager[asyncio.Queue[FeedNote]]:
-        """The live notes of a session, while the context is open. Notes may be lost."""
+        """Open a queue of live notes of the session. Notes may be lost."""
         ...
 
 
@@ -220,22 +224,22 @@ class Machines(Protocol):
 
 
 class ScalerActivity(Protocol):
-    """What wakes and sleeps pods."""
+    """What the scaler needs, which wakes pods and puts them to sleep."""
 
     async def on_wake(self, listener: Callable[[str], None]) -> None: ...
     def on_generation(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after another generation was adopted: addresses have to be published again."""
+        """Call ``listener`` after another generation was adopted, as addresses have to be published again."""
         ...
 
     async def beat(self, *, deputy: bool = False) -> bool:
-        """Somebody watches the pods: addresses count for the next heartbeat period.
+        """This scaler observes the pods: addresses stay valid for the next heartbeat period.
 
-        False, and nothing happened, where a ``deputy`` is not needed: somebody else does.
+        Return False without effect for a ``deputy`` that is not needed, since another scaler observes the pods.
         """
         ...
 
     async def watched(self) -> bool:
-        """Somebody watches the pods."""
+        """Return True if a scaler observes the pods."""
         ...
 
     @property
@@ -243,19 +247,19 @@ class ScalerActivity(Protocol):
     async def awake(self) -> dict[str, Wakefulness]: ...
     async def desire(self, session: str) -> Desire: ...
     async def unforgotten(self) -> list[str]:
-        """The sessions that ended, and of which the runtime may keep something."""
+        """Return the ended sessions of which the runtime may still keep something."""
         ...
 
     async def forgotten(self, session: str) -> None:
-        """The runtime keeps nothing of the session that it should not."""
+        """The runtime keeps nothing of the ended session any more."""
         ...
 
     async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
-        """The pod answers; False when it is not wanted any more. ``old``: it was started in an earlier generation."""
+        """The pod answers. Return False if it is no longer wanted. ``old``: it was started in an earlier generation."""
         ...
 
     async def lost(self, session: str, uid: str) -> None:
-        """The pod is gone; a session with nothing to do is not wanted any more."""
+        """The pod is gone. If the session has nothing to do, its pod is no longer wanted."""
         ...
 
     async def fail(self, session: str, failure: Failure, retry_in: float) -> None: ...
@@ -263,9 +267,9 @@ class ScalerActivity(Protocol):
     async def fence(
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
     ) -> Fenced:
-        """``force`` skips the deadline; ``suspend`` also what waits in the inbox, which goes on waiting."""
+        """``force`` ignores the deadline; ``suspend`` also ignores waiting messages, which go on waiting."""
         ...
 
     async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
-        """As in TurnActivity; without messages the pod is merely wanted, unless its start has just failed."""
+        """As in TurnActivity. Without messages it only requests the pod, unless its start has just failed."""
         ...

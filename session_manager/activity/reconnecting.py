@@ -1,7 +1,7 @@
-"""A connection to Redis that is kept up: opened, greeted, prepared, and opened again when it broke.
+"""A connection to Redis that is kept up: opened, greeted, prepared, and opened again when it breaks.
 
-Nobody gets a connection before ``prepare`` is through with it.  Nothing is ever sent twice from here: a command whose
-connection broke fails, and its caller decides.
+A connection is not used before ``prepare`` has finished with it.  No command is sent twice from here: when its
+connection breaks it fails, and its caller decides whether to repeat it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Prepare = Callable[[RedisConnection], Awaitable[None]]
 
 BACKOFF = Backoff(0.02, 1.0)
 NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA) if hasattr(socket, "EAI_NODATA") else (socket.EAI_NONAME,)
-REFUSALS = {
+REJECTIONS = {
     "NOAUTH": "wants a password: set REDIS_PASSWORD, or REDIS_URL with one",
-    "WRONGPASS": "refuses the user name or password",
+    "WRONGPASS": "rejects the user name or password",
     "NOPERM": "does not allow this user the commands AUTH, SELECT and INFO",
     "DENIED": "is in protected mode: it needs a password, or it has to be on this machine",
 }
 
 
 class Reconnecting:
-    """``timeout``: seconds to connect, of silence, and that a caller waits for a connection. ``name`` is for logs.
+    """``timeout``: seconds to connect, seconds of silence, and seconds that a caller waits for a connection.
 
-    ``current`` is the connection while there is one.
+    ``name`` is for logs. ``current`` is the connection while there is one.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Reconnecting:
         self.current: RedisConnection | None = None
 
     async def start(self) -> None:
-        """Connect, and stay connected. When this raises (StartupFailure, ActivityUnavailable), nothing is running."""
+        """Connect, and stay connected. After StartupFailure or ActivityUnavailable no task is left running."""
         if self._keeper is None:
             connection = await self._open()
             self._publish(connection)
@@ -66,7 +66,7 @@ class Reconnecting:
             await cancel(keeper)
 
     async def connection(self) -> RedisConnection:
-        """The connection, after up to ``timeout`` seconds; then ActivityUnavailable. At once when it is not started."""
+        """Wait up to ``timeout`` seconds for a connection. ActivityUnavailable; at once if it was not started."""
         if self.current is None and self._keeper is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._up.wait(), self._timeout)
@@ -87,7 +87,7 @@ class Reconnecting:
             await connection.close()
 
     async def _watch(self, connection: RedisConnection) -> None:
-        """Until it is lost. Pings, since nothing else would notice that an idle connection is dead."""
+        """Wait until the connection is lost. Only pings show that an idle connection is dead."""
         while not connection.lost.is_set():
             try:
                 await asyncio.wait_for(connection.lost.wait(), self._timeout)
@@ -106,18 +106,18 @@ class Reconnecting:
         log.warning(message, extra={"event": event, "connection": self._name})
 
     async def _reopen(self) -> RedisConnection:
-        pauses, refusal = BACKOFF.pauses(), ""
+        pauses, rejection = BACKOFF.pauses(), ""
         while True:
             await asyncio.sleep(next(pauses) * random.uniform(0.5, 1))
             try:
                 return await self._open()
             except ActivityUnavailable:
-                refusal = ""
+                rejection = ""
             except StartupFailure as error:
-                if error.detail != refusal:
-                    refusal = error.detail
-                    self._log(refusal, "redis.refused")
-            except Exception:  # a mistake of ours in preparing must not end the only task that connects
+                if error.detail != rejection:
+                    rejection = error.detail
+                    self._log(rejection, "redis.refused")
+            except Exception:  # an error of ours in preparing must not end the only task that connects
                 log.exception("redis connection could not be prepared", extra={"event": "redis.prepare"})
 
     async def _open(self) -> RedisConnection:
@@ -141,10 +141,10 @@ class Reconnecting:
                     ssl=target.tls,
                 )
         except ssl.SSLError as error:
-            raise StartupFailure(f"Redis at {target} does not do TLS as asked for: {error.reason}") from None
+            raise StartupFailure(f"Redis at {target} does not accept the TLS settings: {error.reason}") from None
         except socket.gaierror as error:
             if error.errno in NO_SUCH_HOST:
-                raise StartupFailure(f"Redis at {target}: there is no such host") from None
+                raise StartupFailure(f"Redis at {target}: unknown host") from None
             raise ActivityUnavailable from error
         except OSError as error:
             raise ActivityUnavailable from error
@@ -156,13 +156,13 @@ class Reconnecting:
             for command in (*self._target.greeting(), ("INFO", "server")):
                 reply = await connection.send(command)
         except RedisError as error:
-            told = REFUSALS.get(error.code, f"refuses {command[0]}: check user, password and database number")
-            raise StartupFailure(f"Redis at {self._target} {told}") from None
+            reason = REJECTIONS.get(error.code, f"rejects {command[0]}: check user, password and database number")
+            raise StartupFailure(f"Redis at {self._target} {reason}") from None
         except ActivityUnavailable:
             if connection.garbled:
-                raise StartupFailure(f"What answers at {self._target} is no Redis, or it wants TLS") from None
+                raise StartupFailure(f"The server at {self._target} is not a Redis, or it expects TLS") from None
             raise
         found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
         if found is None:
-            raise StartupFailure(f"What answers at {self._target} is no Redis: its INFO has no run_id")
+            raise StartupFailure(f"The server at {self._target} is not a Redis: its INFO has no run_id")
         connection.run_id = found.group(1).decode()

@@ -36,7 +36,7 @@ DELETED_MARK_MS = 3_600_000
 class RedisActivity(RedisTurns):
     """TurnActivity and ScalerActivity. ``lease`` and ``heartbeat`` in seconds.
 
-    ``has_unfinished`` asks SQL whether any accepted message has no result; None if SQL is out of reach.
+    ``has_unfinished`` asks SQL whether an accepted message has no result; None for a process without SQL.
     ``confirm`` raises ActivityUnavailable if this process must not decide anything.
     """
 

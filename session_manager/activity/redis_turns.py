@@ -1,7 +1,7 @@
 """The turns of sessions in Redis: claims, leases and live notes. Each step is one Lua script, so it is atomic.
 
 The scripts are in ``scripts/``; ``common.lua`` is put in front of each and holds the generation gate, the names of the
-keys and what several of them do.  Redis Cluster is not supported: a script touches the keys of one session and four
+keys and what several scripts do.  Redis Cluster is not supported: a script touches the keys of one session and four
 global ones.
 
 A lease saves double work; it is not the fence.  The fence is the attempt in SQL: a turn whose lease was lost goes on,
@@ -70,7 +70,7 @@ class RedisTurns:
         self._claims = count()
 
     async def start(self) -> None:
-        """Connect; StartupFailure for wrong credentials, ActivityUnavailable when merely unreachable."""
+        """Connect. StartupFailure: wrong credentials. ActivityUnavailable: Redis cannot be reached."""
         self._link.on_connect(self._generations.found)
         await self._link.start()
         self._renewing = asyncio.create_task(self._leases.run(), name="lease renewal")
@@ -145,7 +145,7 @@ class RedisTurns:
         return NoClaim(reply[0].decode())
 
     def _new_token(self) -> str:
-        """Never given before: the name of this process' connection, and a number."""
+        """Return a token that was never used before: the name of this activity, and a number."""
         return f"{self._name}.{next(self._claims)}"
 
     def _claimed(self, session: str, token: str, since: float, reply: list[Any]) -> Claim:
@@ -163,7 +163,7 @@ class RedisTurns:
     async def finish(
         self, claim: Claim, session_class: SessionClass, note: FeedNote | None, *, pod_spoiled: bool = False
     ) -> int:
-        # Before and not after: a renewal that is sent while the reply is on its way would bring the lease back.
+        # Before and not after the call: a renewal that is sent before the reply arrives would bring the lease back.
         self.let_go(claim)
         reply = await self._call(
             FINISH,
@@ -223,9 +223,10 @@ Release = Callable[[str, str], Awaitable[None]]
 
 
 class Leases:
-    """``renew(session, holder)`` extends one lease in Redis and says whether it is still ours. ``period``: seconds.
+    """The turn leases that this process holds, and their renewal.
 
-    ``release(session, holder)`` frees it there, if it is that holder's.
+    ``renew(session, holder)`` extends a lease in Redis for ``period`` seconds, and returns False if it is lost.
+    ``release(session, holder)`` releases it there, if it is that holder's.
     """
 
     def __init__(self, period: float, renew: Renew, release: Release) -> None:
@@ -235,7 +236,7 @@ class Leases:
         self._held: dict[str, tuple[str, float]] = {}
 
     def hold(self, session: str, holder: str, since: float) -> None:
-        """``since`` is the loop's time before Redis was asked: the lease cannot end earlier than we think."""
+        """``since``: the loop's time before the call to Redis, so that the lease cannot expire earlier than assumed."""
         self._held[session] = (holder, since)
 
     def drop(self, session: str, holder: str) -> None:
@@ -250,7 +251,7 @@ class Leases:
         return [(session, holder) for session, (holder, _) in self._held.items()]
 
     async def run(self) -> None:
-        """Renew three times a period, for ever."""
+        """Renew each lease three times a period, until cancelled."""
         while True:
             await asyncio.sleep(self._period / 3)
             await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
@@ -262,7 +263,7 @@ class Leases:
         try:
             ours = await self._renew(session, holder)
             if not self._keeps(session, holder):
-                # Given back meanwhile. If Redis ran the renewal after that, at a second try, it brought the lease back.
+                # Released meanwhile. If Redis ran the renewal after that, the renewal brought the lease back.
                 await self._release(session, holder)
         except SessionGone:
             ours = False

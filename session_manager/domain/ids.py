@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"  # the id of a session
+
 _SIZE = 10
 _AT_ONCE = 256
 _MILLISECOND = 1_000_000  # nanoseconds

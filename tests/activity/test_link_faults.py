@@ -135,7 +135,7 @@ async def test_a_changed_password_keeps_callers_out_until_it_is_right_again(
     with own_redis.client() as client:
         client.config_set("requirepass", "another")
         client.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: "refuses the user name or password" in caplog.text)
+        await until(lambda: "rejects the user name or password" in caplog.text)
         with pytest.raises(ActivityUnavailable):
             await impatient.execute("PING")
         client.config_set("requirepass", own_redis.password)

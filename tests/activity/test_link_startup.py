@@ -30,8 +30,8 @@ async def told(url: str) -> str:
 
 async def test_wrong_credentials(redis_server: RedisServer) -> None:
     where = f"127.0.0.1:{redis_server.port}"
-    assert "refuses the user name or password" in await told(f"redis://:{SECRET}@{where}")
-    assert "refuses the user name or password" in await told(f"redis://somebody:{SECRET}@{where}")
+    assert "rejects the user name or password" in await told(f"redis://:{SECRET}@{where}")
+    assert "rejects the user name or password" in await told(f"redis://somebody:{SECRET}@{where}")
     assert "wants a password" in await told(f"redis://{where}")
 
 
@@ -109,7 +109,7 @@ async def server(first_words: bytes) -> AsyncIterator[int]:
 )
 async def test_something_else_listens(words: bytes) -> None:
     async with server(words) as port:
-        assert "is no Redis" in await told(f"redis://127.0.0.1:{port}")
+        assert "is not a Redis" in await told(f"redis://127.0.0.1:{port}")
 
 
 async def test_a_silent_server_is_given_up() -> None:

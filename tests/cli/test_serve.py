@@ -39,15 +39,15 @@ def test_with_keys_it_listens_anywhere_and_asks_for_one(start, redis_url):
 def test_a_wrong_redis_password_is_one_line(tmp_path, own_redis):
     url = f"redis://:wrong-wrong@127.0.0.1:{own_redis.port}/0"
     done = run("serve", cwd=tmp_path, REDIS_URL=url)
-    assert_one_line(done, "refuses the user name or password")
+    assert_one_line(done, "rejects the user name or password")
     assert "wrong-wrong" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("REDIS_URL", "localhost:6379", "REDIS_URL has to look like redis://"),
-        ("REDIS_URL", "redis://127.0.0.1:port/0", "REDIS_URL has to look like redis://"),
+        ("REDIS_URL", "localhost:6379", "invalid REDIS_URL; expected redis://"),
+        ("REDIS_URL", "redis://127.0.0.1:port/0", "invalid REDIS_URL; expected redis://"),
         ("SESSION_DB_URI", "mysql://somewhere/x", "SESSION_DB_URI must be postgresql://"),
         ("SESSION_DB_URI", "sqlite:///:memory:", "keeps nothing"),
         ("PORT", "eighty", "PORT: Input should be a valid integer"),
@@ -86,7 +86,7 @@ def test_a_redis_that_comes_and_refuses_ends_it(tmp_path, own_redis):
     front.client.close()
     last = front.err.splitlines()[-1]
     assert last.startswith("Error: Redis at ")
-    assert last.endswith("refuses the user name or password")
+    assert last.endswith("rejects the user name or password")
     assert "Traceback" not in front.err
     assert "wrong" not in front.err.replace("WRONG", "")
 

@@ -1,4 +1,4 @@
--- The turn ended without a result: the message stays first. With a pod uid that pod is replaced before the next try.
+-- The turn ended without a result: the message stays first. A pod with the given uid is replaced before the next try.
 local stop = refused()
 if stop then return stop end
 local mid, token, idle, uid = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]

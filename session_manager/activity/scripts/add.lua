@@ -1,4 +1,4 @@
--- What SQL has unfinished goes back into the inbox: pairs of message id and seq from ARGV[5] on. Never fresh.
+-- Put unfinished messages of SQL back into the inbox: pairs of message id and seq from ARGV[5] on. They are never fresh.
 local stop = refused()
 if stop then return stop end
 local idle, class = tonumber(ARGV[3]), ARGV[4]

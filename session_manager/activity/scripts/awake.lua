@@ -1,4 +1,4 @@
--- Every session in awake, as a flat list: id, 1 for an address that counts, 1 for a deadline that has passed.
+-- Every session in awake, as a flat list: id, 1 for a valid address, 1 for a deadline that has passed.
 local flat = {}
 local ids = redis.call('ZRANGE', 'awake', 0, -1, 'WITHSCORES')
 for i = 1, #ids, 2 do

@@ -1,4 +1,4 @@
--- The message was ended in SQL and leaves the inbox. If it runs, its pod is replaced, and whoever runs it notices.
+-- The message has ended in SQL and leaves the inbox. If it is running, its pod is replaced, and its turn notices that.
 local stop = refused()
 if stop then return stop end
 local mid, idle = ARGV[3], tonumber(ARGV[4])

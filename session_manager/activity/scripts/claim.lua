@@ -1,4 +1,4 @@
--- Claim the first message of the inbox, or say why not; wakes the pod where one is needed.
+-- Claim the first message of the inbox, or return why not. Wakes the pod if one is needed.
 local stop = refused()
 if stop then return stop end
 local token, lease, idle = ARGV[3], ARGV[4], tonumber(ARGV[5])

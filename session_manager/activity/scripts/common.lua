@@ -1,5 +1,5 @@
 -- Shared by every script: the keys of one session, the clock, the generation gate, wake, claim and retire.
--- ARGV[1] is the generation that the caller believes in, ARGV[2] the session's id; scripts read the rest from ARGV[3] on.
+-- ARGV[1] is the generation that the caller knows, ARGV[2] the session's id; scripts read the rest from ARGV[3] on.
 local id = ARGV[2]
 local hash = 'session:' .. id
 local inbox = hash .. ':inbox'
@@ -12,7 +12,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local generation = redis.call('HMGET', 'generation', 'id', 'until')
 
--- Redis that came back empty or older than it was has no generation or another one: nothing may be decided from it.
+-- A Redis that came back empty, or older than it was, has no generation or another one: nothing may be decided from it.
 local function refused()
   if generation[1] ~= ARGV[1] then
     return {'GENERATION'}
@@ -26,7 +26,7 @@ local function settled()
   return now >= tonumber(generation[2])
 end
 
--- The address counts only in the generation that published it and while somebody watches the pods.
+-- The address is valid only in the generation that published it, and while a scaler observes the pods.
 local function address()
   local a = redis.call('HMGET', hash, 'ip', 'port', 'pod', 'generation')
   if a[3] and a[4] == generation[1] then
@@ -56,12 +56,12 @@ local function unwant()
   redis.call('DEL', wakelist)
 end
 
--- Every unfinished message up to this seq was put into the inbox: seqs have no gaps, and who adds one adds all before it.
+-- Every unfinished message up to this seq was put into the inbox: seqs have no gaps, and each is added after all before it.
 local function last_seq()
   return tonumber(redis.call('HGET', hash, 'seq') or 0)
 end
 
--- A session with nothing to do ends by expire.lua, which remembers the pod that has to go; this is for what nobody ends.
+-- A session with nothing to do ends by expire.lua, which records the pod that has to go; this limit is for all other cases.
 local function ends_with(ttl)
   redis.call('PEXPIRE', hash, tonumber(ttl) + 3600000)
 end
@@ -81,7 +81,7 @@ local function announce()
   redis.call('PUBLISH', 'ready', id)
 end
 
--- The pod with this uid is never addressed again; the scaler ends it when it sees the field.
+-- The pod with this uid gets no more messages; the scaler ends it when it sees the field.
 local function retire(uid)
   if redis.call('HGET', hash, 'pod') == uid then
     redis.call('HDEL', hash, 'ip', 'port', 'pod', 'generation', 'given', 'old')
@@ -89,7 +89,7 @@ local function retire(uid)
   redis.call('HSET', hash, 'retire', uid)
 end
 
--- Give the turn to the caller. A mark of this generation says that nobody was given the message before.
+-- Give the turn to the caller. A mark of this generation means that no pod was given the message before.
 local function claim(mid, token, lease, a)
   local own = redis.call('GET', turn) == mid .. ' ' .. token
   local fresh = redis.call('HGET', hash, 'fresh:' .. mid) == generation[1]

@@ -1,4 +1,4 @@
--- The session was deleted in SQL: nothing of it may run, wake or start again. Repeatable.
+-- The session was deleted in SQL: it must not run, wake or start again. Repeatable.
 if generation[1] ~= ARGV[1] then return {'GENERATION'} end
 redis.call('DEL', hash, inbox, turn, wakelist)
 redis.call('ZREM', 'awake', id)

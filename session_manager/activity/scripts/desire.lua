@@ -1,4 +1,4 @@
--- What the scaler needs to know of one session, at one instant. A deleted one has no desire but its end.
+-- Return what the scaler needs to know of one session, atomically. A deleted session only has to end.
 if generation[1] ~= ARGV[1] then return {'GENERATION'} end
 local h = redis.call('HMGET', hash, 'deleted', 'class', 'pod', 'generation', 'retire', 'fail_tries', 'sleep')
 local deadline = redis.call('ZSCORE', 'awake', id)

@@ -1,5 +1,5 @@
--- The only way to sleep: nothing waits, nothing runs, the deadline has passed. ARGV[3] = 1 skips the deadline, 2 also what
--- waits: it goes on waiting.
+-- The only way to sleep: nothing waits, nothing runs, the deadline has passed. ARGV[3] = 1 ignores the deadline, 2 also
+-- ignores waiting messages, which go on waiting.
 local stop = refused()
 if stop then return stop end
 if redis.call('EXISTS', turn) == 1 then return {'BUSY'} end

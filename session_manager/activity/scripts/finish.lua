@@ -1,4 +1,4 @@
--- A message has its result in SQL: take it out, free the turn, and say how many wait.
+-- A message has its result in SQL: remove it, release the turn, and return how many wait.
 local stop = refused()
 if stop then return stop end
 local mid, token, idle, ttl, dead, note = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]

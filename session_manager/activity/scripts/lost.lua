@@ -1,4 +1,5 @@
--- The pod with the uid ARGV[3] is gone, and whoever waits for its answer hears of it. A session with nothing to do sleeps; one with work stays wanted.
+-- The pod with the uid ARGV[3] is gone; front doors that wait for its answer are notified. A session with nothing to do sleeps,
+-- one with work stays wanted.
 local stop = refused()
 if stop then return stop end
 if ARGV[3] ~= '' then redis.call('PUBLISH', 'gone', ARGV[3]) end

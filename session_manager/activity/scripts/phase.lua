@@ -1,4 +1,4 @@
--- How far a start is, in words.
+-- Record and publish the phase of a start.
 local stop = refused()
 if stop then return stop end
 if redis.call('ZSCORE', 'awake', id) then

@@ -1,4 +1,4 @@
--- Take one announced session, first one whose taker has not attended to it for ARGV[3] milliseconds: it may have died.
+-- Take one announced session. First come those that were taken more than ARGV[3] milliseconds ago and never attended.
 if generation[1] ~= ARGV[1] then return {'GENERATION'} end
 local taken = redis.call('ZRANGEBYSCORE', 'ready:taken', '-inf', now, 'LIMIT', 0, 1)[1] or redis.call('RPOP', 'ready')
 if not taken then return {'OK', ''} end

@@ -1,4 +1,4 @@
--- Keep a lease, or take it back where Redis lost it.
+-- Renew a lease, or take it back if Redis lost it.
 local stop = refused()
 if stop then return stop end
 local holder, lease = ARGV[3], ARGV[4]

@@ -1,4 +1,4 @@
--- Sleep as soon as the fence may pass, whatever the deadline says.
+-- Sleep as soon as the fence can pass, whatever the deadline.
 local stop = refused()
 if stop then return stop end
 if redis.call('ZSCORE', 'awake', id) then

@@ -1,4 +1,4 @@
--- An accepted message enters the inbox and, if it is first, the turn is free and the pod answers, is claimed at once.
+-- Add an accepted message to the inbox, and claim it at once if it is first, the turn is free and the pod answers.
 local stop = refused()
 if stop then return stop end
 local mid, seq, lowest, token = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -29,5 +29,5 @@ if a and rank == 0 and trusted() then
     if claimed[1] == 'RUN' then return claimed end
   end
 end
--- Position 1 is the next to run: what runs is still in the inbox.
+-- Position 1 is the next to run: the running message is still in the inbox.
 return {'QUEUED', holder and math.max(rank, 1) or rank + 1, a and 1 or 0}

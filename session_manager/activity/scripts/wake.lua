@@ -1,4 +1,4 @@
--- Somebody wants the pod: ARGV[3] idle, ARGV[4] milliseconds to keep it awake at least, ARGV[5] class, ARGV[6] ttl.
+-- Request the pod: ARGV[3] idle, ARGV[4] milliseconds to keep it awake at least, ARGV[5] class, ARGV[6] ttl.
 local stop = refused()
 if stop then return stop end
 local idle, keep = tonumber(ARGV[3]), tonumber(ARGV[4])

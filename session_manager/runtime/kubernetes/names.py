@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from session_manager.domain.ids import UUID4
+
 GROUP = "sessionmanager.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -55,7 +57,7 @@ DEFAULT_CLASS = "default"
 
 MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
-_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_UUID4 = re.compile(UUID4)
 _PREFIX = "session-"
 _WARM_PREFIX = "warm-"
 

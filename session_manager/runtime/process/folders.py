@@ -21,8 +21,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
+from session_manager.domain.ids import UUID4
 
-_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_UUID4 = re.compile(UUID4)
 
 
 @dataclass(frozen=True, slots=True)
