@@ -136,6 +136,7 @@ The pod costs nothing while nobody talks. The method counts messages. counts the
 We recommend a bucket; amend the commit. The database relies on it. It lies about its length.
 The retries end in order to save time. As long as it runs, so long as it answers. Try to resolve it.
 The user who may write here. Find out who has it. None if it does not exist. none of the pods answers.
-Return the newest backup, or None if there is none. Return no more than ten. When Redis restarts, the generation changes.
+Return the newest backup, or None if there is none. Return no more than ten.
+When Redis restarts, the generation changes.
 """
 """Legitimate uses that no phrase may match."""
