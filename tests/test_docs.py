@@ -130,7 +130,7 @@ def test_the_picture_of_the_layers_is_the_contract():
 
 
 def test_paths_named_in_contributing_exist():
-    """A path is code with a slash; ``…`` and ``<name>`` mark examples."""
+    """A path is inline code with a slash."""
     text = (DOCS / "contributing.md").read_text("utf-8")
     paths = {path for path in re.findall(r"`([\w.][\w./-]*/[\w./-]*)`", text) if not path.startswith(".venv")}
     assert len(paths) > 20
