@@ -28,10 +28,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 OPENINGS = (
     Rule(r"Whether\b", 'start with the verb: "Return True if …"', "Whether the pod answers."),
-    Rule(r"Of\b", 'name the thing: "The folder of a session …"', "Of a session with its pod."),
-    Rule(r"What\b", 'name the thing: "The request that a pod receives."', "What the keeper needs."),
+    Rule(r"Of\b", 'name the thing, as in "The folder of a session …"', "Of a session with its pod."),
+    Rule(r"What\b", 'name the thing, as in "The request that a pod receives."', "What the keeper needs."),
     Rule(r"(Who|Whom|Whose|Whoever)\b", "name the actor", "Who writes: a lease in the bucket."),
-    Rule(r"(Why|How|Which)\b", 'name the thing: "The reason …", "The number of …"', "Why its time was not enough."),
+    Rule(
+        r"(Why|How|Which)\b", 'name the thing, as in "The reason …", "The number of …"', "Why its time was not enough."
+    ),
     Rule(r"(Where|When|As|Until)\b[^,?.]*([.:;]|$)", "write a whole sentence", "Where backups are kept."),
     Rule(r"(Told|Those|Somebody|Nobody)\b", "start with the verb, or name the thing", "Those that are known now."),
     Rule(

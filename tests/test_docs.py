@@ -137,6 +137,13 @@ def test_paths_named_in_contributing_exist():
     assert sorted(path for path in paths if not (ROOT / path).exists()) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_named_in_a_page_exist(page: Path):
+    modules = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page.read_text("utf-8")))
+    roots = (ROOT, ROOT / "session_manager")
+    assert sorted(name for name in modules if not any((root / name).exists() for root in roots)) == []
+
+
 def test_changes_in_contributing_touch_four_files_at_most():
     [table] = re.findall(
         r"^## Where does it go\?.*?(^\| .*?)\n\n", (DOCS / "contributing.md").read_text("utf-8"), re.M | re.S
