@@ -58,6 +58,7 @@ TREE = (
     ".importlinter",
     ".ci",
     "hack",
+    "benchmarks",
     "examples",
     "scripts",
 )
