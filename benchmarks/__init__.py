@@ -1,1 +1,1 @@
-"""How fast it is, beside what else could stand between a caller and a pod. ``python -m benchmarks --help``."""
+"""Speed compared with other ways to put something between a caller and a pod. ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run them, show progress on stderr and the figures on stdout."""
+"""``python -m benchmarks``: run all benchmarks, with progress on stderr and the figures on stdout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each peer (5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (3)")
     parser.add_argument("--redis-with-front", action="store_true", help="Redis on the front door's core")
-    parser.add_argument("--folder", type=Path, help="where the data lies meanwhile; on the disk to be measured")
+    parser.add_argument("--folder", type=Path, help="folder for the data during the run, on the disk to be measured")
     return parts.arguments(parser, PARTS)
 
 

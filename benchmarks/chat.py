@@ -1,4 +1,4 @@
-"""Durable chat on awake sessions under load, beside the other ways to the same pod, in alternating runs."""
+"""Durable chat on awake sessions under load, compared with other ways to the same pod in alternating runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SESSIONS = 500
 
 @dataclass(slots=True)
 class Runs:
-    """One peer's runs: requests per second, milliseconds, microseconds of processor time per request."""
+    """The runs of one peer: requests per second, milliseconds, microseconds of CPU per request."""
 
     rate: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
@@ -38,13 +38,13 @@ class Runs:
             measured.append(used / len(sample.seconds) * 1e6)
 
     def summary(self) -> dict[str, float]:
-        """Medians: requests per second, milliseconds, microseconds of processor time per request."""
+        """Medians of requests per second, milliseconds, and microseconds of CPU per request."""
         named = {"rate": self.rate, "p50_ms": self.p50, "p99_ms": self.p99, "cpu_us": self.cpu, "redis_us": self.redis}
         return {name: median(values) for name, values in named.items() if values}
 
 
 async def our_peer(front: Front, sessions: Sequence[str]) -> Peer:
-    """The front door as a peer; each connection has its own share of the sessions, all of them awake."""
+    """Return the front door as a peer. Each connection has its own share of the sessions, and all are awake."""
 
     def request(session: str) -> bytes:
         return load.post(f"/session/{session}/chat", BODY, Authorization=f"Bearer {front.key}")
@@ -54,7 +54,7 @@ async def our_peer(front: Front, sessions: Sequence[str]) -> Peer:
 
 
 async def wake(front: Front, sessions: Sequence[str]) -> None:
-    """Have each of them process a message."""
+    """Send a message to each session."""
 
     async def one(session: str) -> None:
         await front.expect(200, "POST", f"/session/{session}/chat", {"message": "wake up"}, Prefer="wait=60")
@@ -63,7 +63,7 @@ async def wake(front: Front, sessions: Sequence[str]) -> None:
 
 
 async def throughput(peers: Sequence[Peer], rounds: int, seconds: float) -> dict[str, Runs]:
-    """``rounds`` times each peer, another one first each time."""
+    """Run each peer ``rounds`` times, in an order that rotates."""
     runs = {peer.name: Runs() for peer in peers}
     for number in range(rounds):
         first = number % len(peers)
@@ -75,6 +75,6 @@ async def throughput(peers: Sequence[Peer], rounds: int, seconds: float) -> dict
 
 
 async def latency(peers: Sequence[Peer], rounds: int, seconds: float) -> dict[str, Runs]:
-    """The same with one caller."""
+    """Measure the same with one caller."""
     alone = [Peer(peer.name, peer.port, peer.requests[:1], peer.meters) for peer in peers]
     return await throughput(alone, rounds, seconds)

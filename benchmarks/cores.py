@@ -1,4 +1,4 @@
-"""Which core does what: the servers under test on one, everything that loads and answers them on another."""
+"""Pinning: the servers under test run on one core, everything that loads and answers them on another."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 
 def available() -> list[int]:
-    """The cores that this process may use; empty where the system cannot pin."""
+    """Return the cores that this process may use. Empty if the system cannot pin."""
     return sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 
 
 class Cores:
-    """``servers`` and ``client`` are core numbers, or both None: then nothing is pinned, and figures say little."""
+    """``servers`` and ``client`` are core numbers. If both are None, nothing is pinned and the figures say little."""
 
     def __init__(self) -> None:
         cores = available()
@@ -24,12 +24,12 @@ class Cores:
 
     @contextmanager
     def on_servers(self) -> Iterator[None]:
-        """Processes started inside run on the servers' core, and stay there."""
+        """Processes started inside this context run on the servers' core, and stay there."""
         with _pinned(self.servers):
             yield
 
     def pin_client(self) -> None:
-        """Pin this process, and what it starts from now on, to the client's core."""
+        """Pin this process, and the processes that it starts from now on, to the client's core."""
         _pin(self.client)
 
 

@@ -1,4 +1,4 @@
-"""One front door as a process, with a real Redis and a SQLite file that is fsynced: what is measured."""
+"""The front door under test: a process with a real Redis and a fsynced SQLite file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AWAKE_WITHIN = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """``process``: the front door; ``others``: what it needs on the way of a message, with their processor time."""
+    """``process``: the front door. ``others``: the processes on the path of a message, to meter their CPU."""
 
     port: int
     key: str
@@ -47,14 +47,14 @@ class Front:
             return response.status, await response.json()
 
     async def expect(self, wanted: int, method: str, path: str, json: Any = None, **headers: str) -> Any:
-        """The body of an answer that has to have this status."""
+        """Return the body of an answer that must have this status."""
         status, body = await self.call(method, path, json, **headers)
         if status != wanted:
             raise RuntimeError(f"{method} {path} was answered {status}: {body}")
         return body
 
     async def create(self, number: int) -> list[str]:
-        """Make sessions that were never awake."""
+        """Create sessions that are never woken."""
 
         async def one(_: int) -> str:
             return str((await self.expect(201, "POST", "/session/create", {"user_id": "ada"}))["uuid"])
@@ -62,13 +62,13 @@ class Front:
         return await gathered(one, range(number))
 
     async def redis_memory(self) -> int:
-        """Bytes that Redis counts as used."""
+        """Return the bytes that Redis reports as used."""
         async with Redis.from_url(self.redis_url) as redis:
             return int((await redis.info("memory"))["used_memory"])
 
 
 async def gathered(work: Any, items: Any) -> list[Any]:
-    """``work`` on each item, a bounded number at once, results in order."""
+    """Run ``work`` on each item, a bounded number at once, and return the results in order."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: Any) -> Any:
@@ -87,9 +87,9 @@ async def front_door(
     redis_with_front: bool = False,
     classes: Path | None = None,
 ) -> AsyncIterator[Front]:
-    """``shared_pod``: the port of the one pod of all sessions; None: the front door runs each pod as a process.
+    """``shared_pod``: the port of one pod for all sessions. If None, the front door runs each pod as a process.
 
-    ``redis_with_front``: Redis is on the front door's core, instead of the client's. ``classes``: a file of them.
+    ``redis_with_front``: Redis runs on the front door's core instead of the client's. ``classes``: a file of classes.
     """
     folder.mkdir()
     async with AsyncExitStack() as stack:

@@ -1,6 +1,6 @@
-"""The load: raw HTTP/1.1 over asyncio, one request in flight per connection, cheap enough not to be what is measured.
+"""The load: raw HTTP/1.1 over asyncio, one request in flight per connection, cheap enough not to dominate the figures.
 
-Requests are bytes prepared before.  Of an answer only status and length are read.
+Requests are prepared bytes.  Only the status and the length of an answer are read.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import cast
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 Meter = Callable[[], float]
-GIVE_UP = 30.0  # seconds after the end in which the last answers may come
+GIVE_UP = 30.0  # seconds after the end within which the last answers may arrive
 
 
 @dataclass(slots=True)
 class Sample:
-    """What came within ``window`` seconds: how long each answer 200 took, and how many ``other`` answers there were.
+    """The answers within ``window`` seconds: the duration of each 200, and the number of ``other`` answers.
 
-    ``used``: by how much each meter rose in that time.
+    ``used``: the increase of each meter in that time.
     """
 
     window: float
@@ -33,17 +33,17 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Answers per second."""
+        """Return the answers per second."""
         return len(self.seconds) / self.window
 
     def quantile(self, part: float) -> float:
-        """Seconds within which this ``part`` of the answers came."""
+        """Return the seconds within which this ``part`` of the answers arrived."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: a request, its answer, the next request, until ``until`` on the clock of perf_counter."""
+    """Send one request after the other on one connection, until ``until`` on the clock of perf_counter."""
 
     def __init__(self, requests: Sequence[bytes], sample: Sample, since: float, until: float) -> None:
         self._requests = itertools.cycle(requests)
@@ -100,7 +100,7 @@ async def run(
     meters: Sequence[Meter] = (),
     warm_up: float = 0.5,
 ) -> Sample:
-    """Load 127.0.0.1:``port`` by one connection for each of ``requests``, which it repeats in a circle."""
+    """Load 127.0.0.1:``port`` with one connection for each of ``requests``, which it repeats in a circle."""
     since = perf_counter() + warm_up
     sample = Sample(seconds)
     callers = [await _connect(port, own, sample, since) for own in requests]
@@ -122,12 +122,12 @@ async def _connect(port: int, requests: Sequence[bytes], sample: Sample, since: 
 
 
 def get(path: str, **headers: str) -> bytes:
-    """A whole request; an underscore in a header's name stands for a hyphen."""
+    """Return a complete request. An underscore in a header's name stands for a hyphen."""
     return _head("GET", path, headers) + b"\r\n"
 
 
 def post(path: str, body: bytes, **headers: str) -> bytes:
-    """A whole request with a JSON body."""
+    """Return a complete request with a JSON body."""
     head = _head("POST", path, {"Content_Type": "application/json", **headers})
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 

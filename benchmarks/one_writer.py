@@ -1,6 +1,6 @@
-"""``python -m benchmarks.one_writer``: what shipping costs, what a vanished machine loses, how long a handover is.
+"""``python -m benchmarks.one_writer``: the cost of shipping, the loss with a machine, the time of a handover.
 
-Needs litestream (hack/test-tools makes it). The bucket is a folder unless ``--bucket`` names another.
+Needs litestream (hack/test-tools builds it). The bucket is a folder unless ``--bucket`` names another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INTERVAL = 3.0  # seconds between shipments, the default
 
 
 async def appends(store: SqliteStore, seconds: float) -> tuple[float, float]:
-    """Messages per second, and the 99th percentile of one in milliseconds."""
+    """Return messages per second, and the 99th percentile of their time in milliseconds."""
     session = str(uuid.uuid4())
     await store.create_session(NewSession(session, "ada", "default", Micros(10**12)))
     end, took = time.monotonic() + seconds, []
@@ -51,7 +51,7 @@ async def appends(store: SqliteStore, seconds: float) -> tuple[float, float]:
 
 
 async def cost(folder: Path, tool: Path, seconds: float) -> None:
-    """Off and on in turn, on one database."""
+    """Measure with shipping off and on in turn, on one database."""
     path = folder / "cost" / "sessions.db"
     place = open_place(f"file://{folder}/bucket")
     store = SqliteStore(path)
@@ -82,7 +82,7 @@ def machines(folder: Path, bucket: str, redis: str, **env: str) -> list[Machine]
 
 
 def vanish(folder: Path, bucket: str, redis: str, env: dict[str, str]) -> None:
-    """kill -9 of everything and no disk left, under load."""
+    """Kill everything with -9 and remove the disk, under load."""
     one, two = machines(folder, bucket, redis, **env)
     try:
         with Writers([one]) as writers:
@@ -108,7 +108,7 @@ def answers(machine: Machine) -> bool:
 
 
 def handover(folder: Path, bucket: str, redis: str, **env: str) -> None:
-    """SIGTERM under load, until the next one acknowledges."""
+    """Send SIGTERM under load, and wait until the next writer acknowledges."""
     one, two = machines(folder, bucket, redis, **env)
     try:
         with Writers([one, two]) as writers:
@@ -119,9 +119,7 @@ def handover(folder: Path, bucket: str, redis: str, **env: str) -> None:
         gap = writers.by(two)[0] - writers.by(one)[-1]
         mode = env.get("BACKUP_MODE", "interval")
         lost = writers.acknowledged.keys() - two.sessions()
-        print(
-            f"handover ({mode}): {writers.by(two)[0] - asked:.1f} s, {gap:.1f} s of it nobody wrote; {len(lost)} lost"
-        )
+        print(f"handover ({mode}): {writers.by(two)[0] - asked:.1f} s, {gap:.1f} s without a writer; {len(lost)} lost")
     finally:
         two.stop()
 

@@ -1,4 +1,4 @@
-"""The least that Python can do between a caller and a pod: raw ASGI, aiohttp, nothing kept, checked or limited.
+"""The least that Python can do between a caller and a pod: raw ASGI and aiohttp, without storage, checks or limits.
 
 ``python -m benchmarks.passthrough PORT POD_PORT``
 """
@@ -25,7 +25,7 @@ class PassThrough:
         body = await _body(receive)
         client = self._client
         if client is None:
-            # A jar that keeps nothing and no time-outs: each costs a pass-through a tenth of its rate.
+            # No cookies and no time-outs: each would cost a pass-through a tenth of its rate.
             client = self._client = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),

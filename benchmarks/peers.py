@@ -1,4 +1,4 @@
-"""What else can stand between a caller and a pod: nothing, a pass-through in Python, Go's proxy, nginx."""
+"""The peers between a caller and a pod: nothing, a pass-through in Python, Go's proxy, nginx."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Something to load: where it listens, what each connection sends, and meters of the processor time it takes."""
+    """A server to load: its port, the requests of each connection, and meters of its CPU time."""
 
     name: str
     port: int
@@ -49,7 +49,7 @@ class Peer:
 
 @asynccontextmanager
 async def start(cores: Cores, folder: Path, pod: Process, pod_port: int, body: bytes) -> AsyncIterator[list[Peer]]:
-    """The peers that can run here, all started; the pod itself is the first."""
+    """Start the peers that can run here, and return them. The pod itself is the first."""
     requests = [[load.post("/chat", body)]] * CONNECTIONS
     with ExitStack() as stack:
         peers = [Peer(POD, pod_port, requests, [lambda: pod.cpu])]
@@ -71,7 +71,7 @@ Command = Callable[[int], list[str]]
 
 
 async def _commands(folder: Path, pod_port: int) -> list[tuple[str, Command]]:
-    """How each peer that is installed is started on a port."""
+    """Return the command of each installed peer for a port."""
     commands: list[tuple[str, Command]] = [
         (PASS_THROUGH, lambda port: python("benchmarks.passthrough", port, pod_port)),
     ]

@@ -1,4 +1,4 @@
-"""The pod that stands behind every peer: an echo as cheap as Python can make it, so that it never is the bottleneck.
+"""The pod behind every peer: an echo as cheap as Python can make it, so that it is never the bottleneck.
 
 One process answers for all sessions.  ``python -m benchmarks.pod PORT``
 """
@@ -36,7 +36,7 @@ class Echo(asyncio.Protocol):
 
 
 def content_length(received: bytes, end: int) -> int:
-    """The Content-Length in a head that stops at ``end``; 0 without one."""
+    """Return the Content-Length of a head that ends at ``end``, or 0 without one."""
     head = received[:end].lower()
     at = head.find(b"\r\ncontent-length:")
     return int(head[at + 17 :].split(b"\r\n", 1)[0]) if at >= 0 else 0

@@ -1,4 +1,4 @@
-"""Starting what is measured as processes of its own, on its core, and ending it."""
+"""Start the measured programs as separate processes on their core, and end them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK_EVERY = 0.01
 
 
 class CannotStart(Exception):
-    """A process of the benchmark did not start; what it printed says why."""
+    """A process of the benchmark did not start. The message is its output."""
 
 
 def free_port() -> int:
@@ -29,12 +29,12 @@ def free_port() -> int:
 
 
 def python(module: str, *args: object) -> list[str]:
-    """The command that runs a module of the benchmark with this Python."""
+    """Return the command that runs a module of the benchmark with this Python."""
     return [sys.executable, "-m", module, *map(str, args)]
 
 
 class Process:
-    """Started at once, on the cores of the thread that asks. Its output goes to ``folder``/``name``.log."""
+    """Started at once, on the cores of the calling thread. Its output goes to ``folder``/``name``.log."""
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class Process:
         self._seen = psutil.Process(self._process.pid)
 
     async def listens(self, port: int) -> None:
-        """Wait until it does. CannotStart when it ended instead."""
+        """Wait until it listens. Raises CannotStart if it ends instead."""
         async with asyncio.timeout(START_WITHIN):
             while not await _answers(port):
                 if self._process.poll() is not None:
@@ -59,16 +59,16 @@ class Process:
 
     @property
     def cpu(self) -> float:
-        """Seconds of processor time that it and its children have used."""
+        """Return the seconds of CPU that it and its children have used."""
         return cpu_of(self._seen)
 
     @property
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident bytes."""
         return int(self._seen.memory_info().rss)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help."""
+        """Send SIGTERM, and SIGKILL if that does not help."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_WITHIN)
@@ -77,7 +77,7 @@ class Process:
 
 
 def cpu_of(process: psutil.Process) -> float:
-    """Seconds of processor time that a process has used, those of its present children included."""
+    """Return the seconds of CPU that a process and its current children have used."""
     used = 0.0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""What a person sees while it runs."""
+"""Progress on stderr."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _BEGAN = monotonic()
 
 
 def say(line: str) -> None:
-    """One line on stderr with the time since the start."""
+    """Print one line on stderr with the time since the start."""
     print(f"{monotonic() - _BEGAN:6.1f} s  {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The figures as a person reads them: ratios first, each beside its aim."""
+"""The figures as text: ratios first, each with its target."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PASS_THROUGH_AIM = 0.60
 GO_AIM = 0.25
 ADDED_AIM_MS = 1.2
 PAGE_AIM_MS = 20.0
-PER = 10_000  # sessions that memory is told for
+PER = 10_000  # sessions for which memory is reported
 
 
 def ratio(runs: Mapping[str, Runs], other: str, *, of: str = "rate") -> float | None:
-    """Median over the rounds of ours to theirs; of ``cpu`` theirs to ours, Redis included: more is better in both."""
+    """Return the median ratio of our rate to theirs; for ``cpu`` of theirs to ours, with Redis. Higher is better."""
     if other not in runs:
         return None
     ours, theirs = runs[OURS], runs[other]
@@ -87,7 +87,7 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _wake(found: Mapping[str, Any]) -> Iterator[str]:
     yield "From a message to a sleeping session to its reply"
-    for name, what in (("wake", ""), ("bare", ", starting the same process bare")):
+    for name, what in (("wake", ""), ("bare", ", starting the same process alone")):
         yield f"  {found[name]['p50_ms']:7.0f} ms at p50, {found[name]['max_ms']:.0f} ms at most{what}"
     yield f"  {found['added_ms']:7.0f} ms more at p50"
 

@@ -1,8 +1,8 @@
-"""The owner of the pods for load tests: the product's scaler over a runtime whose every pod is one echo process.
+"""The owner of the pods for load tests: the product's scaler over a runtime whose pods are all the same echo process.
 
 Hundreds of agents in Python would measure themselves and the memory of this machine.  So this process takes the lock of
 the data folder, as the owner of the pods does, and gives every session that wants a pod the address of the same echo.
-The front door under test is the product as it is: it sees sessions that woke elsewhere, as it does on Kubernetes.
+The front door under test is unchanged: it sees sessions that were woken elsewhere, as on Kubernetes.
 
 ``python -m benchmarks.shared_pod POD_PORT`` with REDIS_URL and DATA_DIR
 """
@@ -27,7 +27,7 @@ from session_manager.settings import Settings
 
 
 class SharedPod:
-    """A Runtime in which a pod is nothing but an address with a uid of its own."""
+    """A Runtime in which a pod is only an address with its own UID."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -72,7 +72,7 @@ async def main(pod_port: int) -> None:
         Link.from_settings(settings),
         lease=settings.lease,
         heartbeat=settings.heartbeat,
-        has_unfinished=_nothing_is_open,  # the database is new: nobody has a lease to take back
+        has_unfinished=_nothing_is_open,  # the database is new: no front door has a lease to assert again
     )
     await activity.start()
     try:

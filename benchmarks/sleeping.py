@@ -1,4 +1,4 @@
-"""What ten thousand sleeping sessions cost in memory, and how fast a page of them is listed."""
+"""The memory of ten thousand sleeping sessions, and the time to list a page of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.progress import say
 
 SESSIONS = 10_000
 WAVE = 1_000
-FIRST = 300  # sessions made before anything is counted, so that what is built once is built
+FIRST = 300  # sessions created before the measurement, to warm up
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes: the front door's resident memory, what Redis counts as used, the database with its log folded in."""
+    """Bytes of the front door's resident memory, of Redis' used memory, and of the database with its WAL folded in."""
 
     front: int
     redis: int
@@ -37,7 +37,7 @@ def _database_bytes(front: Front) -> int:
 
 
 async def make(front: Front, number: int) -> None:
-    """Sessions that were created, woken by one message and put to sleep."""
+    """Create sessions, wake each with one message, and put them to sleep."""
     for done in range(0, number, WAVE):
         wave = await front.create(min(WAVE, number - done))
         await wake(front, wave)
@@ -46,7 +46,7 @@ async def make(front: Front, number: int) -> None:
 
 
 async def memory(front: Front) -> dict[str, dict[str, int]]:
-    """Footprints before and after SESSIONS sleeping sessions came to be."""
+    """Return the footprints before and after creating SESSIONS sleeping sessions."""
     await make(front, FIRST)
     before = await footprint(front)
     await make(front, SESSIONS)
@@ -54,7 +54,7 @@ async def memory(front: Front) -> dict[str, dict[str, int]]:
 
 
 async def first_page(front: Front, seconds: float) -> dict[str, float]:
-    """Milliseconds of ``GET /sessions``, by one caller."""
+    """Return the milliseconds of ``GET /sessions`` for one caller."""
     total = (await front.expect(200, "GET", "/sessions"))["total"]
     request = load.get("/sessions", Authorization=f"Bearer {front.key}")
     sample = await load.run(front.port, [[request]], seconds)

@@ -1,4 +1,4 @@
-"""From a message to a sleeping session to its reply, beside starting the same process bare."""
+"""From a message to a sleeping session to its reply, compared with starting the same process alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
 
 ASLEEP_WITHIN = 30.0
-LOOK_EVERY = 0.005  # seconds between two looks; the product's own probe looks no oftener
+LOOK_EVERY = 0.005  # seconds between two checks, as in the product's own probe
 
 
 async def compare(front: Front, cores: Cores, times: int) -> dict[str, list[float]]:
-    """Milliseconds of each try, alternating: ``wake`` and ``bare``."""
+    """Return the milliseconds of each try, alternating: ``wake`` and ``bare``."""
     session = (await front.create(1))[0]
     await _chat(front, session)
     found: dict[str, list[float]] = {"wake": [], "bare": []}
@@ -39,7 +39,7 @@ async def _chat(front: Front, session: str) -> None:
 
 
 async def _put_to_sleep(front: Front, session: str) -> None:
-    """And wait until its process is gone: a wake has to wait for that, and it is not what is measured."""
+    """Put a session to sleep and wait until its process has ended, which is not part of the measured wake."""
     await front.expect(200, "POST", f"/session/{session}/sleep")
     async with asyncio.timeout(ASLEEP_WITHIN):
         while any(is_pod(child) for child in psutil.Process(front.process.pid).children(recursive=True)):
@@ -54,7 +54,7 @@ def is_pod(process: psutil.Process) -> bool:
 
 
 async def _start_bare(front: Front, cores: Cores) -> float:
-    """Seconds from starting the class's own command to its reply."""
+    """Return the seconds from starting the class's own command to its reply."""
     command = load_classes(Settings()).get("default").command
     port = free_port()
     began = perf_counter()

@@ -13,7 +13,7 @@ from benchmarks.progress import say
 from benchmarks.wake import ASLEEP_WITHIN, LOOK_EVERY, is_pod
 
 POOL = 2
-FILLED_AFTER = 0.5  # seconds from when the processes are there until they surely answer
+FILLED_AFTER = 0.5  # seconds after the start of the processes, until they certainly answer
 CLASSES = """
 classes:
   - {name: cold, command: [python, -P, -m, session_manager.agent.echo]}
@@ -28,9 +28,9 @@ def write_classes(folder: Path) -> Path:
 
 
 async def compare(front: Front, times: int) -> dict[str, list[float]]:
-    """Milliseconds of each try, alternating: ``cold`` and ``warm``; ``awake``: the second message of the latter.
+    """Return the milliseconds of each try, alternating: ``cold`` and ``warm``. ``awake``: its second message.
 
-    The pool is full before each.
+    The pool is full before each try.
     """
     found: dict[str, list[float]] = {"cold": [], "warm": [], "awake": []}
     for number in range(times):
@@ -44,7 +44,7 @@ async def compare(front: Front, times: int) -> dict[str, list[float]]:
 
 
 async def _replies(front: Front, class_name: str) -> tuple[float, float]:
-    """Seconds from its creation to its first reply, and of its second message; it sleeps afterwards."""
+    """Return the seconds from creation to the first reply, and of the second message. Then put it to sleep."""
     began = perf_counter()
     made = await front.expect(201, "POST", "/session/create", {"user_id": "ada", "class": class_name})
     path = f"/session/{made['uuid']}"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Build an image of this project with docker, podman or buildah, whichever is there (or the one in BUILDER).
+# Build an image of this project with docker, podman or buildah: the one in BUILDER, or the first that is installed.
 #
-#   hack/build-image.sh [DOCKERFILE [NAME:TAG [more arguments of the builder …]]]
+#   hack/build-image.sh [DOCKERFILE [NAME:TAG [further arguments of the builder …]]]
 #
-# By default: Dockerfile as session-manager:dev. PYTHON_IMAGE names another base; ARCHIVE=app.tar also writes the image
-# to a docker-archive, for clusters without a registry. Examples:
+# The default is Dockerfile as session-manager:dev. PYTHON_IMAGE names another base image. ARCHIVE=app.tar also writes the
+# image to a docker-archive, for clusters without a registry. Examples:
 #
 #   hack/build-image.sh Dockerfile registry.example/session-manager:1.2.3
 #   hack/build-image.sh examples/Dockerfile session-agent:dev --build-arg AGENT=counter
@@ -29,7 +29,7 @@ builder() {
 
 BUILDER=${BUILDER:-$(builder)}
 layers=()
-# As the others do by themselves: what a layer holds is built, pushed and pulled again only when it changes.
+# The others do this by default: a layer is built, pushed and pulled again only if it changes.
 [ "$(basename "$BUILDER")" = buildah ] && layers=(--layers)
 "$BUILDER" build "${layers[@]}" -f "$file" -t "$name" ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} "$@" .
 [ -z "${ARCHIVE:-}" ] && exit

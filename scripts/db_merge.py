@@ -2,7 +2,7 @@
 """Merge SQLite files, or other databases, into one: ``scripts/db_merge.py TARGET SOURCE… [--dry-run]``.
 
 For programs: ``from scripts.db_merge import DatabaseMerger``, then ``DatabaseMerger(target).merge_databases(path)``.
-The same as ``session-manager db merge``; it ends with 6 where something is in conflict.
+It does the same as ``session-manager db merge``. Its exit code is 6 if there are conflicts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["DatabaseMerger"]
 
 
 def main() -> int:
-    """Merge what the command line says."""
-    parser = argparse.ArgumentParser(description="Add to TARGET what SOURCE has and TARGET has not.")
+    """Merge the databases on the command line."""
+    parser = argparse.ArgumentParser(description="Add the conversations in SOURCE that TARGET lacks to TARGET.")
     parser.add_argument("target", help="path of a SQLite file, or postgresql://…")
-    parser.add_argument("source", nargs="+", help="the same; it is only read")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    parser.add_argument("source", nargs="+", help="the same; opened read-only")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     given = parser.parse_args()
     merger = DatabaseMerger(given.target, os.environ.get("SESSION_DB_PLAIN_HOSTS", ""))
     try:

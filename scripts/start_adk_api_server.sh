@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Serves ADK's API: starts the front door on this machine, says when it answers, and stays in the foreground.
+# Serve ADK's API: start the front door on this machine, print a line when it answers, and stay in the foreground.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 Usage: scripts/start_adk_api_server.sh [option of "session-manager dev"]…
 
-Starts a front door that speaks ADK's API (its base URL is /adk; the routes of sessions and runs answer at the root as
-well), pods as processes, in the foreground. SIGTERM and Ctrl-C finish running turns first.
+Starts a front door with ADK's API in the foreground, with pods as processes. The base URL is /adk; the routes of sessions
+and runs are also at the root. SIGTERM and Ctrl-C finish running turns first.
 
 Environment, or .env in the working folder:
   PORT            port to listen on (8000)
   HOST            address to listen on (127.0.0.1; anything else needs SESSION_API_KEYS)
   SESSION_DB_URI  postgresql://… or sqlite:///…; without it the file sessions/sessions.db in DATA_DIR
-  DATA_DIR        folder of everything that is kept (data); its folder sessions is made
-  START_TIMEOUT   seconds in which /docs has to answer (60)
+  DATA_DIR        folder of all data (data); its folder sessions is created
+  START_TIMEOUT   seconds within which /docs must answer (60)
 USAGE
 }
 
@@ -22,7 +22,7 @@ for argument in "$@"; do
   case $argument in -h | --help) usage; exit 0 ;; esac
 done
 
-# The environment wins; of .env only what this script itself needs is read.
+# The environment wins. From .env only the settings of this script are read.
 setting() { # NAME DEFAULT
   local value=${!1:-}
   if [ -z "$value" ] && [ -f .env ]; then
@@ -47,7 +47,7 @@ fi
 
 (umask 077 && mkdir -p "$data/sessions")
 
-# In a process group of its own: Ctrl-C would otherwise reach it twice, and the second time means "at once".
+# In a separate process group: otherwise Ctrl-C would reach the server twice, and the second one skips the orderly stop.
 set -m
 "$program" dev "$@" &
 child=$!
@@ -65,7 +65,7 @@ case $host in 0.0.0.0 | '') host=127.0.0.1 ;; '::') host='[::1]' ;; *:*) host="[
 url=http://$host:$PORT
 
 answers() {
-  # The shell itself: neither curl nor wget has to be there.
+  # Uses only the shell: curl and wget may be missing.
   exec 3<>"/dev/tcp/${host//[\[\]]/}/$PORT" || return 1
   printf 'GET /docs HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n\r\n' "$host" "$PORT" >&3
   local line
@@ -87,7 +87,7 @@ until (answers) 2>/dev/null; do
 done
 kill -0 "$child" 2>/dev/null && echo "ADK's API: $url/adk   documentation: $url/docs"
 
-# A signal ends a wait; only one without gives the child's own status.
+# A signal interrupts wait; only an uninterrupted wait returns the child's status.
 while :; do
   signalled=
   status=0

@@ -1,4 +1,4 @@
-"""The documentation says what the code does. ``python tests/test_docs.py`` writes settings and .env.example."""
+"""The documentation matches the code. ``python tests/test_docs.py`` writes the settings page and .env.example."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from session_manager.settings import Settings
 from session_manager.wiring.services import Services
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
+SETTINGS = DOCS / "settings.md"
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 TABLE = re.compile(r"(<!-- settings: .* -->\n)(.*?)(<!-- end of settings -->)", re.S)
 
 
@@ -41,14 +44,14 @@ def _shown(value: Any) -> str:
     )
 
 
-def test_every_setting_stands_in_the_readme_with_its_default():
-    [(_, table, _)] = TABLE.findall(README.read_text("utf-8"))
+def test_the_settings_page_lists_every_setting_with_its_default():
+    [(_, table, _)] = TABLE.findall(SETTINGS.read_text("utf-8"))
     assert table == settings_table()
 
 
 @pytest.fixture
 def routes(tmp_path: Path) -> dict[str, Any]:
-    """Method and path of everything in OpenAPI; nothing is started."""
+    """Every operation in OpenAPI by method and path; no server is started."""
     settings = Settings(_env_file=None, data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
     front = build_app(Services(settings, load_classes(settings)))
     fastapi: Any = front._app
@@ -63,42 +66,96 @@ def test_the_first_screen_shows_what_dev_prints():
     assert f"```text{shown}```" in README.read_text("utf-8")
 
 
-def test_every_route_stands_in_the_readme(routes: dict[str, Any]):
-    table = "\n".join(line for line in README.read_text("utf-8").splitlines() if line.startswith("| `"))
-    told = set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", table))
-    assert told == set(routes)
+def test_the_readme_is_short():
+    assert len(README.read_text("utf-8").splitlines()) <= 90
 
 
-def test_every_status_of_an_error_stands_in_the_readme():
+def test_the_api_page_lists_every_route(routes: dict[str, Any]):
+    lines = (DOCS / "http-api.md").read_text("utf-8").splitlines()
+    table = "\n".join(line for line in lines if line.startswith("| `"))
+    assert set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", table)) == set(routes)
+
+
+def test_the_api_page_lists_every_error_status():
     def statuses(error: type[SessionManagerError]) -> set[int]:
         return {error.http_status}.union(*(statuses(each) for each in error.__subclasses__()))
 
-    [paragraph] = re.findall(r"\n(400 invalid input, .*?)\n\n", README.read_text("utf-8"), re.S)
-    told = set(map(int, re.findall(r"\b[45]\d\d\b", paragraph)))
-    assert told == statuses(SessionManagerError) - {500, 501, 502}
+    listed = set(map(int, re.findall(r"^\| (\d{3}) \|", (DOCS / "http-api.md").read_text("utf-8"), re.M)))
+    assert listed == statuses(SessionManagerError) - {500, 501, 502}
 
 
-def test_every_command_and_exit_code_stands_in_the_readme():
-    text = README.read_text("utf-8")
+def test_the_cli_page_lists_every_command_and_exit_code():
+    text = (DOCS / "cli.md").read_text("utf-8")
     for name in vars(get_command(app))["commands"]:
-        assert re.search(rf"\b{name}\b", text), name
+        assert re.search(rf"`{name}\b", text), name
     assert set(re.findall(r"^\| (\d+) \| ", text, re.M)) == {str(int(code)) for code in ExitCode}
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
-def test_links_lead_somewhere(page: Path):
-    text = page.read_text("utf-8")
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes from the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text("utf-8")), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")) if "://" not in link]
+    broken = []
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_page_is_in_an_index(page: Path):
+    index = (page.parent if page.parent.name == "decisions" else DOCS) / "README.md"
+    assert page == index or f"]({page.relative_to(index.parent)})" in index.read_text("utf-8")
 
 
 def test_the_decisions_are_numbered_without_a_gap():
-    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    names = sorted(path.name for path in (DOCS / "decisions").glob("0*.md"))
     assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
 
 
+def test_the_picture_of_the_layers_is_the_contract():
+    """The diagram in architecture.md shows the layers of .importlinter, from top to bottom."""
+    [block] = re.findall(r"^layers =\n((?: +.+\n)+)", (ROOT / ".importlinter").read_text("utf-8"), re.M)
+    contract = [sorted(re.split(r"[ |]+", line.strip())) for line in block.splitlines()]
+    [picture] = re.findall(r"^```text\n(.*?)^```", (DOCS / "architecture.md").read_text("utf-8"), re.M | re.S)
+    shown = [sorted(re.findall(r"[a-z]+", line.split("  ", 1)[0])) for line in picture.splitlines() if line[:1] > " "]
+    assert shown == contract
+
+
+def test_paths_named_in_contributing_exist():
+    """A path is inline code with a slash."""
+    text = (DOCS / "contributing.md").read_text("utf-8")
+    paths = {path for path in re.findall(r"`([\w.][\w./-]*/[\w./-]*)`", text) if not path.startswith(".venv")}
+    assert len(paths) > 20
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_named_in_a_page_exist(page: Path):
+    modules = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page.read_text("utf-8")))
+    roots = (ROOT, ROOT / "session_manager")
+    assert sorted(name for name in modules if not any((root / name).exists() for root in roots)) == []
+
+
+def test_changes_in_contributing_touch_four_files_at_most():
+    [table] = re.findall(
+        r"^## Where does it go\?.*?(^\| .*?)\n\n", (DOCS / "contributing.md").read_text("utf-8"), re.M | re.S
+    )
+    rows = table.splitlines()[2:]
+    assert len(rows) >= 10
+    for row in rows:
+        assert len(re.findall(r"`[^`]*/[^`]*`", row)) <= 4, row
+
+
 if __name__ == "__main__":
-    README.write_text(
-        TABLE.sub(lambda found: found[1] + settings_table() + found[3], README.read_text("utf-8")), "utf-8"
+    SETTINGS.write_text(
+        TABLE.sub(lambda found: found[1] + settings_table() + found[3], SETTINGS.read_text("utf-8")), "utf-8"
     )
     runpy.run_path(str(ROOT / "tests" / "around" / "test_env_example.py"), run_name="env_example")

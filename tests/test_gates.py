@@ -1,4 +1,4 @@
-"""The gates of conftest.py and of the configuration catch what they are for."""
+"""The gates of conftest.py and of the configuration catch leaks and warnings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_clean(tmp_path):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What pytest says about tests that leak."""
+    """Return pytest's report about tests that leak."""
     folder = tmp_path_factory.mktemp("leaks")
     (folder / "test_leaks.py").write_text(LEAKS)
     configured: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""The lock files: complete, and an install from them is the same on any day."""
+"""The lock files are complete, and an install from them is the same on any day."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_this_environment_holds_what_the_lock_names() -> None:
 
 
 def test_the_lock_is_complete() -> None:
-    """pip resolves nothing when it installs a lock, so a dependency that the lock forgot would be missing."""
+    """pip does not resolve when it installs a lock, so a dependency that is not in the lock would be missing."""
     check = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout
 
@@ -105,7 +105,7 @@ def wheel(folder: Path, name: str, version: str, *headers: str) -> str:
 
 
 def test_a_release_made_after_the_lock_changes_nothing(tmp_path: Path) -> None:
-    """The index has a newer version with one more dependency; the flags of `make` install the locked one."""
+    """The index has a newer version with another dependency, but the flags of `make` install the locked version."""
     index, target = tmp_path / "index", tmp_path / "installed"
     index.mkdir()
     hashes = {

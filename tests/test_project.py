@@ -1,4 +1,4 @@
-"""What the repository promises about itself."""
+"""Promises of the repository: ignored files, neutral content, one version, documented make targets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_databases_and_secrets_stay_out_of_git_and_images(path: str) -> None:
     assert str(Path(path).with_name(name)) in lines
 
 
-# The brackets keep these patterns from finding themselves.
+# The brackets keep these patterns from matching this file.
 FOREIGN = re.compile(r"/[r]oot/|/[U]sers/|/home/[a-z]+/|/[w]ork/|[p]ypi\.org|[p]ythonhosted\.org")
 
 
@@ -51,14 +51,14 @@ def test_tracked_files_name_no_machine_and_no_registry() -> None:
     assert found == []
 
 
-def test_version_stands_in_one_place() -> None:
+def test_the_version_is_defined_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" in project["project"]["dynamic"]
     assert (ROOT / project["tool"]["hatch"]["version"]["path"]).samefile(session_manager.__file__)
     assert re.fullmatch(r"\d+\.\d+\.\d+", session_manager.__version__)
 
 
-def test_every_make_target_explains_itself() -> None:
+def test_make_help_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     [phony_line] = re.findall(r"^\.PHONY: (.*)$", text, re.M)
     phony = set(phony_line.split())

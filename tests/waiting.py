@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline: how tests wait."""
+"""Wait for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POLL = 0.01
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """The first true result of ``condition`` (a function or a coroutine function); AssertionError after ``seconds``."""
+    """Return the first true result of ``condition``, which may be async. Raises AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         result = condition()

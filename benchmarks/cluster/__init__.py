@@ -1,1 +1,1 @@
-"""How fast it is on a real Kubernetes, beside what the cluster alone does. ``python -m benchmarks.cluster --help``."""
+"""Speed on a real Kubernetes, compared with the cluster alone. ``python -m benchmarks.cluster --help``."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.cluster``: on the cluster of KUBECONFIG; progress on stderr and the figures on stdout."""
+"""``python -m benchmarks.cluster``: measure on the cluster of KUBECONFIG, with progress on stderr."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from benchmarks.progress import say
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of each. ``faster``: calls per second after ``rate``, until it saturates. ``seconds``: of idle looks.
+    """The size of each part. ``faster``: calls per second after ``rate``, until saturation. ``seconds``: idle time.
 
-    ``children_keda`` are fewer: KEDA is behind for minutes after a thousand, and all that follows would be measured so.
+    ``children_keda`` is smaller: KEDA lags for minutes after a thousand sessions, which would affect later parts.
     """
 
     wakes: int = 20
@@ -55,12 +55,12 @@ QUICK = Sizes(
     seconds=3,
     scaled=3,
     scaled_wakes=2,
-)  # whether it works, not how fast
+)  # a trial run
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``scalers``: which of them the cluster can do."""
+    """``scalers``: the scalers that the cluster supports."""
 
     sizes: Sizes
     folder: Path
@@ -99,7 +99,7 @@ class Run:
             return await idle.measure(it, self.sizes.idle, self.sizes.seconds)
 
 
-# In the order in which they disturb each other least.
+# In the order in which the parts disturb each other least.
 PARTS: dict[str, Callable[[Run], Awaitable[Any]]] = {
     "wake": Run.wake,
     "warm": Run.warm,
@@ -112,7 +112,7 @@ PARTS: dict[str, Callable[[Run], Awaitable[Any]]] = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few of each: whether it works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="a few rounds of each: a trial run")
     return parts.arguments(parser, PARTS)
 
 
@@ -126,7 +126,7 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         try:
             results[name] = await PARTS[name](run)
         except (TimeoutError, RuntimeError):
-            traceback.print_exc()  # the others are worth having
+            traceback.print_exc()  # the other figures are still useful
             continue
         print(report.text({name: results[name]}), file=sys.stderr, flush=True)
     return results

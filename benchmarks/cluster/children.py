@@ -1,4 +1,4 @@
-"""How fast the children of new sessions stand there, beside a plain loop that creates the same objects."""
+"""The rate at which the children of new sessions appear, compared with a plain loop that creates the same objects."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ SIMULATED = {
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Sessions per second with all their children present, of each round.
+    """Sessions per second with all their children present, for each round.
 
-    ``product_cpu`` and ``loop_cpu``: seconds of processor time meanwhile, by process, of all rounds together.
+    ``product_cpu`` and ``loop_cpu``: seconds of CPU by process, over all rounds.
     """
 
     product: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Rates:
 
 
 class Loop:
-    """Creates a Session and its children, one POST each, and looks at nothing."""
+    """Creates a Session and its children with one POST each, and checks nothing."""
 
     def __init__(self, cluster: CountingCluster, class_spec: ClassSpec, kinds: tuple[Resource, ...]) -> None:
         self._cluster = cluster
@@ -85,7 +85,7 @@ def _manifest(kind: Resource, session: SessionSpec) -> Json:
 
 
 async def present(cluster: CountingCluster, kinds: tuple[Resource, ...], number: int) -> None:
-    """Wait until there are so many of each."""
+    """Wait until this many of each exist."""
 
     async def all_there() -> bool:
         return all([await cluster.count(kind) >= number for kind in kinds])
@@ -94,7 +94,7 @@ async def present(cluster: CountingCluster, kinds: tuple[Resource, ...], number:
 
 
 async def compare(product: Product, scaler: str, sessions: int) -> Rates:
-    """``sessions`` of the product and as many of the loop, in alternating rounds."""
+    """Create ``sessions`` with the product and as many with the loop, in alternating rounds."""
     name, kinds = f"made-{scaler}", kinds_of(scaler)
     await product.make_class(name, scaler=scaler, template=SIMULATED)
     class_spec = parse_class(await product.cluster.get(CLASSES, name), 120, 86400)

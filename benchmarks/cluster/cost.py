@@ -1,4 +1,4 @@
-"""What one create, wake, sleep and delete cost the cluster: API requests by who sent them, and writes to etcd."""
+"""The cost of one create, wake, sleep and delete in the cluster: API requests by client, and writes to etcd."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from benchmarks.front import gathered
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS, SESSIONS
 
-BEFORE = 10.0  # seconds in which nothing is done, for what the cluster writes by itself
-AFTER = 6.0  # seconds that belong to a step: what its objects set off comes late
-OURSELVES = ("kubectl", "Python")  # the benchmark's own looks, by user agent
+BEFORE = 10.0  # seconds without any action, to measure what the cluster writes on its own
+AFTER = 6.0  # seconds that belong to a step: its objects trigger later requests
+OURSELVES = ("kubectl", "Python")  # the benchmark's own requests, by user agent
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """For one session. ``requests`` by client; None where the cluster does not tell."""
+    """The cost for one session. ``requests`` by client; None if the cluster has no audit log."""
 
     requests: dict[str, float] | None
     etcd_writes: float | None
 
 
 class Audit:
-    """Reads on in the API server's audit log."""
+    """Reads new entries of the API server's audit log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = path.stat().st_size
 
     def since(self) -> Counter[str]:
-        """Requests by client since the last call; watches are left out."""
+        """Return the requests by client since the last call, without watches."""
         with self._path.open("rb") as log:
             log.seek(self._read)
             lines = log.read().rpartition(b"\n")[0]
@@ -64,7 +64,7 @@ def _client(event: dict[str, Any]) -> str:
 
 
 async def measure(product: Product, scaler: str, number: int) -> dict[str, Cost]:
-    """Each step for ``number`` sessions, one after the other."""
+    """Run each step for ``number`` sessions, one after the other."""
     name = f"cost-{scaler}"
     await product.make_class(name, scaler=scaler)
     sessions: list[str] = []

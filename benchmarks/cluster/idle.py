@@ -1,4 +1,4 @@
-"""What operator and front door take while nobody does anything, by the number of sessions that sleep."""
+"""The memory and CPU of an idle operator and front door, by the number of sleeping sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Resident MiB, and seconds of processor time per minute; ``cluster``: the latter of the cluster's parts."""
+    """Resident MiB, and seconds of CPU per minute. ``cluster``: seconds of CPU per minute by part of the cluster."""
 
     operator_mib: float
     front_mib: float
@@ -28,7 +28,7 @@ class Use:
 
 
 async def use(product: Product, seconds: float) -> Use:
-    """As it is now."""
+    """Return the current figures."""
     programs = (product.operator, product.front.process)
     before, parts = [each.cpu for each in programs], localkube.cpu()
     await asyncio.sleep(seconds)
@@ -39,7 +39,7 @@ async def use(product: Product, seconds: float) -> Use:
 
 
 async def measure(product: Product, numbers: Sequence[int], seconds: float) -> dict[int, Use]:
-    """With no sessions, and with each of ``numbers``."""
+    """Measure without sessions, and with each of ``numbers``."""
     await product.make_class("idle", scaler="native", template=SIMULATED)
     found, made = dict[int, Use](), 0
     for number in (0, *numbers):

@@ -1,4 +1,4 @@
-"""kubectl, for what happens once: namespaces, accounts, definitions."""
+"""kubectl, for one-off steps: namespaces, accounts, definitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE_WITHIN = "150s"
 
 
 def kubectl(*words: str, stdin: str | None = None) -> str:
-    """What it printed. CannotStart with its complaint when it failed."""
+    """Run kubectl and return its output. Raises CannotStart with its error text if it fails."""
     try:
         done = subprocess.run(
             ["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=300, check=False
@@ -31,7 +31,7 @@ def kubectl(*words: str, stdin: str | None = None) -> str:
 
 
 def define_kinds() -> None:
-    """The cluster knows Session and SessionClass."""
+    """Install the definitions of Session and SessionClass."""
     for definition in crds.load():
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
         kubectl("wait", "--for=condition=Established", f"crd/{definition['metadata']['name']}", "--timeout=30s")
@@ -43,7 +43,7 @@ def serves_keda() -> bool:
 
 @contextmanager
 def namespace(name: str, *, until_gone: bool = True) -> Iterator[str]:
-    """A namespace with a service account for each program; it is deleted in the end, and waited for if so asked."""
+    """Create a namespace with a service account for each program, and delete it at the end."""
     kubectl("create", "namespace", name)
     try:
         for account in ACCOUNTS:
@@ -52,12 +52,12 @@ def namespace(name: str, *, until_gone: bool = True) -> Iterator[str]:
             kubectl("-n", name, "create", "rolebinding", account, *words)
         yield name
     finally:
-        with suppress(CannotStart):  # it goes on leaving; figures are not lost for that
+        with suppress(CannotStart):  # the deletion continues; the figures are still good
             kubectl("delete", "namespace", name, f"--wait={str(until_gone).lower()}", f"--timeout={GONE_WITHIN}")
 
 
 def config_of(account: str, name: str, folder: Path) -> Path:
-    """A kubeconfig with which a program is this account: so the API server knows who asks."""
+    """Return a kubeconfig for this account, so that the API server can tell the clients apart."""
     token = kubectl("-n", name, "create", "token", account, f"--duration={TOKEN_FOR}").strip()
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
@@ -68,5 +68,5 @@ def config_of(account: str, name: str, folder: Path) -> Path:
 
 
 def create(name: str, body: dict[str, Any]) -> None:
-    """An object in the namespace."""
+    """Create an object in the namespace."""
     kubectl("-n", name, "create", "-f", "-", stdin=json.dumps(body))

@@ -1,4 +1,4 @@
-"""What a localkube tells of itself: its settings, the processor time of its parts, its audit log, etcd's counters.
+"""Facts about a localkube: its settings, the CPU time of its parts, its audit log, etcd's counters.
 
 Each is empty on any other cluster.
 """
@@ -16,7 +16,7 @@ import psutil
 from benchmarks.processes import cpu_of
 
 PARTS = ("keda", "kube-apiserver", "etcd", "kube-controller-manager")
-AUDITED = "bench-cost"  # the namespace whose requests hack/bench-cluster has written down
+AUDITED = "bench-cost"  # the namespace whose requests hack/bench-cluster logs
 ETCD = "http://127.0.0.1:2379/metrics"
 _WRITES = re.compile(r"^etcd_mvcc_(?:put|delete)_total (\S+)$", re.MULTILINE)
 
@@ -26,7 +26,7 @@ def _folder() -> Path | None:
 
 
 def settings() -> list[str]:
-    """What it sets differently from a default cluster, a line each."""
+    """Return the differences from a default cluster, one per line."""
     if "LOCALKUBE" not in os.environ:
         return []
     done = subprocess.run([os.environ["LOCALKUBE"], "settings"], capture_output=True, text=True, check=True)
@@ -34,7 +34,7 @@ def settings() -> list[str]:
 
 
 def parts() -> dict[str, psutil.Process]:
-    """Its processes that run, by name."""
+    """Return the running processes by name."""
     folder, found = _folder(), {}
     for name in PARTS:
         file = None if folder is None else folder / f"{name}.pid"
@@ -44,7 +44,7 @@ def parts() -> dict[str, psutil.Process]:
 
 
 def cpu() -> dict[str, float]:
-    """Seconds of processor time that each of its parts has used."""
+    """Return the seconds of CPU that each part has used."""
     return {name: cpu_of(process) for name, process in parts().items()}
 
 
@@ -54,7 +54,7 @@ def audit_log() -> Path | None:
 
 
 def etcd_writes() -> float | None:
-    """Keys written and deleted since etcd started."""
+    """Return the number of keys written and deleted since etcd started."""
     if _folder() is None:
         return None
     with urllib.request.urlopen(ETCD, timeout=10) as answer:

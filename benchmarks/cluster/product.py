@@ -1,4 +1,4 @@
-"""What is measured: one front door and one operator as processes beside the cluster, with Redis, in one namespace."""
+"""The product under test: front door, operator and Redis as processes outside the cluster, for one namespace."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Json = dict[str, Any]
 
 IMAGE = os.environ.get("CLUSTER_TEST_IMAGE", "localhost/session-agent:test")
 SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}
-LOOK_EVERY = 0.02  # seconds, while nothing is being measured
+LOOK_EVERY = 0.02  # seconds, outside the measurements
 SETTLES_WITHIN = 1200.0
 HOUR = 3600
 OPERATE = [sys.executable, "-m", "session_operator"]
 
 
 async def until(condition: Callable[[], Awaitable[Any]], every: float = LOOK_EVERY) -> None:
-    """Wait until it is true. TimeoutError after SETTLES_WITHIN seconds."""
+    """Wait until it is true. Raises TimeoutError after SETTLES_WITHIN seconds."""
     async with asyncio.timeout(SETTLES_WITHIN):
         while not await condition():
             await asyncio.sleep(every)
@@ -50,7 +50,7 @@ async def until(condition: Callable[[], Awaitable[Any]], every: float = LOOK_EVE
 
 class CountingCluster(Cluster):
     async def count(self, resource: Resource) -> int:
-        """How many there are in the namespace, by one cheap request."""
+        """Return the number of objects in the namespace, with one cheap request."""
         page = await self._json("GET", self._path(resource), {"limit": "1"})
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0))
 
@@ -63,20 +63,20 @@ class CountingCluster(Cluster):
 
 
 def kinds_of(scaler: str) -> tuple[Resource, ...]:
-    """Of what a session consists in the cluster."""
+    """Return the kinds of a session's children with this scaler."""
     return (DEPLOYMENTS, SERVICES, SCALED_OBJECTS) if scaler == "keda" else (DEPLOYMENTS, SERVICES)
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """``cluster``: how the benchmark itself looks at the namespace."""
+    """``cluster``: the benchmark's own client for the namespace."""
 
     front: Front
     operator: Process
     cluster: CountingCluster
 
     async def make_class(self, name: str, **spec: Any) -> None:
-        """Its sessions sleep when they are told to. Returns when front door and operator know it."""
+        """Create a class whose sessions sleep only on request. Returns when front door and operator know it."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.CLASS_KIND,
@@ -108,7 +108,7 @@ class Product:
         return str(found["uuid"])
 
     async def chat(self, session: str) -> None:
-        """Returns with the reply of its pod."""
+        """Send a message and wait for the reply of the pod."""
         body = {"message": "hello"}
         found = await self.front.expect(200, "POST", f"/session/{session}/chat", body, Prefer="wait=120")
         if found["status"] != "processed":
@@ -117,12 +117,12 @@ class Product:
     async def sleep(self, session: str) -> None:
         async def asleep() -> bool:
             status, _ = await self.front.call("POST", f"/session/{session}/sleep")
-            return status == 200  # 503 for a lease's time after a Redis was new
+            return status == 200  # 503 for one lease period after Redis started empty
 
         await until(asleep, 0.1)
 
     async def put_to_sleep(self, session: str) -> None:
-        """And wait until its pod is gone: the next wake is not to compete with that."""
+        """Put a session to sleep and wait until its pod is gone, so that the next wake does not compete with it."""
         await self.sleep(session)
         await until(lambda: self._has_no_pods(session))
 
@@ -139,7 +139,7 @@ class Product:
 
 @asynccontextmanager
 async def product(folder: Path, name: str = "", *, until_gone: bool = True) -> AsyncIterator[Product]:
-    """Both programs at work in a namespace of their own; ``name`` where somebody else has to know it before."""
+    """Run both programs for a separate namespace. ``name`` sets its name, for callers that need it in advance."""
     name = name or f"bench-{secrets.token_hex(3)}"
     folder = folder / name
     folder.mkdir()

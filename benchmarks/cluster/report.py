@@ -1,4 +1,4 @@
-"""The figures as a person reads them: each beside its floor and its aim, and what the cluster sets differently."""
+"""The figures as text: each with its floor and its target, and how the cluster differs from a default one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def text(results: Mapping[str, Any]) -> str:
 
 
 def _cluster(lines: list[str]) -> Iterator[str]:
-    yield "What this cluster sets differently from a default one"
-    yield from (f"  {line}" for line in lines or ["  not known: it is the cluster of KUBECONFIG"])
+    yield "Differences from a default cluster"
+    yield from (f"  {line}" for line in lines or ["  unknown: it is the cluster of KUBECONFIG"])
 
 
 def _wake(found: Mapping[str, list[float]]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _cost(found: Mapping[str, Mapping[str, Cost]]) -> Iterator[str]:
 
 def _clients(requests: Mapping[str, float] | None) -> str:
     if requests is None:
-        return "the cluster does not tell its requests"
+        return "the cluster has no audit log of its requests"
     told = ", ".join(f"{name} {number:.1f}" for name, number in requests.items() if number >= 0.05)
     return f"{sum(requests.values()):.1f} requests: {told}"
 

@@ -1,4 +1,4 @@
-"""Waiting until what was done before is over, so that it does not count."""
+"""Wait until earlier work is finished, so that it is not measured."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import asyncio
 from benchmarks.cluster.product import Product
 from benchmarks.progress import say
 
-QUIET = 0.05  # of a core: below that what the creation set off is over
+QUIET = 0.05  # of a core: below that, the work triggered by the creation is finished
 LOOK_FOR = 3.0  # seconds
 QUIET_WITHIN = 120.0
 
 
 async def quiet(product: Product) -> None:
-    """Wait until the operator has nothing to do, or until it seems that it always will."""
+    """Wait until the operator is idle, for a limited time."""
     try:
         async with asyncio.timeout(QUIET_WITHIN):
             while True:
@@ -22,4 +22,4 @@ async def quiet(product: Product) -> None:
                 if product.operator.cpu - before < QUIET * LOOK_FOR:
                     return
     except TimeoutError:
-        say("the operator does not come to rest; measured as it is")
+        say("the operator does not become idle; measured anyway")

@@ -1,6 +1,6 @@
-"""KEDA beside native, with several hundred sessions each: what it costs, how far it is behind, how fast a wake is.
+"""KEDA compared with native, with several hundred sessions each: cost, lag, and the speed of a wake.
 
-Each has an operator and a front door of its own, and both are there at the same time, so that they are measured alike.
+Each has its own operator and front door, and both run at the same time, so that they are measured alike.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from benchmarks.front import gathered
 from benchmarks.progress import say
 from session_manager.runtime.kubernetes.cluster import SCALED_OBJECTS
 
-LOOK_EVERY = 2.0  # seconds, at whether KEDA has come to all of them
+LOOK_EVERY = 2.0  # seconds between two checks whether KEDA watches all of them
 KEDA, NATIVE = "keda", "native"
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """``alone``: with the native sessions only; ``both``: with those of KEDA as well, by whose programs were looked at.
+    """``alone``: with the native sessions only. ``both``: with those of KEDA as well, by the programs measured.
 
-    ``watched_s``: from the first create until KEDA watched all of its sessions; None when that took too long.
+    ``watched_s``: from the first create until KEDA watched all of its sessions; None if that took too long.
     ``wakes_s``: from a message to its reply, alternating.
     """
 
@@ -61,7 +61,7 @@ def _told(found: Use) -> str:
 
 
 async def _make(product: Product, scaler: str, number: int) -> list[str]:
-    """Sessions whose children are there."""
+    """Create sessions and wait for their children."""
     await product.make_class(scaler, scaler=scaler)
     sessions = await gathered(lambda _: product.create(scaler), range(number))
     await present(product.cluster, kinds_of(scaler), number)

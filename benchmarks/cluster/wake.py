@@ -1,4 +1,4 @@
-"""From a message to a sleeping session to its reply, beside a bare Deployment that goes from 0 to 1."""
+"""From a message to a sleeping session to its reply, compared with a plain Deployment that goes from 0 to 1."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Try = Callable[[], Awaitable[float]]
 BARE = "bare"
 SELECTED = {"app": BARE}
 SELECTOR = f"app={BARE}"
-KNOCK_EVERY = 0.005  # seconds between two requests to a pod that does not answer yet; the product's probe asks as often
+KNOCK_EVERY = 0.005  # seconds between two requests to a pod that does not answer yet, as in the product's probe
 MANAGER = "benchmark"
 
 
 class Bare:
-    """A Deployment with the pod of a session, and with nobody who looks after it."""
+    """A Deployment with the pod of a session that no scaler manages."""
 
     def __init__(self, cluster: Cluster, client: aiohttp.ClientSession) -> None:
         self._cluster = cluster
         self._client = client
 
     async def make(self, session: str) -> None:
-        """From the template of this session."""
+        """Create it from the template of this session."""
         theirs = await self._cluster.get(DEPLOYMENTS, names.child_name(session))
         template = theirs["spec"]["template"]
         template["metadata"]["labels"] = SELECTED
@@ -41,7 +41,7 @@ class Bare:
         await self._cluster.create(DEPLOYMENTS, {**body, "spec": {**spec, "template": template}}, MANAGER)
 
     async def wake(self) -> float:
-        """Seconds from the patch to the first reply."""
+        """Return the seconds from the patch to the first reply."""
         _, version = await self._cluster.list(PODS, SELECTOR)
         address = asyncio.create_task(self._address(version))
         began = perf_counter()
@@ -61,7 +61,7 @@ class Bare:
             pod = event["object"]
             if ip := pod.get("status", {}).get("podIP"):
                 return f"http://{ip}:{pod['spec']['containers'][0]['ports'][0]['containerPort']}"
-        raise RuntimeError("the bare pod got no address")
+        raise RuntimeError("the plain pod got no address")
 
     async def _reply(self, address: str) -> None:
         while True:
@@ -80,7 +80,7 @@ class Bare:
 
 
 async def compare(product: Product, scalers: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each try, alternating: one list for each scaler, and ``bare``."""
+    """Return the seconds of each try, alternating: one list for each scaler, and ``bare``."""
     async with aiohttp.ClientSession() as client:
         bare = Bare(product.cluster, client)
         tries: dict[str, Try] = {}

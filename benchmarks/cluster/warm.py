@@ -1,4 +1,4 @@
-"""A pool of ready pods under a burst of wakes, beside a client that claims such pods itself and does nothing else."""
+"""A pool of ready pods under a burst of wakes, compared with a client that only claims such pods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 CLASS = "warm"
 MANAGER = "benchmark"
-SETTLE = 3.0  # seconds for what the node does after a start
+SETTLE = 3.0  # seconds for the work of the node after a start
 POOL = f"{names.WARM_LABEL}={CLASS}"
 CLAIMED = names.SESSION_LABEL
 LABEL = "/metadata/labels/" + names.WARM_LABEL.replace("/", "~1")
@@ -34,7 +34,7 @@ CLAIM: list[Json] = [
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """``offered``: calls begun per second; ``reached``: answered per second. ``cold``: got no warm pod."""
+    """``offered``: calls started per second. ``reached``: calls answered per second. ``cold``: without a warm pod."""
 
     offered: float
     reached: float
@@ -45,7 +45,7 @@ class Burst:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """``seconds`` that each took, ascending; ``ends``: when each was answered, ascending, seconds on one clock."""
+    """``seconds``: duration of each call, ascending. ``ends``: time of each answer, ascending, on one clock."""
 
     seconds: list[float]
     ends: list[float]
@@ -59,7 +59,7 @@ class Calls:
 
 
 async def paced(work: Callable[[Any], Awaitable[None]], items: Sequence[Any], rate: float) -> Calls:
-    """One call for each item, ``rate`` of them begun per second."""
+    """Make one call for each item, and start ``rate`` of them per second."""
     began = perf_counter()
 
     async def one(number: int, item: Any) -> tuple[float, float]:
@@ -83,7 +83,7 @@ class Pool:
         return [pod for pod in pods if _is_ready(pod)]
 
     async def filled(self) -> None:
-        """As many are ready as it is to have, and nothing else of it is on its way."""
+        """Wait until the pool is full and none of its pods is starting."""
 
         async def full() -> bool:
             all_of_it, _ = await self._product.cluster.list(PODS, POOL)
@@ -101,7 +101,7 @@ class Pool:
         return calls.burst(rate, cold)
 
     async def emptied(self, sessions: Sequence[str]) -> None:
-        """All of them sleep, and have no pod."""
+        """Put all sessions to sleep, and wait until they have no pod."""
         await gathered(self._product.sleep, sessions)
 
         async def none() -> bool:
@@ -118,7 +118,7 @@ def _is_ready(pod: Json) -> bool:
 
 
 async def _floor(product: Product, pool: Pool, rate: float) -> Burst:
-    """A ready pod claimed by one patch, and one request to it: what no product can be without."""
+    """Claim a ready pod with one patch and send it one request: the least that any product must do."""
     cluster = product.cluster
     async with aiohttp.ClientSession() as client:
 
@@ -136,7 +136,7 @@ async def _floor(product: Product, pool: Pool, rate: float) -> Burst:
 
 
 async def measure(product: Product, size: int, rate: float, rates: Sequence[float]) -> dict[str, Burst]:
-    """``created``, ``sleeping`` and ``floor`` at ``rate``; then sleeping sessions at ``rates``, until one saturates."""
+    """Measure ``created``, ``sleeping`` and ``floor`` at ``rate``, then sleeping sessions at ``rates``."""
     await product.make_class(CLASS, warm=size, resources=SMALL)
     pool, sessions, found = Pool(product, size), list[str](), dict[str, Burst]()
 

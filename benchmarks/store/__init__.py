@@ -1,1 +1,1 @@
-"""The store beside google-adk's own session services, on the same machine in the same run."""
+"""The store compared with google-adk's own session services, on the same machine in the same run."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.store``: measure, show progress on stderr and the figures on stdout."""
+"""``python -m benchmarks.store``: measure, with progress on stderr and the figures on stdout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.postgres import PostgresServer, postgres_server
 
 POOL = 10
-# As fast as PostgreSQL can: ten thousand commits, each with its fsync, would take minutes.
+# One statement: ten thousand commits, each with its fsync, would take minutes.
 MANY = f"""
 INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
 SELECT '{APP}', '{measured.LISTER}', gen_random_uuid(), '{{}}', at, at
@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each round of appends (2)")
     parser.add_argument("--only", choices=ENGINES, help="one engine")
     parser.add_argument("--quick", action="store_true", help="two short rounds")
-    parser.add_argument("--folder", type=Path, help="where the data lies meanwhile; on the disk to be measured")
+    parser.add_argument("--folder", type=Path, help="folder for the data during the run, on the disk to be measured")
     return parser.parse_args()
 
 
@@ -48,7 +48,7 @@ async def opened(store: SqlStore) -> AsyncIterator[Ours]:
 
 
 async def on_sqlite(rounds: int, seconds: float, folder: Path) -> measured.Results:
-    """Appends to a file of each side's own, as it makes it: ours in WAL, theirs with SQLite's default journal."""
+    """Append to a separate file for each side, as it creates it: ours in WAL, theirs with SQLite's default journal."""
     from google.adk.sessions.sqlite_session_service import SqliteSessionService  # noqa: PLC0415  takes a second
 
     async with opened(SqliteStore(folder / "ours.db")) as ours:
@@ -62,7 +62,7 @@ async def on_sqlite(rounds: int, seconds: float, folder: Path) -> measured.Resul
 
 
 async def on_postgresql(rounds: int, seconds: float, server: PostgresServer) -> measured.Results:
-    """Appends to a database of each side's own. The server fsyncs."""
+    """Append to a separate database for each side. The server fsyncs."""
     from google.adk.sessions.database_session_service import DatabaseSessionService  # noqa: PLC0415  as above
 
     def service(database: str) -> DatabaseSessionService:

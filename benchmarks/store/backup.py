@@ -1,6 +1,6 @@
-"""``python -m benchmarks.store.backup``: backup and restore of 1 GB, beside what the disk and SQLite alone take for it.
+"""``python -m benchmarks.store.backup``: backup and restore of 1 GB, compared with the disk and SQLite alone.
 
-All sides in turn, some rounds of each, on one database whose messages are words, as people and agents write them.
+All sides take turns for some rounds, on one database whose messages consist of words.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store.backup", description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="of the database, MB (1000)")
     parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn (3)")
-    parser.add_argument("--folder", type=Path, help="where the data lies meanwhile; on the disk to be measured")
+    parser.add_argument("--folder", type=Path, help="folder for the data during the run, on the disk to be measured")
     return parser.parse_args()
 
 
@@ -60,9 +60,9 @@ async def make_schema(path: Path) -> None:
 
 
 def fill(path: Path, size: int) -> None:
-    """Messages and replies of some hundred words, until the file has ``size`` megabytes.
+    """Add messages and replies of some hundred words until the file has ``size`` megabytes.
 
-    They are cut out of a text that is far longer than what the compression looks back on.
+    They are cut from a text that is far longer than the window of the compression.
     """
     chance = random.Random(7)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 11))) for _ in range(WORDS)]
@@ -89,7 +89,7 @@ def fill(path: Path, size: int) -> None:
 
 
 def copied(source: Path, target: Path) -> None:
-    """Read, write and fsync: no copy can be quicker on this disk."""
+    """Read, write and fsync: no copy can be faster on this disk."""
     with source.open("rb") as read, target.open("wb") as written:
         while block := read.read(MB):
             written.write(block)
@@ -98,13 +98,13 @@ def copied(source: Path, target: Path) -> None:
 
 
 def copied_by_sqlite(source: Path, target: Path) -> None:
-    """What ``.backup`` of the sqlite3 shell does, in one step and without a check."""
+    """Copy like ``.backup`` of the sqlite3 shell, in one step and without a check."""
     with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
         read.backup(written)
 
 
 class Sides:
-    """Each is run with a fresh target; ``of`` has the name that the report uses."""
+    """The sides by the name in the report. Each runs with a fresh target."""
 
     def __init__(self, database: Path, folder: Path) -> None:
         self._database = database
@@ -140,7 +140,7 @@ class Sides:
 
 
 def measure(sides: Sides, folder: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Wall and processor seconds of each."""
+    """Return the wall and CPU seconds of each side."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides.of()}
     for number in range(rounds):
         for name, run in sides.of().items():
@@ -155,7 +155,7 @@ def measure(sides: Sides, folder: Path, rounds: int) -> dict[str, list[tuple[flo
 
 
 async def appends_meanwhile(database: Path, backups: Backups) -> dict[str, float]:
-    """How long a commit takes, p50 and p99 in ms, alone and while a backup is made."""
+    """Return p50 and p99 of a commit in ms, alone and during a backup."""
     store = SqliteStore(database)
     await store.start()
     try:
@@ -192,7 +192,7 @@ def main() -> None:
         size = database.stat().st_size
         sides = Sides(database, folder)
         taken = measure(sides, folder, given.rounds)
-        say("commits while a backup is made")
+        say("commits during a backup")
         commits = asyncio.run(appends_meanwhile(database, sides._backups("", database)))
     with suppress(BrokenPipeError):
         print(report(size, sides.stored, taken, commits), file=sys.stdout)

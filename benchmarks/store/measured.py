@@ -1,4 +1,4 @@
-"""What is measured: appends by one and by many, reads of long lists and of long sessions; the sides take turns."""
+"""Appends by one and by many callers, reads of long lists and of long sessions. The sides take turns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTER, TALKER = "lister", "talker"
 
 @dataclass
 class Sample:
-    """Medians over the rounds: calls per second, milliseconds, microseconds of processor time per call."""
+    """Medians of calls per second, milliseconds, and microseconds of CPU per call."""
 
     rate: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Sample:
 
 Read = Callable[[], Awaitable[int]]
 Results = dict[str, dict[str, Sample]]
-"""By what was done, then by side."""
+"""Figures by operation, then by side."""
 
 
 async def appends(sides: Sequence[Side], rounds: int, seconds: float) -> Results:
@@ -76,14 +76,14 @@ async def _append_for(side: Side, callers: int, seconds: float, sample: Sample) 
 
 
 async def fill(ours: Ours) -> AdkKey:
-    """A user of many sessions, and a session of many events, whose key is returned."""
+    """Create a user with many sessions and a session with many events, and return the key of the latter."""
     for _ in range(SESSIONS // _AT_ONCE + 1):
         await asyncio.gather(*(ours.create(LISTER) for _ in range(_AT_ONCE)))
     return await talk(ours)
 
 
 async def talk(ours: Ours) -> AdkKey:
-    """A session of many events."""
+    """Create a session with many events."""
     key: AdkKey = (await ours.create(TALKER)).key
     for _ in range(EVENTS // _BATCH):
         await ours.store.adk_append(key, [as_stored(new_event()) for _ in range(_BATCH)])
@@ -91,18 +91,18 @@ async def talk(ours: Ours) -> AdkKey:
 
 
 async def adopt(ours: Ours) -> None:
-    """Make our records of rows that are there already."""
+    """Create our records for existing rows."""
     while (await ours.store.adk_sweep(_BATCH))[0]:
         pass
 
 
 async def reads(ours: Ours, theirs: Side, key: AdkKey, rounds: int) -> Results:
-    """Both on the same database."""
+    """Measure both sides on the same database."""
     both: tuple[Side, Side] = (ours, theirs)
     asked: dict[str, dict[Side, Read]] = {
         f"list the first {RECENT} of {SESSIONS:,}": {
             ours: partial(ours.list_first, LISTER, RECENT),
-            theirs: partial(theirs.list_all, LISTER),  # it has no other way
+            theirs: partial(theirs.list_all, LISTER),  # it has no pages
         },
         f"list all {SESSIONS:,}": {side: partial(side.list_all, LISTER) for side in both},
         f"get the last {RECENT} of {EVENTS:,} events": {side: partial(side.get, key, RECENT) for side in both},

@@ -1,4 +1,4 @@
-"""The figures as tables, each ratio beside its aim."""
+"""The figures as tables, each ratio with its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.store.measured import EVENTS, RECENT, SESSIONS, Results
 
 @dataclass(frozen=True)
 class Aim:
-    """At least ``factor`` times the rate of SqliteSessionService, or under ``milliseconds`` at p50."""
+    """The target: ``factor`` times the rate of SqliteSessionService, or under ``milliseconds`` at p50."""
 
     factor: float | None = None
     milliseconds: float | None = None

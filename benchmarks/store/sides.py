@@ -21,11 +21,11 @@ from session_manager.store.base import SqlStore
 
 APP = "bench"
 DAY = micros(86_400)
-TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows why it would do so again and again. " * 2
+TEXT = "The quick brown fox jumps over the lazy dog, and it is unknown why it would do so again and again. " * 2
 
 
 def new_event(delta: dict[str, Any] | None = None) -> Event:
-    """About 600 bytes as it is stored."""
+    """Return an event of about 600 stored bytes."""
     content = types.Content(role="model", parts=[types.Part(text=TEXT)])
     event = Event(author="agent", content=content, invocation_id=f"e-{uuid.uuid4()}")
     event.actions.state_delta.update(delta or {})
@@ -38,7 +38,7 @@ def as_stored(event: Event) -> AdkEvent:
 
 
 class Side(ABC):
-    """``session``: whatever this side needs to go on with one; it knows the update time that it has seen."""
+    """``session``: the state that this side needs to continue, with the update time that it has seen."""
 
     name: str
 
@@ -83,7 +83,7 @@ class Ours(Side):
 
 
 class Theirs(Side):
-    """What their services give out are parsed objects: they have no other form."""
+    """Read with their services, which always return parsed objects."""
 
     def __init__(self, service: BaseSessionService) -> None:
         self.service = service

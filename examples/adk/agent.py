@@ -1,4 +1,4 @@
-"""An ADK agent that needs no model: it keeps notes in the state of its user, so all sessions of that user know them.
+"""An ADK agent without a model. It keeps notes in the state of its user, so that all sessions of this user share them.
 
 As the pod of a session: ``python -m session_manager.adk examples/adk`` is the command of its class. Its sessions are
 kept by Session Manager; with a model it would be an ``LlmAgent`` here, and nothing else would change.

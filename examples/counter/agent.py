@@ -1,4 +1,4 @@
-"""Counts messages twice: in memory, which is gone after a sleep, and in HOME, which stays as long as the session."""
+"""Count messages twice: in memory, which a sleep clears, and in HOME, which exists as long as the session."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def reply(message: str, context: Context) -> dict[str, object]:
 
 
 def count(file: Path) -> int:
-    """One more than the file says. Written aside and renamed, so that a pod that dies here leaves a whole file."""
+    """Return the count in the file plus one, and store it. The rename leaves an intact file if the pod dies here."""
     number = int(file.read_text()) + 1 if file.exists() else 1
     new = file.with_suffix(".new")
     new.write_text(str(number))

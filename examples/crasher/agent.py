@@ -1,4 +1,4 @@
-"""Dies on demand, to see what becomes of a message whose pod dies.
+"""Die on demand, to show what happens to a message whose pod dies.
 
 ``die`` dies in the middle of every try, ``die once`` in the first one only. With CRASH_AT_START set it never starts.
 """

@@ -1,4 +1,4 @@
-"""Says back what it hears."""
+"""Repeat the message."""
 
 from session_manager.agent import Context, serve
 

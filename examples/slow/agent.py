@@ -1,4 +1,4 @@
-"""Takes its time: as many seconds as the message says, or else as the variable SECONDS says."""
+"""Take the number of seconds in the message, or in the variable SECONDS."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Says back what it hears, a word at a time. What a generator yields reaches the caller at once."""
+"""Repeat the message one word at a time. Each piece that a generator yields reaches the caller at once."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
-"""docs/SESSION_DATABASE_SCHEMA.md from the tables as both engines have them. ``make docs`` writes it.
+"""Build docs/SESSION_DATABASE_SCHEMA.md from the tables of both engines. ``make docs`` writes it.
 
-The meanings stand here; a column without one, or one that is gone, fails the test of the page.
+This file holds the meanings. A column without a meaning, or a meaning without a column, fails the test of the page.
 """
 
 from __future__ import annotations
@@ -20,72 +20,72 @@ from tests.servers.postgres import postgres_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "SESSION_DATABASE_SCHEMA.md"
 Types = dict[str, dict[str, str]]
-"""Of each table the type of each column, in order."""
+"""The type of each column, in order, by table."""
 
 TABLES = {
-    "session": "One row for each session. It stays for a day after a delete (`deleted_at`): nothing late revives it.",
-    "message": "Every accepted message, its attempt and its one result. Accepted is what is on disk here.",
-    "session_event": "What the live feed shows, numbered per session in the commit that records it.",
-    "adk_note": "Keys that another program made or removed in ADK's tables; triggers write it, the sweep reads it.",
-    "artifact": "Artifacts of ADK sessions, every version.",
-    "memory": "What ADK's memory search looks through: one row for each event that was added to it.",
-    "installation": "What is known of this installation as a whole, by name.",
-    "session_manager_schema": "Which migrations were applied. The highest version is the database's.",
-    "app_states": "ADK: state that all users of an app share (keys `app:…`, here without the prefix).",
-    "user_states": "ADK: state that all sessions of a user in an app share (keys `user:…`, here without the prefix).",
-    "sessions": "ADK: its session and state. `session` has a row of the same key (app, user_id, adk_id).",
-    "events": "ADK: the events of a session. `event_data` is the event as ADK writes it, in snake_case.",
-    "adk_internal_metadata": "ADK: which of its layouts this is. A file has the native one, which is not marked.",
+    "session": "One row per session. It is kept for a day after a delete (`deleted_at`): nothing late revives it.",
+    "message": "Every accepted message, its attempt and its one result. Accepted means that the row is on disk.",
+    "session_event": "The events of the live feed, numbered per session in the commit that records them.",
+    "adk_note": "Keys that another program created or removed in ADK's tables. Triggers write it, the sweep reads it.",
+    "artifact": "Every version of the artifacts of ADK sessions.",
+    "memory": "The content of ADK's memory search: one row for each event that was added to it.",
+    "installation": "Facts about the whole installation, by name.",
+    "session_manager_schema": "The migrations that were applied. The highest version is the version of the database.",
+    "app_states": "ADK: state that all users of an app share (keys `app:…`, stored without the prefix).",
+    "user_states": "ADK: state that all sessions of a user in an app share (keys `user:…`, stored without the prefix).",
+    "sessions": "ADK: its sessions and their state. `session` has a row with the same key (app, user_id, adk_id).",
+    "events": "ADK: the events of a session. `event_data` is the event in ADK's own form, in snake_case.",
+    "adk_internal_metadata": "ADK: the version of its layout. The native layout of a SQLite file has no marker.",
 }
-_KEY = {"app": "ADK's app name, for sessions made on our own door the class", "user_id": "owner"}
+_KEY = {"app": "ADK's app name; the class, for sessions created on our own routes", "user_id": "owner"}
 _ADK = {"app_name": "app", "user_id": "user", "state": "JSON object", "update_time": "time of the last change"}
 _OURS = "whole microseconds since 1970, UTC"
 COLUMNS: dict[str, dict[str, str]] = {
     "session": {
-        "uuid": "id of the session everywhere outside ADK: UUIDv4",
+        "uuid": "id of the session everywhere outside ADK, a UUIDv4",
         **_KEY,
-        "adk_id": "ADK's session id; the uuid where our own door made it. Unique among the living with app, user_id",
+        "adk_id": "ADK's session id, or the uuid. Unique with app and user_id unless deleted",
         "class_name": "SessionClass of its pod",
-        "name": "what people call it",
+        "name": "display name",
         "ttl": "microseconds without activity until it expires",
         "created_at": _OURS,
         "last_activity": f"last accept, result or wake; {_OURS}",
         "expires_at": "last_activity + ttl",
         "last_seq": "number of its newest message",
         "last_event": "number of its newest event",
-        "woken_at": "first wake, empty: never",
-        "expired_at": "since when it is expired, empty: it is not",
-        "failed_at": "since when its pod cannot start, empty: it can",
-        "failure_reason": "why, in words",
-        "failure_remedy": "what to do about it, in words",
-        "failure_next_try": "when it is tried again by itself",
-        "failure_tries": "how often it was tried",
-        "deleted_at": "tombstone: since when it is deleted",
-        "purged_at": "when everything of it was gone",
-        "adk_told": "number of the last event whose turn is among ADK's `events`",
-        "adk_row": "1: it has, or had, a row in ADK's `sessions`",
+        "woken_at": "first wake; empty: never woken",
+        "expired_at": "time of expiry; empty: not expired",
+        "failed_at": "since when its pod cannot start; empty: it can",
+        "failure_reason": "why its pod cannot start",
+        "failure_remedy": "what to do about it",
+        "failure_next_try": "time of the next automatic retry",
+        "failure_tries": "number of tries",
+        "deleted_at": "time of the delete; the row is then a tombstone",
+        "purged_at": "when its pod, keys and files were removed",
+        "adk_told": "number of the last event whose turn is in ADK's `events`",
+        "adk_row": "1: it has or had a row in ADK's `sessions`",
     },
     "message": {
         "id": "id of the message",
         "session": "session.uuid",
-        "seq": "place in its session's order, from 1",
+        "seq": "position in its session, from 1",
         "caller": "name of the key that sent it",
-        "idempotency_key": "what the caller sent as such; unique per session and caller",
-        "body_hash": "of the body sent with that key, so that another one under the same key is refused",
-        "text": "what was said",
+        "idempotency_key": "the caller's Idempotency-Key; unique per session and caller",
+        "body_hash": "hash of the body sent with that key, so that another body with the same key is rejected",
+        "text": "text of the message",
         "accepted_at": _OURS,
-        "attempt": "the open attempt; a result counts for this one only",
-        "deaths": "pods that died of it",
-        "finished_at": "empty: waits or runs",
+        "attempt": "the current attempt; only its result is accepted",
+        "deaths": "number of pods that died while running it",
+        "finished_at": "time of the result; empty: waiting or running",
         "status": "`processed` or `failed`",
         "response": "the pod's reply, JSON",
-        "error": "why it failed, in words",
-        "adk_kept": "1: its pod writes to the session itself, so that nobody else tells ADK of the turn",
-        "payload": "what an ADK run was given beside the text, JSON",
+        "error": "why it failed",
+        "adk_kept": "1: its pod writes ADK's events itself, so no front door writes them",
+        "payload": "the rest of an ADK run's request, JSON",
     },
     "session_event": {
         "session": "session.uuid",
-        "number": "place in the feed, from 1; the id of the server-sent event",
+        "number": "position in the feed, from 1; the id of the server-sent event",
         "kind": "name of the event",
         "message_id": "message it belongs to",
         "data": "JSON",
@@ -98,7 +98,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "name": "file name",
         "version": "from 0",
         "part": "ADK's Part, JSON",
-        "mime_type": "of the content",
+        "mime_type": "type of the content",
         "custom_metadata": "JSON object",
         "created_at": "Unix seconds",
     },
@@ -106,11 +106,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_KEY,
         "session": "session.uuid",
         "event_id": "events.id",
-        "timestamp": "of the event, Unix seconds",
-        "words": "of the event's text in lower case, each between two spaces",
+        "timestamp": "time of the event, Unix seconds",
+        "words": "words of the event's text in lower case, each between two spaces",
         "data": "the event, JSON",
     },
-    "installation": {"name": "what", "value": "its value"},
+    "installation": {"name": "name of the fact", "value": "its value"},
     "session_manager_schema": {
         "version": "number of the migration",
         "readable_by": "oldest version of the program that can work on this database",
@@ -118,37 +118,40 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "app_states": _ADK,
     "user_states": _ADK,
-    "sessions": {**_ADK, "id": "session id within app and user", "create_time": "when it was made"},
+    "sessions": {**_ADK, "id": "session id within app and user", "create_time": "time of creation"},
     "events": {
         **_ADK,
         "id": "id of the event, unique within its session",
         "session_id": "sessions.id",
-        "invocation_id": "turn that it belongs to",
-        "timestamp": "order of events; ties by rowid on SQLite, by id on PostgreSQL",
+        "invocation_id": "turn it belongs to",
+        "timestamp": "order of the events; ties by rowid on SQLite, by id on PostgreSQL",
         "event_data": "JSON object",
     },
     "adk_internal_metadata": {"key": "`schema_version`", "value": "`1`"},
 }
 
 HEAD = """\
-# The schema of the session database
+# Schema of the session database
 
-Written by `make docs` from the tables that version {version} of the schema makes, on SQLite and on PostgreSQL; do not
-edit it. Times of our own tables are whole microseconds since 1970 (UTC) on both engines; ADK's tables have Unix seconds
-on SQLite, and on PostgreSQL timestamps without a zone, in UTC. Text keys of ours compare by bytes. `*` marks the
-primary key, `!` a column that is never empty.
+For people who read the tables, with SQL or a tool. Afterwards you know every column on both engines. Do not edit this
+page: `make docs` writes it from the tables of schema version {version}.
 
-Our own tables and ADK's are written in the same commits. ADK's are those that google-adk's services make, of its
-SqliteSessionService in a file and of its DatabaseSessionService (version 1) in PostgreSQL, so that either opens the
-database beside us. What they make or remove there becomes a session of ours, or ends one, at the next look. Rows of our
-own tables are for the API to write, and for nobody else.
+- Times in our own tables are integer microseconds since 1970 (UTC) on both engines. ADK's tables have Unix seconds on
+  SQLite, and on PostgreSQL timestamps without a zone, in UTC.
+- Text keys in our own tables compare by bytes.
+- `*` marks the primary key, `!` a column that is never empty.
 
-## How many sessions were active in the last hour
+The same commits write our own tables and ADK's. ADK's tables are those of google-adk's services: SqliteSessionService
+for a file, DatabaseSessionService (version 1) for PostgreSQL. So either service can open the database while front doors
+use it. Sessions that it creates or removes are added or deleted here soon afterwards. Only the API may write our own
+tables.
 
-A session is active when a message was accepted, answered or woke it.
+## Count the sessions that were active in the last hour
+
+A session is active when a message is accepted or answered, or when it is woken.
 
 {queries}
-`session-manager db stats` tells it as well, and sizes and rows.
+`session-manager db stats` shows this number as well, and sizes and rows.
 """
 QUERIES = {
     "SQLite, all sessions": """\
@@ -172,7 +175,7 @@ WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace ORDER BY c.rel
 
 
 def sqlite_types(path: Path) -> Types:
-    """Of a file that the store has made."""
+    """Return the types in a file that the store has created."""
     types: Types = {}
     with closing(sqlite3.connect(path)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
@@ -183,7 +186,7 @@ def sqlite_types(path: Path) -> Types:
 
 
 async def postgres_types(uri: str) -> Types:
-    """Of a database that the store has made."""
+    """Return the types in a database that the store has created."""
     connection = await asyncpg.connect(uri)
     try:
         rows = await connection.fetch(_POSTGRES_TYPES)
@@ -209,7 +212,7 @@ async def types_of_both(folder: Path, uri: str) -> tuple[Types, Types]:
 
 
 def page(sqlite: Types, postgres: Types) -> str:
-    """The whole page. KeyError: a table or a column has no meaning yet."""
+    """Return the page. Raises KeyError if a table or a column has no meaning yet."""
     queries = "".join(f"{title}:\n\n```sql\n{query}\n```\n\n" for title, query in QUERIES.items())
     lines = [HEAD.format(version=all_migrations()[-1].version, queries=queries)]
     for name, meaning in TABLES.items():

@@ -1,7 +1,7 @@
-"""The pod of these tests: works for a while, says back what it heard, and keeps a journal of what it was given.
+"""The pod of these tests: it works for a while, repeats the message, and keeps a journal of its deliveries.
 
-The journal stands in its HOME, which outlives pods: a line ``["start", message id, attempt, pid, time]`` when it gets a
-message, one with ``"end"`` when it has its reply.
+The journal is in its HOME, which outlives pods: a line ``["start", message id, attempt, pid, time]`` when it gets a
+message, and one with ``"end"`` when it has its reply.
 """
 
 from __future__ import annotations

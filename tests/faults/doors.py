@@ -1,4 +1,4 @@
-"""Front doors as processes of their own: ``session-manager serve``, at its default time-outs, without rate limits."""
+"""Front doors as separate processes: ``session-manager serve`` with its default time-outs, without rate limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = ("CREATE", "WAKE", "CHAT", "DELETE", "DEFAULT")
 START_WITHIN = 30.0  # seconds
 # Longer than the 30 seconds that running turns get.
 STOP_WITHIN = 45.0
-# What a fault of the surroundings must never lead to.
+# Log lines that no fault of the surroundings may cause.
 BUGS = frozenset(
     {
         "turn.crashed",
@@ -34,7 +34,7 @@ BUGS = frozenset(
 
 
 class Door:
-    """``facts``: environment variables that name the servers and folders. Several may share them.
+    """``facts``: environment variables that name the servers and folders. Several front doors may share them.
 
     ``port`` 0 takes a free one.
     """
@@ -76,7 +76,7 @@ class Door:
         self.port = serving["port"]
 
     def successor(self) -> Door:
-        """Another one for the same address, not started yet."""
+        """Return another front door for the same address, not started yet."""
         return Door(f"{self.name}+", self._folder, self._facts, self.port)
 
     def _serving(self) -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ class Door:
         return next((entry for entry in self.logged() if entry["event"] == "front.serving"), None)
 
     def logged(self) -> Iterator[dict[str, Any]]:
-        """The lines of its log so far."""
+        """Return the lines of its log so far."""
         for line in self._log.read_text("utf-8", "replace").splitlines():
             try:
                 yield json.loads(line)
@@ -93,7 +93,7 @@ class Door:
                 yield {"event": "loop.ended", "message": line}
 
     def bugs(self) -> list[str]:
-        """What it logged about mistakes of the program; an error with a traceback counts as one."""
+        """Return the log lines about faults of the program, including errors with a traceback."""
         entries = [entry for entry in self.logged() if entry["event"] in BUGS or _is_traceback(entry)]
         return [f"{self.name} logged {json.dumps(entry)[:2000]}" for entry in entries]
 
@@ -101,7 +101,7 @@ class Door:
         return any(entry["event"] == "pods.owned" for entry in self.logged())
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until it has ended."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -111,7 +111,7 @@ class Door:
         self._process.send_signal(signal.SIGTERM)
 
     async def gone(self) -> int:
-        """Its exit code, once it ended; kills it when that takes too long."""
+        """Wait for its end and return the exit code. Kill it if that takes too long."""
         assert self._process is not None
         try:
             return await asyncio.to_thread(self._process.wait, STOP_WITHIN)

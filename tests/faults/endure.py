@@ -1,4 +1,4 @@
-"""One fault under load, from the first message until all is quiet, and the judgement."""
+"""One fault under load, from the first message until all is quiet, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.world import World
 SENT_WITHIN = 120.0  # seconds
 QUIET_WITHIN = 120.0
 LOOK_EVERY = 0.1
-REPEATED = 40  # acknowledged messages that are sent again afterwards, under their keys
+REPEATED = 40  # acknowledged messages that are sent again afterwards, with the same keys
 ASLEEP_WITHIN = 60.0
 
 AnyWorld = TypeVar("AnyWorld", bound=World)
@@ -25,7 +25,7 @@ Injection = Callable[[AnyWorld], Awaitable[None]]
 async def endure(world: AnyWorld, name: str, inject: Injection[AnyWorld], hang_up: float = 0.0) -> None:
     """Send the load, inject the fault in the middle of it, wait until all is quiet, and judge."""
     load = world.load(hang_up)
-    fault_at = load.size // 2  # many of them wait then, and as many more come while it lasts
+    fault_at = load.size // 2  # many messages wait then, and as many more arrive during the fault
     sending = asyncio.create_task(load.run())
     try:
         await load.until_acknowledged(fault_at)

@@ -1,4 +1,4 @@
-"""The faults. Each returns when the surroundings are as they should be again (but for a process that was killed)."""
+"""The faults. Each returns when the surroundings are restored, except for a killed process."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ KILLS_WITHIN = 30.0
 
 
 async def kill_front_door(world: World) -> None:
-    """The one that does not own the pods."""
+    """Kill the front door that does not own the pods."""
     await asyncio.to_thread(world.two.kill)
 
 
 async def kill_owner(world: World) -> None:
-    """The one that owns the pods; the other one takes over."""
+    """Kill the front door that owns the pods. The other one takes over."""
     await asyncio.to_thread(world.one.kill)
     await until(world.two.owns_pods, 60)
 
 
 async def terminate_owner(world: World) -> None:
-    """It drains: what it runs it finishes, and it ends by itself."""
+    """Send SIGTERM to the owner of the pods. It finishes its turns and ends."""
     world.one.terminate()
     assert await world.one.gone() == 0
     await until(world.two.owns_pods, 60)
 
 
 async def kill_pods(world: World) -> None:
-    """The pod of every session, once, while it works on a message."""
+    """Kill the pod of every session once, while it works on a message."""
     left = set(world.sessions)
     deadline = time.monotonic() + KILLS_WITHIN
     while left and time.monotonic() < deadline:
@@ -59,21 +59,21 @@ def _kill_at_work(world: World, session: str) -> bool:
 
 
 async def empty_redis(world: World) -> None:
-    """Killed, and back with nothing in it."""
+    """Kill Redis and start it again, empty."""
     await asyncio.to_thread(world.redis.kill)
     world.redis.empty()
     await asyncio.to_thread(world.redis.start)
 
 
 async def stop_redis(world: World) -> None:
-    """It holds still: connections stay open, and nothing answers."""
+    """Suspend Redis: connections stay open, and nothing answers."""
     world.redis.signal(signal.SIGSTOP)
     await asyncio.sleep(OUTAGE)
     world.redis.signal(signal.SIGCONT)
 
 
 async def lock_database(world: World) -> None:
-    """Another process, which this one is to the front doors, writes for a long time."""
+    """Hold the write lock of the database for a long time, as another process."""
     assert isinstance(world.database, SqliteFile)
     connection = sqlite3.connect(world.database.path, isolation_level=None, timeout=30)
     try:
@@ -85,10 +85,10 @@ async def lock_database(world: World) -> None:
 
 
 async def kill_postgres(world: World) -> None:
-    """Killed with everything it had in memory, and started again on what it had on disk."""
+    """Kill PostgreSQL and start it again on its data."""
     assert isinstance(world.database, PostgresDatabase)
     await world.database.kill_and_restart()
 
 
 async def nothing(world: World) -> None:
-    """The clients themselves are the fault."""
+    """Do nothing: the clients that hang up are the fault."""

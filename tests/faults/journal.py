@@ -1,4 +1,4 @@
-"""What the pods of a session were given, as they wrote it down themselves (``agent.py``)."""
+"""The deliveries to the pods of a session, from the pods' own journals (``agent.py``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Delivery:
-    """One message given to one pod. ``end`` is None when the pod never got to its reply; Unix times."""
+    """One message delivered to one pod, with Unix times. ``end`` is None if the pod did not reach its reply."""
 
     session: str
     message_id: str
@@ -20,7 +20,7 @@ class Delivery:
 
 
 def read_journal(home: Path, session: str) -> list[Delivery]:
-    """The deliveries of one session, in the order in which its pods began them."""
+    """Return the deliveries of one session in the order of their start."""
     path = home / "journal"
     if not path.exists():
         return []
@@ -39,7 +39,7 @@ def _open_one(deliveries: list[Delivery], message_id: str, pid: int) -> Delivery
 
 
 def overlaps(deliveries: list[Delivery]) -> int:
-    """How often a pod was still at work, and got to its reply, when another pod of the session began."""
+    """Count the pairs in which a pod started while another pod was working that later replied."""
     found = 0
     for number, later in enumerate(deliveries):
         for earlier in deliveries[:number]:

@@ -1,9 +1,9 @@
-"""Messages over several sessions, from clients like real ones: 500 over 20, if nobody says otherwise.
+"""Messages over several sessions from realistic clients: by default 500 over 20 sessions.
 
-Each session has one who writes the next message when the last one was acknowledged, and a few who write whenever they
-like.  A client knows both front doors.  It takes the other one when nobody listens; it gives up when it is told 5xx or
-429.  Where its connection breaks or it hangs up, it cannot know: it repeats the message under the same Idempotency-Key
-until it does, if it sent one.
+Each session has one client that sends the next message when the last one was acknowledged, and a few that send at any
+time.  A client knows both front doors.  It uses the other one if a connection is refused, and gives up on 5xx or 429.
+If its connection breaks or it hangs up, the outcome is unknown: it repeats a message that has an Idempotency-Key until
+it knows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import aiohttp
 
 IN_A_ROW = 15
 AT_ANY_TIME = 10
-SPREAD = 4.0  # seconds over which each session's messages are sent, if nothing holds them up
+SPREAD = 4.0  # seconds over which each session's messages are sent, without delays
 ANSWER_WITHIN = 70.0
 REPEAT_AFTER = 0.5
 KNOWN_WITHIN = 90.0
@@ -31,7 +31,7 @@ NOBODY = (aiohttp.ClientConnectorError, ConnectionRefusedError)
 
 
 class Fate(StrEnum):
-    """What its sender knows of a message."""
+    """The sender's knowledge of a message."""
 
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
@@ -40,9 +40,9 @@ class Fate(StrEnum):
 
 @dataclass(slots=True)
 class Sent:
-    """One message. ``at`` and ``acknowledged_at`` on the monotonic clock; ``text`` is like no other's.
+    """One message. ``at`` and ``acknowledged_at`` are on the monotonic clock; ``text`` is unique.
 
-    ``broken``: connections that broke or that it hung up; ``unanswered``: those that brought nothing for too long.
+    ``broken``: connections that broke or that it hung up. ``unanswered``: connections that were silent for too long.
     """
 
     session: str
@@ -61,7 +61,7 @@ class Sent:
 
 
 class Load:
-    """``doors`` gives the addresses of those front doors that a client may know. ``hang_up``: which part does so.
+    """``doors`` returns the addresses of the front doors for clients. ``hang_up``: the share of clients that hang up.
 
     ``in_a_row`` and ``at_any_time``: messages to each session.
     """
@@ -87,7 +87,7 @@ class Load:
 
     @property
     def size(self) -> int:
-        """Messages that are sent in all."""
+        """Return the total number of messages."""
         return len(self._sessions) * (self._in_a_row + self._at_any_time)
 
     def acknowledged(self) -> int:
@@ -101,7 +101,7 @@ class Load:
             await self._changed.wait_for(lambda: self.acknowledged() >= number)
 
     async def run(self) -> None:
-        """Send everything; returns when each client knows what there is to know."""
+        """Send everything. Returns when each client knows all outcomes."""
         async with _client() as client, asyncio.TaskGroup() as clients:
             for number, session in enumerate(self._sessions):
                 clients.create_task(self._write_in_a_row(client, session, f"{number:02}-row"))
@@ -111,7 +111,7 @@ class Load:
                     clients.create_task(self._send_half(session, f"{number:02}-half"))
 
     async def repeat(self, number: int) -> list[str]:
-        """Send some acknowledged messages again, under their keys: whoever gets another answer is told of."""
+        """Send some acknowledged messages again with the same keys, and return the answers that differ."""
         keyed = [sent for sent in self.sent if sent.key and sent.fate is Fate.ACKNOWLEDGED]
         chosen = self._random.sample(keyed, min(number, len(keyed)))
         again = [Sent(sent.session, sent.text, sent.key, None, None) for sent in chosen]
@@ -124,7 +124,7 @@ class Load:
         ]
 
     async def once_more(self) -> list[str]:
-        """One more message to each session, which wakes it: whoever gets no result is told of."""
+        """Send one more message to each session, which wakes it, and return those without a result."""
         last = [Sent(session, f"{number:02}-last", None, 60, None) for number, session in enumerate(self._sessions)]
         async with _client() as client:
             await asyncio.gather(*(self._try(client, sent, None) for sent in last))
@@ -161,7 +161,7 @@ class Load:
             self._changed.notify_all()
 
     async def _try(self, client: aiohttp.ClientSession, sent: Sent, hang_up: float | None) -> None:
-        """One request; at a front door where nobody listens it does not count as one."""
+        """Make one request. A refused connection is not counted as a request."""
         doors = self._doors()
         self._random.shuffle(doors)
         for door in doors:
@@ -196,7 +196,7 @@ class Load:
             sent.fate = Fate.REFUSED
 
     async def _send_half(self, session: str, text: str) -> None:
-        """A request whose end never comes is no message."""
+        """Send an incomplete request, which must not become a message."""
         await asyncio.sleep(self._random.uniform(0, SPREAD))
         sent = Sent(session, text, None, None, 0.0, time.monotonic(), fate=Fate.REFUSED)
         head = f"POST /session/{session}/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"

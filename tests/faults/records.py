@@ -1,4 +1,4 @@
-"""What the database has, read from it directly, by SQL of these tests' own."""
+"""The content of the database, read directly with separate SQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """``ends``: of each message the numbers of the events that say it ended."""
+    """``ends``: by message, the numbers of the events that end it."""
 
     messages: list[Row]
     ends: dict[str, list[int]]
@@ -48,7 +48,7 @@ class Records:
 class Database(Protocol):
     @property
     def facts(self) -> dict[str, str]:
-        """Environment variables that name it to a front door."""
+        """Return the environment variables that name it to a front door."""
         ...
 
     async def query(self, sql: str) -> list[Any]: ...
@@ -71,7 +71,7 @@ class SqliteFile:
 
 
 class PostgresDatabase:
-    """``thread``: where the server is started again, since it ends with the thread that did so."""
+    """``thread``: the thread that restarts the server, which ends together with this thread."""
 
     def __init__(self, server: PostgresServer, thread: Executor) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""Two machines: what becomes of pods and turns when the one that has them dies, is stopped, or is asked to go."""
+"""Two machines: pods and turns survive when the machine that runs them dies, is stopped, or is asked to leave."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TURN = 3.0
 
 
 class Machine(Door):
-    """A front door with a data folder of its own, on the database and the Redis of the others."""
+    """Return a front door with its own data folder, on the shared database and Redis."""
 
     def __init__(self, name: str, folder: Path, redis: RedisServer, client: aiohttp.ClientSession, **env: str) -> None:
         facts = {
@@ -62,7 +62,7 @@ class Machine(Door):
         return await self.call("POST", f"/session/{session}/chat", json={"message": message}, headers=headers)
 
     async def processed(self, session: str) -> list[tuple[str, int]]:
-        """Message and the attempt that its agent answered, of those that are answered."""
+        """Return the answered messages with the attempt that the agent answered."""
         status, page = await self.call("GET", f"/session/{session}/messages")
         assert status == 200, page
         done = [each for each in page["messages"] if each["status"] == "processed"]

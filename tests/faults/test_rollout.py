@@ -1,7 +1,7 @@
-"""Front doors replaced one after the other, again and again, under load: no caller notices.
+"""Front doors are replaced one after the other under load, repeatedly, and no caller notices.
 
-Callers keep their connections.  They come as they do to a Kubernetes Service, which sends nobody new to an instance a
-moment after it began to leave; or through nginx, which goes on sending callers there until nobody listens.
+Callers keep their connections.  They connect as through a Kubernetes Service, which sends no new caller to an instance
+a moment after it started to leave; or through nginx, which sends callers there until it stops listening.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 ROUNDS = 3
 A_SECOND = 40  # requests, three of four of them messages
 DELAY = "3"
-LAG = 1.0  # seconds until nobody new is sent to an instance that leaves
+LAG = 1.0  # seconds until no new caller is sent to an instance that leaves
 KEPT = 60.0  # seconds for which callers keep an idle connection
 QUIET_WITHIN = 60.0
 
@@ -58,7 +58,7 @@ http {{
 
 
 class Callers:
-    """``addresses``: where new requests go, one of them each."""
+    """``addresses``: new requests go to one of these."""
 
     def __init__(self, addresses: list[str], sessions: list[str]) -> None:
         self.addresses = addresses
@@ -69,7 +69,7 @@ class Callers:
         self._random = random.Random(7)
 
     async def run(self) -> None:
-        """Ask at a steady pace, whatever becomes of what was asked before; until cancelled, then wait for answers."""
+        """Send requests at a steady pace, without waiting for answers. When cancelled, wait for the answers."""
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT)
         async with aiohttp.ClientSession(connector=connector) as client, asyncio.TaskGroup() as asking:
@@ -120,7 +120,7 @@ async def surroundings(tmp_path: Path, own_redis: RedisServer) -> AsyncIterator[
 
 @contextmanager
 def nginx(folder: Path, doors: list[Door]) -> Iterator[str]:
-    """Its address; it knows the doors by theirs, and nothing of who leaves."""
+    """Run nginx and return its address. It knows the front doors by address, and not that one is leaving."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     servers = " ".join(f"server 127.0.0.1:{door.port} max_fails=0;" for door in doors)
@@ -139,7 +139,7 @@ async def is_ready(door: Door) -> bool:
 
 
 async def replace(old: Door, service: list[str] | None) -> Door:
-    """Where there is a ``service``, it hears of the end a moment too late."""
+    """Replace the front doors in turn. A ``service`` is notified of an end a moment too late."""
     old.terminate()
     if service is not None:
         await asyncio.sleep(LAG)
@@ -154,7 +154,7 @@ async def replace(old: Door, service: list[str] | None) -> Door:
 
 
 async def roll(world: World, callers: Callers, service: list[str] | None) -> list[str]:
-    """Everything that anybody may complain of."""
+    """Return every failure that a caller or a log shows."""
     asking = asyncio.create_task(callers.run())
     complaints: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""The judge itself: each broken promise is found, and a run without one is not accused."""
+"""The verdict finds each broken promise, and reports no failure for a run without one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.verdict import Evidence, violations
 
 @dataclass
 class Run:
-    """Two messages of one session, one sent after the other was acknowledged, and one that was refused."""
+    """Return two messages of one session, the second sent after the first was acknowledged, and a rejected one."""
 
     sent: list[Sent] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -112,13 +112,13 @@ def test_a_faultless_run():
     [
         (lose, "second: acknowledged as id-second, stored as []"),
         (double, "second: accepted 2 times"),
-        (accept_the_refused, "third: refused with [503], and accepted all the same"),
+        (accept_the_refused, "third: rejected with [503], but accepted"),
         (swap, "second has its result before first"),
         (leave_waiting, "second: has no result"),
         (end_twice, "first: ended 2 times"),
         (fail, "first: failed: the pod died 3 times"),
         (answer_for_another, "first: has the result"),
-        (tell_something_else, "first: the caller was told"),
+        (tell_something_else, "first: the caller received"),
         (refuse_wrongly, "third: answered 404"),
         (keep_in_the_dark, "third: never acknowledged"),
         (never_answer, "first: not answered"),

@@ -1,4 +1,4 @@
-"""Holds what clients were told against what the database, the API and the pods' journals say."""
+"""Compares the answers to clients with the database, the API and the pods' journals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """``waiting``: messages without a result when the fault came.
+    """``waiting``: messages without a result when the fault started.
 
-    Seconds since then: until it was over, every message had its result, every session slept.
+    Seconds since then until it was over, until every message had its result, and until every session slept.
     """
 
     waiting: int
@@ -37,7 +37,7 @@ class Course:
 
 
 def violations(evidence: Evidence) -> list[str]:
-    """Every promise that was broken, in words."""
+    """Return a line for every broken promise."""
     load, records = evidence.load, evidence.records
     by_text: dict[str, list[Row]] = {}
     for row in records.messages:
@@ -59,7 +59,7 @@ def _wrong_with(sent: Sent, rows: list[Row]) -> list[str]:
     if len(rows) > 1:
         found.append(f"{sent.text}: accepted {len(rows)} times")
     if sent.fate is Fate.REFUSED and rows:
-        found.append(f"{sent.text}: refused with {sent.statuses}, and accepted all the same")
+        found.append(f"{sent.text}: rejected with {sent.statuses}, but accepted")
     if sent.fate is Fate.UNKNOWN and sent.key:
         found.append(f"{sent.text}: never acknowledged, for all its repeats: {sent.statuses}")
     if sent.fate is Fate.ACKNOWLEDGED:
@@ -76,7 +76,7 @@ def _wrong_acknowledgement(sent: Sent, rows: list[Row]) -> list[str]:
         return [f"{sent.text}: acknowledged as {sent.message_id}, stored as {[row.id for row in rows]}"]
     told, stored = sent.answer.get("pod_response"), rows[0].response
     if told is not None and (stored is None or told != json.loads(stored)):
-        return [f"{sent.text}: the caller was told {told}, stored is {stored}"]
+        return [f"{sent.text}: the caller received {told}, stored is {stored}"]
     return []
 
 
@@ -105,7 +105,7 @@ def _wrong_listing(evidence: Evidence) -> list[str]:
 
 
 def _wrong_order(evidence: Evidence) -> list[str]:
-    """A message sent after another one was acknowledged has its result after it."""
+    """Check that a message sent after another was acknowledged has its result after it."""
     sessions: dict[str, list[Sent]] = {}
     for sent in evidence.load.sent:
         if sent.fate is Fate.ACKNOWLEDGED:
@@ -121,7 +121,7 @@ def _wrong_order(evidence: Evidence) -> list[str]:
 
 
 def figures(evidence: Evidence, course: Course) -> dict[str, str]:
-    """What happened, by name of the figure."""
+    """Return the figures by name."""
     load, rows = evidence.load, evidence.records.messages
     fates = Counter(sent.fate for sent in load.sent)
     ended = Counter(row.status for row in rows)
@@ -133,7 +133,7 @@ def figures(evidence: Evidence, course: Course) -> dict[str, str]:
     answers = ", ".join(f"{count} × {status}" for status, count in sorted(load.statuses().items()))
     return {
         "sent": str(len(load.sent)),
-        "waiting when the fault came": str(course.waiting),
+        "waiting when the fault started": str(course.waiting),
         "acknowledged": str(fates[Fate.ACKNOWLEDGED]),
         "refused": str(fates[Fate.REFUSED]),
         "unknown": f"{repeated}, {known} of them acknowledged when repeated",

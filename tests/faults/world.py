@@ -1,4 +1,4 @@
-"""Everything a fault can hit: two front doors, a Redis, a database, a data folder and the pods in it."""
+"""The targets of faults: two front doors, a Redis, a database, a data folder and the pods in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = 50
 
 
 class World:
-    """``one`` owns the pods at first; ``two`` is its equal in everything else. ``settings`` are those of both."""
+    """``one`` owns the pods at first; ``two`` is equal to it otherwise. ``settings`` apply to both."""
 
     def __init__(self, folder: Path, redis: RedisServer, database: Database, seed: int, **settings: str) -> None:
         self.redis = redis
@@ -63,11 +63,11 @@ class World:
         return Load(self.addresses, self.sessions, self.seed, hang_up)
 
     def addresses(self) -> list[str]:
-        """Where clients find a front door. One that was killed stays in the list, as in a client's configuration."""
+        """Return the addresses for clients. A killed front door stays in the list, as in a client's configuration."""
         return [self.one.url, self.two.url]
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
-        """A request that has to succeed, to a front door that runs."""
+        """Send a request that must succeed to a running front door."""
         door = self.one if self.one.running else self.two
         async with self._client.request(method, door.url + path, **options) as response:
             body = await response.json(content_type=None)
@@ -75,7 +75,7 @@ class World:
             return body
 
     async def listed(self) -> Listed:
-        """Message ids and statuses of each session, page by page."""
+        """Return the message ids and statuses of each session, page by page."""
         return {session: [row async for row in self._messages(session)] for session in self.sessions}
 
     async def _messages(self, session: str) -> AsyncIterator[tuple[str, str]]:
@@ -103,7 +103,7 @@ class World:
         return len(sleeping["sessions"]) == SESSIONS and not self.pods()
 
     def pods(self) -> list[psutil.Process]:
-        """The processes that work in a session's HOME."""
+        """Return the processes that work in a session's HOME."""
         homes = self.data / "homes"
         found = []
         for process in psutil.process_iter(["cwd"]):
@@ -120,7 +120,7 @@ class World:
 async def world(
     folder: Path, redis: RedisServer, database: Database, seed: int, **settings: str
 ) -> AsyncIterator[World]:
-    """Start everything and end it, also what a killed front door left."""
+    """Start everything and end it, including the leftovers of a killed front door."""
     made = World(folder, redis, database, seed, **settings)
     try:
         await made.start()

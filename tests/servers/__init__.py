@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class _Shared:
-    """Processes that outlive single tests on purpose: ``with shared(pid)`` in a fixture of the whole run."""
+    """Processes that outlive single tests on purpose. Use ``with shared(pid)`` in a fixture of the whole run."""
 
     def __init__(self) -> None:
         self.pids: set[int] = set()

@@ -22,7 +22,7 @@ KEPT_IN_MEMORY = ["--session_service_uri", "memory://", "--artifact_service_uri"
 
 @contextmanager
 def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[Address]:
-    """Its address, with a UID of its own."""
+    """Return its address, with a new UID."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("adk")), "api_server", "--port", str(port)]

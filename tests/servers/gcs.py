@@ -1,4 +1,4 @@
-"""A real server of Google Cloud Storage's API on loopback: fake-gcs-server, which hack/test-tools makes with Go."""
+"""A real server of Google Cloud Storage's API on loopback: fake-gcs-server, which hack/test-tools builds with Go."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_WITHIN = 30.0  # seconds
 
 
 class GcsServer:
-    """A context manager. ``host`` is what STORAGE_EMULATOR_HOST says. Objects are kept in memory."""
+    """A context manager. ``host`` is the value for STORAGE_EMULATOR_HOST. Objects are kept in memory."""
 
     def __init__(self) -> None:
         self._program = tool("fake-gcs-server")
@@ -58,7 +58,7 @@ class GcsServer:
         return self._process.pid
 
     def bucket(self) -> str:
-        """A name that was not taken before. There is no such bucket yet."""
+        """Return an unused name. The bucket does not exist yet."""
         self._buckets += 1
         return f"bucket-{self._buckets}"
 

@@ -1,4 +1,4 @@
-"""The process that starts pods, of a front door that outlives single tests."""
+"""The keeper of a front door that outlives single tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.waiting import until
 
 @asynccontextmanager
 async def keeper_shared() -> AsyncIterator[None]:
-    """Wait for the keeper of the front door that was just started, and let it be within."""
+    """Wait for the keeper of the front door that was just started, and allow it inside this context."""
     pid = await until(_keeper)
     with shared(pid):
         yield
 
 
 def _keeper() -> int:
-    """Its process id; 0 until it runs."""
+    """Return its process id, or 0 until it runs."""
     for child in psutil.Process().children():
         if child.pid not in shared.pids and any("keeper.py" in word for word in child.cmdline()):
             return child.pid

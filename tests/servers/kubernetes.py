@@ -1,4 +1,4 @@
-"""An API server that answers what a test wants: lists, watches that misbehave, refusals."""
+"""An API server with prepared answers: lists, misbehaving watches, errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def tell(*events: tuple[str, dict[str, Any]], then: Script | None = None) -> Scr
 
 
 class ApiServer:
-    """Lists ``pods``, or what ``lists_of`` has for the kind; each watch plays the next of ``watches``.
+    """Lists ``pods``, or the objects in ``lists_of`` for the kind. Each watch plays the next of ``watches``.
 
-    ``served``: the kinds of a group's v1alpha1; None: there is no such group.
+    ``served``: the kinds of a group's v1alpha1, or None if the group does not exist.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class ApiServer:
 
 @asynccontextmanager
 async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    """One that clients find by their usual configuration."""
+    """Run a server that clients find through their usual configuration."""
     server = ApiServer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)

@@ -1,6 +1,6 @@
-"""A real PostgreSQL on loopback: from PATH, from where Debian puts it, or from the wheel that carries one.
+"""A real PostgreSQL on loopback: from PATH, from Debian's folder, or from a wheel.
 
-PostgreSQL refuses to run as root, so for root it runs as the user ``nobody``, on a copy of the program where that user
+PostgreSQL refuses to run as root, so for root it runs as the user ``nobody``, on a copy of the program if that user
 cannot reach the original.
 """
 
@@ -36,7 +36,7 @@ OLDEST = 13
 
 
 class PostgresServer:
-    """A server under ``folder``. Its methods block, and may be called inside an event loop and outside.
+    """A server under ``folder``. Its methods block; they may be called inside or outside an event loop.
 
     The user of its addresses is a superuser with a password.
     """
@@ -64,7 +64,7 @@ class PostgresServer:
         return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, name: str) -> str:
-        """Make an empty database and return its address."""
+        """Create an empty database and return its address."""
         self.execute(f'CREATE DATABASE "{name}"')
         return self.database_uri(name)
 
@@ -72,7 +72,7 @@ class PostgresServer:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def execute(self, sql: str, database: str = "postgres") -> None:
-        """Run statements, without a transaction around them."""
+        """Run statements outside a transaction."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, _execute(self.database_uri(database), sql)).result()
 
@@ -102,11 +102,11 @@ class PostgresServer:
     restart = start
 
     def stop(self) -> None:
-        """A fast shutdown: connections are cut, data is written."""
+        """Shut down fast: connections are cut, data is written."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to all of it, as when the machine fails, and wait until it is gone."""
+        """Send SIGKILL to all its processes, like a failing machine, and wait until they have ended."""
         if self._process is not None:
             family = psutil.Process(self._process.pid)
             for process in (family, *family.children(recursive=True)):
@@ -117,7 +117,7 @@ class PostgresServer:
             self._process = None
 
     def discard(self) -> None:
-        """An immediate shutdown, for data that nobody needs any more."""
+        """Shut down immediately, if the data is no longer needed."""
         self._end(signal.SIGQUIT)
 
     def _end(self, number: signal.Signals) -> None:
@@ -146,7 +146,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(*options: str) -> Iterator[PostgresServer]:
-    """Make a server with nothing in it, run it, and remove it.
+    """Create an empty server, run it, and remove it.
 
     ``options`` are server settings like ``fsync=on``; by default nothing is fsynced.
     """
@@ -161,7 +161,7 @@ def postgres_server(*options: str) -> Iterator[PostgresServer]:
 
 
 def find_programs() -> Path:
-    """The folder with initdb and postgres."""
+    """Return the folder with initdb and postgres."""
     on_path = shutil.which("postgres")
     candidates = [Path(on_path).resolve().parent] if on_path else []
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
@@ -180,7 +180,7 @@ def _version(programs: Path) -> int:
 
 
 def _reachable(programs: Path, folder: Path, become: dict[str, Any]) -> Path:
-    """The programs, or a copy under ``folder`` when the user that is to run them may not enter their folder."""
+    """Return the programs, or a copy under ``folder`` if their user may not enter their folder."""
     try:
         subprocess.run([programs / "initdb", "--version"], capture_output=True, check=True, **become)
     except (PermissionError, subprocess.CalledProcessError):
@@ -190,7 +190,7 @@ def _reachable(programs: Path, folder: Path, become: dict[str, Any]) -> Path:
 
 
 def _unprivileged() -> dict[str, Any]:
-    """How to start a process as a user that PostgreSQL accepts."""
+    """Return the options to start a process as a user that PostgreSQL accepts."""
     if os.geteuid() != 0:
         return {}
     account = pwd.getpwnam("nobody")
@@ -214,7 +214,7 @@ def _make_cluster(programs: Path, data: Path, become: dict[str, Any]) -> None:
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """Ends the server with the thread that started it, even when a run of tests is killed."""
+    """End the server with the thread that started it, even if the test run is killed."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Programs that hack/test-tools makes with Go."""
+"""Programs that hack/test-tools builds with Go."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 @cache
 def tool(name: str) -> Path:
-    """Its path. Where it is not there the test is skipped, but in CI, which has to have it."""
+    """Return its path. If it is missing, the test is skipped, except in CI, where it fails."""
     made = Path(os.environ.get("SESSION_MANAGER_TOOLS", Path.home() / ".cache" / "session-manager" / "bin"))
     found = shutil.which(name) or shutil.which(name, path=made)
     if found is not None:
         return Path(found)
     if os.environ.get("CI") == "true":
         raise RuntimeError(f"{name} is missing: run hack/test-tools")
-    pytest.skip(f"{name} is missing; hack/test-tools makes it, with Go")
+    pytest.skip(f"{name} is missing; hack/test-tools builds it with Go")
 
 
 def litestream() -> Path:

@@ -1,5 +1,5 @@
-"""The races, by deterministic simulation: two front doors, a scaler, pods and clients in virtual time.
+"""Deterministic simulation of races: two front doors, a scaler, pods and clients in virtual time.
 
-What runs is the real code: turns, scaling, the Redis adapter with its scripts (on fakeredis), the SQLite store.
-Simulated are the clock, the network with its faults, the processes that crash, and the pods.
+The code is real: turns, scaling, the Redis adapter with its scripts (on fakeredis), the SQLite store. The clock, the
+network with its faults, the crashing processes and the pods are simulated.
 """

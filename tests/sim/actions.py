@@ -1,4 +1,4 @@
-"""Everything that may happen, one class each. A history is a list of them, printed as the code that repeats it."""
+"""Every possible action, one class each. A history is a list of them, printed as the code that repeats it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Send:
 
 @dataclass(frozen=True)
 class HangUp:
-    """One of the clients that wait."""
+    """Choose one of the waiting clients."""
 
     which: int = 0
 
@@ -61,7 +61,7 @@ class HangUp:
 
 @dataclass(frozen=True)
 class Cancel:
-    """One of the messages without a result."""
+    """Choose one of the messages without a result."""
 
     door: int = 0
     which: int = 0
@@ -107,7 +107,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Moods:
-    """What the pods of the session do with the next messages."""
+    """Set how the pods of the session handle the next messages."""
 
     session: int
     moods: tuple[Mood, ...]
@@ -118,7 +118,7 @@ class Moods:
 
 @dataclass(frozen=True)
 class Births:
-    """What the next pods of the session do when they are started."""
+    """Set how the next pods of the session behave at their start."""
 
     session: int
     births: tuple[Birth, ...]
@@ -176,7 +176,7 @@ class FlushRedis:
 
 @dataclass(frozen=True)
 class RestartRedis:
-    """It comes back empty, or with what it knew at the last ``KeepSnapshot``."""
+    """Restart Redis, empty or with its data at the last ``KeepSnapshot``."""
 
     seconds: float = 0.5
     old: bool = False
@@ -209,7 +209,7 @@ class DatabaseAway:
 
 @dataclass(frozen=True)
 class Deaf:
-    """A process hears nothing that is published."""
+    """Hide all publications from a process."""
 
     who: int
     seconds: float = 1.0
@@ -223,7 +223,7 @@ class Deaf:
 
 @dataclass(frozen=True)
 class Pass:
-    """Seconds in which nothing new happens."""
+    """Let seconds pass without a new action."""
 
     seconds: float
 
@@ -232,7 +232,7 @@ class Pass:
 
 
 def play(world: World, *history: Action | float) -> None:
-    """Let it happen, look after every step, and come to rest. Numbers are seconds that pass."""
+    """Run the actions, check after every step, and wait until all is quiet. Numbers are seconds that pass."""
     for each in history:
         action = Pass(each) if isinstance(each, float) else each
         action.do(world)

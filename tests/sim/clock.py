@@ -1,4 +1,4 @@
-"""An event loop in virtual time: nobody waits, the clock jumps to the next timer."""
+"""An event loop in virtual time: the clock jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import selectors
 from collections.abc import Callable
 
-EPOCH = 1_700_000_000  # what Unix time it is when a world begins
+EPOCH = 1_700_000_000  # Unix time at the start of a world
 
 
 class _Leap(selectors.SelectSelector):
-    """Instead of waiting for sockets, of which there are none, lets the time pass."""
+    """Lets time pass instead of waiting for sockets, which do not exist here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,14 +18,14 @@ class _Leap(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("the world stands still: nothing is ready and no timer is set")
+            raise RuntimeError("the world is stuck: nothing is ready and no timer is set")
         if timeout > 0:
             self.now += timeout
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Seconds since the world began are ``time()``; ``unix_micros()`` is the same instant for databases."""
+    """``time()`` is the seconds since the start of the world; ``unix_micros()`` is the same instant for databases."""
 
     def __init__(self) -> None:
         self._leap = _Leap()
@@ -38,12 +38,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return EPOCH * 1_000_000 + round(self._leap.now * 1_000_000)
 
     def run_for(self, seconds: float) -> None:
-        """Let the world go on; with 0 seconds, only what is ready at this instant."""
+        """Run the world for some seconds; with 0, only the tasks that are ready at this instant."""
         self.call_later(seconds, self.stop)
         self.run_forever()
 
     def run_until(self, condition: Callable[[], bool], within: float, look_every: float = 0.01) -> bool:
-        """Let the world go on until ``condition``; False when it did not come true in time."""
+        """Run the world until ``condition`` holds. Returns False if it did not in time."""
         deadline = self.time() + within
         while not condition():
             if self.time() >= deadline:

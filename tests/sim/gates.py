@@ -1,6 +1,6 @@
-"""Every call of a process to the world outside passes its gate, before and after: here it crashes, stalls or fails.
+"""Every call from a process to the outside passes its gate, before and after: here it crashes, stalls or fails.
 
-A crashed process' calls never return and have no more effects; what it still does in its own memory nobody sees.
+The calls of a crashed process never return and have no further effects. Changes in its own memory stay invisible.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from session_manager.domain.errors import ActivityUnavailable, StoreUnavailable,
 
 class Fault(StrEnum):
     CRASH = "crash"  # the process ends here
-    STALL = "stall"  # the process stands still for a while, then goes on as if nothing had happened
+    STALL = "stall"  # the process is suspended for a while, and then continues as if nothing had happened
     REFUSE = "refuse"  # this one call fails; "after" a call of Redis: it ran, and its reply is lost
 
 
 @dataclass(slots=True)
 class Trap:
-    """A fault that waits: at the ``countdown``-th passage from now (0 is the next) whose name contains ``at``."""
+    """A fault at the ``countdown``-th passage from now (0 is the next) whose name contains ``at``."""
 
     fault: Fault
     countdown: int = 0
@@ -53,11 +53,11 @@ class Gate:
         self.stalled_until = max(self.stalled_until, asyncio.get_running_loop().time() + seconds)
 
     def latency(self) -> float:
-        """Seconds on the way to a server: mostly short, sometimes long enough to be overtaken."""
+        """Return the seconds to a server: mostly few, sometimes enough to be overtaken."""
         return self._random.choice((0.0002, 0.0003, 0.0005, 0.001, 0.001, 0.002, 0.02))
 
     async def way_back(self) -> None:
-        """The reply travels; more often than not it is there at once."""
+        """Wait while the reply travels; more often than not it arrives at once."""
         if self._random.random() < 0.4:
             await asyncio.sleep(self.latency())
         await self.alive()
@@ -75,7 +75,7 @@ class Gate:
             await self.alive()
 
     async def alive(self) -> None:
-        """Go on at once, later, or never."""
+        """Continue at once, later, or never."""
         if self.stalled_until:
             await self._stand_still()
         if self.dead:
@@ -106,7 +106,7 @@ class Gate:
 
 
 def _may_refuse(passage: str) -> bool:
-    """A commit whose answer was lost is no refusal: the store promises that nothing was written when it fails."""
+    """Raise no failure after a commit whose answer was lost: the store promises that a failure wrote nothing."""
     return passage.startswith("before store.") or "redis." in passage
 
 

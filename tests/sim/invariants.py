@@ -1,4 +1,4 @@
-"""What must hold whatever happens."""
+"""The invariants that hold whatever happens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sim.processes import TTL, TURN, Surroundings
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message as SQL has it."""
+    """A message in SQL."""
 
     id: str
     session: str
@@ -40,7 +40,7 @@ FROM message ORDER BY session, seq
 
 
 class Facts:
-    """SQL, read at this very instant."""
+    """Reads SQL at this instant."""
 
     def __init__(self, connection: sqlite3.Connection, loop: VirtualLoop) -> None:
         self._connection = connection
@@ -96,7 +96,7 @@ class Invariants:
     # -- at the instant it happens -----------------------------------------------------------------------------------
 
     def _watch(self, name: str, args: tuple[bytes, ...], reply: Any) -> None:
-        """After every command and script."""
+        """Check after every command and script."""
         if name in ("flushall",) or len(args) < 2:
             return
         session = args[1].decode()
@@ -109,7 +109,7 @@ class Invariants:
             self._at_sleep(session)
 
     def forget_retired(self) -> None:
-        """Redis lost its memory, and with it who was retired."""
+        """Redis lost its memory, including the retired pods."""
         self._retired.clear()
 
     def _at_sleep(self, session: str) -> None:
@@ -160,7 +160,7 @@ class Invariants:
             self._check_reason(row)
 
     def _check_reason(self, row: Row) -> None:
-        """A message fails for a reason that really was."""
+        """Check that a message fails only for a reason that occurred."""
         mine = [each for each in self._around.machines.deliveries if each.message_id == row.id]
         how = [each.how for each in mine]
         error, now = row.error or "", self._around.loop.unix_micros()
@@ -191,12 +191,12 @@ class Invariants:
                 self._fail(f"one key, two messages: {call}")
             row = rows.get(call.message_id)
             if row is not None and call.outcome is not None and call.outcome.status != row.status:
-                self._fail(f"told {call.outcome}, recorded {row}")
+                self._fail(f"answered {call.outcome}, recorded {row}")
 
-    # -- when nothing happens any more -------------------------------------------------------------------------------
+    # -- when all is quiet -------------------------------------------------------------------------------------------
 
     def hot_state(self) -> dict[str, object]:
-        """What Redis still wants to be done, by key; empty when everything is at rest."""
+        """Return the remaining work in Redis by key. Empty when all is quiet."""
         state = {}
         for key in sorted(self._redis.look("KEYS", "*")):
             name = key.decode()
@@ -204,7 +204,7 @@ class Invariants:
                 state[name] = self._value(name)
         finished = [name for name, value in state.items() if name.endswith(":inbox") and self._finished(value)]
         if "awake" not in state:
-            # Entries that nobody could remove in time are harmless: the next wake takes them out, or the expiry.
+            # Leftover entries are harmless: the next wake removes them, or the expiry.
             for name in finished:
                 del state[name]
         return state

@@ -1,4 +1,4 @@
-"""The state machine that draws histories: what happens next, and how long it takes until the next thing happens."""
+"""The state machine that draws histories: the next action, and the time until it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _trap = st.builds(
 _moods = st.lists(st.sampled_from(Mood), min_size=1, max_size=4).map(tuple)
 _births = st.lists(st.sampled_from(Birth), min_size=1, max_size=3).map(tuple)
 
-# How often each kind of thing happens, beside the others.
+# The relative frequency of each kind of action.
 KINDS: dict[str, tuple[int, st.SearchStrategy[a.Action]]] = {
     "send": (12, _send),
     "send with key": (3, _send_with_key),
@@ -69,7 +69,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**16), missing=st.sets(st.sampled_from(MAY_BE_MISSING)), awake=st.booleans())
     def begin(self, seed: int, missing: set[str], awake: bool) -> None:
-        """Most histories are about some kinds of trouble only: too many at once hide each other."""
+        """Choose some kinds of trouble for a history: too many at once would hide each other."""
         self.world.close()
         self.world = World(seed)
         self.missing = missing

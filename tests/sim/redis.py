@@ -1,4 +1,4 @@
-"""Redis: fakeredis with the real scripts, on the virtual clock; and the line that a process has to it."""
+"""Redis: fakeredis with the real scripts on the virtual clock, and the connection of a process to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECONNECT = 0.1  # seconds between tries to connect
 
 
 class _Socket(FakeSocket):
-    """One client of fakeredis whose clock is the loop's."""
+    """A client of fakeredis on the clock of the loop."""
 
     def __init__(self, server: FakeServer, loop: VirtualLoop) -> None:
         super().__init__(server, 0, client_class=Redis)
@@ -39,7 +39,7 @@ class _Socket(FakeSocket):
         return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
 
     def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
-        """As fakeredis runs it, but compiled once, and without a garbage collection each time: half the time."""
+        """Run a script like fakeredis, but compile it once and skip the garbage collections: twice as fast."""
         server: Any = self._server
         runtime = self._get_server_runtime(server)
         chunks: dict[bytes, Any] = vars(server).setdefault("_chunks", {})
@@ -56,7 +56,7 @@ class _Socket(FakeSocket):
             self._script_resp = None
 
     def run(self, command: str, args: Sequence[bytes]) -> Any:
-        """One command at this instant; what Redis refuses is raised."""
+        """Run one command at this instant. Raises the error of Redis."""
         function, signature = self._name_to_func(command.lower())
         with self._server.lock:
             for database in self._server.dbs.values():
@@ -114,11 +114,11 @@ class SimRedis:
         return reply
 
     def look(self, *args: Arg) -> Any:
-        """A command of the tests themselves, seen by nobody."""
+        """Run a command of the tests themselves, which no watcher sees."""
         return self._socket.run(str(args[0]), [_bytes(arg) for arg in args[1:]])
 
     def _drain(self) -> None:
-        """Hand on what was published."""
+        """Deliver the publications."""
         responses = self._bus.responses
         while responses is not None and not responses.empty():
             message: Any = responses.get()
@@ -126,19 +126,19 @@ class SimRedis:
                 for link in self._links:
                     link.hear(message[2], message[3])
 
-    # -- what may happen to it ---------------------------------------------------------------------------------------
+    # -- faults -----------------------------------------------------------------------------------------------------
 
     def go_down(self, seconds: float) -> None:
-        """Unreachable for a while; it keeps its memory."""
+        """Become unreachable for a while, and keep the memory."""
         self.down_until = max(self.down_until, self._loop.time() + seconds)
         self._break_links()
 
     def flush(self) -> None:
-        """Somebody runs FLUSHALL: the connections stay."""
+        """Run FLUSHALL: the connections stay."""
         self._socket.run("flushall", [])
 
     def restart(self, seconds: float, memory: dict[bytes, Any] | None = None) -> None:
-        """It ends and comes back after ``seconds``, empty or with an old ``snapshot``."""
+        """End, and restart after ``seconds``, empty or with an old ``snapshot``."""
         self._starts += 1
         with self._server.lock:
             self._server.dbs[0].clear()
@@ -155,7 +155,7 @@ class SimRedis:
 
 
 class SimLink:
-    """What ``activity.link.Link`` is: one try per call, first in first out, a handshake on every new connection."""
+    """Like ``activity.link.Link``: one try per call, first in first out, a handshake on every new connection."""
 
     def __init__(self, redis: SimRedis, gate: Gate, loop: VirtualLoop) -> None:
         self._redis = redis
@@ -189,7 +189,7 @@ class SimLink:
             self._on_connect.append(callback)
 
     def break_off(self) -> None:
-        """The connection is lost: what is under way fails, whether it ran or not."""
+        """Lose the connection: every call in flight fails, whether it ran or not."""
         self._epoch += 1
         self._connected.clear()
         self._lost.set()
@@ -238,7 +238,7 @@ class SimLink:
         return self._last_arrival
 
     async def _travel(self, name: str, run: Callable[[], Any], epoch: int, arrival: float) -> Any:
-        """What was sent runs, even if its sender crashes or stalls meanwhile; unless the connection breaks first."""
+        """A sent command runs even if its sender crashes or stalls, unless the connection breaks first."""
         await asyncio.sleep(arrival - self._loop.time())
         if self._epoch != epoch or not self._redis.reachable:
             raise ActivityUnavailable
@@ -255,7 +255,7 @@ class SimLink:
         return reply
 
     async def _handshake(self) -> None:
-        """StartupFailure is not simulated: passwords do not change while the world goes on."""
+        """Connect. StartupFailure is not simulated: passwords do not change during a history."""
         if not self._redis.reachable:
             raise ActivityUnavailable
         self.run_id, epoch = self._redis.run_id, self._epoch

@@ -1,4 +1,4 @@
-"""A process' own way to the one database: every transaction passes the process' gate."""
+"""The store of one process on the shared database: every transaction passes the gate of the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sim.gates import Gate
 
 
 class Database:
-    """The real SQLite store on the virtual clock. ``down_until``: when it can be reached again."""
+    """The real SQLite store on the virtual clock. ``down_until``: time when it can be reached again."""
 
     def __init__(self, store: SqliteStore, loop: VirtualLoop) -> None:
         self.store = store
@@ -53,5 +53,5 @@ class _GatedStore:
 
 
 def gated(database: Database, gate: Gate) -> Store:
-    """The database as one process sees it."""
+    """The database from the view of one process."""
     return cast(Store, _GatedStore(database, gate))

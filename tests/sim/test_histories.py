@@ -1,4 +1,4 @@
-"""Histories drawn by hypothesis: some in every run, the same ones each time; fresh ones for as long as is asked."""
+"""Histories drawn by hypothesis: the same few in every run, and new ones for the requested time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_histories() -> None:
 
 @pytest.mark.sim
 def test_fresh_histories() -> None:
-    """For SIM_MINUTES minutes; what fails is printed as its steps."""
+    """Run for SIM_MINUTES minutes, and print the steps of a failure."""
     deadline = time.monotonic() + 60 * float(os.environ.get("SIM_MINUTES", "1"))
     rounds = 0
     while time.monotonic() < deadline:

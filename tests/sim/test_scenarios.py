@@ -1,4 +1,4 @@
-"""Histories that failed once, or that everybody fears, step by step."""
+"""Histories that failed once, or that are known to be dangerous, step by step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOOR0, DOOR1, SCALER = 0, 1, 2
 
 @contextmanager
 def opened() -> Iterator[World]:
-    """One session that never had a pod, in a Redis that has settled."""
+    """A world with one session that never had a pod, and a Redis past its first lease period."""
     world = World()
     world.create()
     world.run(LEASE + 1)
@@ -58,12 +58,12 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def awake(world: World) -> World:
-    """The same, and the pod answers."""
+    """The same world with a pod that answers."""
     return woken(world)
 
 
 def instant(happened: Callable[[World], object]) -> float:
-    """Seconds until it happens in an awake world that is left alone; until something is done all are alike."""
+    """Return the seconds until it happens in an awake world without actions."""
     with opened() as world:
         woken(world)
         began = world.loop.time()
@@ -91,12 +91,12 @@ def pods_of(world: World, message_id: str) -> list[str]:
 def test_crash_between_accept_and_take(awake: World, at: str) -> None:
     play(awake, SetTrap(DOOR0, Fault.CRASH, at=at), Send(0), 1.0)
     assert attempts(awake) == [2]
-    assert pods_of(awake, "m1") == ["pod1"], "nobody was given it before: no reason to replace the pod"
+    assert pods_of(awake, "m1") == ["pod1"], "never delivered before: no reason to replace the pod"
 
 
 @pytest.mark.parametrize("at", ["after redis.take", "before pod.chat"])
 def test_crash_after_the_claim_before_the_delivery(awake: World, at: str) -> None:
-    """From outside this cannot be told from a crash after the delivery, so that the pod is replaced."""
+    """This looks like a crash after the delivery, so the pod is replaced."""
     play(awake, SetTrap(DOOR0, Fault.CRASH, at=at), Send(0), 1.0)
     assert attempts(awake) == [2]
     assert pods_of(awake, "m1") == ["pod2"]
@@ -133,7 +133,7 @@ def test_the_scaler_dies_at_work(awake: World, script: str) -> None:
 
 @pytest.mark.parametrize("emptied", [FlushRedis(), RestartRedis(0.5), RestartRedis(3.0), RestartRedis(0.5, old=True)])
 def test_redis_forgets_during_a_turn(awake: World, emptied: Action) -> None:
-    """The front door takes its lease back: the turn is not run twice, and its pod is not replaced."""
+    """The front door asserts its lease again: the turn does not run twice, and its pod is not replaced."""
     awake.keep_snapshot()
     play(awake, Moods(0, (Mood.SLOW,)), Send(0), 2.0, emptied, Send(1))
     assert attempts(awake)[0] == 1
@@ -209,7 +209,7 @@ def test_cancel_during_a_turn(awake: World, door: int) -> None:
 
 
 def test_a_pod_dies_thrice(awake: World) -> None:
-    """The message fails, visibly, and the next goes on."""
+    """The message fails visibly, and the next one runs."""
     play(awake, Moods(0, (Mood.DIE,) * 3), Send(0), 0.1, Send(1), 10.0)
     assert [(row.status, row.attempt, row.deaths) for row in results(awake)] == [("failed", 3, 3), ("processed", 1, 0)]
 
@@ -230,13 +230,13 @@ def test_redis_fails_while_a_front_door_subscribes(world: World) -> None:
 
 
 def test_a_front_door_stalls_between_claim_and_delivery(world: World) -> None:
-    """Its lease has run out, and nobody else took it, when it goes on: it must not renew it for ever."""
+    """It continues after its lease ran out and no other front door took it: it must not renew the lease endlessly."""
     world.doors[1].gate.crash()
     play(world, SetTrap(DOOR0, Fault.STALL, 1, "before store.get_message", LEASE + 1), Send(0), LEASE + 3)
 
 
 def test_a_message_that_could_not_be_enqueued_keeps_its_place(awake: World) -> None:
-    """It was acknowledged, but is not in the inbox, when the next one comes: the first, which is, ends at that time."""
+    """An acknowledged message is missing in the inbox when the next one arrives, while the first one ends."""
     ends_after = TURN * 0.8
     play(
         awake,
@@ -253,13 +253,13 @@ def test_a_message_that_could_not_be_enqueued_keeps_its_place(awake: World) -> N
 
 
 def test_sleep_when_idle_is_forgotten_when_the_pod_is_gone(world: World) -> None:
-    """A turn that took too long ends the pod, and with it the wish for sleep."""
+    """A turn that took too long ends the pod, and with it the pending sleep."""
     play(world, Moods(0, (Mood.HANG,)), Send(0), 3.0, Sleep(0, when_idle=True), 40.0)
     assert world.redis.look("HGET", "session:s1", "sleep") is None
 
 
 def test_redis_comes_back_with_a_wish_for_a_session_that_expired(awake: World) -> None:
-    """Its class is not known there any more, which is no reason to call it failed."""
+    """Its class is no longer known there, which is not a failure of the session."""
     awake.keep_snapshot()
     play(awake, TTL + 3, RestartRedis(0.5, old=True))
     assert awake.facts.failed() == []
@@ -267,14 +267,14 @@ def test_redis_comes_back_with_a_wish_for_a_session_that_expired(awake: World) -
 
 @pytest.mark.parametrize("birth", Birth)
 def test_sleep_while_a_pod_starts(world: World, birth: Birth) -> None:
-    """The scaler learns that nobody wants the pod after its start has ended, well or not: it goes, and nobody hears."""
+    """The scaler learns after the end of a start that the pod is no longer wanted: it ends without a notification."""
     stall = SetTrap(SCALER, Fault.STALL, at="before redis.desire", seconds=6.0)
     play(world, Births(0, (birth,)), Wake(), 0.008, stall, Sleep(), 9.0)
     assert world.facts.failed() == world.facts.woken() == []
 
 
 def test_a_message_was_cancelled_while_redis_was_away(world: World) -> None:
-    """Nobody told the inbox; the session's pod does not start, so that nobody claims it; it goes with the expiry."""
+    """The inbox has a cancelled message, and the pod does not start, so only the expiry removes it."""
     never = Births(0, (Birth.NEVER,) * 9)
     play(world, never, Send(0), 0.1, SetTrap(DOOR0, Fault.REFUSE, at="before redis.cancel"), Cancel(0), TTL)
     assert not world.redis.look("KEYS", "session:*")
@@ -287,7 +287,7 @@ def test_a_front_door_crashes_while_a_session_expires(awake: World) -> None:
 
 
 def test_redis_comes_back_with_a_session_that_was_deleted(world: World) -> None:
-    """With a message of it in the inbox, even. Nobody may start a pod for it, or keep one."""
+    """No pod may be started or kept for it, even with one of its messages in the inbox."""
     Send(0).do(world)
     world.run(0.05)
     world.keep_snapshot()
@@ -295,7 +295,7 @@ def test_redis_comes_back_with_a_session_that_was_deleted(world: World) -> None:
 
 
 def test_a_scaler_that_was_away_ends_the_pod_of_a_session_that_expired(awake: World) -> None:
-    """The cancelled turn's pod has to go, and Redis remembers that for longer than the session's TTL."""
+    """The pod of the cancelled turn must end, and Redis remembers that for longer than the session's TTL."""
     play(
         awake,
         SetTrap(DOOR0, Fault.STALL, at="after pod.chat", seconds=1.0),

@@ -1,4 +1,4 @@
-"""The world: who is in it, what may happen to them, and how it comes to rest."""
+"""The world: its processes, their faults, and the way to rest."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.sim.redis import SimRedis
 from tests.sim.store import Database
 
 DOORS = 2
-QUIET = 240.0  # seconds in which everything that waits must end, once nothing goes wrong any more
+QUIET = 240.0  # seconds within which all work must end after the last fault
 
 
 class _Errors(logging.Handler):
-    """Whatever our code logs as an error is a failure of the run."""
+    """Every error in the log fails the run."""
 
     def __init__(self, failures: list[str]) -> None:
         super().__init__(logging.ERROR)
@@ -38,7 +38,7 @@ class _Errors(logging.Handler):
 
 
 class _Steady(Random):
-    """Everything takes its usual time, so that what one process does moves nothing that another does."""
+    """Fixed latencies, so that one process does not shift the timing of another."""
 
     def choice(self, seq: Any) -> Any:
         return seq[len(seq) // 2]
@@ -48,7 +48,7 @@ class _Steady(Random):
 
 
 class World:
-    """``seed`` decides what is nobody's choice: latencies, durations; with None they are always the same."""
+    """``seed`` determines latencies and durations; with None they are constant."""
 
     def __init__(self, seed: int | None = None) -> None:
         random = _Steady() if seed is None else Random(seed)
@@ -105,12 +105,12 @@ class World:
         return host
 
     def restart_door(self, number: int) -> None:
-        """It crashes, unless it has already, and another takes its place."""
+        """Crash it, unless it has crashed already, and start a replacement."""
         self.doors[number].gate.crash()
         self.doors[number] = self._front_door(number)
 
     def restart_scaler(self, *, with_pods: bool) -> None:
-        """It crashes; its pods end with it where it is their parent."""
+        """Crash it. Its pods end with it if it is their parent."""
         self.scaler.gate.crash()
         if with_pods:
             for pod in list(self.machines.pods.values()):
@@ -122,7 +122,7 @@ class World:
         self.invariants.forget_retired()
 
     def restart_redis(self, seconds: float, *, old: bool = False) -> None:
-        """It comes back empty, or as old as the last snapshot."""
+        """Restart Redis, empty or with the last snapshot."""
         self.redis.restart(seconds, self._snapshot if old else None)
         self.invariants.forget_retired()
 
@@ -148,7 +148,7 @@ class World:
         assert not self.failures, "\n".join(self.failures)
 
     def calm(self) -> None:
-        """All faults end, and whoever crashed is back."""
+        """End all faults, and restart the crashed processes."""
         self.redis.down_until = self.database.down_until = 0.0
         self.machines.moods.clear()
         self.machines.births.clear()
@@ -162,11 +162,11 @@ class World:
             self.restart_scaler(with_pods=False)
 
     def come_to_rest(self, *, expire: bool = False) -> None:
-        """Nothing goes wrong any more: everything ends, pods sleep, and with ``expire`` sessions do, too."""
+        """Check that, without faults, all work ends and pods sleep, and that with ``expire`` sessions expire too."""
         self.calm()
-        self._until(lambda: not self.facts.unfinished(), "messages wait for ever", self.facts.unfinished)
-        self._until(lambda: not self._open_calls(), "clients wait for ever", self._open_calls)
-        self._until(self._asleep, "pods stay awake for ever", self.invariants.hot_state)
+        self._until(lambda: not self.facts.unfinished(), "messages never get a result", self.facts.unfinished)
+        self._until(lambda: not self._open_calls(), "clients never get an answer", self._open_calls)
+        self._until(self._asleep, "pods never sleep", self.invariants.hot_state)
         self._until(lambda: not self.facts.unpurged(), "teardowns do not end", self.facts.unpurged)
         self.invariants.at_rest()
         if expire:
@@ -187,7 +187,7 @@ class World:
         return not self.machines.pods and not self.invariants.hot_state()
 
     def close(self) -> None:
-        """End every task, those of the dead included."""
+        """End every task, including those of crashed processes."""
         logging.getLogger("session_manager").removeHandler(self._errors)
         self.loop.set_exception_handler(lambda loop, context: None)
         for process in self.processes:

@@ -1,6 +1,6 @@
 """The agent of the end-to-end tests: it does what the message says.
 
-``sleep N`` takes N seconds, ``stream …`` streams by word, ``die`` ends the pod, ``environment`` tells its variables.
+``sleep N`` takes N seconds, ``stream …`` streams by word, ``die`` ends the pod, ``environment`` returns its variables.
 """
 
 import os

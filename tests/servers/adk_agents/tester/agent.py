@@ -35,7 +35,7 @@ class Tester(BaseAgent):
         yield self._event(ctx, text)
 
     async def _count(self, ctx: InvocationContext, _: str) -> AsyncGenerator[Event, None]:
-        """What has been said before, and a number kept in the state."""
+        """Yield the earlier texts, and a count that is kept in the state."""
         count = ctx.session.state.get("count", 0) + 1
         history = [part.text for each in ctx.session.events if each.content for part in each.content.parts or []]
         delta = {"count": count, "user:name": "Ada", "temp:scratch": 1}
@@ -64,7 +64,7 @@ class Tester(BaseAgent):
         yield Event(invocation_id=ctx.invocation_id, author=self.name, content=content)
 
     async def _wait(self, ctx: InvocationContext, name: str) -> AsyncGenerator[Event, None]:
-        """Until the file is there."""
+        """Wait until the file exists."""
         yield self._event(ctx, "waiting")
         while not Path(name).exists():
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What README.md tells people to type does what it says."""
+"""The commands and programs in docs/quickstart.md work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 
 from session_manager.client import Client
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
 
 
 def block(begins: str) -> str:
-    """The code block whose first line begins so."""
-    [found] = re.findall(rf"^```\w+\n({re.escape(begins)}.*?)^```", README, re.M | re.S)
+    """Return the code block that begins with this text."""
+    [found] = re.findall(rf"^```\w+\n({re.escape(begins)}.*?)^```", PAGE, re.M | re.S)
     return str(found)
 
 
@@ -43,6 +44,7 @@ def test_an_agent_in_ten_lines(start, tmp_path):
     front = start(SESSION_CLASSES="classes.yaml")
     session = front.create("mine")
     assert front.chat(session, "Hello") == "ada, you said Hello"
+    assert agent in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_client_in_python(start, capsys):
