@@ -1,4 +1,4 @@
-{{/* Names. The front door's is that of its Deployment, Service and pods' label app. */}}
+{{/* Names. That of the front door is used for its Deployment, its Service and the label app of its pods. */}}
 {{- define "sm.name" -}}{{ .Values.fullnameOverride }}{{- end -}}
 {{- define "sm.operator" -}}session-operator{{- end -}}
 {{- define "sm.redis" -}}{{ include "sm.name" . }}-redis{{- end -}}
@@ -21,7 +21,7 @@ app.kubernetes.io/instance: {{ .ctx.Release.Name }}
 
 {{- define "sm.image" -}}{{ .image.repository }}:{{ .image.tag | default .ctx.Chart.AppVersion }}{{- end -}}
 
-{{/* Secrets, generated or given. */}}
+{{/* Secrets: generated, or named by the values. */}}
 {{- define "sm.redisSecret" -}}
 {{- if .Values.redis.enabled -}}{{ .Values.redis.existingSecret | default "redis-credentials" }}
 {{- else -}}{{ .Values.externalRedis.existingSecret | default "redis-credentials" }}{{- end -}}
@@ -30,14 +30,14 @@ app.kubernetes.io/instance: {{ .ctx.Release.Name }}
 {{- define "sm.keySecret" -}}{{ .Values.apiKeys.existingSecret | default "session-manager-key" }}{{- end -}}
 {{- define "sm.databaseSecret" -}}{{ .Values.database.existingSecret | default "session-db" }}{{- end -}}
 
-{{/* The Secret with which KEDA reads Redis; it lies where the ScaledObjects are. */}}
+{{/* The Secret with which KEDA reads Redis, in the namespace of the ScaledObjects. */}}
 {{- define "sm.kedaSecret" -}}
 {{- if .Values.keda.existingSecret -}}{{ .Values.keda.existingSecret }}
 {{- else if and (eq (include "sm.sessionsNamespace" .) .Release.Namespace) .Values.redis.enabled .Values.redis.existingSecret -}}{{ .Values.redis.existingSecret }}
 {{- else -}}session-manager-redis-keda{{- end -}}
 {{- end -}}
 
-{{/* What a Secret holds already, or a new random word: dict "ctx" . "name" SECRET "key" KEY. The same within a rendering. */}}
+{{/* The present value of a Secret, or a random one that stays the same within a rendering: dict "ctx" . "name" SECRET "key" KEY. */}}
 {{- define "sm.generated" -}}
 {{- $cache := .ctx.Values.generated | default dict -}}
 {{- $id := printf "%s/%s" .name .key -}}
@@ -50,7 +50,7 @@ app.kubernetes.io/instance: {{ .ctx.Release.Name }}
 {{- get $cache $id -}}
 {{- end -}}
 
-{{/* "true" where SQLite on a volume is the database. */}}
+{{/* "true" if the database is SQLite on a volume. */}}
 {{- define "sm.sqlite" -}}
 {{- if not (or .Values.postgresql.enabled .Values.database.uri .Values.database.existingSecret) -}}true{{- end -}}
 {{- end -}}
@@ -74,7 +74,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Where Redis is, for front door and operator. */}}
+{{/* The address of Redis, for the front door and the operator. */}}
 {{- define "sm.redisEnv" -}}
 {{- if and (not .Values.redis.enabled) .Values.externalRedis.urlSecret }}
 - name: REDIS_URL
@@ -89,7 +89,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
-{{/* What front door and operator must agree on. */}}
+{{/* Settings on which the front door and the operator must agree. */}}
 {{- define "sm.sessionsEnv" -}}
 - name: SESSIONS_NAMESPACE
   value: {{ include "sm.sessionsNamespace" . | quote }}
@@ -128,7 +128,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* What a schema cannot say. */}}
+{{/* Checks that a schema cannot express. */}}
 {{- define "sm.check" -}}
 {{- if not .Values.redis.enabled -}}
 {{- if not (or .Values.externalRedis.host .Values.externalRedis.urlSecret) -}}
