@@ -16,7 +16,6 @@ from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
-from session_manager.runtime.classes import load_classes
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
 
@@ -53,7 +52,7 @@ def test_the_settings_page_lists_every_setting_with_its_default():
 def routes(tmp_path: Path) -> dict[str, Any]:
     """Every operation in OpenAPI by method and path; no server is started."""
     settings = Settings(_env_file=None, data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
-    front = build_app(Services(settings, load_classes(settings)))
+    front = build_app(Services(settings))
     fastapi: Any = front._app
     document = fastapi.openapi()
     return {

@@ -23,17 +23,9 @@ ROOT = Path(__file__).parents[1]
 PENDING: frozenset[str] = frozenset(
     {
         *(f"session_manager/{path.name}" for path in (ROOT / "session_manager").iterdir()),
-        "operator/session_operator",
-        "charts/session-manager",
         "docs/adk-agents.md",
         "docs/backups.md",
         "docs/cloud-run.md",
-        "docs/kubernetes/install-gke.md",
-        "docs/kubernetes/runbook.md",
-        "docs/kubernetes/security.md",
-        "docs/kubernetes/sizing.md",
-        "docs/kubernetes/uninstall.md",
-        "docs/kubernetes/upgrade.md",
         "docs/metrics.md",
         "docs/one-writer.md",
         "docs/pod-contract.md",

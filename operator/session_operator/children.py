@@ -1,8 +1,8 @@
-"""Writes the children of a Session, and the two patches that wake it and put it to sleep.
+"""Writes the children of Sessions, wakes a Session and puts it to sleep: the operator's Workloads.
 
 ``replicas`` belongs to the field manager ``session-scaler``, all else to ``session-operator``.  Each wake writes a new
-random value into an annotation together with ``replicas: 1``, and a sleep tests the value that it means to end, and
-that nobody else has scaled since: so a sleep that comes late fails instead of ending the next turn's pod.
+random value into an annotation together with ``replicas: 1``.  A sleep tests for the value that it means to end, and
+that the Deployment has not been scaled since.  So a late sleep fails instead of ending the next turn's pod.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     CLAIMS,
     DEPLOYMENTS,
+    PODS,
     SCALED_OBJECTS,
     SERVICES,
     ApiConflict,
@@ -27,19 +28,23 @@ from session_manager.runtime.kubernetes.cluster import (
     ApiNotFound,
     Cluster,
 )
+from session_manager.runtime.kubernetes.pods import PodView
+from session_manager.runtime.kubernetes.resources import SessionSpec
+from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_deployment
 from session_operator import manifests
-from session_operator.manifests import RedisTrigger, SessionSpec
-from session_operator.ownership import hand_over_patch, is_handed_over
+from session_operator.fields import differs, hand_over_patch, is_handed_over
+from session_operator.manifests import RedisTrigger
+from session_operator.warm import WarmPods
 
 Json = dict[str, Any]
 
-HAND_OVER_TRIES = 10  # its status changes at any moment
+HAND_OVER_TRIES = 10  # the status of a Deployment may change at any moment
 WAKE_PATH = "/metadata/annotations/" + names.WAKE_ANNOTATION.replace("/", "~1")
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What is remembered of a Deployment. ``owner``: UID of the Session that it belongs to."""
+    """The part of a Deployment that is remembered. ``owner``: UID of the Session that it belongs to."""
 
     uid: str
     owner: str
@@ -64,20 +69,8 @@ def live_of(deployment: Json) -> Live:
     )
 
 
-def differs(desired: object, live: object) -> bool:
-    """Whether something of ``desired`` is missing or another in ``live``; what the API server added is none."""
-    if isinstance(desired, dict):
-        return not isinstance(live, dict) or any(differs(value, live.get(key)) for key, value in desired.items())
-    if isinstance(desired, list):
-        if not isinstance(live, list) or len(live) != len(desired):
-            return True
-        return any(differs(one, other) for one, other in zip(desired, live, strict=True))
-    # The API server leaves out what is false, and writes quantities in its own way.
-    return str(desired) != str(live) and not (desired is False and live is None)
-
-
 def sleep_patch(live: Live | None) -> list[Json]:
-    """Fails as a whole when somebody has woken the session since it was ``live``."""
+    """Return a patch that ends the pod. It fails as a whole if the session was woken since ``live`` was read."""
     tests: list[Json] = []
     if live is not None:
         tests.append({"op": "test", "path": "/metadata/generation", "value": live.generation})
@@ -87,21 +80,22 @@ def sleep_patch(live: Live | None) -> list[Json]:
 
 
 class Children:
-    """``scaler`` (keda or native) is for classes that do not say. ``keda_served``: the cluster has its API."""
+    """``scaler``: keda or native, for classes that name none. ``keda_served``: the cluster serves KEDA's API."""
 
-    def __init__(self, cluster: Cluster, scaler: str, trigger: RedisTrigger) -> None:
+    def __init__(self, cluster: Cluster, warm: WarmPods, scaler: str, trigger: RedisTrigger) -> None:
         self._cluster = cluster
+        self._warm = warm
         self._scaler = scaler
         self._trigger = trigger
         self.keda_served = False
         self._live: dict[str, Live] = {}
-        self._complete: dict[str, SessionSpec] = {}  # the Session as it was when its other children were written
+        self._complete: dict[str, SessionSpec] = {}  # each Session as it was when its other children were written
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    # -- what the watch tells ------------------------------------------------------------------------------------------
+    # -- what the watches report ---------------------------------------------------------------------------------------
 
     def seen(self, session: str, deployment: Json | None) -> bool:
-        """Remember a Deployment's state; True when somebody else has written its spec, or removed it."""
+        """Remember a Deployment's state. Return True if another writer changed its spec or deleted it."""
         before = self._live.get(session)
         if deployment is None:
             self._live.pop(session, None)
@@ -113,12 +107,12 @@ class Children:
         return True
 
     def drop(self, session: str) -> None:
-        """The Session is gone, and its children go with it."""
+        """Forget the children of a Session that is gone; they go with it."""
         self._live.pop(session, None)
         self._complete.pop(session, None)
 
     def known(self, session: str) -> bool:
-        """It has a Deployment."""
+        """Return True if the session has a Deployment."""
         return session in self._live
 
     def lacks_keda(self, session: SessionSpec) -> bool:
@@ -128,17 +122,17 @@ class Children:
         return (session.class_spec.scaler or self._scaler) == "keda"
 
     def lost(self, session: str) -> None:
-        """Another child of the session was changed or removed: look at all of them again."""
+        """Another child of the session was changed or deleted: the next ``ensure`` writes all of them again."""
         self._complete.pop(session, None)
 
-    def standing(self) -> list[str]:
-        """The sessions whose Deployments want a pod."""
+    def scaled_up(self) -> list[str]:
+        """Return the sessions whose Deployments request a pod."""
         return [session for session, live in self._live.items() if live.replicas > 0]
 
     # -- children ------------------------------------------------------------------------------------------------------
 
     async def ensure(self, session: SessionSpec, *, repair: bool = False) -> None:
-        """All children exist. ``repair``: and the Deployment is as wanted, unless a pod of it may be awake."""
+        """Create the children that are missing. ``repair``: also reset a Deployment that drifted, if it has no pod."""
         async with self._lock(session.uuid):
             await self._ensure_deployment(session, repair=repair)
             if not self._is_complete(session):
@@ -164,7 +158,7 @@ class Children:
             found = await self._cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
             live = live_of(found)
             if live.owner != session.uid:
-                # It belongs to a Session of this name that is gone: the garbage collector may not have come by yet.
+                # It belongs to a former Session of this name, and the garbage collector has not deleted it yet.
                 await self._cluster.delete(DEPLOYMENTS, names.child_name(session.uuid), uid=live.uid)
                 found = await self._cluster.create(DEPLOYMENTS, manifest, names.SCALER)
         return self._remember(session.uuid, found)
@@ -180,7 +174,7 @@ class Children:
         return live
 
     async def _apply_deployment(self, session: SessionSpec, found: Json | None = None) -> Live:
-        """``found``: the Deployment as it is, where somebody has asked for it already."""
+        """``found``: the present Deployment, if it has been read already."""
         name = names.child_name(session.uuid)
         for _ in range(HAND_OVER_TRIES):
             found = found or await self._cluster.get(DEPLOYMENTS, name)
@@ -191,7 +185,7 @@ class Children:
                 break
             found = None
         else:
-            raise Unavailable("the Deployment changes all the time")
+            raise Unavailable("the Deployment changes too often to be applied")
         applied = await self._cluster.apply(DEPLOYMENTS, manifests.deployment(session), names.OPERATOR)
         return self._remember(session.uuid, applied)
 
@@ -210,25 +204,27 @@ class Children:
         self._complete[session.uuid] = session
 
     async def _ensure_service(self, service: Json) -> None:
-        """Nearly always there is none yet, and to make one costs the API server half of what applying it does."""
+        """Create the Service. It rarely exists, and creating costs the API server half as much as applying."""
         try:
             await self._cluster.create(SERVICES, service, names.OPERATOR)
         except ApiConflict:
             await self._cluster.apply(SERVICES, service, names.OPERATOR)
 
     async def _ensure_claim(self, claim: Json) -> None:
-        """Made once and never changed: a claim is nearly immutable."""
+        """Create the claim once and never change it: claims are nearly immutable."""
         try:
             await self._cluster.create(CLAIMS, claim, names.OPERATOR)
         except ApiConflict:
             found = await self._cluster.get(CLAIMS, claim["metadata"]["name"])
             if "deletionTimestamp" in found["metadata"]:
-                raise Unavailable("the volume that the session had before is on its way out") from None
+                raise Unavailable("the former volume of the session is still being deleted") from None
 
     # -- wake and sleep ------------------------------------------------------------------------------------------------
 
     async def wake(self, session: SessionSpec) -> None:
-        """One replica, of the template that is wanted now."""
+        """Give the session a warm pod if there is one, else a replica of the present template."""
+        if session.class_spec.warm > 0 and await self._warm.claim(session) is not None:
+            return
         async with self._lock(session.uuid):
             try:
                 await self._wake(session)
@@ -251,7 +247,7 @@ class Children:
         self._remember(session.uuid, found)
 
     async def sleep(self, session: str, unless: Callable[[], bool] = lambda: False) -> bool:
-        """No replicas, if nobody has woken it since we looked; False when somebody has, or ``unless`` holds."""
+        """Request no replica. Return False if the session was woken since we looked, or if ``unless`` returns True."""
         async with self._lock(session):
             if unless():
                 return False
@@ -269,15 +265,19 @@ class Children:
                 return False
             return True
 
-    async def deployment(self, session: str) -> Json | None:
-        """The Deployment as it is now, for what its controllers say about it."""
+    async def end(self, pod: PodView) -> None:
+        with suppress(ApiConflict):
+            await self._cluster.delete(PODS, pod.name, uid=pod.uid)
+
+    async def refusal(self, session: str) -> Trouble | None:
+        """Return what the Deployment's status says about pods that were not created, or None."""
         try:
-            return await self._cluster.get(DEPLOYMENTS, names.child_name(session))
+            return trouble_of_deployment(await self._cluster.get(DEPLOYMENTS, names.child_name(session)))
         except ApiNotFound:
             return None
 
     async def forget(self, session: str, *, deleted: bool) -> None:
-        """The session ended. Its volume goes if its class said so when the volume was made."""
+        """Delete the volume of a session that ended, if its class said so when the volume was created."""
         async with self._lock(session):
             await self._forget(session, deleted=deleted)
 

@@ -1,7 +1,7 @@
-"""The status of a Session, from one table of facts. No I/O, no clock.
+"""Computes the status of a Session from facts. No I/O, no clock.
 
 ===============  =========  =======================  ===================
-what holds       phase      Ready                    Awake
+fact             phase      Ready                    Awake
 ===============  =========  =======================  ===================
 mode Suspended   Suspended  False Suspended          False Suspended
 class missing    Failed     False ClassMissing       False ClassMissing
@@ -11,8 +11,8 @@ woken before     Sleeping   True  WakesOnMessage     False Idle
 otherwise        Created    True  WakesOnMessage     False NeverWoken
 ===============  =========  =======================  ===================
 
-The first line that holds counts. Where the class asks for KEDA and the cluster does not serve it, a ``True`` Ready has
-the reason ``KedaMissing`` and says so: the session works, and nobody else's push wakes it.
+The first line that applies is used.  If the class wants KEDA and the cluster does not serve it, a ``True`` Ready has
+the reason ``KedaMissing``: the session works, but external pushes do not wake it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AWAKE = "Awake"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``last_wake``: RFC 3339, None when it never was awake. ``pod``: name of the pod that answers."""
+    """``last_wake``: RFC 3339, or None if the session was never awake. ``pod``: the name of the pod that answers."""
 
     mode: str = "Auto"
     class_found: bool = True
@@ -57,10 +57,10 @@ _WAKES = ("WakesOnMessage", "The next message wakes the pod.")
 
 def _line(facts: Facts) -> _Line:
     if facts.mode == "Suspended":
-        message = "The mode is Suspended: what is queued waits until it is Auto or AlwaysOn."
+        message = "The mode is Suspended: queued messages wait until it is Auto or AlwaysOn."
         return _Line("Suspended", False, "Suspended", message, "Suspended", message)
     if not facts.class_found:
-        message = f"There is no SessionClass {facts.class_name}; create it, or delete the session."
+        message = f"The SessionClass {facts.class_name} does not exist; create it, or delete the session."
         return _Line("Failed", False, "ClassMissing", message, "ClassMissing", message)
     if facts.trouble is not None:
         reason, remedy = facts.trouble.reason, facts.trouble.remedy
@@ -69,17 +69,17 @@ def _line(facts: Facts) -> _Line:
         message = f"The pod {facts.pod} answers."
         return _Line("Awake", True, "PodAnswers", message, "PodAnswers", message)
     if facts.last_wake is not None:
-        return _Line("Sleeping", True, *_WAKES, "Idle", "It sleeps since nobody talks.")
-    return _Line("Created", True, *_WAKES, "NeverWoken", "Nobody has talked to it yet.")
+        return _Line("Sleeping", True, *_WAKES, "Idle", "The session sleeps because it was idle.")
+    return _Line("Created", True, *_WAKES, "NeverWoken", "The session has not received a message yet.")
 
 
 def status_of(facts: Facts, previous: Json, now: str) -> Json:
-    """The whole status. ``previous`` is the present one: what did not change keeps its ``lastTransitionTime``."""
+    """Return the whole status. Conditions that are the same in ``previous`` keep their ``lastTransitionTime``."""
     line = _line(facts)
     ready_reason, ready_message = line.ready_reason, line.ready_message
     if line.ready and facts.keda_missing:
         ready_reason = "KedaMissing"
-        ready_message += " KEDA is not installed here: only the session manager wakes it."
+        ready_message += " KEDA is not installed: only the session manager wakes it."
     awake = line.phase == "Awake"
     status: Json = {
         "phase": line.phase,

@@ -1,4 +1,4 @@
-"""/healthz for the kubelet and /metrics for a scraper."""
+"""Serves /healthz for the kubelet and /metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Metrics:
 
 
 class HealthServer:
-    """``healthy`` says whether the operator does its work; ``collect`` brings the gauges up to date."""
+    """``healthy`` returns True while the operator works; ``collect`` updates the gauges."""
 
     def __init__(self, metrics: Metrics, healthy: Callable[[], bool], collect: Callable[[], None]) -> None:
         self._metrics = metrics
@@ -44,7 +44,7 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port."""
+        """Listen, and return the port."""
         app = web.Application()
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._show)

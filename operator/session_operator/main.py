@@ -1,6 +1,6 @@
-"""The operator as a process: kopf's watches, the queue, the scaler, and health, in one event loop.
+"""The operator as a process: watches, the queue, the scaler and health in one event loop.
 
-Wakes do not wait for kopf: the scaler runs as soon as the pods and the classes are known, while kopf still lists.
+Wakes do not wait for kopf: the scaler runs as soon as the pods and the classes are known, while kopf is still listing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, unless
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
-from session_manager.runtime.kubernetes.cluster import CLASSES, Cluster
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, Cluster
 from session_manager.runtime.kubernetes.pods import Pods
+from session_manager.runtime.kubernetes.resources import Resources
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
-from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerTimes
 from session_operator import handlers
 from session_operator.children import Children
 from session_operator.handlers import Events
@@ -36,17 +39,15 @@ from session_operator.keda import Keda
 from session_operator.manifests import RedisTrigger
 from session_operator.reconcile import Reconciler
 from session_operator.refill import Refill
-from session_operator.resources import Resources
 from session_operator.settings import OperatorSettings
 from session_operator.statuses import Statuses
 from session_operator.strays import Strays
 from session_operator.warm import WarmPods
 from session_operator.work_queue import WorkQueue
-from session_operator.workloads import OwnWorkloads
 
 log = logging.getLogger(__name__)
 
-BACKOFF = Backoff(0.2, 5.0)  # between tries to reach what is away
+BACKOFF = Backoff(0.2, 5.0)  # between tries to reach Redis and the API at the start
 
 
 class Operator:
@@ -55,64 +56,48 @@ class Operator:
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
         self.cluster = Cluster(settings.sessions_namespace)
-        self.classes = ClusterClasses(
+        classes = ClusterClasses(
             settings.idle_timeout,
             settings.session_ttl,
             settings.user_pod_image,
             settings.user_pod_port,
             {"SESSION_MANAGER_URL": settings.session_manager_url} if settings.session_manager_url else {},
         )
-        self.link = Link.from_settings(settings)
-        self.activity = RedisActivity(self.link, lease=settings.lease, heartbeat=settings.heartbeat)
-        self.resources = Resources(self.cluster, self.classes)
-        self.children = Children(self.cluster, settings.scaler, _trigger(settings))
+        self.activity = RedisActivity(Link.from_settings(settings), lease=settings.lease, heartbeat=settings.heartbeat)
+        self.resources = Resources(self.cluster, classes, with_status=True)
         self.pods = Pods(self.cluster)
         self.refill = Refill(self.cluster, self.pods)
-        self.warm = WarmPods(self.cluster, self.pods, self.refill)
-        self.metrics = Metrics()
-        workloads = OwnWorkloads(self.cluster, self.resources, self.children, self.warm)
-        self.runtime = KubernetesRuntime(self.cluster, self.pods, workloads)
+        warm = WarmPods(self.cluster, self.pods, self.refill)
+        children = Children(self.cluster, warm, settings.scaler, _trigger(settings))
+        self.runtime = KubernetesRuntime(self.resources, self.pods, children)
+        answering = self.runtime.answering
         self.scaler = Scaler(
-            self.activity,
-            self.runtime,
-            self.classes,
-            _times(settings),
-            settings.max_wakes,
-            declared=self.resources,
+            self.activity, self.runtime, classes, _times(settings), settings.max_wakes, declared=self.resources
         )
-        self.statuses = Statuses(
-            self.cluster, self.resources, self.children, self.runtime.answering, lambda: len(self.queue) > 0
+        self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
+        reconciler = Reconciler(
+            self.resources, children, answering, warm, self.activity, self.scaler.keep, self.statuses
         )
-        self.reconciler = Reconciler(
-            self.resources,
-            self.children,
-            self.runtime.answering,
-            self.warm,
-            self.activity,
-            self.scaler.keep,
-            self.statuses,
-        )
-        self.queue = WorkQueue(self.reconciler.reconcile, settings.reconcilers)
-        self.runtime.answering.on_change(self.queue.add)
-        self.runtime.on_started(self.metrics.started)
-        self.strays = Strays(self.activity, self.resources, self.children, self.runtime.answering, settings.stray_after)
-        self.keda = Keda(
-            self.cluster, self.resources, self.children, self.queue.add, by_default=settings.scaler == "keda"
-        )
+        self.queue = WorkQueue(reconciler.reconcile, settings.reconcilers)
+        self.events = Events(self.resources, children, reconciler, self.queue)
+        self.strays = Strays(self.activity, self.resources, children, answering, settings.stray_after)
+        self.keda = Keda(self.cluster, self.resources, children, self.queue.add, by_default=settings.scaler == "keda")
+        self.metrics = Metrics()
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
+        answering.on_change(self.queue.add)
+        self.runtime.on_started(self.metrics.started)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT. Pods stay as they are. StartupFailure for what no retry mends."""
-        stop = self._stop
+        """Work until SIGTERM or SIGINT; pods stay as they are. Raises StartupFailure for what no retry fixes."""
         self._take_signals()
         try:
             await self.cluster.start()
             port = await self.health.start(self._settings.operator_host, self._settings.operator_port)
-            log.info("operator starts", extra={"event": "operator.starting", "port": port})
-            await unless(stop, self._start())
-            await self._until(stop)
+            log.info("operator is starting", extra={"event": "operator.starting", "port": port})
+            await unless(self._stop, self._start())
+            await self._until_stopped()
         finally:
             await self._close()
 
@@ -122,31 +107,30 @@ class Operator:
             loop.add_signal_handler(number, self._stop.set)
 
     async def _start(self) -> None:
-        await until_available(self._look_around, BACKOFF, _report)
+        self.resources.start()
+        await until_available(self.keda.look, BACKOFF, _report)
         await until_available(self.activity.start, BACKOFF, _report)
+        await self.resources.classes.listed.wait()  # without them no pod can be started
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
+        await until_available(self._list_deployments, BACKOFF, _report)
         self._spawn(self.queue.run(), "queue")
         self._spawn(self.statuses.run(), "statuses")
         self._spawn(self.refill.run(), "refill")
         self._spawn(self.strays.run(), "strays")
         self._spawn(self.keda.run(), "keda")
         self._spawn(self._run_kopf(), "kopf")
-        log.info("operator runs", extra={"event": "operator.running", "namespace": self.cluster.namespace})
+        log.info("operator is running", extra={"event": "operator.running", "namespace": self.cluster.namespace})
 
-    async def _look_around(self) -> None:
-        """Classes, without which no pod can be started, and whether KEDA is there."""
-        found, _ = await self.cluster.list(CLASSES)
-        for resource in found:
-            self.classes.put(resource)
-        self.classes.listed = True
-        await self.keda.look()
+    async def _list_deployments(self) -> None:
+        """Know the Deployments before the queue runs, or each session would cost a failed create."""
+        found, _ = await self.cluster.list(DEPLOYMENTS, names.MANAGED_SELECTOR)
+        for deployment in found:
+            self.events.on_deployment(None, deployment)
 
     async def _run_kopf(self) -> None:
         registry = kopf.OperatorRegistry()
-        events = Events(self.resources, self.children, self.reconciler, self.queue)
-        handlers.register(registry, events)
-        handlers.register_login(registry)
+        handlers.register(registry, self.events)
         ready = asyncio.Event()
         running = kopf.operator(
             registry=registry,
@@ -158,19 +142,19 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(running, name="kopf operator")
             await ready.wait()
-            # It takes the signals for itself when it starts, and what it ends then is all that runs in this loop.
+            # kopf takes over the signals when it starts, and would end only its own part of this loop.
             self._take_signals()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
 
-    async def _until(self, stop: asyncio.Event) -> None:
-        """Until asked to stop, or until a loop that should never end has ended: then a restart is better."""
-        stopping = asyncio.create_task(stop.wait())
+    async def _until_stopped(self) -> None:
+        """Wait for the signal. If a loop ends that never should, raise StartupFailure: a restart is better."""
+        stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
         await cancel(stopping)
         for task in done - {stopping}:
-            if not stop.is_set():
+            if not self._stop.is_set():
                 log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended"})
                 raise StartupFailure(f"the loop {task.get_name()} ended")
 
@@ -179,6 +163,7 @@ class Operator:
         await cancel(*self._tasks)
         await self.keda.close()
         await self.runtime.close()
+        await self.resources.close()
         await self.health.close()
         await self.activity.close()
         await self.cluster.close()
@@ -190,7 +175,7 @@ class Operator:
     def _collect(self) -> None:
         self.metrics.queued.set(len(self.queue))
         self.metrics.pods.set(len(self.runtime.pods()))
-        self.metrics.sessions.set(len(self.resources.all()))
+        self.metrics.sessions.set(len(self.resources.sessions.objects))
 
 
 def _trigger(settings: OperatorSettings) -> RedisTrigger:
@@ -208,7 +193,7 @@ def _times(settings: OperatorSettings) -> ScalerTimes:
 
 
 def _report(error: Unavailable) -> None:
-    log.warning("not reachable yet: %s", error.detail, extra={"event": "start.unreachable"})
+    log.warning("could not be reached yet: %s", error.detail, extra={"event": "start.unreachable"})
 
 
 async def _main(settings: OperatorSettings) -> None:
@@ -216,7 +201,7 @@ async def _main(settings: OperatorSettings) -> None:
 
 
 def main() -> None:
-    """``python -m session_operator``: everything comes from the environment."""
+    """Run the operator with settings from the environment."""
     try:
         settings = OperatorSettings()
         setup_logging(settings)

@@ -1,7 +1,7 @@
-"""What a session consists of in a cluster: typed spec in, manifest out. No I/O.
+"""The manifests of a session's children: typed spec in, manifest out. No I/O.
 
-``replicas`` is not part of what is applied: it belongs to a field manager of its own.  So ``new_deployment`` is what
-that one creates, with no replicas, and ``deployment`` is what is applied when it has to be another.
+``replicas`` is never applied, because it belongs to a field manager of its own.  That one creates ``new_deployment``
+with no replicas; ``deployment`` is applied when the Deployment has to change.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec, Storage
 
 Json = dict[str, Any]
@@ -22,12 +23,12 @@ DEFAULT_RESOURCES: Json = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "1", "memory": "512Mi"},
 }
-PROBE_PERIOD = 5  # seconds; the kubelet's own look, beside ours that a wake waits for
+PROBE_PERIOD = 5  # seconds; of the kubelet, beside our own probe that a wake waits for
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The object that children belong to: they go when it goes."""
+    """The object that children belong to: they are deleted with it."""
 
     kind: str
     name: str
@@ -47,37 +48,23 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSpec:
-    """One Session and its class. ``suspended``: nobody's push may wake it."""
-
-    uuid: str
-    uid: str
-    class_spec: ClassSpec
-    suspended: bool = False
-
-    @property
-    def owner(self) -> Owner:
-        return Owner(names.SESSION_KIND, self.uuid, self.uid)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return names.session_labels(self.uuid, self.class_spec.name)
-
-
-@dataclass(frozen=True, slots=True)
 class RedisTrigger:
-    """Where KEDA finds Redis."""
+    """The address at which KEDA reaches Redis."""
 
     address: str
     tls: bool = False
     database: int = 0
 
 
+def owner_of(session: SessionSpec) -> Owner:
+    return Owner(names.SESSION_KIND, session.uuid, session.uid)
+
+
 # -- pods ------------------------------------------------------------------------------------------------------------
 
 
 def session_template(session: SessionSpec) -> Json:
-    """The pod of one session."""
+    """Return the pod template of one session."""
     class_spec = session.class_spec
     identity = [{"name": "SESSION_ID", "value": session.uuid}]
     claim = names.child_name(session.uuid) if class_spec.storage else None
@@ -85,7 +72,7 @@ def session_template(session: SessionSpec) -> Json:
 
 
 def warm_template(class_spec: ClassSpec) -> Json:
-    """A pod that knows no session yet, and starts when the refill lets it."""
+    """Return the template of a warm pod. It has no session yet, and its gate keeps it from starting at once."""
     template = _template(class_spec, names.warm_labels(class_spec.name), [], None)
     template["spec"]["schedulingGates"] = [{"name": names.REFILL_GATE}]
     return template
@@ -102,7 +89,7 @@ def _template(class_spec: ClassSpec, labels: Mapping[str, str], identity: list[J
 
 
 def spec_hash(template: Json) -> str:
-    """Which spec a pod of this template runs."""
+    """Return the hash by which pods of this template are recognised."""
     found: str = template["metadata"]["annotations"][names.SPEC_HASH_ANNOTATION]
     return found
 
@@ -134,7 +121,7 @@ def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) ->
 
 
 def _pod_security(*, shared_volume: bool) -> Json:
-    """The ``restricted`` level, whatever user the image names."""
+    """Meet the Pod Security level ``restricted``, whatever user the image names."""
     security: Json = {
         "runAsNonRoot": True,
         "runAsUser": names.USER,
@@ -195,7 +182,7 @@ def _volumes(claim: str | None) -> list[Json]:
 
 
 def deployment(session: SessionSpec) -> Json:
-    """What is applied: everything but ``replicas``."""
+    """Return the Deployment to apply: everything except ``replicas``."""
     template = session_template(session)
     manifest = _child("apps/v1", "Deployment", session)
     manifest["metadata"]["annotations"] = {names.SPEC_HASH_ANNOTATION: spec_hash(template)}
@@ -210,14 +197,14 @@ def deployment(session: SessionSpec) -> Json:
 
 
 def new_deployment(session: SessionSpec) -> Json:
-    """What is created: the same with no replicas, so that nothing comes of it before a wake."""
+    """Return the Deployment to create: with no replicas, so that it makes no pod before a wake."""
     manifest = deployment(session)
     manifest["spec"]["replicas"] = 0
     return manifest
 
 
 def service(session: SessionSpec) -> Json:
-    """Headless: a name for people and for other programs in the cluster; we connect to the pod's own address."""
+    """Return a headless Service: a name for other programs. The front door connects to the pod's own address."""
     manifest = _child("v1", "Service", session)
     manifest["spec"] = {
         "clusterIP": "None",
@@ -228,7 +215,7 @@ def service(session: SessionSpec) -> Json:
 
 
 def scaled_object(session: SessionSpec, redis: RedisTrigger) -> Json:
-    """KEDA does 0 to 1 for a message that somebody else pushed. 1 to 0 is ours, after the sleep fence."""
+    """Return a ScaledObject that scales 0 to 1 for external pushes. Only the sleep fence scales 1 to 0."""
     manifest = _child(names.KEDA_API_VERSION, "ScaledObject", session)
     pause = names.KEDA_PAUSED if session.suspended else names.KEDA_PAUSED_SCALE_IN
     manifest["metadata"]["annotations"] = {pause: "true"}
@@ -254,7 +241,7 @@ def scaled_object(session: SessionSpec, redis: RedisTrigger) -> Json:
 
 
 def volume_claim(session: SessionSpec, storage: Storage) -> Json:
-    """Owned by nobody: what becomes of it on expiry and delete is for the class to say."""
+    """Return a claim without an owner: the class decides whether expiry and delete remove it."""
     manifest = _child("v1", "PersistentVolumeClaim", session)
     del manifest["metadata"]["ownerReferences"]
     manifest["metadata"]["annotations"] = {
@@ -274,7 +261,7 @@ def _child(api_version: str, kind: str, session: SessionSpec) -> Json:
         "metadata": {
             "name": names.child_name(session.uuid),
             "labels": session.labels,
-            "ownerReferences": [session.owner.reference()],
+            "ownerReferences": [owner_of(session).reference()],
         },
     }
 
@@ -283,7 +270,7 @@ def _child(api_version: str, kind: str, session: SessionSpec) -> Json:
 
 
 def warm_deployment(class_spec: ClassSpec) -> Json:
-    """The pool of ready pods of a class. Its replicas are applied: nobody else scales it."""
+    """Return the pool of warm pods of a class. Its replicas are applied, because nothing else scales it."""
     owner = Owner(names.CLASS_KIND, class_spec.name, class_spec.uid)
     template = warm_template(class_spec)
     return {

@@ -1,4 +1,4 @@
-"""Brings what a Session or a SessionClass consists of to what it should be."""
+"""Reconciles the children of Sessions and the warm pools of SessionClasses."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from session_manager.domain.errors import InvalidInput
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
+from session_manager.runtime.kubernetes.resources import Resources, SessionSpec
 from session_operator.children import Children
-from session_operator.manifests import SessionSpec
-from session_operator.resources import Resources
 from session_operator.statuses import Statuses
 from session_operator.warm import WarmPods
 from session_operator.work_queue import NotYet, PutOff
 
 CLASS_KEY = "class/"
-CHILDREN_LATEST = 5.0  # seconds that those of a session wait that a warm pod serves, while others are being claimed
-TURN_LOOK = 1.0  # seconds between looks whether the last turn of a suspended session has ended
+CHILDREN_LATEST = 5.0  # seconds that the children of a session with a warm pod wait while others are being claimed
+TURN_LOOK = 1.0  # seconds between checks that the last turn of a suspended session has ended
 
 
 class Reconciler:
@@ -44,11 +43,11 @@ class Reconciler:
         self._touched: set[str] = set()
 
     def touched(self, session: str) -> None:
-        """Somebody else has written a child of the session."""
+        """Something else has written a child of the session."""
         self._touched.add(session)
 
     async def reconcile(self, key: str) -> None:
-        """``key``: a session, or a class behind CLASS_KEY."""
+        """Reconcile a session, or a class if ``key`` starts with CLASS_KEY."""
         if key.startswith(CLASS_KEY):
             await self._reconcile_class(key.removeprefix(CLASS_KEY))
         else:
@@ -58,7 +57,7 @@ class Reconciler:
         try:
             spec = self._resources.classes.spec(name)
         except InvalidInput:
-            return  # its pool is owned by it, and goes with it
+            return  # the class owns its pool, which is deleted with it
         await self._warm.keep_pool(spec)
 
     async def _reconcile_session(self, session: str) -> None:
@@ -87,14 +86,14 @@ class Reconciler:
             await self._keep(session, spec.class_spec.base)
 
     async def _suspend(self, spec: SessionSpec) -> None:
-        """Its pod goes as soon as nothing runs; what waits goes on waiting."""
+        """End its pod as soon as no turn runs. Messages go on waiting."""
         with suppress(SessionGone):
             answer = await self._activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
             if answer not in {Fenced.PASSED, Fenced.ASLEEP}:
                 raise NotYet(TURN_LOOK)
 
     async def _gone(self, session: str) -> None:
-        """Its pods go with it: nobody may be sent to them any more."""
+        """Stop addressing the pods of a Session that is gone; they are deleted with it."""
         self._children.drop(session)
         self._answering.abandon(session)
         with suppress(SessionGone):

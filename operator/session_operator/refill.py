@@ -1,8 +1,8 @@
-"""When the pods that refill a pool may start.
+"""Decides when the pods that refill a warm pool may start.
 
-The ReplicaSet of a pool makes a new pod the moment that one is claimed. On the node it would start just when the first
-turn of the session that claimed wants the processor, and in a burst of claims all of them would: so each is made with a
-scheduling gate, which is taken off a moment later.
+The ReplicaSet of a pool creates a new pod the moment that one is claimed.  It would compete for the processor with the
+first turn of the session that claimed, and in a burst of claims many would.  So each pod is created with a scheduling
+gate, which is removed a moment later.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from session_manager.runtime.kubernetes.pods import Pods, PodView
 
 log = logging.getLogger(__name__)
 
-QUIET = 1.0  # seconds without a claim after which pods may start
-LATEST = 5.0  # seconds that one waits at most, however many claims there are
-AT_ONCE = 10  # pods of one pool that are on their way: those that crash while they start stay among them
-LOOK = 0.2  # seconds between looks while some wait
+QUIET = 1.0  # seconds without a claim before pods may start
+LATEST = 5.0  # seconds that a pod waits at most, however many claims there are
+AT_ONCE = 10  # pods of one pool that are starting, including those that crash at the start
+LOOK = 0.2  # seconds between checks while pods wait
 
 
 def ungate_patch(pod: PodView) -> list[dict[str, object]]:
-    """Fails as a whole when the gate does not stand there any more."""
+    """Return a patch that removes the gate. It fails as a whole if the gate is no longer there."""
     path = f"/spec/schedulingGates/{pod.gate}"
     return [{"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE}, {"op": "remove", "path": path}]
 
@@ -42,12 +42,12 @@ class Refill:
         pods.listen(self._on_pod)
 
     def claimed(self) -> None:
-        """A session reaches for a warm pod now."""
+        """A session claims a warm pod now."""
         self._claimed_at = asyncio.get_running_loop().time()
 
     @property
     def quiet(self) -> bool:
-        """Nobody has reached for a warm pod lately."""
+        """Return True if no session has claimed a warm pod lately."""
         return asyncio.get_running_loop().time() - self._claimed_at >= QUIET
 
     def _on_pod(self, pod: PodView, present: bool) -> None:
@@ -58,7 +58,7 @@ class Refill:
             self._gated_since.pop(pod.uid, None)
 
     async def run(self) -> None:
-        """Let pods start, for ever."""
+        """Let pods start until cancelled."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -68,7 +68,7 @@ class Refill:
                 await asyncio.sleep(LOOK)
 
     def _startable(self) -> Iterable[PodView]:
-        """Those whose time has come, as far as their pools have room; the longest waiting first."""
+        """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
         now = asyncio.get_running_loop().time()
         starting = Counter(pod.warm for pod in self._pods.all() if _starts(pod))
         for uid, since in sorted(self._gated_since.items(), key=lambda each: each[1]):
@@ -81,11 +81,11 @@ class Refill:
 
     async def _start(self, pod: PodView) -> None:
         try:
-            with suppress(ApiNotFound, ApiInvalid):  # it is gone, or somebody else has let it start
+            with suppress(ApiNotFound, ApiInvalid):  # it is gone, or its gate has been removed already
                 self._pods.learn(await self._cluster.json_patch(PODS, pod.name, ungate_patch(pod), names.OPERATOR))
             self._gated_since.pop(pod.uid, None)
         except (ApiError, Unavailable) as error:
-            log.warning("a warm pod may not start yet: %s", error, extra={"event": "warm.not_started"})
+            log.warning("could not start a warm pod: %s", error, extra={"event": "warm.not_started"})
 
 
 def _starts(pod: PodView) -> bool:

@@ -1,6 +1,6 @@
 """Writes the status of Sessions, after more urgent work.
 
-A status is most of what a new session costs beside its Deployment, and nobody waits for it.
+Apart from its Deployment, the status is most of what a new session costs, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from session_manager.domain.errors import InvalidInput
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiConflict, ApiNotFound, Cluster
+from session_manager.runtime.kubernetes.resources import Resources, SessionSpec, SessionView
 from session_operator.children import Children
 from session_operator.conditions import Facts, status_of
-from session_operator.manifests import SessionSpec
-from session_operator.resources import Resources, SessionView
 from session_operator.work_queue import PutOff, WorkQueue
 
 Json = dict[str, Any]
 
 WRITERS = 2
-LATEST = 5.0  # seconds that the first status of a session waits while others still lack their children
+LATEST = 5.0  # seconds that the first status of a session waits at most while other sessions lack their children
 
 
 def _now() -> str:
@@ -31,7 +30,7 @@ def _now() -> str:
 
 
 class Statuses:
-    """``busy``: there are sessions whose children are still to be written."""
+    """``busy`` returns True while the children of some sessions have yet to be written."""
 
     def __init__(
         self,
@@ -47,17 +46,17 @@ class Statuses:
         self._answering = answering
         self._busy = busy
         self._put_off = PutOff(LATEST)
-        self._queue = WorkQueue(self._tell, WRITERS)
+        self._queue = WorkQueue(self._write, WRITERS)
 
     def add(self, session: str) -> None:
-        """Something that its status says may have changed."""
+        """The status of the session may have changed."""
         self._queue.add(session)
 
     async def run(self) -> None:
-        """Write, for ever."""
+        """Write until cancelled."""
         await self._queue.run()
 
-    async def _tell(self, session: str) -> None:
+    async def _write(self, session: str) -> None:
         view = await self._resources.find(session)
         self._put_off.wait(session, while_=view is not None and not view.status and self._busy())
         if view is None:
@@ -68,7 +67,7 @@ class Statuses:
             return
         gone = dict.fromkeys(view.status.keys() - status.keys())
         patch: Json = {"metadata": {"uid": view.uid}, "status": {**gone, **status}}
-        with suppress(ApiNotFound, ApiConflict):  # it is another Session of this name by now, whose event comes
+        with suppress(ApiNotFound, ApiConflict):  # a newer Session has this name, and its event will come
             await self._cluster.merge_patch(SESSIONS, session, patch, names.OPERATOR, "status")
 
     def _facts(self, view: SessionView, now: str) -> Facts:
@@ -89,7 +88,7 @@ class Statuses:
         )
 
     def _spec(self, view: SessionView) -> SessionSpec | None:
-        """None: its class is missing."""
+        """Return the Session with its class, or None if the class is missing."""
         try:
             return self._resources.spec(view)
         except InvalidInput:

@@ -1,9 +1,9 @@
-"""Warm pods: ready ones that know no session, given to the next that wakes.
+"""Warm pods: ready pods without a session, given to the next session that wakes.
 
-The claim is one JSON patch that tests the pool's label, takes it off and makes the Session the pod's controller: of two
-who want the same pod one gets it, the pool's ReplicaSet lets it go and starts another, and at no moment does the pod
-belong to nobody.  Before it claims, a wake asks the API, not a cache, which pods its Session controls already: so an
-operator that was killed after a claim finds it again.
+A claim is one JSON patch that tests for the pool's label, removes it and makes the Session the pod's controller.  So of
+two claims of one pod only one succeeds, the pool's ReplicaSet releases the pod and starts another, and the pod is never
+without a controller.  Before it claims, a wake asks the API, not a cache, which pods the Session controls already: that
+is how a restarted operator finds the pod that it claimed before it was killed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from session_manager.runtime.kubernetes.cluster import (
     Cluster,
 )
 from session_manager.runtime.kubernetes.pods import Pods, PodView
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_operator import manifests
-from session_operator.manifests import SessionSpec
 from session_operator.refill import Refill
 
 Json = dict[str, Any]
@@ -35,13 +35,13 @@ def _pointer(label: str) -> str:
 
 
 def claim_patch(session: SessionSpec) -> list[Json]:
-    """Fails as a whole when the pod is not in the pool any more."""
+    """Return a patch that claims the pod. It fails as a whole if the pod has left the pool."""
     labels = session.labels
     return [
         {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
         {"op": "remove", "path": _pointer(names.WARM_LABEL)},
         *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
-        {"op": "add", "path": "/metadata/ownerReferences", "value": [session.owner.reference()]},
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owner_of(session).reference()]},
     ]
 
 
@@ -54,13 +54,11 @@ class WarmPods:
 
     @property
     def quiet(self) -> bool:
-        """Nobody has reached for a warm pod lately."""
+        """Return True if no session has claimed a warm pod lately."""
         return self._refill.quiet
 
     async def claim(self, session: SessionSpec) -> PodView | None:
-        """A ready pod for the session; None when the class keeps none or none is left."""
-        if session.class_spec.warm == 0:
-            return None
+        """Claim a ready pod for the session. Return None if none is left."""
         self._refill.claimed()
         owned = await self._owned(session)
         if owned:
@@ -81,9 +79,9 @@ class WarmPods:
         return None
 
     def _next(self, class_name: str, wanted: str, tried: set[str]) -> PodView | None:
-        """A ready pod that no other wake reaches for; another operator, which may, rarely picks the same."""
+        """Pick a ready pod that no other wake here is claiming. Another operator rarely picks the same one."""
         passed = tried | self._claiming
-        ready = [pod for pod in self._pods.of_pool(class_name) if pod.uid not in passed and _fit(pod, wanted)]
+        ready = [pod for pod in self._pods.of_pool(class_name) if pod.uid not in passed and _usable(pod, wanted)]
         return random.choice(ready) if ready else None
 
     async def _owned(self, session: SessionSpec) -> list[PodView]:
@@ -97,7 +95,7 @@ class WarmPods:
             await self._cluster.delete(PODS, pod.name, uid=pod.uid, version=pod.version)
 
     async def keep_pool(self, class_spec: ClassSpec) -> None:
-        """The pool has the size that the class says; its Deployment refills it, and backs off from pods that crash."""
+        """Keep the pool at the size of the class. Its Deployment refills it, and backs off from pods that crash."""
         name = names.warm_name(class_spec.name)
         if class_spec.warm > 0 and class_spec.uid:
             await self._cluster.apply(DEPLOYMENTS, manifests.warm_deployment(class_spec), names.OPERATOR)
@@ -109,5 +107,5 @@ class WarmPods:
         await self._cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
 
 
-def _fit(pod: PodView, spec_hash: str) -> bool:
+def _usable(pod: PodView, spec_hash: str) -> bool:
     return pod.ready and not pod.leaving and not pod.ended and pod.spec_hash == spec_hash

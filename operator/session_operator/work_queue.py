@@ -1,6 +1,6 @@
-"""A queue of keys that have to be looked at: each at most once in it, none by two at a time.
+"""A queue of keys to reconcile. A key is queued at most once, and never reconciled twice at the same time.
 
-What is added while it is being looked at is looked at once more.  What fails is tried again, later each time.
+A key that is added while it is being reconciled is reconciled once more.  A key that fails is retried with back-off.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from session_manager.aio.retry import Backoff
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(0.5, 60.0)  # between tries of one key
-PUT_OFF_LOOK = 0.25  # seconds between looks at what was put off
+PUT_OFF_LOOK = 0.25  # seconds between looks at a key that was put off
 
 
 class NotYet(Exception):
-    """Raised by work that has to be gone on with in ``seconds``; nothing is wrong."""
+    """Raised by work that is to be continued in ``seconds``. Nothing is wrong."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -26,14 +26,14 @@ class NotYet(Exception):
 
 
 class PutOff:
-    """Lets less urgent work wait for more urgent, though no key for longer than ``latest`` seconds."""
+    """Lets less urgent work wait for more urgent work, but no key for longer than ``latest`` seconds."""
 
     def __init__(self, latest: float) -> None:
         self._latest = latest
         self._since: dict[str, float] = {}
 
     def wait(self, key: str, *, while_: bool) -> None:
-        """NotYet, as long as ``while_`` holds and the key has patience."""
+        """Raise NotYet while ``while_`` is True, unless the key has waited for too long."""
         now = asyncio.get_running_loop().time()
         if while_ and now - self._since.setdefault(key, now) < self._latest:
             raise NotYet(PUT_OFF_LOOK)
@@ -61,7 +61,7 @@ class WorkQueue:
         self._something.set()
 
     async def run(self) -> None:
-        """Work, for ever."""
+        """Work until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):
@@ -99,7 +99,7 @@ class WorkQueue:
     def _retry(self, key: str, error: Exception) -> None:
         tries = self._tries[key] = self._tries.get(key, 0) + 1
         extra = {"event": "reconcile.failed", "key": key, "reason": str(error), "tries": tries}
-        log.warning("reconciling failed; trying again", extra=extra, exc_info=error if tries == 3 else None)
+        log.warning("reconciling failed and is retried", extra=extra, exc_info=error if tries == 3 else None)
         self._delay(key, BACKOFF.pause(tries))
 
     def _delay(self, key: str, pause: float) -> None:

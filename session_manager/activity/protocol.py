@@ -226,7 +226,10 @@ class Machines(Protocol):
 class ScalerActivity(Protocol):
     """What the scaler needs, which wakes pods and puts them to sleep."""
 
-    async def on_wake(self, listener: Callable[[str], None]) -> None: ...
+    async def on_scale(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with each session whose pod may have to start or stop. Calls may be lost."""
+        ...
+
     def on_generation(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after another generation was adopted, as addresses have to be published again."""
         ...

@@ -108,8 +108,8 @@ class RedisActivity(RedisTurns):
     async def on_gone(self, listener: Callable[[str], None]) -> None:
         await self._link.subscribe("gone", lambda uid: listener(uid.decode()))
 
-    async def on_wake(self, listener: Callable[[str], None]) -> None:
-        await self._link.subscribe("wake", lambda session: listener(session.decode()))
+    async def on_scale(self, listener: Callable[[str], None]) -> None:
+        await self._link.subscribe("scale", lambda session: listener(session.decode()))
 
     # -- scaling -------------------------------------------------------------------------------------------------------
 

@@ -70,10 +70,9 @@ async def _dev(settings: Settings, listener: socket.socket, stop: Stop) -> None:
 
 
 async def _front_door(settings: Settings, listener: socket.socket, stop: Stop, announce: Callable[[], None]) -> None:
-    from session_manager.serving.server import FrontDoor  # noqa: PLC0415
-    from session_manager.wiring.hosts import open_classes  # noqa: PLC0415  half a second
+    from session_manager.serving.server import FrontDoor  # noqa: PLC0415  half a second
 
-    await FrontDoor(settings, open_classes(settings), listener, announce).run(stop)
+    await FrontDoor(settings, listener, announce).run(stop)
 
 
 def banner(settings: Settings, port: int, command: str) -> str:

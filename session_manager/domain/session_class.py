@@ -65,7 +65,7 @@ class SessionClasses(Protocol):
         ...
 
 
-def class_for(classes: SessionClasses, app: str) -> SessionClass:
+def class_for_app(classes: SessionClasses, app: str) -> SessionClass:
     """The class of a session to be made for an app: that of its name, else the default one.
 
     InvalidInput when there is neither, Unavailable before they are known.

@@ -1,7 +1,7 @@
-"""Does the scaler's work while nobody does: pods go on waking, answering and sleeping.
+"""Does the scaler's work while no scaler does it, so that pods go on waking, answering and sleeping.
 
-There may be several who would stand in.  The heartbeat in Redis lets one of them, and sends it home as soon as the one
-whose work it is comes back.  What a deputy does then is left as it is: the other finds every pod as it stands.
+Several front doors may want to stand in.  The heartbeat in Redis admits one of them, and ends its turn as soon as the
+scaler comes back.  The deputy leaves every pod as it is, and the scaler finds them all.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from session_manager.aio.retry import Backoff, until_available
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.declared import Declared
-from session_manager.scaling.scaler import Scaler, ScalerTimes
+from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import Declared, ScalerTimes
 
 log = logging.getLogger(__name__)
 
 
 class StandIn:
-    """``open_runtime`` makes a Runtime for one time of standing in."""
+    """``open_runtime`` creates the Runtime for one turn as a deputy."""
 
     def __init__(
         self,
@@ -42,31 +42,31 @@ class StandIn:
         self._scaler: Scaler | None = None
 
     async def run(self) -> None:
-        """Watch over whoever watches the pods, for ever."""
+        """Stand in whenever no scaler beats, until cancelled."""
         self._activity.on_generation(self._on_generation)
         every_tick = Backoff(self._times.tick, self._times.tick)
-        await until_available(lambda: self._activity.on_wake(self._on_wake), every_tick)
+        await until_available(lambda: self._activity.on_scale(self._on_scale), every_tick)
         while True:
             await self._until_unwatched()
-            log.warning("nobody watches the pods: standing in", extra={"event": "deputy.begins"})
+            log.warning("no scaler watches the pods; standing in", extra={"event": "deputy.begins"})
             try:
                 await self._stand_in()
             except Exception:
-                # The next time may go better, and the rest of the process has other things to do.
+                # The next turn may go better, and the rest of the process has other things to do.
                 log.exception("standing in failed", extra={"event": "deputy.failed"})
                 await asyncio.sleep(self._times.tick)
-            log.info("somebody watches the pods", extra={"event": "deputy.ends"})
+            log.info("a scaler watches the pods again", extra={"event": "deputy.ends"})
 
-    def _on_wake(self, session: str) -> None:
+    def _on_scale(self, session: str) -> None:
         if self._scaler is not None:
-            self._scaler.poke(session)
+            self._scaler.workers.poke(session)
 
     def _on_generation(self) -> None:
         if self._scaler is not None:
-            self._scaler.poke_pods()
+            self._scaler.workers.poke_pods()
 
     async def _until_unwatched(self) -> None:
-        """Longer than a Redis that came back empty goes without a heartbeat while all is well."""
+        """Wait until the heartbeat has been missing for longer than it is after Redis came back empty."""
         loop = asyncio.get_running_loop()
         since = None
         while since is None or loop.time() - since < self._times.heartbeat / 2:

@@ -21,7 +21,6 @@ import uvicorn
 
 from session_manager.aio.tasks import first_of, unless
 from session_manager.api.app import build_app
-from session_manager.domain.session_class import SessionClasses
 from session_manager.serving.connection import Connection
 from session_manager.serving.signals import Stop
 from session_manager.settings import Settings
@@ -66,10 +65,8 @@ def _collect_less() -> None:
 class FrontDoor:
     """``announce`` is called once it serves."""
 
-    def __init__(
-        self, settings: Settings, classes: SessionClasses, listener: socket.socket, announce: Callable[[], None]
-    ) -> None:
-        self._services = Services(settings, classes)
+    def __init__(self, settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
+        self._services = Services(settings)
         self._server = _Server(_configure(self._services))
         self._listener = listener
         self._announce = announce

@@ -23,6 +23,10 @@ class Remains(Protocol):
         """Return True if no pod and no file of the session is left."""
         ...
 
+    def expired(self, session: str) -> None:
+        """The session has expired in SQL: delete its resource in the cluster."""
+        ...
+
 
 class Slept(NamedTuple):
     """``had_pod``: a pod goes to sleep, now or as soon as it is idle."""
@@ -111,6 +115,7 @@ class Lifecycle:
         if not await self._store.expire(session.uuid, session.last_activity):
             return False
         log.info("session expired", extra={"event": "session.expired", "session": session.uuid})
+        self._remains.expired(session.uuid)
         return True
 
     async def _drop_stale(self, session: Session) -> None:

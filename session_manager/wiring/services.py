@@ -11,13 +11,12 @@ from functools import partial
 from typing import Any
 
 from session_manager.activity.link import Link
-from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of
 from session_manager.backup.wiring import open_service, open_writer
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
-from session_manager.domain.session_class import SessionClasses, class_for
+from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
 from session_manager.leadership.one_machine import MachineState
 from session_manager.leadership.writer_state import WriterState
@@ -32,7 +31,7 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
 from session_manager.turns.turn import TurnTools
-from session_manager.wiring.hosts import open_host, open_machine, open_pods
+from session_manager.wiring.hosts import open_host
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +42,19 @@ FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 class Services:
     """Everything behind the routes. ``stopping``: callers had better go elsewhere."""
 
-    def __init__(self, settings: Settings, classes: SessionClasses) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.classes = classes
         self.stopping = False
         self.link = Link.from_settings(settings)
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)
         self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
         self.store.adopt_with(self._home_of)
-        self.machine = open_machine(settings, self.link)
-        self.activity = RedisActivity(
-            self.link,
-            lease=settings.lease,
-            heartbeat=settings.heartbeat,
-            has_unfinished=self.store.has_unfinished,
-            confirm=self.machine.confirm if self.machine else None,
-        )
-        self.pods = open_pods(settings, self.store)
-        self.host = open_host(settings, classes, self.activity, self.store)
+        self.host = open_host(settings, self.link, self.store)
+        self.activity, self.pods = self.host.activity, self.host.pods
+        self.machine, self.classes = self.host.machine, self.host.classes
         self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
-        kit = Kit(self.store, self.activity, classes, self.host)
+        kit = Kit(self.store, self.activity, self.classes, self.host)
         self.tools = TurnTools(kit, self.pods, self.tokens, AdkHistory(self.store))
         self.drains = Drains(kit, self.tools, settings.max_drains, settings.repair_interval)
         self.feed = Feed(kit, FEED_POLL)
@@ -75,7 +66,7 @@ class Services:
 
     def _home_of(self, app: str) -> Home:
         """What becomes of a session that a real ADK service made."""
-        session_class = class_for(self.classes, app)
+        session_class = class_for_app(self.classes, app)
         return Home(session_class.name, micros(session_class.ttl))
 
     @property

@@ -73,7 +73,7 @@ async def claimed(activity: RedisActivity, session: str, mid: str = "m1", seq: i
 class TestTake:
     async def test_asleep_is_queued_first_and_wakes(self, activity, session):
         woken: asyncio.Queue[str] = asyncio.Queue()
-        await activity.on_wake(woken.put_nowait)
+        await activity.on_scale(woken.put_nowait)
         assert await activity.take(session, "m1", 1, 1, CLASS) == Queued(position=1, awake=False)
         desire = await activity.desire(session)
         assert desire.wanted

@@ -58,7 +58,7 @@ async def test_nothing_is_refused_for_good_before_the_cluster_has_told_its_class
     await until(lambda: ready(front))
     await front.create()
     status, body = await front.call("POST", "/session/create", {"user_id": "ada", "class": "nope"})
-    assert (status, body["detail"]) == (400, "there is no class 'nope'; there are default")
+    assert (status, body["detail"]) == (400, "unknown class 'nope'; known classes: default")
 
 
 async def test_what_was_known_stays_known_while_the_cluster_is_away(api: ApiServer, front: FrontDoor):

@@ -6,9 +6,10 @@ import json
 
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import CLASSES, DEPLOYMENTS, SERVICES, SESSIONS
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import parse_class
-from session_operator.children import differs
-from session_operator.manifests import SessionSpec, deployment
+from session_operator.fields import differs
+from session_operator.manifests import deployment
 from tests.cluster.world import World, kubectl
 from tests.waiting import until
 

@@ -136,5 +136,5 @@ async def test_a_front_door_that_is_killed_loses_no_message(world: World, door: 
 async def test_a_class_that_the_cluster_lacks_is_refused(world: World, door: FrontDoorProcess):
     status, found = await door.ask("POST", "/session/create", {"user_id": "ann", "class": "nope"})
     assert status == 400
-    assert "there is no class 'nope'" in found["detail"]
+    assert "unknown class 'nope'" in found["detail"]
     assert (await door.ask("GET", f"/session/{uuid4()}"))[0] == 404

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from session_operator.children import differs, live_of
+from session_operator.children import live_of
+from session_operator.fields import differs
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from session_manager.runtime.kubernetes.cluster import Cluster
+from session_manager.runtime.kubernetes.resources import Resources, session_view
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_operator.children import Children
 from session_operator.keda import LEAVING, Keda
 from session_operator.manifests import RedisTrigger
-from session_operator.resources import Resources
 from tests.servers.kubernetes import ApiServer, api_server, tell
 from tests.waiting import until
 
@@ -29,8 +29,9 @@ class World:
         self.looked: list[str] = []
         resources = Resources(cluster, ClusterClasses(120, 86_400, None, 1111))
         metadata = {"name": SESSION, "uid": "s"}
-        resources.put({"metadata": metadata, "spec": {"owner": "ann"}})
-        self.children = Children(cluster, "keda", RedisTrigger("redis.example:6379"))
+        resources.sessions.objects[SESSION] = session_view({"metadata": metadata, "spec": {"owner": "ann"}})
+        warm: Any = None
+        self.children = Children(cluster, warm, "keda", RedisTrigger("redis.example:6379"))
         self.keda = Keda(cluster, resources, self.children, self.looked.append, by_default=True)
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec, PodTemplate, Storage, parse_class
 from session_operator import manifests
-from session_operator.manifests import RedisTrigger, SessionSpec
+from session_operator.manifests import RedisTrigger
 
 UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 PLAIN = ClassSpec(SessionClass("default", image="registry/echo:1"), uid="class-uid")

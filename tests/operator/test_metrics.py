@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -12,6 +13,7 @@ from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_manager.runtime.kubernetes.pods import Pods, PodView
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
@@ -63,10 +65,10 @@ class Workloads:
         self.trouble: Trouble | None = None
         self.nothing = False
 
-    async def wakeable(self, session: str) -> ClassSpec | None:
-        return ClassSpec(CLASS)
+    async def wakeable(self, session: str) -> SessionSpec | None:
+        return SessionSpec(session, "uid", ClassSpec(CLASS))
 
-    async def wake(self, session: str) -> None:
+    async def wake(self, session: SessionSpec) -> None:
         if self.trouble is not None:
             raise PodCannotStart(self.trouble.reason, self.trouble.remedy)
         if not self.nothing:
@@ -111,7 +113,8 @@ def workloads(agent: int) -> Workloads:
 
 @pytest.fixture
 async def runtime(workloads: Workloads, metrics: Metrics) -> AsyncIterator[KubernetesRuntime]:
-    runtime = KubernetesRuntime(Cluster("default"), workloads._pods, workloads)
+    resources: Any = workloads
+    runtime = KubernetesRuntime(resources, workloads._pods, workloads)
     runtime.on_started(metrics.started)
     yield runtime
     await runtime.answering.close()

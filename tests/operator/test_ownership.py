@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from session_operator.ownership import hand_over, hand_over_patch, is_handed_over
+from session_operator.fields import hand_over, hand_over_patch, is_handed_over
 
 WAKE = "f:sessionmanager.dev/wake"
 TEMPLATE: dict[str, Any] = {"f:spec": {"f:containers": {}}}

@@ -12,7 +12,7 @@ import pytest
 from session_manager.domain.errors import Unavailable
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import ApiInvalid, Cluster, Resource
-from session_manager.runtime.kubernetes.pods import Pods
+from session_manager.runtime.kubernetes.pods import Pods, view_of
 from session_operator import refill
 from session_operator.refill import Refill
 from tests.sim.clock import VirtualLoop
@@ -62,7 +62,7 @@ class Pool(Pods):
     """A pool without a watch: what it shows is put there by ``show``."""
 
     def show(self, pod: Json) -> None:
-        self._on_event("MODIFIED", pod)
+        self._on_event("MODIFIED", view_of(pod))
 
 
 class Bench:

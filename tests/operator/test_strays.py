@@ -33,7 +33,7 @@ class World:
     """One Deployment at one replica, and all that a sweep asks about it."""
 
     def __init__(self) -> None:
-        self.standing_now = [SESSION]
+        self.scaled_up_now = [SESSION]
         self.is_busy = False
         self.desired = desire()
         self.answer = "ASLEEP"
@@ -43,8 +43,8 @@ class World:
         world: Any = self
         self.strays = Strays(world, world, world, world, PATIENCE)
 
-    def standing(self) -> list[str]:
-        return self.standing_now
+    def scaled_up(self) -> list[str]:
+        return self.scaled_up_now
 
     def busy(self, session: str) -> bool:
         return self.is_busy
@@ -76,7 +76,7 @@ class World:
     async def sleep(self, session: str, unless: Callable[[], bool]) -> bool:
         if not unless():
             self.slept.append(session)
-            self.standing_now = []
+            self.scaled_up_now = []
         return not unless()
 
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from session_manager.domain.errors import PodCannotStart, Unavailable
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes.cluster import ApiConflict, ApiError, ApiNotFound, Resource
-from session_manager.runtime.kubernetes.scale import ScaledWorkloads
-from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.runtime.kubernetes.resources import Resources, SessionSpec
+from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
+from session_manager.runtime.kubernetes.workloads import ScaledWorkloads
 
 SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 NAME = f"session-{SESSION}"
+SPEC = SessionSpec(SESSION, "uid", ClassSpec(SessionClass("default")))
 
 
 class World:
@@ -24,16 +27,24 @@ class World:
         self.operator_is_back = False
         self.refusals: list[ApiError] = []
         self.patches: list[Any] = []
-        self.session: dict[str, Any] | None = {"metadata": {}, "spec": {"classRef": {"name": "default"}}}
+        self.session: dict[str, Any] = {"metadata": {"name": SESSION}, "spec": {"classRef": {"name": "default"}}}
         cluster: Any = self
-        classes = ClusterClasses(120, 86_400, "agent:1", 1111)
-        classes.listed = True
-        self.workloads = ScaledWorkloads(cluster, classes, lambda _: self.session, self._may_write)
+        self.resources = Resources(cluster, ClusterClasses(120, 86_400, "agent:1", 1111))
+        self.resources.classes.listed.set()
+        self.workloads = ScaledWorkloads(cluster, self._may_write)
+
+    async def act(self, act: str) -> None:
+        if act == "sleep":
+            await self.workloads.sleep(SESSION)
+        else:
+            await self.workloads.wake(SPEC)
 
     async def _may_write(self) -> bool:
         return not self.operator_is_back
 
-    async def get(self, resource: Resource, name: str, subresource: str) -> dict[str, Any]:
+    async def get(self, resource: Resource, name: str, subresource: str = "") -> dict[str, Any]:
+        if resource.plural == "sessions":
+            return self.session
         assert (resource.plural, name, subresource) == ("deployments", NAME, "scale")
         if self.replicas is None:
             raise ApiNotFound(404, "NotFound", "")
@@ -55,7 +66,7 @@ def patch(version: int, replicas: int) -> dict[str, Any]:
 
 async def test_it_scales_exactly_what_it_has_read():
     world = World(0)
-    await world.workloads.wake(SESSION)
+    await world.workloads.wake(SPEC)
     assert world.patches == [patch(8, 1)]
     world = World(1)
     assert await world.workloads.sleep(SESSION)
@@ -65,7 +76,7 @@ async def test_it_scales_exactly_what_it_has_read():
 async def test_what_is_as_it_should_be_is_left_alone():
     for replicas, act in ((1, "wake"), (0, "sleep"), (None, "sleep")):
         world = World(replicas)
-        await getattr(world.workloads, act)(SESSION)
+        await world.act(act)
         assert not world.patches
 
 
@@ -90,29 +101,28 @@ async def test_it_writes_nothing_once_the_operator_is_back(act: str):
     world = World(1 if act == "sleep" else 0)
     world.operator_is_back = True
     with pytest.raises(Unavailable):
-        await getattr(world.workloads, act)(SESSION)
+        await world.act(act)
     assert not world.patches
 
 
 async def test_it_makes_no_deployment():
     world = World(None)
     with pytest.raises(Unavailable, match="only the operator"):
-        await world.workloads.wake(SESSION)
+        await world.workloads.wake(SPEC)
 
 
 async def test_it_wakes_what_may_run():
     world = World(0)
-    spec = await world.workloads.wakeable(SESSION)
+    spec = await world.resources.wakeable(SESSION)
     assert spec is not None
-    assert spec.base.image == "agent:1"
-    assert world.session is not None
+    assert spec.class_spec.base.image == "agent:1"
     world.session["spec"]["mode"] = "Suspended"
     with pytest.raises(PodCannotStart) as refusal:
-        await world.workloads.wakeable(SESSION)
+        await world.resources.wakeable(SESSION)
     assert refusal.value.reason == "Suspended"
     world.session["spec"] = {"classRef": {"name": "gone"}}
     with pytest.raises(PodCannotStart) as refusal:
-        await world.workloads.wakeable(SESSION)
+        await world.resources.wakeable(SESSION)
     assert refusal.value.reason == "ClassMissing"
     world.session["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
-    assert await world.workloads.wakeable(SESSION) is None
+    assert await world.resources.wakeable(SESSION) is None

@@ -27,6 +27,10 @@ from tests.servers.kubernetes import ApiServer, api_server, hold, tell
 from tests.waiting import until
 
 
+def as_it_is(thing: dict[str, Any]) -> dict[str, Any]:
+    return thing
+
+
 def pod(name: str, version: int = 1) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": str(version), "managedFields": ["much"]}}
 
@@ -47,14 +51,14 @@ async def cluster(api: ApiServer) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-async def events(cluster: Cluster) -> AsyncIterator[tuple[Watch, list[tuple[str, str]]]]:
-    watch, told = Watch(cluster, PODS), []
+async def events(cluster: Cluster) -> AsyncIterator[tuple[Watch[Any], list[tuple[str, str]]]]:
+    watch, told = Watch(cluster, PODS, as_it_is), []
     watch.listen(lambda kind, thing: told.append((kind, thing["metadata"]["name"])))
     yield watch, told
     await watch.close()
 
 
-Events = tuple[Watch, list[tuple[str, str]]]
+Events = tuple[Watch[Any], list[tuple[str, str]]]
 
 
 async def test_what_is_there_and_what_happens(api: ApiServer, events: Events):
@@ -108,8 +112,29 @@ async def test_a_server_that_is_away_is_asked_again(api: ApiServer, events: Even
     assert set(watch.objects) == {"a"}
 
 
+async def test_a_line_that_was_cut_off_ends_no_watch(api: ApiServer, events: Events):
+    watch, _ = events
+
+    async def cut_off(response: web.StreamResponse) -> None:
+        await response.write(b'{"type": "ADDED", "obj')
+
+    api.pods = [pod("a")]
+    api.watches = [cut_off, tell(("ADDED", pod("b", 2)), then=hold)]
+    watch.start()
+    await until(lambda: "b" in watch.objects)
+    assert (watch.healthy, set(watch.objects), api.lists) == (True, {"a", "b"}, 2)
+
+
+async def test_an_object_that_cannot_be_parsed_does_not_hide_the_next(api: ApiServer, cluster: Cluster):
+    watch = Watch(cluster, PODS, lambda thing: thing["spec"])
+    api.pods = [pod("bad"), {**pod("good"), "spec": 7}]
+    watch.start()
+    await until(lambda: watch.objects == {"good": 7})
+    await watch.close()
+
+
 async def test_a_listener_that_cannot_read_one_does_not_miss_the_next(api: ApiServer, cluster: Cluster):
-    watch, told = Watch(cluster, PODS), []
+    watch, told = Watch(cluster, PODS, as_it_is), []
 
     def listen(kind: str, thing: dict[str, Any]) -> None:
         if thing["metadata"]["name"] == "bad":
@@ -125,7 +150,7 @@ async def test_a_listener_that_cannot_read_one_does_not_miss_the_next(api: ApiSe
 
 async def test_many_keep_little(api: ApiServer, cluster: Cluster):
     api.pods = [pod("a")]
-    watch = Watch(cluster, PODS, keep=lambda thing: {"metadata": {"name": thing["metadata"]["name"]}})
+    watch = Watch(cluster, PODS, lambda thing: {"metadata": {"name": thing["metadata"]["name"]}})
     watch.start()
     await watch.synced.wait()
     assert watch.objects == {"a": {"metadata": {"name": "a"}}}

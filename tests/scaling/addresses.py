@@ -9,7 +9,7 @@ from uuid import uuid4
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
-from session_manager.scaling.scaler import ScalerTimes
+from session_manager.scaling.workers import ScalerTimes
 
 BRISK = SessionClass("brisk", idle_timeout=20.0)
 TIMES = ScalerTimes(tick=0.02, heartbeat=5.0)
@@ -59,9 +59,3 @@ class Pods:
 
     async def forget(self, session: str, *, files: bool) -> None:
         self.forgot.append((session, files))
-
-    async def gone(self, session: str) -> bool:
-        return session not in self.present
-
-    async def logs(self, session: str, tail: int) -> str:
-        return ""

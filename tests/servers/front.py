@@ -15,7 +15,6 @@ import uvicorn
 from session_manager.api.app import build_app
 from session_manager.cli.config import with_own_address
 from session_manager.settings import Settings
-from session_manager.wiring.hosts import open_classes
 from session_manager.wiring.services import Services
 
 SHORT = {
@@ -78,7 +77,7 @@ async def front_door(settings: Settings) -> AsyncIterator[FrontDoor]:
     # Else asyncio leaves Nagle's algorithm on, and a second write waits for the client's delayed acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     settings = with_own_address(settings, listening)
-    services = Services(settings, open_classes(settings))
+    services = Services(settings)
     await services.start()
     app = build_app(services)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)

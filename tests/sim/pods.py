@@ -197,14 +197,13 @@ class SimRuntime:
             self._machines.files.discard(session)
         await self._gate.after("runtime.forget")
 
+    def expired(self, session: str) -> None: ...
+
     async def gone(self, session: str) -> bool:
         await self._gate.before("runtime.gone")
         gone = session not in self._machines.pods and session not in self._machines.files
         await self._gate.after("runtime.gone")
         return gone
-
-    async def logs(self, session: str, tail: int) -> str:
-        return ""
 
 
 class SimPodClient:

@@ -58,6 +58,8 @@ class LostClasses:
 
 
 class Nothing:
+    def expired(self, session: str) -> None: ...
+
     async def gone(self, session: str) -> bool:
         return True
 

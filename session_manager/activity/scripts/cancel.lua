@@ -9,7 +9,7 @@ if holder and string.sub(holder, 1, #mid) == mid then
   local uid = redis.call('HGET', hash, 'pod')
   if uid then
     retire(uid)
-    if redis.call('ZCARD', inbox) > 0 then wake(idle) else unwant() redis.call('PUBLISH', 'wake', id) end
+    if redis.call('ZCARD', inbox) > 0 then wake(idle) else unwant() redis.call('PUBLISH', 'scale', id) end
   end
   return {'RUNNING'}
 end

@@ -47,7 +47,7 @@ end
 
 local function wake(idle)
   want(idle)
-  redis.call('PUBLISH', 'wake', id)
+  redis.call('PUBLISH', 'scale', id)
 end
 
 local function unwant()

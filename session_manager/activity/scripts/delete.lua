@@ -5,6 +5,6 @@ redis.call('ZREM', 'awake', id)
 redis.call('HSET', hash, 'deleted', '1')
 redis.call('PEXPIRE', hash, ARGV[3])
 redis.call('HSET', 'ended', id, 'deleted')
-redis.call('PUBLISH', 'wake', id)
+redis.call('PUBLISH', 'scale', id)
 redis.call('PUBLISH', feed, ARGV[4])
 return {'OK'}

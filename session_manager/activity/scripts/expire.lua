@@ -11,5 +11,5 @@ if dying then
   redis.call('HSET', hash, 'retire', dying)
   ends_with(0)
 end
-redis.call('PUBLISH', 'wake', id)
+redis.call('PUBLISH', 'scale', id)
 return {'OK'}

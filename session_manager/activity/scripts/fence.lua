@@ -22,5 +22,5 @@ local uid = redis.call('HGET', hash, 'pod')
 if uid then retire(uid) end
 redis.call('HDEL', hash, 'phase')
 unwant()
-redis.call('PUBLISH', 'wake', id)
+redis.call('PUBLISH', 'scale', id)
 return {'PASSED'}

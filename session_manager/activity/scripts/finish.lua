@@ -10,13 +10,13 @@ redis.call('HDEL', hash, 'fresh:' .. mid)
 local left = redis.call('ZCARD', inbox)
 if dead ~= '' then
   retire(dead)
-  if left > 0 then wake(idle) else unwant() redis.call('PUBLISH', 'wake', id) end
+  if left > 0 then wake(idle) else unwant() redis.call('PUBLISH', 'scale', id) end
 elseif redis.call('ZSCORE', 'awake', id) then
   redis.call('ZADD', 'awake', 'GT', now + idle, id)
 end
 if left == 0 then
   ends_with(ttl)
-  if redis.call('HGET', hash, 'sleep') then redis.call('PUBLISH', 'wake', id) end
+  if redis.call('HGET', hash, 'sleep') then redis.call('PUBLISH', 'scale', id) end
 end
 if note ~= '' then redis.call('PUBLISH', feed, note) end
 return {'OK', left}

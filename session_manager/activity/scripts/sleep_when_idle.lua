@@ -3,6 +3,6 @@ local stop = refused()
 if stop then return stop end
 if redis.call('ZSCORE', 'awake', id) then
   redis.call('HSET', hash, 'sleep', '1')
-  redis.call('PUBLISH', 'wake', id)
+  redis.call('PUBLISH', 'scale', id)
 end
 return {'OK'}

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, HTTPException
 from session_manager import __version__
 from session_manager.api.adk.bodies import Route
 from session_manager.api.limits import RouteLimits
-from session_manager.wiring.hosts import class_names
 from session_manager.wiring.services import Services
 
 
@@ -29,13 +28,13 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     @routes.get("/list-apps", dependencies=reading)
     async def list_apps(detailed: bool = False) -> list[str] | dict[str, Any]:
         """The SessionClasses."""
-        apps = class_names(services.classes)
+        apps = services.host.class_names()
         return {"apps": [_described(name) for name in apps]} if detailed else apps
 
     @routes.get("/apps/{app_name}/app-info", dependencies=reading)
     async def get_app_info(app_name: str) -> dict[str, Any]:
         """What is known of an app; its agents are known to its pods only."""
-        if app_name not in class_names(services.classes):
+        if app_name not in services.host.class_names():
             raise HTTPException(404, "Agent not found")
         return _described(app_name)
 

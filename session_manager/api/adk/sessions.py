@@ -20,7 +20,7 @@ from session_manager.domain.adk.events import is_partial, session_json, state_ev
 from session_manager.domain.adk.initial import check_initial
 from session_manager.domain.adk.model import TEMP, AdkKey, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
-from session_manager.domain.session_class import class_for
+from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
 from session_manager.wiring.services import Services
 
@@ -73,7 +73,7 @@ async def _make(
     uuid = str(uuid4())
     key = access.new_key(session_id.strip() or uuid)
     access.check_shared(state)
-    session_class = class_for(services.classes, key.app)
+    session_class = class_for_app(services.classes, key.app)
     kept = tuple(stored_event(each, restored=True) for each in events if not is_partial(each))
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
     try:

@@ -1,7 +1,7 @@
-"""Which pods answer, and which never will again.
+"""Keeps track of which pods answer, and which must never be addressed again.
 
-A pod answers once its own probe has, or, where this process did not see its start, once it is Ready.  What ended,
-leaves or was asked to end is never given out again.
+A pod answers once it has answered its probe, or once it is Ready if this process did not see it start.  A pod that has
+ended, is being deleted or was asked to end is never given out again.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from session_manager.aio.background import Background
+from session_manager.aio.retry import until_available
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe
 from session_manager.runtime.kubernetes.pods import Pods, PodView
-from session_manager.runtime.kubernetes.probing import probed
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import ExitListener, PodExit
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK = 2.0  # seconds that pods which are found at the start get to answer, before it is said what there is
+FIRST_LOOK = 2.0  # seconds that pods found at startup get to answer, before the scaler works with those that do
 
 
 class Answering:
-    """``troubles``: why the last start of a session failed. ``starting``: sessions whose start is under way."""
+    """``troubles``: why the last start of a session failed. ``starting``: sessions whose start is in progress."""
 
     def __init__(self, pods: Pods, workloads: Workloads) -> None:
         self._pods = pods
@@ -36,6 +37,7 @@ class Answering:
         self._exit_listeners: list[ExitListener] = []
         self._change_listeners: list[Callable[[str], None]] = []
         self._discoveries: dict[str, asyncio.Task[None]] = {}
+        self._background = Background()
         self.starting: set[str] = set()
         self.troubles: dict[str, Trouble] = {}
         pods.listen(self._on_pod)
@@ -44,18 +46,18 @@ class Answering:
         self._exit_listeners.append(listener)
 
     def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the session whose pod or whose trouble is another one now."""
+        """Call ``listener`` with each session whose answering pod or trouble has changed."""
         self._change_listeners.append(listener)
 
     async def first_look(self) -> None:
-        """Wait for what was found to answer: what seems gone would be started again."""
+        """Wait for the pods that were found to answer, since a pod that seems gone would be started again."""
         if self._discoveries:
             await asyncio.wait(self._discoveries.values(), timeout=FIRST_LOOK)
 
     async def close(self) -> None:
-        await cancel(*self._discoveries.values())
+        await self._background.close()
 
-    # -- what is known -------------------------------------------------------------------------------------------------
+    # -- lookups -------------------------------------------------------------------------------------------------------
 
     def all(self) -> list[PodView]:
         return list(self._answering.values())
@@ -67,19 +69,19 @@ class Answering:
         return next((pod for pod in self._answering.values() if pod.session == session), None)
 
     def busy(self, session: str) -> bool:
-        """Its pod answers, is being started, or is being asked whether it answers."""
+        """Return True if its pod answers, is being started, or is being probed."""
         return session in self.starting or session in self._discoveries or self.of_session(session) is not None
 
     def ended(self, pod: PodView) -> bool:
-        """It was asked to end, or has ended, and is never given out again."""
+        """Return True if the pod was asked to end or has ended: it is never given out again."""
         return pod.uid in self._ended
 
     def candidate(self, session: str) -> PodView | None:
-        """The oldest pod of the session that may come to answer."""
+        """Return the oldest pod of the session that may still come to answer."""
         found = [pod for pod in self._pods.of_session(session) if not pod.leaving and pod.uid not in self._ended]
         return found[0] if found else None
 
-    # -- what is told --------------------------------------------------------------------------------------------------
+    # -- what the runtime and the operator report ----------------------------------------------------------------------
 
     def answers(self, pod: PodView) -> None:
         if pod.uid in self._ended:
@@ -89,13 +91,13 @@ class Answering:
         self._changed(pod.session)
 
     def drop(self, pod: PodView) -> None:
-        """Never give it out again."""
+        """Never give the pod out again."""
         self._ended.add(pod.uid)
         if self._answering.pop(pod.uid, None) is not None:
             self._changed(pod.session)
 
     def abandon(self, session: str) -> None:
-        """The Session is gone: its pods are on their way out, and nobody may be sent to them any more."""
+        """The Session is gone, and its pods are being deleted: never give them out again."""
         self.troubles.pop(session, None)
         pod = self.of_session(session)
         if pod is not None:
@@ -106,7 +108,7 @@ class Answering:
         self._changed(session)
 
     async def give_up(self, session: str) -> None:
-        """Nothing of a start is left."""
+        """End everything that a start has begun."""
         with suppress(Unavailable):
             for pod in self._pods.of_session(session):
                 self._ended.add(pod.uid)
@@ -115,12 +117,12 @@ class Answering:
             await self._workloads.sleep(session)
 
     async def take_over(self, session: str) -> None:
-        """A start begins: nobody else looks whether its pod answers."""
+        """A start begins, and from now on it alone probes the session's pod."""
         self.starting.add(session)
         if session in self._discoveries:
             await cancel(self._discoveries[session])
 
-    # -- what the watch tells ------------------------------------------------------------------------------------------
+    # -- what the watch reports ----------------------------------------------------------------------------------------
 
     def _on_pod(self, pod: PodView, exists: bool) -> None:
         known = self._answering.get(pod.uid)
@@ -133,15 +135,16 @@ class Answering:
         if known is not None:
             self._exited(known, pod.ended or ("it was deleted" if exists else "it is gone"))
             if exists and not pod.leaving:
-                # Its program was started again in the same pod, with the same address, and knows nothing of before.
-                self._end_soon(pod)
+                # Its program was restarted in the same pod, at the same address, and has lost its state.
+                self._background.start(until_available(lambda: self._workloads.end(pod)), f"end {pod.name}")
         if not exists:
             self._ended.discard(pod.uid)
 
     def _discover(self, pod: PodView) -> None:
-        """A pod that nobody here has started: KEDA did, or whoever did this work before."""
+        """Probe a pod that this process has not started: KEDA did, or an earlier scaler."""
         if pod.session not in self.starting and pod.session not in self._discoveries:
             task = asyncio.create_task(self._probe_found(pod), name=f"discover {pod.name}")
+            self._background.add(task)
             self._discoveries[pod.session] = task
             task.add_done_callback(lambda _: self._discoveries.pop(pod.session, None))
 
@@ -149,23 +152,18 @@ class Answering:
         probe = Probe(path=pod.path)
         try:
             async with asyncio.timeout(probe.startup_timeout):
-                if await probed(self._pods, pod, probe):
+                if await self._pods.answers(pod, probe):
                     self.answers(pod)
                 return
         except (TimeoutError, PodCannotStart):
-            log.warning("ending a pod that never answered", extra={"event": "pod.silent", "session": pod.session})
-        with suppress(Unavailable):
-            await self.give_up(pod.session)
+            log.warning("ended a pod that never answered", extra={"event": "pod.silent", "session": pod.session})
+        await self.give_up(pod.session)
 
     def _exited(self, pod: PodView, reason: str) -> None:
         self.drop(pod)
         exit_ = PodExit(pod.session, pod.uid, reason)
         for listener in self._exit_listeners:
             listener(exit_)
-
-    def _end_soon(self, pod: PodView) -> None:
-        task = asyncio.create_task(self._workloads.end(pod), name=f"end {pod.name}")
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _changed(self, session: str) -> None:
         for listener in self._change_listeners:

@@ -1,7 +1,7 @@
-"""A thin client of one namespace of a Kubernetes API: JSON objects in and out.
+"""A thin client for one namespace of a Kubernetes API: JSON objects in, JSON objects out.
 
-Addresses, certificates and tokens, renewed ones too, are the official client's work; its generated models are left out,
-since they cost more time and memory than all the rest.
+The official client finds the address, certificates and tokens, and renews the tokens.  Its generated models are not
+used: they cost more time and memory than everything else.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from session_manager.runtime.kubernetes import names
 Json = dict[str, Any]
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)  # seconds
-WATCH_SECONDS = 50  # after which the server ends a watch
-SILENCE = 60.0  # seconds without a word after which a watch counts as dead; bookmarks and the end come sooner
+WATCH_SECONDS = 50  # the server ends a watch after this time
+SILENCE = 60.0  # seconds without a byte after which a watch is dead; bookmarks and the regular end come sooner
 LIST_PAGE = 500
-CONNECTIONS = 64  # at once, watches included; the client's own limit of 5 per core keeps wakes waiting for each other
+CONNECTIONS = 64  # at once, including watches; with the client's default of 5 per core, wakes wait for each other
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of object: the path of its API and its name in the plural."""
+    """A kind of object: the path of its API and its plural name."""
 
     api: str
     plural: str
@@ -49,7 +49,7 @@ SCALED_OBJECTS = Resource(f"apis/{names.KEDA_API_VERSION}", "scaledobjects")
 
 
 class ApiError(Exception):
-    """The API server refused. ``reason`` is a CamelCase word of Kubernetes."""
+    """The API server rejected a request. ``reason`` is a CamelCase word of Kubernetes."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -59,33 +59,36 @@ class ApiError(Exception):
 
 
 class ApiNotFound(ApiError):
-    """404: no such object, or no such kind."""
+    """404: the object or its kind does not exist."""
 
 
 class ApiConflict(ApiError):
-    """409: it exists already, or it is not the one that was meant."""
+    """409: the object exists already, or is not the expected one."""
 
 
 class ApiInvalid(ApiError):
-    """422: the object breaks a rule, or a ``test`` of a JSON patch did not hold."""
+    """422: the object is invalid, or a ``test`` of a JSON patch failed."""
 
 
 class ApiExpired(ApiError):
-    """410: that resource version is too old; list again."""
+    """410: the resource version is too old; list again."""
 
 
 _ERRORS = {404: ApiNotFound, 409: ApiConflict, 410: ApiExpired, 422: ApiInvalid}
 
 
 class Cluster:
-    """Raises ApiError for what the server refuses, Unavailable when it cannot be reached or is overloaded."""
+    """Raises ApiError if the server rejects a request, Unavailable if it cannot be reached or is overloaded."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self._client: client.ApiClient | None = None
 
     async def start(self) -> None:
-        """Find the API: by KUBECONFIG or ~/.kube/config, else by the pod's service account. StartupFailure: neither."""
+        """Find the API by KUBECONFIG or ~/.kube/config, else by the pod's service account.
+
+        Raises StartupFailure if there is neither.
+        """
         configuration = client.Configuration()
         files = config.KUBE_CONFIG_DEFAULT_LOCATION.split(":")
         try:
@@ -110,7 +113,7 @@ class Cluster:
         return await self._json("GET", self._path(resource, name, subresource))
 
     async def list(self, resource: Resource, selector: str = "") -> tuple[list[Json], str]:
-        """All objects, and the resource version from which to watch on."""
+        """Return all objects, and the resource version from which to watch."""
         query = {"labelSelector": selector, "limit": str(LIST_PAGE)}
         items: list[Json] = []
         while True:
@@ -122,31 +125,34 @@ class Cluster:
             query["continue"] = metadata["continue"]
 
     async def create(self, resource: Resource, body: Json, manager: str) -> Json:
-        """ApiConflict when it exists."""
+        """Create an object. Raises ApiConflict if it exists."""
         return await self._json("POST", self._path(resource), {"fieldManager": manager}, body)
 
     async def apply(self, resource: Resource, body: Json, manager: str, subresource: str = "") -> Json:
-        """Server-side apply: ``manager`` owns what stands in ``body``, and nothing else of the object."""
+        """Apply on the server side: ``manager`` owns the fields in ``body`` and no others."""
         path = self._path(resource, body["metadata"]["name"], subresource)
         query = {"fieldManager": manager, "force": "true"}
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def json_patch(self, resource: Resource, name: str, patch: Iterable[Json], manager: str) -> Json:
-        """All of ``patch`` or nothing; ApiInvalid when one of its tests does not hold."""
+        """Apply the whole patch or nothing. Raises ApiInvalid if one of its tests fails."""
         path = self._path(resource, name)
         return await self._json("PATCH", path, {"fieldManager": manager}, list(patch), "application/json-patch+json")
 
     async def merge_patch(
         self, resource: Resource, name: str, patch: Json, manager: str, subresource: str = ""
     ) -> Json:
-        """ApiConflict when ``patch`` names a resource version that is another one by now."""
+        """Merge the patch. Raises ApiConflict if it names a resource version that is no longer the current one."""
         path = self._path(resource, name, subresource)
         return await self._json("PATCH", path, {"fieldManager": manager}, patch, "application/merge-patch+json")
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str, version: str | None = None, grace: int | None = None
     ) -> None:
-        """Delete exactly this object, ``version`` its resource version. Gone already is fine; ApiConflict: another."""
+        """Delete exactly this object; ``version`` is its resource version. Succeed if it is gone already.
+
+        Raises ApiConflict if another object has the name, or if the version has changed.
+        """
         preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
         if grace is not None:
@@ -155,7 +161,7 @@ class Cluster:
             await self._json("DELETE", self._path(resource, name), None, body)
 
     async def serves(self, resource: Resource) -> bool:
-        """Whether the cluster knows this kind of object."""
+        """Return True if the cluster serves this kind of object."""
         try:
             found = await self._json("GET", f"/{resource.api}")
         except ApiNotFound:
@@ -167,7 +173,7 @@ class Cluster:
         return (await response.read()).decode(errors="replace")
 
     async def watch(self, resource: Resource, version: str, selector: str) -> AsyncIterator[Json]:
-        """Events after ``version``, until the server ends them. TimeoutError when nothing at all is heard."""
+        """Yield the events after ``version`` until the server ends the watch. Raises TimeoutError on silence."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -185,7 +191,7 @@ class Cluster:
                     return
                 yield _checked(orjson.loads(line))
         except aiohttp.ClientError as error:
-            raise Unavailable("The Kubernetes API ended a watch") from error
+            raise Unavailable("The Kubernetes API broke off a watch") from error
         finally:
             response.close()
 
@@ -235,7 +241,7 @@ class Cluster:
 
 
 def has_proxy(url: str) -> bool:
-    """Whether the environment names a proxy for it. Asked once: to ask for each request takes a third of its time."""
+    """Return True if the environment names a proxy for the URL. A check per request would take a third of its time."""
     parts = urlsplit(url)
     return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 

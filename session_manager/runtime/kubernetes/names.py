@@ -1,6 +1,6 @@
-"""Every name, label, annotation and field manager that we write into a cluster, and nothing else.
+"""Every name, label, annotation and field manager that this project writes into a cluster, and nothing else.
 
-Front door and operator must agree on them, so no other module spells one out; a test looks for that.
+Front door and operator must agree on them, so no other module spells one out.  A test checks that.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 SESSION_LABEL = f"{GROUP}/session"
 CLASS_LABEL = f"{GROUP}/class"
-WARM_LABEL = f"{GROUP}/warm"  # the pool that a pod waits in; a claim takes it off
-INSTALL_LABEL = f"{GROUP}/install"  # which front door made a Session
+WARM_LABEL = f"{GROUP}/warm"  # the pool that a pod waits in; a claim removes it
+INSTALL_LABEL = f"{GROUP}/install"  # the installation whose front doors manage a Session
 
-REFILL_GATE = f"{GROUP}/refill"  # keeps a pod that refills a pool from starting
+REFILL_GATE = f"{GROUP}/refill"  # delays the start of a pod that refills a pool
 
 WAKE_ANNOTATION = f"{GROUP}/wake"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
@@ -35,7 +35,7 @@ MANAGED_BY = "session-manager"
 SESSION_COMPONENT = "session"
 WARM_COMPONENT = "warm-pool"
 
-# Field managers. Replicas belong to one of their own: what the operator applies never mentions them.
+# Field managers. Replicas have a manager of their own, because the operator never applies them.
 OPERATOR = "session-operator"
 SCALER = "session-scaler"
 FRONT_DOOR = "session-manager"
@@ -52,7 +52,7 @@ PORT_NAME = "http"
 HOME = "/home/agent"
 HOME_VOLUME = "home"
 TMP_VOLUME = "tmp"
-USER = 65532  # of the pods; any but root
+USER = 65532  # of the pods; any user except root
 DEFAULT_CLASS = "default"
 
 MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
@@ -63,33 +63,33 @@ _WARM_PREFIX = "warm-"
 
 
 def is_session_name(name: str) -> bool:
-    """A Session is called after its uuid."""
+    """Return True if ``name`` is a uuid, as the name of a Session must be."""
     return _UUID4.fullmatch(name) is not None
 
 
 def child_name(session: str) -> str:
-    """Deployment, Service, ScaledObject and claim of a session share one name."""
+    """Return the one name of a session's Deployment, Service, ScaledObject and claim."""
     return _PREFIX + session
 
 
 def session_of_child(name: str) -> str | None:
-    """The session that a child of this name belongs to."""
+    """Return the session that a child of this name belongs to, or None."""
     session = name.removeprefix(_PREFIX)
     return session if session != name and is_session_name(session) else None
 
 
 def warm_name(class_name: str) -> str:
-    """The Deployment of a class's warm pods."""
+    """Return the name of the Deployment of a class's warm pods."""
     return _WARM_PREFIX + class_name
 
 
 def class_of_pool(name: str) -> str | None:
-    """The class whose warm Deployment has this name."""
+    """Return the class whose warm Deployment has this name, or None."""
     return name.removeprefix(_WARM_PREFIX) if name.startswith(_WARM_PREFIX) else None
 
 
 def awake_list(session: str) -> str:
-    """The Redis list that KEDA watches."""
+    """Return the key of the Redis list that KEDA watches."""
     return f"session:{session}:awake"
 
 

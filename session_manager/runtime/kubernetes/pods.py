@@ -1,4 +1,4 @@
-"""Pods as the runtime sees them: a pure view of each, and the watch that keeps them."""
+"""The pods of sessions and warm pools: a parsed view of each, their watch, and waiting for one to answer."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from session_manager.aio.tasks import cancel, is_set_within, wait_for_either
+from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.session_class import Probe
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, Cluster
 from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
+from session_manager.runtime.probe import until_ready
 
 Json = dict[str, Any]
+
+RECHECK = 1.0  # seconds between checks while no event reports a change
 
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """``session`` is empty for a pod that waits in the pool of ``warm``. ``path`` is that of its probe.
+    """``warm``: the class whose pool the pod waits in; ``session`` is empty then. ``path``: of its probe.
 
-    ``ended``: how its container ended, or empty. ``claimed``: it came from a pool, so its Session and not a ReplicaSet
-    controls it. ``gate``: which of its scheduling gates is ours, None when none is. ``step``: how far a start is.
+    ``ended``: how its container ended, or "". ``claimed``: it came from a pool, so its Session controls it instead of a
+    ReplicaSet. ``gate``: the index of our scheduling gate, or None. ``step``: the phase of its start, for a person.
     """
 
     name: str
@@ -79,7 +85,7 @@ def _condition(status: Json, kind: str) -> bool:
 
 
 def _ended(status: Json) -> str:
-    """A container that was restarted has forgotten everything: to us it ended."""
+    """Return how the container ended, or "". A restarted container has lost its state, so it has ended as well."""
     for container in status.get("containerStatuses", ()):
         ended = container["state"].get("terminated") or container.get("lastState", {}).get("terminated")
         if ended is not None:
@@ -105,10 +111,10 @@ def _step(status: Json) -> str:
 
 
 class Pods:
-    """The pods of all sessions and pools, from one watch."""
+    """All pods of sessions and warm pools, from one watch."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._watch = Watch(cluster, PODS, names.MANAGED_SELECTOR)
+        self._watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
         self._watch.listen(self._on_event)
         self._by_uid: dict[str, PodView] = {}
         self._of_session: dict[str, set[str]] = defaultdict(set)
@@ -117,13 +123,13 @@ class Pods:
         self._listeners: list[Callable[[PodView, bool], None]] = []
 
     def listen(self, listener: Callable[[PodView, bool], None]) -> None:
-        """Tell of every change as (pod, whether it still exists)."""
+        """Call ``listener`` for every change with (pod, True if it still exists)."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Returns when all present pods are known."""
+        """Return when all present pods are known."""
         self._watch.start()
-        await self._watch.synced.wait()
+        await self._watch.listed.wait()
 
     async def close(self) -> None:
         await self._watch.close()
@@ -136,7 +142,7 @@ class Pods:
         return self._by_uid.get(uid)
 
     def of_session(self, session: str) -> list[PodView]:
-        """Oldest first."""
+        """Return the session's pods, oldest first."""
         return self._sorted(self._of_session.get(session, ()))
 
     def of_pool(self, class_name: str) -> list[PodView]:
@@ -148,30 +154,45 @@ class Pods:
     def _sorted(self, uids: set[str] | tuple[()]) -> list[PodView]:
         return sorted((self._by_uid[uid] for uid in uids), key=lambda pod: (pod.created, pod.name))
 
-    async def change(self, session: str, patience: float) -> None:
-        """Until something happens to a pod of the session, at most ``patience`` seconds."""
-        event = self._waiting.setdefault(session, asyncio.Event())
+    async def change(self, session: str, seconds: float) -> None:
+        """Wait until a pod of the session changes, at most this long."""
+        await is_set_within(self._waiting.setdefault(session, asyncio.Event()), max(seconds, 0))
+
+    async def answers(self, pod: PodView, probe: Probe) -> bool:
+        """Wait until the pod answers its probe; False if it goes away first. The caller owns the time limit.
+
+        Raises PodCannotStart if its container ends.
+        """
+        probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe), name=f"probe {pod.name}")
         try:
-            async with asyncio.timeout(max(patience, 0)):
-                await event.wait()
-        except TimeoutError:
-            pass
+            while not probing.done():
+                await wait_for_either(probing, self.change(pod.session, RECHECK))
+                now = self.get(pod.uid)
+                if now is None or now.leaving:
+                    return False
+                if now.trouble is not None and now.trouble.final:
+                    raise PodCannotStart(now.trouble.reason, now.trouble.remedy)
+            probing.result()
+            return True
+        finally:
+            await cancel(probing)
 
     def learn(self, pod: Json) -> PodView:
-        """What a write returned, before the watch tells of it."""
+        """Take in what a write returned, before the watch reports it."""
         view = view_of(pod)
         self._put(view)
         return view
 
-    def _on_event(self, kind: str, pod: Json) -> None:
-        view = view_of(pod)
+    def _on_event(self, kind: str, view: PodView) -> None:
         if kind == DELETED:
             self._drop(view.uid)
         else:
             self._put(view)
         for listener in self._listeners:
             listener(view, kind != DELETED)
-        self._wake(view.session)
+        waiting = self._waiting.pop(view.session, None)
+        if waiting is not None:
+            waiting.set()
 
     def _put(self, view: PodView) -> None:
         self._drop(view.uid)
@@ -190,8 +211,3 @@ class Pods:
                 index[key].discard(uid)
                 if not index[key]:
                     del index[key]
-
-    def _wake(self, session: str) -> None:
-        event = self._waiting.pop(session, None)
-        if event is not None:
-            event.set()

@@ -1,6 +1,6 @@
 """Pods in Kubernetes: the Runtime that a scaler works with.
 
-Whoever restarts finds every pod as it was: closing ends none.
+Closing it ends no pod, and the next process that opens it finds every pod as it was.
 """
 
 from __future__ import annotations
@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart
-from session_manager.domain.session_class import SessionClass
+from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
-from session_manager.runtime.kubernetes.cluster import ApiNotFound, Cluster
-from session_manager.runtime.kubernetes.pods import Pods, PodView
-from session_manager.runtime.kubernetes.probing import LOOK
-from session_manager.runtime.kubernetes.start import Start
+from session_manager.runtime.kubernetes.pods import RECHECK, Pods, PodView
+from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
-from session_manager.runtime.kubernetes.workloads import WITHOUT_TRYING, Workloads
+from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+
+APPEARS_WITHIN = 10.0  # seconds until the Session of a start must exist
+APPEAR_LOOKS = Backoff(0.01, 0.2)
 
 
 class KubernetesRuntime:
-    def __init__(self, cluster: Cluster, pods: Pods, workloads: Workloads) -> None:
-        self._cluster = cluster
+    def __init__(self, resources: Resources, pods: Pods, workloads: Workloads) -> None:
+        self._resources = resources
         self._pods = pods
         self._workloads = workloads
         self.answering = Answering(pods, workloads)
@@ -30,24 +32,24 @@ class KubernetesRuntime:
         self._leaving = False
 
     async def start(self) -> None:
-        """Know the pods that are there, and which of them answer."""
+        """List the pods, and find out which of them answer."""
         await self._pods.start()
         await self.answering.first_look()
 
     async def close(self, grace: float | None = None) -> None:
-        """Watch no more. The pods stay: whoever comes next finds them."""
+        """Stop watching. The pods stay for the next process."""
         await self._pods.close()
         await self.answering.close()
 
     def leave(self) -> None:
-        """This process ends: a start that is cancelled from now on leaves what it has begun to the next."""
+        """This process ends: leave what a start has begun to the next one, if the start is cancelled from now on."""
         self._leaving = True
 
     def on_exit(self, listener: ExitListener) -> None:
         self.answering.on_exit(listener)
 
     def on_started(self, listener: Callable[[str, float], None]) -> None:
-        """Call ``listener`` with what came of each start, in a word or two, and the seconds that it took."""
+        """Call ``listener`` after each start with (its result in a word or two, the seconds that it took)."""
         self._start_listeners.append(listener)
 
     def pods(self) -> dict[str, Address]:
@@ -59,7 +61,7 @@ class KubernetesRuntime:
         loop = asyncio.get_running_loop()
         began, result = loop.time(), "given up"
         try:
-            address = await self._start_or_fail(session, session_class, on_phase)
+            address = await self._start_or_fail(session, session_class.probe, on_phase)
             result = "answered"
             return address
         except PodCannotStart as error:
@@ -69,15 +71,14 @@ class KubernetesRuntime:
             for listener in self._start_listeners:
                 listener(result, loop.time() - began)
 
-    async def _start_or_fail(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def _start_or_fail(self, session: str, probe: Probe, on_phase: PhaseListener) -> Address:
         on_phase("asking the cluster for a pod")
-        start = Start(self._pods, self.answering, self._workloads, session, session_class, on_phase)
         try:
             await self.answering.take_over(session)
-            async with asyncio.timeout(session_class.probe.startup_timeout):
-                pod = await start.run()
+            async with asyncio.timeout(probe.startup_timeout):
+                pod = await self._answering_pod(session, probe, on_phase)
         except TimeoutError:
-            raise await self._failed(session, start.too_late()) from None
+            raise await self._failed(session, self._too_late(session, probe)) from None
         except PodCannotStart as error:
             raise await self._failed(session, error) from None
         except BaseException:
@@ -90,46 +91,98 @@ class KubernetesRuntime:
         return _address(pod)
 
     async def _failed(self, session: str, error: PodCannotStart) -> PodCannotStart:
-        if error.reason not in WITHOUT_TRYING:  # the status tells those by what it sees, for as long as it sees it
+        # The status of a Session shows these two by itself, for as long as they last.
+        if error.reason not in {SUSPENDED, CLASS_MISSING}:
             self.answering.failed(session, Trouble(error.reason, error.remedy))
         await self.answering.give_up(session)
         return error
 
+    async def _answering_pod(self, session: str, probe: Probe, on_phase: PhaseListener) -> PodView:
+        """Wake the session and return its pod once it answers. Raises PodCannotStart for final trouble."""
+        spec = await self._appeared(session)
+        if spec.class_spec.storage is not None:
+            await self._until_volume_is_free(session)
+        await self._workloads.wake(spec)
+        while True:
+            pod = await self._with_address(session, on_phase)
+            on_phase(f"waiting for GET {probe.path} on port {pod.port}")
+            if await self._pods.answers(pod, probe):
+                return pod
+
+    async def _appeared(self, session: str) -> SessionSpec:
+        """Wait for the Session, which a front door may be creating at this moment."""
+        loop, pauses = asyncio.get_running_loop(), APPEAR_LOOKS.pauses()
+        deadline = loop.time() + APPEARS_WITHIN
+        while True:
+            spec = await self._resources.wakeable(session)
+            if spec is not None:
+                return spec
+            if loop.time() > deadline:
+                remedy = "no front door has created the Session resource; check the front door's log and its rights"
+                raise PodCannotStart("SessionMissing", remedy)
+            await asyncio.sleep(next(pauses))
+
+    async def _until_volume_is_free(self, session: str) -> None:
+        """Wait for the former pods to go: only one pod at a time can mount the volume."""
+        while any(pod.leaving or self.answering.ended(pod) for pod in self._pods.of_session(session)):
+            await self._pods.change(session, RECHECK)
+
+    async def _with_address(self, session: str, on_phase: PhaseListener) -> PodView:
+        """Return the session's pod as soon as it has an address."""
+        phase = ""
+        while True:
+            pod = self.answering.candidate(session)
+            if pod is None:
+                await self._pods.change(session, RECHECK)
+                if self.answering.candidate(session) is None:
+                    await self._check_creation(session)
+                continue
+            if pod.trouble is not None and pod.trouble.final:
+                raise PodCannotStart(pod.trouble.reason, pod.trouble.remedy)
+            if pod.ip:
+                return pod
+            before, phase = phase, pod.step if pod.trouble is None else pod.trouble.remedy
+            if phase != before:
+                on_phase(phase)
+            await self._pods.change(session, RECHECK)
+
+    async def _check_creation(self, session: str) -> None:
+        trouble = await self._workloads.refusal(session)
+        if trouble is not None:
+            raise PodCannotStart(trouble.reason, trouble.remedy)
+
+    def _too_late(self, session: str, probe: Probe) -> PodCannotStart:
+        """Return the reason why the pod did not answer in time."""
+        pod, seconds = self.answering.candidate(session), probe.startup_timeout
+        if pod is not None and pod.trouble is not None:
+            return PodCannotStart(pod.trouble.reason, pod.trouble.remedy)
+        if pod is not None and pod.ip:
+            remedy = f"GET {probe.path} was not answered with 2xx within {seconds:g} s; listen on the port in PORT, "
+            return PodCannotStart("NeverReady", remedy + "or raise probe.startupTimeoutSeconds")
+        step = "the cluster created no pod" if pod is None else f"it was still {pod.step}"
+        return PodCannotStart("StartedTooSlowly", f"after {seconds:g} s {step}; raise probe.startupTimeoutSeconds")
+
     # -- stop ----------------------------------------------------------------------------------------------------------
 
     async def stop_pod(self, session: str, uid: str, grace: float) -> None:
-        """As the Protocol says; a pod without storage counts as gone once its deletion has begun."""
+        """End the pod, and return once its deletion has begun."""
         pod = self.answering.get(uid) or self._pods.get(uid)
         if pod is not None:
             self.answering.drop(pod)
         if pod is not None and pod.claimed:
             await self._workloads.end(pod)
         elif not await self._workloads.sleep(session) and pod is not None:
-            # Somebody has woken the session meanwhile: it keeps its replica, but this pod is not addressed again.
+            # The session was woken meanwhile: it keeps its replica, but this pod is not addressed again.
             await self._workloads.end(pod)
         while (now := self._pods.get(uid)) is not None and not now.leaving:
-            await self._pods.change(session, LOOK)
-
-    # -- what is kept --------------------------------------------------------------------------------------------------
+            await self._pods.change(session, RECHECK)
 
     async def forget(self, session: str, *, files: bool) -> None:
-        """The Session itself is deleted by a front door, and takes its children with it; a volume belongs to nobody."""
+        """Forget the session. A front door deletes the Session with its children; the volume has no owner."""
         for pod in self._pods.of_session(session):
             self.answering.drop(pod)
         self.answering.troubles.pop(session, None)
         await self._workloads.forget(session, deleted=files)
-
-    async def gone(self, session: str) -> bool:
-        return not self._pods.of_session(session)
-
-    async def logs(self, session: str, tail: int) -> str:
-        pods = self._pods.of_session(session)
-        if not pods:
-            return ""
-        try:
-            return await self._cluster.logs(pods[-1].name, tail)
-        except ApiNotFound:
-            return ""
 
 
 def _address(pod: PodView) -> Address:

@@ -1,7 +1,8 @@
-"""A SessionClass as the cluster keeps it: what the domain knows of it, and what only a pod's manifest needs."""
+"""SessionClasses of the cluster: the part that the domain works with, and the part that only pod manifests need."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,7 +29,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
-    """What a class may add to its pods."""
+    """Labels, placement and priority that a class adds to its pods."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -40,9 +41,10 @@ class PodTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
-    """``base`` is what the rest of the package works with. ``env``, ``env_from`` and ``resources`` as in a container.
+    """A parsed SessionClass. ``base`` is the part that every runtime works with.
 
-    ``scaler`` None: the installation's own. ``uid`` is empty for the class that settings define.
+    ``env``, ``env_from`` and ``resources`` as in a container.
+    ``scaler`` None: the installation's default. ``uid`` is empty for the built-in class.
     """
 
     base: SessionClass
@@ -63,7 +65,7 @@ class ClassSpec:
 
 
 def parse_class(resource: Json, idle_timeout: float, ttl: float) -> ClassSpec:
-    """A SessionClass resource; the API server has checked its shape. The two times (seconds) are for what it omits."""
+    """Parse a SessionClass; the API server has checked its shape. The two times, in seconds, are its defaults."""
     spec = resource["spec"]
     return ClassSpec(
         base=_parse_base(resource["metadata"]["name"], spec, idle_timeout, ttl),
@@ -127,8 +129,8 @@ def _parse_template(spec: Json) -> PodTemplate:
 class ClusterClasses:
     """The SessionClasses of the cluster. ``default_image``: a class ``default`` for a cluster that has none.
 
-    ``listed``: the cluster has told of all of them once. Before that nothing can be said of one that is not known.
-    ``pod_env``: variables of every pod whose class does not say otherwise.
+    ``listed`` is set once all of them are known; before that no class can be called missing.
+    ``pod_env``: variables of every pod whose class does not set them.
     """
 
     def __init__(
@@ -142,45 +144,51 @@ class ClusterClasses:
         self._times = (idle_timeout, ttl)
         self._pod_env = dict(pod_env or {})
         self._specs: dict[str, ClassSpec] = {}
-        self.listed = False
-        self._built_in = _built_in(idle_timeout, ttl, default_image, default_port)
-        if self._built_in is not None:
-            self._built_in = self._with_env(self._built_in)
+        self._built_in: dict[str, ClassSpec] = {}
+        self.listed = asyncio.Event()
+        if default_image is not None:
+            base = SessionClass(
+                names.DEFAULT_CLASS, image=default_image, port=default_port, idle_timeout=idle_timeout, ttl=ttl
+            )
+            self._built_in[base.name] = self._with_env(ClassSpec(base))
+
+    def parse(self, resource: Json) -> ClassSpec:
+        """Parse a SessionClass with the defaults of this installation."""
+        return self._with_env(parse_class(resource, *self._times))
 
     def _with_env(self, spec: ClassSpec) -> ClassSpec:
-        said = {variable["name"] for variable in spec.env}
-        added = [{"name": name, "value": value} for name, value in self._pod_env.items() if name not in said]
+        own = {variable["name"] for variable in spec.env}
+        added = [{"name": name, "value": value} for name, value in self._pod_env.items() if name not in own]
         return replace(spec, env=(*added, *spec.env))
 
-    def put(self, resource: Json) -> ClassSpec:
-        spec = self._with_env(parse_class(resource, *self._times))
+    def put(self, spec: ClassSpec) -> None:
         self._specs[spec.name] = spec
-        return spec
 
     def drop(self, name: str) -> None:
         self._specs.pop(name, None)
 
     def all(self) -> list[ClassSpec]:
+        """Return the classes of the cluster, without the built-in one."""
         return list(self._specs.values())
 
+    def names(self) -> list[str]:
+        """Return the names of the classes of the cluster, sorted."""
+        return sorted(self._specs)
+
     def spec(self, name: str) -> ClassSpec:
-        """InvalidInput, naming the known ones, when there is none of this name. Unavailable while they are unknown."""
+        """Return the class of this name.
+
+        Raises InvalidInput, naming the known classes, if there is none, and Unavailable before they are known.
+        """
         found = self._specs.get(name)
-        if found is None and not self.listed:
-            raise Unavailable("the cluster has not told yet which SessionClasses there are")
-        if found is None and name == names.DEFAULT_CLASS:
-            found = self._built_in
+        if found is None and not self.listed.is_set():
+            raise Unavailable("the SessionClasses of the cluster have not been listed yet")
+        found = found or self._built_in.get(name)
         if found is None:
-            known = set(self._specs) | ({names.DEFAULT_CLASS} if self._built_in else set())
-            there = f"there are {', '.join(sorted(known))}" if known else "the cluster has no SessionClass"
-            raise InvalidInput(f"there is no class {name!r}; {there}", "class")
+            known = ", ".join(sorted(self._specs | self._built_in))
+            there = f"known classes: {known}" if known else "the cluster has no SessionClass"
+            raise InvalidInput(f"unknown class {name!r}; {there}", "class")
         return found
 
     def get(self, name: str) -> SessionClass:
         return self.spec(name).base
-
-
-def _built_in(idle_timeout: float, ttl: float, image: str | None, port: int) -> ClassSpec | None:
-    if image is None:
-        return None
-    return ClassSpec(SessionClass(names.DEFAULT_CLASS, image=image, port=port, idle_timeout=idle_timeout, ttl=ttl))

@@ -1,7 +1,7 @@
-"""What keeps a pod from coming up, read from the objects of the cluster. No I/O.
+"""Reads from cluster objects why a pod does not start. No I/O.
 
-``final`` trouble ends the start at once. The rest may pass by itself (a node is added, a pull succeeds): a start waits
-for that until its time is over, and then fails with what it last saw.
+``final`` trouble fails the start at once.  Other trouble may pass by itself (a node is added, a pull succeeds): the
+start waits for that until its time is over, and then fails with the last trouble that it saw.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ Json = dict[str, Any]
 
 MAX_WORDS = 300
 
-# Reasons of a waiting container: (our reason, what helps, final). ErrImagePull is the first try, before any back-off.
+# Reasons of a waiting container: (our reason, the remedy, final). ErrImagePull is the first try, before any back-off.
 _WAITING: dict[str, tuple[str, str, bool]] = {
     "ErrImagePull": ("ImagePullFailed", "check the image's name and its pull secrets", False),
     "ImagePullBackOff": ("ImagePullFailed", "check the image's name and its pull secrets", True),
-    "ErrImageNeverPull": ("ImageMissing", "load the image into the node, or let it be pulled", True),
-    "InvalidImageName": ("ImageNameInvalid", "mend the image in the SessionClass", True),
+    "ErrImageNeverPull": ("ImageMissing", "load the image onto the node, or allow pulling it", True),
+    "InvalidImageName": ("ImageNameInvalid", "fix the image name in the SessionClass", True),
     "RegistryUnavailable": ("ImagePullFailed", "check that the nodes reach the registry", False),
     "ImageInspectError": ("ImageBroken", "build and push the image again", True),
     "CreateContainerConfigError": ("ConfigMissing", "create the Secret or key that the SessionClass names", True),
-    "CreateContainerError": ("CannotCreateContainer", "check command and image of the SessionClass", True),
-    "RunContainerError": ("CommandNotRunnable", "check command and image of the SessionClass", True),
-    "StartError": ("CommandNotRunnable", "check command and image of the SessionClass", True),
+    "CreateContainerError": ("CannotCreateContainer", "check the command and the image of the SessionClass", True),
+    "RunContainerError": ("CommandNotRunnable", "check the command and the image of the SessionClass", True),
+    "StartError": ("CommandNotRunnable", "check the command and the image of the SessionClass", True),
 }
 
-# What the API server says when it refuses a pod: (part of the message, our reason, what helps).
+# Messages of the API server when it rejects a pod: (part of the message, our reason, the remedy).
 _REFUSALS = (
     ("exceeded quota", "QuotaExceeded", "raise the ResourceQuota of the namespace, or let sessions sleep sooner"),
-    ("violates PodSecurity", "PodSecurityRefused", "give the namespace the level restricted, not a stricter policy"),
-    ("LimitRange", "ResourcesRefused", "set resources in the SessionClass that the LimitRange allows"),
-    ("maximum ", "ResourcesRefused", "set resources in the SessionClass that the LimitRange allows"),
-    ("minimum ", "ResourcesRefused", "set resources in the SessionClass that the LimitRange allows"),
+    (
+        "violates PodSecurity",
+        "PodSecurityRefused",
+        "set the namespace to the level restricted, without a stricter policy",
+    ),
+    ("LimitRange", "ResourcesRefused", "set resources in the SessionClass to what the LimitRange allows"),
+    ("maximum ", "ResourcesRefused", "set resources in the SessionClass to what the LimitRange allows"),
+    ("minimum ", "ResourcesRefused", "set resources in the SessionClass to what the LimitRange allows"),
     ("no PriorityClass", "PriorityClassMissing", "create the PriorityClass that the SessionClass names"),
     ("RuntimeClass", "RuntimeClassMissing", "create the RuntimeClass that the SessionClass names"),
 )
@@ -41,10 +45,7 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a pod does not come up: ``reason`` for programs, ``remedy`` for people.
-
-    ``final``: waiting does not mend it.
-    """
+    """The cause of a failed start: ``reason`` for programs, ``remedy`` for people. ``final``: waiting cannot help."""
 
     reason: str
     remedy: str
@@ -52,7 +53,7 @@ class Trouble:
 
 
 def trouble_of_pod(pod: Json) -> Trouble | None:
-    """Why this pod does not run; None while nothing is wrong with it."""
+    """Return the reason why the pod does not run, or None if nothing is wrong with it."""
     status = pod.get("status", {})
     for container in status.get("containerStatuses", ()):
         found = _trouble_of_container(container)
@@ -60,7 +61,7 @@ def trouble_of_pod(pod: Json) -> Trouble | None:
             return found
     if status.get("phase") == "Failed":
         words = status.get("message") or "the node gave no reason"
-        return Trouble(status.get("reason") or "PodFailed", _sentence(words, "the next try may land on another node"))
+        return Trouble(status.get("reason") or "PodFailed", _sentence(words, "the next try may run on another node"))
     return _unschedulable(status)
 
 
@@ -94,7 +95,7 @@ def _unschedulable(status: Json) -> Trouble | None:
 
 
 def trouble_of_deployment(deployment: Json) -> Trouble | None:
-    """Why no pod is even created: a quota, or a policy that refuses it."""
+    """Return the reason why no pod is created, such as a quota or a policy, or None."""
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return _refusal(condition.get("message", ""))
@@ -105,7 +106,7 @@ def _refusal(message: str) -> Trouble:
     for part, reason, helps in _REFUSALS:
         if part in message:
             return Trouble(reason, _sentence(message, helps))
-    return Trouble("PodRefused", _sentence(message, "mend what the message names"))
+    return Trouble("PodRefused", _sentence(message, "fix what the message names"))
 
 
 def _sentence(message: str, helps: str) -> str:

@@ -1,7 +1,8 @@
-"""What the cluster holds of one kind, kept up to date: list once, then watch.
+"""A cache of all objects of one kind in the namespace, kept up to date: list once, then watch.
 
-Everything that happened is told to one listener, in order; after a gap the objects are listed again, and those that
-vanished meanwhile are told as deleted.  A watch that dies without a word is noticed by its silence.
+Each object is parsed once, when it arrives.  Listeners see every change in order.  After a gap the objects are listed
+again, and listeners see those that vanished meanwhile as deleted.  A watch that dies silently is noticed because its
+bookmarks stop.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel
@@ -19,44 +20,33 @@ from session_manager.runtime.kubernetes.cluster import ApiError, ApiExpired, Clu
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-Listener = Callable[[str, Json], None]
+T = TypeVar("T")
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 BACKOFF = Backoff(0.1, 5.0)
 
 
-def _as_it_is(thing: Json) -> Json:
-    return thing
+class Watch(Generic[T]):
+    """``objects``: the parsed objects by name. ``parse`` keeps what is needed of one: there may be thousands.
 
+    ``listed`` is set with the first list and stays set. ``synced`` is set while the watch works.
+    """
 
-class Watch:
-    """``objects`` by name, each as ``keep`` leaves it, so that many take little memory."""
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        resource: Resource,
-        selector: str = "",
-        keep: Callable[[Json], Json] = _as_it_is,
-    ) -> None:
+    def __init__(self, cluster: Cluster, resource: Resource, parse: Callable[[Json], T], selector: str = "") -> None:
         self._cluster = cluster
         self._resource = resource
+        self._parse = parse
         self._selector = selector
-        self._keep = keep
-        self._listeners: list[Listener] = []
-        self._on_listed: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[str, T], None]] = []
         self._version = ""
         self._task: asyncio.Task[None] | None = None
-        self.objects: dict[str, Json] = {}
+        self.objects: dict[str, T] = {}
+        self.listed = asyncio.Event()
         self.synced = asyncio.Event()
 
-    def listen(self, listener: Listener) -> None:
-        """Tell of every change as (ADDED, MODIFIED or DELETED, object). Call before ``start``."""
+    def listen(self, listener: Callable[[str, T], None]) -> None:
+        """Call ``listener`` for every change with (ADDED, MODIFIED or DELETED, object). Call this before ``start``."""
         self._listeners.append(listener)
-
-    def on_listed(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` whenever all that there was has been told. Call before ``start``."""
-        self._on_listed.append(listener)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"watch {self._resource.plural}")
@@ -67,7 +57,7 @@ class Watch:
 
     @property
     def healthy(self) -> bool:
-        """It has listed everything and runs."""
+        """Return True if the watch has listed everything and is running."""
         return self.synced.is_set() and self._task is not None and not self._task.done()
 
     async def _run(self) -> None:
@@ -87,41 +77,52 @@ class Watch:
                 continue
             except (Unavailable, ApiError) as error:
                 extra = {"event": "watch.failed", "resource": self._resource.plural, "reason": str(error)}
-                log.warning("a watch failed; trying again", extra=extra)
+                log.warning("a watch failed and is retried", extra=extra)
+            except Exception:
+                # A line that was cut off, or an event of an unknown shape. Without a watch the process would be blind.
+                extra = {"event": "watch.failed", "resource": self._resource.plural}
+                log.exception("a watch failed and is retried with a new list", extra=extra)
+                self._version = ""
             self.synced.clear()
             await asyncio.sleep(next(pauses))
 
     async def _list(self) -> None:
         items, version = await self._cluster.list(self._resource, self._selector)
-        present = {item["metadata"]["name"]: item for item in items}
+        present = {item["metadata"]["name"] for item in items}
         for name in [name for name in self.objects if name not in present]:
-            self._tell(DELETED, self.objects[name])
+            self._notify(DELETED, self.objects.pop(name))
         for item in items:
-            self._tell(ADDED, item)
+            self._on_event(ADDED, item)
         self._version = version
+        self.listed.set()
         self.synced.set()
-        for listener in self._on_listed:
-            listener()
 
     async def _follow(self) -> None:
         async for event in self._cluster.watch(self._resource, self._version, self._selector):
             self.synced.set()
-            thing = event["object"]
-            self._version = thing["metadata"]["resourceVersion"]
+            resource = event["object"]
+            self._version = resource["metadata"]["resourceVersion"]
             if event["type"] in {ADDED, MODIFIED, DELETED}:
-                self._tell(event["type"], thing)
+                self._on_event(event["type"], resource)
 
-    def _tell(self, kind: str, thing: Json) -> None:
-        thing["metadata"].pop("managedFields", None)
-        kept = self._keep(thing)
-        name = thing["metadata"]["name"]
+    def _on_event(self, kind: str, resource: Json) -> None:
+        name = resource["metadata"]["name"]
+        resource["metadata"].pop("managedFields", None)
         if kind == DELETED:
             self.objects.pop(name, None)
-        else:
-            self.objects[name] = kept
+        try:
+            parsed = self._parse(resource)
+        except Exception:
+            # One object that cannot be read must not end the watch over all others.
+            log.exception("a watched object could not be read", extra={"event": "watch.unread", "object": name})
+            return
+        if kind != DELETED:
+            self.objects[name] = parsed
+        self._notify(kind, parsed)
+
+    def _notify(self, kind: str, parsed: T) -> None:
         for listener in self._listeners:
             try:
-                listener(kind, kept)
+                listener(kind, parsed)
             except Exception:
-                # One object that a listener cannot read must not end the watch over all others.
-                log.exception("a watched object could not be read", extra={"event": "watch.unread", "object": name})
+                log.exception("a listener of a watch failed", extra={"event": "watch.unread", "kind": kind})

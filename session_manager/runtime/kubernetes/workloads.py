@@ -1,33 +1,34 @@
-"""The port to what makes pods and takes them away: Deployments and warm pools, or their replicas alone.
+"""The port to whatever creates and removes pods, and its adapter for a front door that stands in for the operator.
 
-The operator has both. A front door that stands in for it may only scale what is there.
+The operator's adapter manages Deployments and warm pools (``session_operator.children``).  A front door may only scale
+the Deployments that exist.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
+from session_manager.domain.errors import Unavailable
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS, ApiConflict, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.pods import PodView
-from session_manager.runtime.kubernetes.session_class import ClassSpec
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 
-SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"
-WITHOUT_TRYING = frozenset({SUSPENDED, CLASS_MISSING})  # reasons for which no pod is even asked for
+TRIES = 10  # of a patch: the status of a Deployment may change at any moment
 
 
 class Workloads(Protocol):
-    """Calls for one session are never concurrent, but for ``end``. Unavailable when it cannot be done now."""
+    """Calls for one session are never concurrent, except ``end``. All raise Unavailable if a retry may help."""
 
-    async def wakeable(self, session: str) -> ClassSpec | None:
-        """The class to start; None: there is no such Session yet. PodCannotStart when it must not or cannot run."""
-        ...
-
-    async def wake(self, session: str) -> None:
-        """One pod for the session is on its way, or there."""
+    async def wake(self, session: SessionSpec) -> None:
+        """Request one pod for the session; it may exist already."""
         ...
 
     async def sleep(self, session: str) -> bool:
-        """No pod of the session's own is wanted; False when somebody else has woken it meanwhile."""
+        """Request no pod for the session any more. Return False if it has been woken meanwhile."""
         ...
 
     async def end(self, pod: PodView) -> None:
@@ -35,9 +36,67 @@ class Workloads(Protocol):
         ...
 
     async def refusal(self, session: str) -> Trouble | None:
-        """Why the cluster makes no pod at all."""
+        """Return why the cluster does not even create the pod, or None."""
         ...
 
     async def forget(self, session: str, *, deleted: bool) -> None:
-        """The session expired or was deleted: what becomes of its volume is for its class to say."""
+        """The session expired or was deleted: delete its volume if its class says so."""
         ...
+
+
+class ScaledWorkloads:
+    """Scales the Deployments that exist, and creates nothing.
+
+    It writes only while ``may_write`` returns True, which means that no operator is at work, and only if the
+    Deployment has not changed since then.  So it never works against an operator that has come back.
+    """
+
+    def __init__(self, cluster: Cluster, may_write: Callable[[], Awaitable[bool]]) -> None:
+        self._cluster = cluster
+        self._may_write = may_write
+
+    async def wake(self, session: SessionSpec) -> None:
+        if not await self._scale(session.uuid, 1):
+            raise Unavailable("the session has no Deployment yet, and only the operator creates one")
+
+    async def sleep(self, session: str) -> bool:
+        await self._scale(session, 0)
+        return True
+
+    async def _scale(self, session: str, replicas: int) -> bool:
+        """Return False if there is no Deployment."""
+        name = names.child_name(session)
+        for _ in range(TRIES):
+            try:
+                found = await self._cluster.get(DEPLOYMENTS, name, "scale")
+                if found["spec"].get("replicas", 0) == replicas:
+                    return True
+                await self._check()
+                version = found["metadata"]["resourceVersion"]
+                patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+                await self._cluster.merge_patch(DEPLOYMENTS, name, patch, names.SCALER, "scale")
+            except ApiNotFound:
+                return False
+            except ApiConflict:
+                continue
+            except ApiError as error:
+                raise Unavailable(f"the Kubernetes API rejected the request: {error}") from error
+            return True
+        raise Unavailable("the Deployment changes too often to be scaled")
+
+    async def _check(self) -> None:
+        if not await self._may_write():
+            raise Unavailable("the operator is back")
+
+    async def end(self, pod: PodView) -> None:
+        await self._check()
+        with suppress(ApiConflict):
+            await self._cluster.delete(PODS, pod.name, uid=pod.uid)
+
+    async def refusal(self, session: str) -> Trouble | None:
+        """Return None: only the operator may read Deployments."""
+        return None
+
+    async def forget(self, session: str, *, deleted: bool) -> None:
+        """Raise Unavailable: only the operator deletes volumes, and it will see that the session ended."""
+        raise Unavailable("only the operator deletes volumes")

@@ -1,7 +1,9 @@
-"""Whose the fields of a Deployment are.
+"""The fields of a session's Deployment: which differ from what is desired, and which field manager owns them.
 
-The scaler creates it whole, so all of it is its own.  Before the operator first applies to it, all but what belongs
-to the scaler is handed over: then what an apply leaves out goes, as if the operator had applied from the beginning.
+``replicas`` and the wake annotation belong to the field manager ``session-scaler``, all other fields to
+``session-operator``.  The scaler creates the Deployment whole and so owns all of it at first.  Before the operator
+first applies to it, everything except those two fields is handed over.  From then on an apply removes what it leaves
+out, as if the operator had applied from the beginning.
 """
 
 from __future__ import annotations
@@ -17,18 +19,33 @@ Json = dict[str, Any]
 KEPT = (("f:spec", "f:replicas"), ("f:metadata", "f:annotations", f"f:{names.WAKE_ANNOTATION}"))
 
 
+def differs(desired: object, live: object) -> bool:
+    """Return True if a desired field is missing or different in ``live``.
+
+    Fields that the API server added are ignored.
+    """
+    if isinstance(desired, dict):
+        return not isinstance(live, dict) or any(differs(value, live.get(key)) for key, value in desired.items())
+    if isinstance(desired, list):
+        if not isinstance(live, list) or len(live) != len(desired):
+            return True
+        return any(differs(one, other) for one, other in zip(desired, live, strict=True))
+    # The API server leaves out what is false, and writes quantities in its own way.
+    return str(desired) != str(live) and not (desired is False and live is None)
+
+
 def is_handed_over(entries: Sequence[Json]) -> bool:
-    """``entries``: the managedFields of a Deployment."""
+    """Return True if the operator owns its fields. ``entries``: the managedFields of a Deployment."""
     return any(entry["manager"] == names.OPERATOR and entry["operation"] == "Apply" for entry in entries)
 
 
 def hand_over(entries: Sequence[Json]) -> list[Json]:
-    """The managedFields to write."""
+    """Return the managedFields after the hand-over."""
     return [part for entry in entries for part in (_split(entry) if _is_creation(entry) else [entry])]
 
 
 def hand_over_patch(deployment: Json) -> list[Json]:
-    """Fails as a whole when somebody has written the Deployment meanwhile."""
+    """Return a patch that hands the fields over. It fails as a whole if the Deployment has changed meanwhile."""
     metadata = deployment["metadata"]
     return [
         {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
@@ -49,7 +66,7 @@ def _split(entry: Json) -> list[Json]:
 
 
 def _move(source: Json, target: Json, path: Sequence[str]) -> None:
-    """Where ``source`` has it."""
+    """Move the value at ``path`` from ``source`` to ``target``, if there is one."""
     first, *rest = path
     if first not in source:
         return

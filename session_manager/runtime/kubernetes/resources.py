@@ -1,0 +1,172 @@
+"""The Sessions and SessionClasses of the cluster, for the front door and the operator alike.
+
+Each resource is parsed once, when the watch of its kind reports it, and everybody works with the parsed view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
+from session_manager.domain.mode import Mode
+from session_manager.domain.session_class import SessionClass
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiNotFound, Cluster
+from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
+from session_manager.runtime.kubernetes.watch import DELETED, Watch
+
+Json = dict[str, Any]
+
+SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One Session resource. ``leaving``: its deletion has begun.
+
+    ``install`` names the installation that it belongs to; it is empty until a front door adopts what a person made.
+    """
+
+    uuid: str
+    uid: str
+    version: str
+    install: str
+    owner: str
+    class_name: str
+    mode: Mode
+    generation: int
+    leaving: bool
+    status: Json
+
+
+def session_view(resource: Json) -> SessionView:
+    """Parse a Session resource; the API server has checked its shape."""
+    metadata, spec = resource["metadata"], resource["spec"]
+    return SessionView(
+        uuid=metadata["name"],
+        uid=metadata.get("uid", ""),
+        version=metadata.get("resourceVersion", ""),
+        install=metadata.get("labels", {}).get(names.INSTALL_LABEL, ""),
+        owner=spec.get("owner", ""),
+        class_name=spec.get("classRef", {}).get("name", names.DEFAULT_CLASS),
+        mode=Mode(spec.get("mode", Mode.AUTO)),
+        generation=metadata.get("generation", 0),
+        leaving="deletionTimestamp" in metadata,
+        status=resource.get("status", {}),
+    )
+
+
+def _without_status(resource: Json) -> SessionView:
+    return replace(session_view(resource), status={})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """A Session together with its class. ``suspended``: nothing may wake it, KEDA included."""
+
+    uuid: str
+    uid: str
+    class_spec: ClassSpec
+    suspended: bool = False
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return names.session_labels(self.uuid, self.class_spec.name)
+
+
+class Resources:
+    """``sessions`` and ``classes`` are filled in by watches. ``with_status``: keep the status of each Session."""
+
+    def __init__(self, cluster: Cluster, classes: ClusterClasses, *, with_status: bool = False) -> None:
+        self._cluster = cluster
+        self.classes = classes
+        self.sessions = Watch(cluster, SESSIONS, session_view if with_status else _without_status)
+        self._class_watch = Watch(cluster, CLASSES, classes.parse)
+        self._class_watch.listen(self._on_class)
+        classes.listed = self._class_watch.listed
+
+    def listen(
+        self, on_session: Callable[[str, SessionView], None], on_class: Callable[[str, ClassSpec], None]
+    ) -> None:
+        """Call the listeners with (ADDED, MODIFIED or DELETED, object). Call this before ``start``."""
+        self.sessions.listen(on_session)
+        self._class_watch.listen(on_class)
+
+    def start(self) -> None:
+        self._class_watch.start()
+        self.sessions.start()
+
+    async def close(self) -> None:
+        await self.sessions.close()
+        await self._class_watch.close()
+
+    @property
+    def lacks(self) -> str | None:
+        """Return what is missing before requests can be served, or None if nothing is."""
+        if self.classes.listed.is_set() and self.sessions.listed.is_set():
+            return None
+        return "the Sessions and SessionClasses of the cluster have not been listed yet"
+
+    def _on_class(self, kind: str, spec: ClassSpec) -> None:
+        if kind == DELETED:
+            self.classes.drop(spec.name)
+        else:
+            self.classes.put(spec)
+
+    # -- lookups -------------------------------------------------------------------------------------------------------
+
+    async def find(self, session: str) -> SessionView | None:
+        """Return the Session, or None if there is none or its deletion has begun.
+
+        The API is asked about a Session that no event has reported yet. Raises Unavailable.
+        """
+        found = self.sessions.objects.get(session)
+        if found is None or found.leaving:
+            try:
+                found = session_view(await self._cluster.get(SESSIONS, session))
+            except ApiNotFound:
+                return None
+        return None if found.leaving else found
+
+    def mode(self, session: str) -> Mode:
+        """Return the mode that the watch reported last. Raises Unavailable before the first list."""
+        if self.lacks is not None:
+            raise Unavailable(self.lacks)
+        found = self.sessions.objects.get(session)
+        return Mode.AUTO if found is None else found.mode
+
+    def class_name(self, session: str) -> str:
+        """Return the name of the session's class, or "" if no event has reported the session."""
+        found = self.sessions.objects.get(session)
+        return "" if found is None else found.class_name
+
+    def always_on(self) -> list[tuple[str, SessionClass]]:
+        """Return the sessions whose mode is AlwaysOn and whose class is known."""
+        found = []
+        for view in self.sessions.objects.values():
+            if view.mode is Mode.ALWAYS_ON and not view.leaving:
+                with suppress(InvalidInput, Unavailable):
+                    found.append((view.uuid, self.classes.get(view.class_name)))
+        return found
+
+    def spec(self, view: SessionView) -> SessionSpec:
+        """Return the Session with its class. Raises InvalidInput if the class is missing."""
+        return SessionSpec(view.uuid, view.uid, self.classes.spec(view.class_name), view.mode is Mode.SUSPENDED)
+
+    async def wakeable(self, session: str) -> SessionSpec | None:
+        """Return the spec to start, or None if there is no such Session yet.
+
+        Raises PodCannotStart if the session is suspended or its class is missing.
+        """
+        view = await self.find(session)
+        if view is None:
+            return None
+        if view.mode is Mode.SUSPENDED:
+            raise PodCannotStart(SUSPENDED, "the mode of the Session is Suspended; set it to Auto or AlwaysOn")
+        try:
+            return self.spec(view)
+        except InvalidInput as error:
+            raise PodCannotStart(CLASS_MISSING, f"{error.detail}; create it, or delete the session") from None

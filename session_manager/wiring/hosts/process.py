@@ -1,0 +1,115 @@
+"""Pods as processes of this machine. One front door of a data folder runs them; the others wait for its place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from session_manager.activity.link import Link
+from session_manager.activity.machine import RedisMachines
+from session_manager.activity.protocol import SessionGone
+from session_manager.aio.retry import Backoff
+from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.domain.histogram import Histogram
+from session_manager.domain.mode import AllAuto
+from session_manager.domain.session import Failure, Session
+from session_manager.domain.times import Micros
+from session_manager.leadership.one_machine import OneMachine
+from session_manager.podclient.gateway import PodGateway
+from session_manager.runtime.classes import load_classes
+from session_manager.runtime.process import ProcessRuntime
+from session_manager.runtime.process.lock import OwnedByAnother
+from session_manager.runtime.process.machine import MachineFile
+from session_manager.scaling.scaler import Scaler
+from session_manager.settings import Settings
+from session_manager.store.protocol import Store
+from session_manager.wiring.hosts.host import Host, open_activity, scaler_times, stored_sessions
+
+log = logging.getLogger(__name__)
+
+OWNER_RETRY = 0.5  # seconds between tries to take the place of another front door
+FAILURE_RETRY = Backoff(1.0, 30.0)
+
+
+class ProcessHost(AllAuto):
+    """The pods of this data folder."""
+
+    def __init__(self, settings: Settings, link: Link, store: Store) -> None:
+        self.classes = load_classes(settings)
+        self.machine = OneMachine(
+            RedisMachines(link, settings.heartbeat),
+            MachineFile(settings.data_dir),
+            settings.heartbeat,
+            yields=settings.writer_yields,
+        )
+        self.activity = open_activity(settings, link, store, self.machine.confirm)
+        self.pods = PodGateway(stored_sessions(store))
+        self._runtime = ProcessRuntime.from_settings(settings)
+        self._scaler = Scaler(self.activity, self._runtime, self.classes, scaler_times(settings), settings.max_wakes)
+
+    @property
+    def healthy(self) -> bool | None:
+        return None
+
+    @property
+    def lacks(self) -> str | None:
+        return None
+
+    @property
+    def wake_times(self) -> Histogram | None:
+        return self._scaler.workers.wake_times
+
+    def class_names(self) -> list[str]:
+        return sorted(each.name for each in self.classes.all())
+
+    async def run(self) -> None:
+        """Take the place of the owner as soon as it is free, then run the pods until cancelled."""
+        await self._own()
+        log.info("this process owns the pods", extra={"event": "pods.owned"})
+        await self._runtime.keep_warm(self.classes.all())
+        await self._scaler.run()
+
+    async def _own(self) -> None:
+        failures = 0
+        while True:
+            try:
+                return await self._runtime.start()
+            except OwnedByAnother:
+                await asyncio.sleep(OWNER_RETRY)
+            except StartupFailure as error:
+                failures += 1
+                pause = FAILURE_RETRY.pause(failures)
+                extra = {"event": "pods.cannot_start", "reason": error.detail, "retry_in": pause}
+                log.error("this process cannot run pods: %s", error.detail, extra=extra)
+                with suppress(Unavailable):
+                    await self._fail_waiting(Failure("PodsUnavailable", error.detail, Micros(0), failures), pause)
+                await asyncio.sleep(pause)
+
+    async def _fail_waiting(self, failure: Failure, retry_in: float) -> None:
+        """Show the failure in the sessions that wait for a pod, unless another process runs the pods after all."""
+        if await self.activity.watched():
+            return
+        for session, state in (await self.activity.awake()).items():
+            if not state.address:
+                with suppress(SessionGone):
+                    await self.activity.fail(session, failure, retry_in)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._runtime.close(grace)
+
+    def created(self, session: Session) -> None:
+        """Do nothing: a session has nothing on this machine before it is woken."""
+
+    def expired(self, session: str) -> None:
+        """Do nothing: its files stay until it is deleted."""
+
+    async def gone(self, session: str) -> bool:
+        return await self._runtime.gone(session)
+
+    async def logs(self, session: str, tail: int) -> str:
+        return await self._runtime.logs(session, tail)
+
+
+def open_host(settings: Settings, link: Link, store: Store) -> Host:
+    return ProcessHost(settings, link, store)

@@ -1,0 +1,75 @@
+"""A front door whose pods are processes, as long as it cannot run them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager.aio.retry import Backoff
+from session_manager.domain.errors import StartupFailure
+from session_manager.runtime.process import ProcessRuntime
+from session_manager.runtime.process.lock import OwnedByAnother
+from session_manager.wiring.hosts import process
+from tests.servers.front import FrontDoor, front_door, settings_for
+from tests.waiting import until
+
+Failing = Callable[[Exception | None], None]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """Have each start of the runtime raise, or succeed again."""
+    monkeypatch.setattr(process, "OWNER_RETRY", 0.01)
+    monkeypatch.setattr(process, "FAILURE_RETRY", Backoff(0.1, 0.1))
+    start = ProcessRuntime.start
+    now: list[Exception | None] = [None]
+
+    async def try_start(runtime: ProcessRuntime) -> None:
+        if now[0] is not None:
+            raise now[0]
+        await start(runtime)
+
+    monkeypatch.setattr(ProcessRuntime, "start", try_start)
+    return lambda error: now.__setitem__(0, error)
+
+
+@pytest.fixture
+async def front(failing: Failing, tmp_path: Path, redis_url: str) -> AsyncIterator[FrontDoor]:
+    failing(OwnedByAnother("owned by another process"))
+    async with front_door(settings_for(tmp_path, redis_url)) as front:
+        yield front
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.__dict__.get("event") == "pods.cannot_start"]
+
+
+async def test_what_keeps_pods_from_running_is_logged_and_shown_in_the_sessions_that_wait(
+    failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture
+):
+    session = await front.create()
+    await front.call("POST", f"/session/{session}/wake")
+    assert (await front.status(session), logged(caplog)) == ("waking", [])
+    failing(StartupFailure("Cannot write to /data: Read-only file system"))
+    await front.until_status(session, "failed")
+    _, found = await front.call("GET", f"/session/{session}")
+    assert "PodsUnavailable" in found["reason"]
+    assert "Read-only file system" in found["reason"]
+    assert "Read-only file system" in logged(caplog)[0]
+    failing(None)
+    status, body = await front.chat(session, "hello")
+    assert (status, body["status"]) == (200, "processed")
+
+
+async def test_the_place_of_another_front_door_is_waited_for_in_silence(
+    failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    failing(None)
+    events: Any = lambda: [record.__dict__.get("event") for record in caplog.records]  # noqa: E731
+    await until(lambda: "pods.owned" in events())
+    assert logged(caplog) == []
