@@ -1,4 +1,4 @@
-"""A namespace per test on a real cluster, an operator process in it, and what the cluster says when a test fails.
+"""A namespace per test on a real cluster, an operator process in it, and the state of the cluster when a test fails.
 
 The cluster is the one of KUBECONFIG; ``make test-cluster`` starts one where that is not set.
 """
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def definitions() -> None:
-    """The two kinds are known to the cluster."""
+    """Define the two kinds in the cluster."""
     for definition in crds.load():
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
     for definition in crds.load():
@@ -42,7 +42,7 @@ def definitions() -> None:
 
 @pytest.fixture
 def namespace(definitions: None) -> Iterator[str]:
-    """A namespace of the test's own, at the level restricted."""
+    """A namespace for one test, at the level restricted."""
     name = f"test-{uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")

@@ -1,4 +1,4 @@
-"""The chart, installed on the cluster under test as somebody who read the docs would."""
+"""The chart, installed on the cluster under test as the docs describe it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ needs_release = [
 
 
 def values_for(namespace: str, **more: Any) -> dict[str, Any]:
-    """Of a release with the images under test, its volumes of the class ``volume-NAMESPACE``."""
+    """Return the values of a release with the images under test and volumes of the class ``volume-NAMESPACE``."""
     repository, _, tag = PRODUCT.rpartition(":")
     agent, _, agent_tag = IMAGE.rpartition(":")
     volume = {"storageClassName": f"volume-{namespace}"}
@@ -40,7 +40,7 @@ def values_for(namespace: str, **more: Any) -> dict[str, Any]:
         "defaultClass": {"image": {"repository": agent, "tag": agent_tag}},
         "redis": {"image": SERVERS, "persistence": volume},
         "postgresql": {"image": SERVERS, "persistence": volume},
-        "crds": {"install": False},  # the other tests have made them already
+        "crds": {"install": False},  # other tests have created them already
         "scaler": "native",
         **more,
     }
@@ -75,7 +75,7 @@ def report(namespace: str) -> str:
 
 
 def rolled_out(namespace: str, seconds: int = 120) -> None:
-    """Every workload of the release, servers first."""
+    """Return every workload of the release, servers first."""
     servers = kubectl("-n", namespace, "get", "statefulsets", "-o", "name").split()
     for workload in (*servers, "deployment/session-manager", "deployment/session-operator"):
         kubectl_patiently(namespace, workload, seconds)
@@ -88,7 +88,7 @@ def kubectl_patiently(namespace: str, workload: str, seconds: int) -> None:
 
 
 def first(client: Client) -> str:
-    """The first session, as soon as the nodes know the way to the Service."""
+    """Create the first session, as soon as the nodes can reach the Service."""
     deadline = time.monotonic() + 30
     while True:
         try:

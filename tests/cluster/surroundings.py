@@ -23,12 +23,12 @@ from tests.waiting import until
 
 BYSTANDERS = 3
 CLASSES = {"quick": "0.2", "slow": "0.6"}  # name -> seconds of work
-IDLE = 12  # seconds; longer than it takes to wake them all
+IDLE = 12  # seconds; longer than waking all of them takes
 AT_ONCE = 5
 
 
 class ClusterWorld(World):
-    """``bystanders``: sessions that nobody wakes. ``scaler`` of both classes."""
+    """``bystanders``: sessions that no test wakes. ``scaler`` of both classes."""
 
     def __init__(
         self, folder: Path, redis: RedisServer, database: Database, seed: int, namespace: str, scaler: str
@@ -56,7 +56,7 @@ class ClusterWorld(World):
         await self._wake_all()
 
     async def _wake_all(self) -> None:
-        """So that the fault finds pods at work."""
+        """Wait until the pods work, so that the fault hits them."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def wake(session: str) -> None:
@@ -91,11 +91,11 @@ class ClusterWorld(World):
             await asyncio.to_thread(self.operator.stop, signal.SIGTERM)
 
     def load(self, hang_up: float = 0.0) -> Load:
-        """Two hundred messages."""
+        """Send two hundred messages."""
         return Load(self.addresses, self.sessions, self.seed, hang_up, in_a_row=6, at_any_time=4)
 
     def deliveries(self) -> dict[str, list[Delivery]]:
-        """Their journals went with the pods."""
+        """Do nothing: the journals are deleted with the pods."""
         return {}
 
     async def asleep(self) -> bool:
@@ -103,12 +103,12 @@ class ClusterWorld(World):
         return len(sleeping["sessions"]) == SESSIONS and not await asyncio.to_thread(self.pod_names)
 
     def pod_names(self) -> list[str]:
-        """The pods of sessions."""
+        """Return the pods of sessions."""
         words = ["get", "pods", "-l", names.SESSION_LABEL, "-o", "name"]
         return kubectl("-n", self.namespace, *words).split()
 
     async def woken_bystanders(self) -> list[str]:
-        """What is asleep stays asleep."""
+        """Check that sleeping sessions stay asleep."""
         states: list[Any] = [await self.call("GET", f"/session/{session}") for session in self.bystanders]
         return [f"a session that nobody wakes is {state}" for state in states if state["status"] != "created"]
 

@@ -1,4 +1,4 @@
-"""An ADK agent as the pod of a session: its history and state are kept by the front door, across sleep."""
+"""An ADK agent as the pod of a session: the front door keeps its history and state across sleep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTEBOOK = {
 
 
 def stored(namespace: str, session: str) -> Any:
-    """The session as ADK's clients see it."""
+    """Return the session as clients of ADK see it."""
     url = f"{address(namespace)}/adk/apps/notebook/users/ada/sessions/{session}"
     answer = requests.get(url, headers={"Authorization": f"Bearer {key(namespace)}"}, timeout=30)
     assert answer.status_code == 200, answer.text

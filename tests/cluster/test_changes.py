@@ -1,4 +1,4 @@
-"""What people change: the class, the mode, the children."""
+"""Changes by people: the class, the mode, the children."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_changed_class_reaches_a_session_at_its_next_wake(world: World):
     assert await greeting_of(world, session) == "new"
 
 
-async def test_what_a_class_says_no_more_is_gone_from_the_next_pod(world: World):
+async def test_a_field_removed_from_the_class_is_gone_from_the_next_pod(world: World):
     await world.make_class(env=greeting("hello"))
     session = await world.make_session()
     await world.awake(session)
@@ -50,7 +50,7 @@ async def test_what_a_class_says_no_more_is_gone_from_the_next_pod(world: World)
     assert "GREETING" not in json.dumps(pod["spec"])
 
 
-async def test_nothing_differs_between_what_is_wanted_and_what_the_server_made_of_it(world: World):
+async def test_the_stored_objects_do_not_differ_from_the_desired_ones(world: World):
     await world.make_class()
     session = await world.make_session()
     await world.until_created(session)
@@ -63,7 +63,7 @@ async def test_nothing_differs_between_what_is_wanted_and_what_the_server_made_o
     assert differs(wanted, live)
 
 
-async def test_a_child_that_was_removed_comes_back(world: World):
+async def test_a_deleted_child_is_created_again(world: World):
     await world.make_class()
     session = await world.make_session()
     await world.until_created(session)
@@ -95,7 +95,7 @@ async def test_a_changed_child_is_repaired_while_its_session_sleeps(world: World
     assert await world.awake(session)
 
 
-async def test_replicas_are_nobodys_but_the_scalers(world: World):
+async def test_only_the_scaler_owns_replicas(world: World):
     await world.make_class()
     session = await world.make_session()
     await world.awake(session)
@@ -113,7 +113,7 @@ async def test_replicas_are_nobodys_but_the_scalers(world: World):
     assert owners == {names.SCALER}
 
 
-async def test_a_suspended_session_does_not_wake_until_it_may(world: World):
+async def test_a_suspended_session_does_not_wake_until_its_mode_changes(world: World):
     await world.make_class()
     session = await world.make_session(mode="Suspended")
     await world.until_phase(session, "Suspended")

@@ -1,4 +1,4 @@
-"""What a session's pod is, has and may: nothing but its own session."""
+"""The rights and the isolation of a session's pod."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNTER = ["python3", "examples/counter/agent.py"]
 
 
 async def test_a_pod_runs_under_the_restricted_level(world: World):
-    """The namespace of these tests enforces it; this is what it would not forbid."""
+    """The namespace of these tests enforces the level; these are properties that it does not enforce."""
     await world.make_class()
     session = await world.make_session()
     await world.awake(session)
@@ -29,7 +29,7 @@ async def test_a_pod_runs_under_the_restricted_level(world: World):
 
 @pytest.mark.parametrize("whose", ["of a session that is awake", "of a warm pod that was claimed"])
 async def test_no_pod_answers_for_another_session(world: World, door: FrontDoorProcess, whose: str):
-    """Also where the address of one is written down for the other, as when it was used again."""
+    """Not even if the recorded address of one belongs to the other, as after an address was reused."""
     await world.make_class(command=COUNTER, warm=int("warm" in whose))
     one, other = await door.create(), await door.create()
     assert (await door.chat(one, "first"))["in_memory"] == 1
@@ -42,7 +42,7 @@ async def test_no_pod_answers_for_another_session(world: World, door: FrontDoorP
         status, _ = await door.ask("GET", "/readyz")
         return status == 200
 
-    await asyncio.to_thread(door.stop)  # one that has no connection open to the right pod
+    await asyncio.to_thread(door.stop)  # the next one has no open connection to the right pod
     await world.link.execute("HSET", f"session:{one}", "ip", address.ip, "port", address.port)
     await door.start()
     await until(ready, 30)

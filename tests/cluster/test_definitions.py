@@ -1,4 +1,4 @@
-"""The definitions on a real API server: what it takes, what it refuses and in which words, what kubectl shows."""
+"""The definitions on a real API server: accepted and rejected objects, error texts, and the output of kubectl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def manifest(kind: str, name: str, **spec: Any) -> str:
     return json.dumps(body)
 
 
-def refused(namespace: str, text: str) -> str:
+def rejected(namespace: str, text: str) -> str:
     answer = kubectl("-n", namespace, "create", "-f", "-", stdin=text, check=False)
     assert "created" not in answer
     return answer
@@ -49,8 +49,8 @@ def refused(namespace: str, text: str) -> str:
         ({"image": "x", "resources": {"limits": {"memory": "much"}}}, "spec.resources.limits"),
     ],
 )
-def test_a_class_that_is_refused(namespace: str, spec: dict[str, Any], words: str):
-    assert words in refused(namespace, manifest("SessionClass", "bad", **spec))
+def test_a_rejected_class(namespace: str, spec: dict[str, Any], words: str):
+    assert words in rejected(namespace, manifest("SessionClass", "bad", **spec))
 
 
 def test_a_class_gets_its_defaults(namespace: str):
@@ -70,11 +70,11 @@ def test_a_class_gets_its_defaults(namespace: str):
 
 @pytest.mark.parametrize("name", ["nope", UUID.replace("-4a5e-", "-1a5e-"), UUID.replace("-9d38-", "-cd38-")])
 def test_a_session_is_called_after_its_uuid(namespace: str, name: str):
-    assert "the name of a Session is its uuid" in refused(namespace, manifest("Session", name, owner="ann"))
+    assert "the name of a Session is its uuid" in rejected(namespace, manifest("Session", name, owner="ann"))
 
 
 def test_a_session_needs_an_owner(namespace: str):
-    assert "spec.owner: Required value" in refused(namespace, manifest("Session", UUID))
+    assert "spec.owner: Required value" in rejected(namespace, manifest("Session", UUID))
 
 
 def test_owner_and_class_of_a_session_stay(namespace: str):
@@ -95,7 +95,7 @@ def test_kubectl_shows_phase_class_owner_and_age(namespace: str):
     assert row.split()[:3] == [UUID, "default", "ann"]
 
 
-def test_every_field_explains_itself():
+def test_every_field_has_a_description():
     def without(schema: dict[str, Any], path: str) -> list[str]:
         found = []
         for name, each in schema.get("properties", {}).items():
@@ -113,4 +113,4 @@ def test_every_field_explains_itself():
 
 def test_kubectl_explains(definitions: None):
     assert "AlwaysOn neither sleeps nor" in kubectl("explain", "session.spec.mode")
-    assert "How it is known that the pod answers." in kubectl("explain", "sessionclass.spec.probe")
+    assert "The readiness probe." in kubectl("explain", "sessionclass.spec.probe")

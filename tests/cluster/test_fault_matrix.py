@@ -1,4 +1,4 @@
-"""Real faults under load, on real pods: nothing acknowledged is lost or doubled, and what is asleep stays asleep."""
+"""Real faults under load, on real pods: nothing acknowledged is lost or doubled, and sleeping sessions stay asleep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers.redis import RedisServer
 pytestmark = [pytest.mark.faults]
 
 SEED = 21
-AWAY = 8.0  # seconds; longer than the operator's heartbeat counts
+AWAY = 8.0  # seconds; longer than the operator's heartbeat is valid
 
 
 @asynccontextmanager
@@ -58,20 +58,20 @@ async def kill_operator(world: ClusterWorld) -> None:
 
 
 async def kill_front_door(world: ClusterWorld) -> None:
-    """And a new one takes its place, as a Deployment does it."""
+    """Kill it, and start a new one in its place, as a Deployment does."""
     await asyncio.to_thread(world.two.kill)
     await asyncio.sleep(1)
     await world.two.start()
 
 
 async def kill_pods(world: ClusterWorld) -> None:
-    """All of them at once, without a warning, while most of them work."""
+    """Kill all of them at once, without a warning, while most of them work."""
     words = ["delete", "pods", "-l", names.SESSION_LABEL, "--grace-period=0", "--force", "--wait=false"]
     await asyncio.to_thread(kubectl, "-n", world.namespace, *words)
 
 
 async def drain_node(world: ClusterWorld) -> None:
-    """Cordoned and drained as before its update, and back after a while."""
+    """Cordon and drain the node as before an update, and bring it back after a while."""
     node = kubectl("get", "nodes", "-l", "localkube/node!=kwok", "-o", "jsonpath={.items[0].metadata.name}")
     try:
         drain = ["drain", node, f"--pod-selector={names.SESSION_LABEL}", "--delete-emptydir-data", "--timeout=50s"]
@@ -101,12 +101,12 @@ async def test_postgres_killed(tmp_path: Path, own_redis: RedisServer, namespace
             await judged(world, "PostgreSQL killed and restarted", injections.kill_postgres)
 
 
-# -- what only a cluster of this machine lets a test do ---------------------------------------------------------------
+# -- only on a cluster of this machine ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def localkube() -> str:
-    """The program that can kill a part of the cluster."""
+    """Return the program that can kill a part of the cluster."""
     if "LOCALKUBE" not in os.environ:
         pytest.skip("only on localkube can a part of the control plane be killed")
     return os.environ["LOCALKUBE"]

@@ -1,4 +1,4 @@
-"""What dies, comes back, or happens at the same time."""
+"""Crashes, restarts and races."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CRASHER = ["python3", "examples/crasher/agent.py"]
 
 
 async def replaced(world: World, session: str, old: Address) -> Address:
-    """The address of another pod of a session that is still wanted."""
+    """Return the address of another pod of a session that is still wanted."""
 
     async def another() -> Address | None:
         await world.wake(session)
@@ -75,7 +75,7 @@ async def test_an_operator_that_is_replaced_during_a_wake_lets_the_pod_start(wor
     assert (await world.awake(session)).uid == uid
 
 
-async def test_a_restart_writes_nothing_that_is_as_it_should_be(world: World):
+async def test_a_restart_rewrites_nothing_that_is_right(world: World):
     await world.make_class()
     session = await world.make_session()
     address = await world.awake(session)
@@ -103,7 +103,7 @@ async def test_a_pod_that_is_deleted_is_replaced(world: World):
     assert await chat(after, session, "hi") == {"reply": "You said: hi"}
 
 
-async def test_a_pod_whose_program_dies_is_another_pod_afterwards(world: World):
+async def test_a_pod_whose_program_dies_is_replaced_by_another(world: World):
     await world.make_class(command=CRASHER)
     session = await world.make_session()
     before = await world.awake(session)
@@ -113,7 +113,7 @@ async def test_a_pod_whose_program_dies_is_another_pod_afterwards(world: World):
     assert await chat(after, session, "hi") == {"reply": "Alive, at attempt 1"}
 
 
-async def test_a_wake_while_it_goes_to_sleep_is_answered(world: World):
+async def test_a_wake_during_going_to_sleep_is_answered(world: World):
     await world.make_class()
     session = await world.make_session()
     for _ in range(3):
@@ -124,8 +124,8 @@ async def test_a_wake_while_it_goes_to_sleep_is_answered(world: World):
         assert await chat(after, session, "hi") == {"reply": "You said: hi"}
 
 
-async def test_a_late_sleep_does_not_end_what_was_woken_since(world: World):
-    """The patch of a sleep that was meant for an earlier wake, sent now."""
+async def test_a_late_sleep_does_not_end_a_session_woken_since(world: World):
+    """Send the patch of a sleep that was meant for an earlier wake."""
     await world.make_class()
     session = await world.make_session()
     await world.awake(session)
@@ -152,7 +152,7 @@ async def test_a_late_sleep_does_not_end_what_was_woken_since(world: World):
     assert deployment["spec"]["replicas"] == 1
 
 
-async def test_a_deployment_that_nobody_wants_is_ended(world: World):
+async def test_a_stray_deployment_is_ended(world: World):
     world.operator.stop()
     world.operator.start(STRAY_AFTER="2")
     await world.make_class(template={"nodeSelector": {"nowhere": "true"}})
@@ -171,7 +171,7 @@ async def test_a_deployment_that_nobody_wants_is_ended(world: World):
     assert "stray.ended" in world.operator.log_events()
 
 
-async def test_a_pod_that_somebody_scaled_up_and_that_answers_sleeps_like_any_other(world: World):
+async def test_a_pod_that_was_scaled_up_externally_and_answers_sleeps_like_any_other(world: World):
     await world.make_class(idleTimeoutSeconds=2)
     session = await world.make_session()
     await world.until_created(session)

@@ -1,4 +1,4 @@
-"""The whole way over REST: a front door, the operator, real pods."""
+"""End to end over REST: a front door, the operator, real pods."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_life_of_a_session_over_rest(world: World, door: FrontDoorProc
     assert (await door.ask("GET", f"/session/{session}"))[0] == 404
 
 
-async def test_sessions_deleted_as_soon_as_they_are_made_leave_nothing(world: World, door: FrontDoorProcess):
+async def test_sessions_deleted_right_after_their_creation_leave_nothing(world: World, door: FrontDoorProcess):
     await world.make_class()
     for _ in range(15):
         await door.ask("DELETE", f"/session/{await door.create()}")
@@ -54,7 +54,7 @@ async def test_sessions_deleted_as_soon_as_they_are_made_leave_nothing(world: Wo
     await until(none_left, 30)
 
 
-async def test_a_session_made_with_kubectl_is_a_session(world: World, door: FrontDoorProcess):
+async def test_a_session_created_with_kubectl_is_adopted(world: World, door: FrontDoorProcess):
     await world.make_class()
     session = await world.make_session()
     found = await door.until_status(session, "created")
@@ -68,7 +68,7 @@ async def test_a_session_made_with_kubectl_is_a_session(world: World, door: Fron
     await until(adopted)
 
 
-async def test_kubectl_delete_takes_the_pod_and_not_the_conversation(world: World, door: FrontDoorProcess):
+async def test_kubectl_delete_removes_the_pod_and_keeps_the_conversation(world: World, door: FrontDoorProcess):
     await world.make_class()
     session = await door.create()
     await door.chat(session, "one")
@@ -91,7 +91,7 @@ async def test_an_expired_session_leaves_the_cluster_and_comes_back(world: World
     assert await door.chat(session, "two") == {"reply": "You said: two"}
 
 
-async def test_a_failed_start_is_told_over_rest(world: World, door: FrontDoorProcess):
+async def test_a_failed_start_is_reported_over_rest(world: World, door: FrontDoorProcess):
     await world.make_class(command=["python3", "-c", "raise SystemExit(3)"])
     session = await door.create()
     status, _ = await door.ask("POST", f"/session/{session}/wake")
@@ -133,7 +133,7 @@ async def test_a_front_door_that_is_killed_loses_no_message(world: World, door: 
     await until(processed, 60)
 
 
-async def test_a_class_that_the_cluster_lacks_is_refused(world: World, door: FrontDoorProcess):
+async def test_an_unknown_class_is_rejected(world: World, door: FrontDoorProcess):
     status, found = await door.ask("POST", "/session/create", {"user_id": "ann", "class": "nope"})
     assert status == 400
     assert "unknown class 'nope'" in found["detail"]

@@ -41,7 +41,7 @@ pytestmark = needs_release
 
 
 def whole_life(client: Client, namespace: str) -> None:
-    """Create, chat, sleep, wake by a message, delete: over REST, with real pods."""
+    """Create a session, chat, sleep, wake it by a message, delete it: over REST, with real pods."""
     session = first(client)
     assert client.chat(session, "one", wait=90)["pod_response"] == {"reply": "You said: one"}
     assert kubectl("-n", namespace, "get", "session", session, "-o", "jsonpath={.status.phase}") == "Awake"
@@ -49,7 +49,7 @@ def whole_life(client: Client, namespace: str) -> None:
     client.sleep(session)
     assert client.get(session)["status"] == "sleeping"
     assert client.chat(session, "two", wait=90)["pod_response"] == {"reply": "You said: two"}
-    client.logs(session)  # may be read; this agent says nothing
+    client.logs(session)  # must not fail; this agent prints nothing
     client.delete(session)
     with pytest.raises(ClientError, match="such"):
         client.get(session)
@@ -71,7 +71,7 @@ print(json.dumps(seen))
 
 
 def confined(namespace: str, client: Client) -> None:
-    """From inside a session's pod, also without NetworkPolicies: Redis and the API refuse it, and it has no key."""
+    """Check from inside a session's pod that Redis and the API reject it, even without NetworkPolicies."""
     session = client.create("eve")["uuid"]
     client.chat(session, "wake up", wait=90)
     selector = f"{names.SESSION_LABEL}={session}"
@@ -89,7 +89,7 @@ def confined(namespace: str, client: Client) -> None:
 
 
 async def nothing_left(namespace: str) -> None:
-    """Of sessions that were deleted."""
+    """Wait until the pods of deleted sessions are gone."""
 
     async def gone() -> bool:
         words = [
@@ -108,7 +108,7 @@ async def nothing_left(namespace: str) -> None:
 
 
 class Traffic:
-    """``PER_SECOND`` messages a second over kept connections, to sessions that are awake."""
+    """Send ``PER_SECOND`` messages per second over kept connections to awake sessions."""
 
     def __init__(self, base: str, secret: str, sessions: list[str]) -> None:
         self._base = base
@@ -185,7 +185,7 @@ def session_pods(namespace: str) -> set[str]:
 
 
 async def test_kubectl_apply_of_the_manifests(definitions: None, tmp_path: Path):
-    """As the README says, in the namespace default."""
+    """Install as the README says, into the namespace default."""
     if "LOCALKUBE" not in os.environ:
         pytest.skip("the namespace default of a cluster that others use is theirs")
     folder = tmp_path / "k8s-manifests"

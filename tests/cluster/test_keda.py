@@ -1,4 +1,4 @@
-"""The scaler keda: KEDA wakes for what somebody else pushed; it never puts to sleep."""
+"""The scaler keda: KEDA wakes sessions for external pushes, and never puts one to sleep."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.waiting import until
 
 @pytest.fixture
 async def keda(world: World, keda_namespace: str) -> World:
-    """A class that asks for KEDA."""
+    """Create a class with the scaler keda."""
     await world.make_class(scaler="keda")
     return world
 
 
-async def test_anybodys_push_wakes_the_pod(keda: World):
+async def test_an_external_push_wakes_the_pod(keda: World):
     session = await keda.make_session()
     await keda.until_phase(session, "Created")
 
@@ -38,8 +38,8 @@ async def test_anybodys_push_wakes_the_pod(keda: World):
     assert session in await keda.activity.awake()
 
 
-async def test_a_list_that_is_lost_costs_no_pod(keda: World):
-    """The list emptied under an awake pod, longer than KEDA looks away."""
+async def test_a_lost_list_ends_no_pod(keda: World):
+    """Empty the list of an awake pod for longer than KEDA's polling interval."""
     session = await keda.make_session()
     before = await keda.awake(session)
     await keda.link.execute("DEL", names.awake_list(session))
@@ -71,7 +71,7 @@ async def test_a_deleted_session_leaves_nothing_of_keda(keda: World):
 
 @asynccontextmanager
 async def gone(seconds: int) -> AsyncIterator[None]:
-    """KEDA is killed, and comes back after at least so many seconds."""
+    """Kill KEDA, and let it come back after at least this many seconds."""
     process = await asyncio.create_subprocess_exec(os.environ["LOCALKUBE"], "restart", "keda", str(seconds))
 
     async def dead() -> bool:
@@ -90,7 +90,7 @@ async def gone(seconds: int) -> AsyncIterator[None]:
 
 
 @pytest.mark.skipif("LOCALKUBE" not in os.environ, reason="KEDA of this cluster is not the test's to stop")
-async def test_a_deleted_session_does_not_hang_where_keda_is_gone(keda: World):
+async def test_a_deleted_session_does_not_hang_without_keda(keda: World):
     session = await keda.make_session()
     name = names.child_name(session)
 

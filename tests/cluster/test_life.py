@@ -1,4 +1,4 @@
-"""The life of a session in a cluster: created, woken, asleep, woken again, deleted."""
+"""The life of a session in a cluster: create, wake, sleep, wake again, delete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.waiting import until
 CHILDREN = (DEPLOYMENTS, SERVICES)
 
 
-async def test_a_session_is_made_woken_put_to_sleep_woken_again_and_deleted(world: World):
+async def test_a_session_is_created_woken_put_to_sleep_woken_again_and_deleted(world: World):
     await world.make_class()
     session = await world.make_session()
     await world.until_created(session)
@@ -40,7 +40,7 @@ async def test_a_session_is_made_woken_put_to_sleep_woken_again_and_deleted(worl
     assert await world.published(session) is None
 
 
-async def test_a_session_that_is_deleted_and_made_again_works(world: World):
+async def test_a_session_that_is_deleted_and_created_again_works(world: World):
     await world.make_class()
     session = await world.make_session()
     first = await world.awake(session)

@@ -1,4 +1,4 @@
-"""Sessions that are suspended, and sessions that are always on, over REST."""
+"""Suspended sessions and sessions that are always on, over REST."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def message_is(door: FrontDoorProcess, session: str, message: str, status:
     return bool(found["status"] == status)
 
 
-async def test_a_suspended_session_finishes_its_turn_and_keeps_what_waits(world: World, door: FrontDoorProcess):
+async def test_a_suspended_session_finishes_its_turn_and_keeps_its_queue(world: World, door: FrontDoorProcess):
     await world.make_class(command=SLOW)
     session = await door.create()
     await door.chat(session, "0")
@@ -33,7 +33,7 @@ async def test_a_suspended_session_finishes_its_turn_and_keeps_what_waits(world:
     running, waiting = (each["message_id"] for each in sent)
     await until(lambda: message_is(door, session, running, "running"), 20)
     set_mode(world, session, "Suspended")
-    more = []  # accepted before the watch told the front door
+    more = []  # accepted before the watch notified the front door
 
     async def refused() -> bool:
         status, found = await door.ask("POST", f"/session/{session}/chat", {"message": "0"})
@@ -52,7 +52,7 @@ async def test_a_suspended_session_finishes_its_turn_and_keeps_what_waits(world:
     await until(lambda: message_is(door, session, waiting, "processed"), 60)
 
 
-async def test_a_suspended_session_stays_down_when_everybody_else_restarts(world: World, door: FrontDoorProcess):
+async def test_a_suspended_session_stays_asleep_when_everything_else_restarts(world: World, door: FrontDoorProcess):
     await world.make_class()
     session = await door.create()
     await door.chat(session, "one")

@@ -1,4 +1,4 @@
-"""A front door without an operator: it stands in, and goes when the operator is back."""
+"""A front door stands in for the operator until it is back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_sessions_wake_answer_and_sleep_without_an_operator(
     assert await door.chat(asleep, "five") == {"reply": "You said: five"}
 
 
-async def test_a_pod_that_goes_while_the_operator_is_away_is_replaced(world: World, door: FrontDoorProcess):
+async def test_a_pod_that_ends_without_an_operator_is_replaced(world: World, door: FrontDoorProcess):
     await world.make_class()
     session = await door.create()
     await door.chat(session, "one")
@@ -75,7 +75,7 @@ async def test_a_pod_that_goes_while_the_operator_is_away_is_replaced(world: Wor
     assert await door.chat(session, "three") == {"reply": "You said: three"}
 
 
-async def test_a_new_session_waits_for_the_operator_alone(world: World, door: FrontDoorProcess):
+async def test_only_a_new_session_waits_for_the_operator(world: World, door: FrontDoorProcess):
     await world.make_class()
     await away(world, door)
     session = await door.create()

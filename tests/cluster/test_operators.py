@@ -1,4 +1,4 @@
-"""Operators that are replaced, and two of them at once."""
+"""Replacing the operator, and two operators at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.waiting import until
 
 AWAKE = 50
 AT_ONCE = 10
-SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}  # fifty of them fit on a small node
+SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}  # fifty pods fit on a small node
 
 
 async def awake_all(world: World, sessions: list[str]) -> None:
@@ -30,7 +30,7 @@ async def awake_all(world: World, sessions: list[str]) -> None:
 
 
 async def pods_of_all(world: World) -> dict[str, tuple[str, int]]:
-    """Session -> its only pod's uid and how often its container was started again."""
+    """Return for each session the uid of its only pod and the restarts of its container."""
     pods, _ = await world.cluster.list(PODS, names.SESSION_LABEL)
     found = {}
     for pod in pods:
@@ -42,7 +42,7 @@ async def pods_of_all(world: World) -> dict[str, tuple[str, int]]:
 
 
 async def test_an_upgrade_of_the_operator_restarts_no_pod(world: World):
-    """Another version, with other defaults, while fifty sessions are awake."""
+    """Start another version with other defaults while fifty sessions are awake."""
     await world.make_class(resources=SMALL)
     sessions = [await world.make_session() for _ in range(AWAKE)]
     await awake_all(world, sessions)
@@ -71,8 +71,8 @@ async def second(world: World, own_redis: RedisServer, tmp_path: Path) -> AsyncI
     assert await asyncio.to_thread(operator.stop) == 0
 
 
-async def test_two_operators_at_once_make_no_second_pod(world: World, second: OperatorProcess):
-    """As for a moment during an upgrade, or when somebody scales it up by mistake."""
+async def test_two_operators_at_once_create_no_second_pod(world: World, second: OperatorProcess):
+    """This happens for a moment during an upgrade, or if the operator is scaled up by mistake."""
     await world.make_class(resources=SMALL)
     sessions = [await world.make_session() for _ in range(6)]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What the two service accounts may do: as the page says, and enough for all that they have to do."""
+"""The rights of the two service accounts: those of the page, and enough for their work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rights = dict[str, set[str]]
 
 @pytest.fixture
 def accounts(namespace: str) -> str:
-    """The service accounts of the manifests with their Roles, in the test's namespace."""
+    """Create the service accounts of the manifests with their Roles, in the test's namespace."""
     for file in ("session-manager", "operator"):
         for each in yaml.safe_load_all((ROOT / "k8s-manifests" / f"{file}.yaml").read_text()):
             if each and each["kind"] in {"ServiceAccount", "Role", "RoleBinding"}:
@@ -37,7 +37,7 @@ def accounts(namespace: str) -> str:
 
 
 def documented() -> dict[str, Rights]:
-    """The table in the page on security, by service account."""
+    """Return the table of the security page, by service account."""
     page = (ROOT / "docs" / "kubernetes" / "security.md").read_text()
     found: dict[str, Rights] = {}
     account = ""
@@ -52,7 +52,7 @@ def documented() -> dict[str, Rights]:
 
 
 def granted(namespace: str, account: str) -> Rights:
-    """What the cluster says that it may do there, beyond what everybody may."""
+    """Return the rights that the cluster reports, without those of every account."""
     words = ["auth", "can-i", "--list", "-n", namespace, "--no-headers"]
     everybody = kubectl(*words, "--as", f"system:serviceaccount:{namespace}:nobody").splitlines()
     mine = kubectl(*words, "--as", f"system:serviceaccount:{namespace}:{account}").splitlines()
@@ -60,7 +60,7 @@ def granted(namespace: str, account: str) -> Rights:
     for line in mine:
         if line not in everybody:
             resource, verbs = re.fullmatch(r"(\S+)\s+\[\]\s+\[\]\s+\[(.*)\]", line).groups()  # type: ignore[union-attr]
-            # It writes deployments/scale.apps for what everybody calls deployments.apps/scale.
+            # kubectl writes deployments/scale.apps for deployments.apps/scale.
             found[re.sub(r"^(\w+)(/\w+)(\..+)$", r"\1\3\2", resource)] = set(verbs.split())
     return found
 
@@ -72,7 +72,7 @@ def test_the_rights_are_those_of_the_page(accounts: str, account: str):
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 @pytest.mark.parametrize("resource", ["secrets", "configmaps", "pods/exec", "roles", "serviceaccounts/token"])
-def test_none_reads_what_is_not_its_own(accounts: str, account: str, resource: str):
+def test_no_account_reads_foreign_resources(accounts: str, account: str, resource: str):
     for verb in ("get", "create"):
         who = f"system:serviceaccount:{accounts}:{account}"
         kind, _, subresource = resource.partition("/")
@@ -81,7 +81,7 @@ def test_none_reads_what_is_not_its_own(accounts: str, account: str, resource: s
 
 
 def kubeconfig(folder: Path, namespace: str, account: str) -> str:
-    """The present configuration, as this service account."""
+    """Return the present configuration with this service account."""
     present: dict[str, Any] = yaml.safe_load(Path(os.environ["KUBECONFIG"].split(":")[0]).read_text())
     token = kubectl("-n", namespace, "create", "token", account).strip()
     name = next(
@@ -106,7 +106,7 @@ def kubeconfig(folder: Path, namespace: str, account: str) -> str:
 
 
 async def test_they_are_enough(world: World, accounts: str, door: FrontDoorProcess, tmp_path: Path):
-    """A whole life, with warm pods and without an operator, by the service accounts alone."""
+    """Run the whole life of a session with these accounts only, with warm pods, and without an operator."""
     files = {account: kubeconfig(tmp_path, accounts, account) for account in ACCOUNTS}
     world.operator.stop()
     door.stop()

@@ -1,4 +1,4 @@
-"""A volume per session: kept across sleep, and after the end as the class says."""
+"""A volume per session: it survives sleep, and the class decides what happens after the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTER = ["python3", "examples/counter/agent.py"]
 
 @pytest.fixture
 def storage(world: World, tmp_path: Path) -> Any:
-    """``storage`` of a class: the cluster's default, or a folder of this machine where the cluster has none."""
+    """Return ``storage`` for a class: the cluster's default, or a folder of this machine if there is no default."""
     classes = json.loads(kubectl("get", "storageclass", "-o", "json"))["items"]
     if classes:
         yield {"size": "1Gi"}
@@ -29,7 +29,7 @@ def storage(world: World, tmp_path: Path) -> Any:
         yield {"size": "1Gi", "storageClassName": name}
 
 
-async def test_what_a_pod_wrote_is_there_after_sleep(world: World, storage: dict[str, Any]):
+async def test_files_of_a_pod_survive_sleep(world: World, storage: dict[str, Any]):
     await world.make_class(command=COUNTER, storage=storage)
     session = await world.make_session()
     first = await world.awake(session)
@@ -57,7 +57,7 @@ async def test_a_volume_outlives_its_session_resource(world: World, storage: dic
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("Delete", False), ("Keep", True)])
-async def test_a_volume_goes_with_its_session_if_the_class_says_so(
+async def test_a_volume_is_deleted_with_its_session_if_the_class_says_so(
     world: World, door: FrontDoorProcess, storage: dict[str, Any], policy: str, kept: bool
 ):
     await world.make_class(command=COUNTER, storage={**storage, "onDelete": policy})
@@ -78,7 +78,7 @@ async def test_a_volume_goes_with_its_session_if_the_class_says_so(
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("Delete", False), ("Keep", True)])
-async def test_a_volume_goes_when_its_session_expires_if_the_class_says_so(
+async def test_a_volume_is_deleted_when_its_session_expires_if_the_class_says_so(
     world: World, door: FrontDoorProcess, storage: dict[str, Any], policy: str, kept: bool
 ):
     await world.make_class(
@@ -107,7 +107,7 @@ async def test_a_volume_goes_when_its_session_expires_if_the_class_says_so(
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-async def test_a_volume_of_a_session_that_ended_while_the_operator_was_away(
+async def test_a_volume_of_a_session_that_ended_without_an_operator(
     world: World, door: FrontDoorProcess, storage: dict[str, Any]
 ):
     await world.make_class(command=COUNTER, storage={**storage, "onDelete": "Delete"})

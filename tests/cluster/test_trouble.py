@@ -1,4 +1,4 @@
-"""What pods suffer is told as a reason and a remedy, to callers and in the Session's status."""
+"""Callers and the status of the Session show the trouble of pods as a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SECRET = {"secretKeyRef": {"name": "keys", "key": "a"}}
     ("spec", "reason", "words"),
     [
         ({"image": "localhost:1/none:1"}, "ImagePullFailed", "pull secrets"),
-        ({"image": "Not An Image"}, "ImageNameInvalid", "mend the image"),
+        ({"image": "Not An Image"}, "ImageNameInvalid", "fix the image name"),
         ({"command": ["python3", "-c", "raise SystemExit(3)"]}, "CrashedAtStart", "exit code 3"),
-        ({"command": ["no-such-program"]}, "CommandNotRunnable", "check command"),
+        ({"command": ["no-such-program"]}, "CommandNotRunnable", "check the command"),
         ({"env": [{"name": "A", "valueFrom": SECRET}]}, "ConfigMissing", 'secret "keys" not found'),
         ({"probe": {"path": "/never", "startupTimeoutSeconds": 4}}, "NeverReady", "GET /never"),
         (
@@ -50,7 +50,7 @@ async def test_a_quota(world: World):
     assert "exceeded quota: small" in failure.remedy
 
 
-async def test_a_session_without_its_class_says_so_and_works_once_the_class_is_there(world: World):
+async def test_a_session_without_its_class_fails_and_works_once_the_class_exists(world: World):
     session = await world.make_session("later")
     status = await world.until_phase(session, "Failed")
     assert status["conditions"][0]["reason"] == "ClassMissing"
@@ -59,15 +59,15 @@ async def test_a_session_without_its_class_says_so_and_works_once_the_class_is_t
     assert await world.awake(session, "later")
 
 
-async def test_what_failed_works_after_it_was_mended(world: World):
+async def test_a_failed_session_works_after_the_fix(world: World):
     await world.make_class(command=CRASHER, env=[{"name": "CRASH_AT_START", "value": "1"}])
     session = await world.make_session()
     assert (await world.failure(session)).reason == "CrashedAtStart"
     await world.make_class(command=CRASHER)
 
-    async def mended() -> Any:
+    async def fixed() -> Any:
         await world.wake(session)
         return await world.published(session)
 
-    assert await until(mended, 30)
+    assert await until(fixed, 30)
     await world.until_phase(session, "Awake")

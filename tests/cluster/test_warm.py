@@ -1,4 +1,4 @@
-"""Warm pods: ready ones of nobody, claimed by whoever wakes."""
+"""Warm pods: ready pods without a session, claimed by sessions that wake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = {"requests": {"cpu": "1m", "memory": "16Mi"}}
 
 
 async def pool(world: World, *, ready: bool = True) -> set[str]:
-    """UIDs of the pods that wait."""
+    """Return the UIDs of the waiting pods."""
     pods, _ = await world.cluster.list(PODS, f"{names.WARM_LABEL}=default")
     return {pod["metadata"]["uid"] for pod in pods if not ready or _is_ready(pod)}
 

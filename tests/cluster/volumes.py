@@ -1,4 +1,4 @@
-"""Volumes in folders of this machine, for a cluster that makes none itself."""
+"""Volumes in folders of this machine, for a cluster without a provisioner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cluster.world import kubectl
 
 @contextmanager
 def volumes(folder: Path, class_name: str, count: int = 1) -> Iterator[None]:
-    """``count`` of them, for claims of this storage class; of none where it is empty."""
+    """Create ``count`` volumes for claims of this storage class, or of no class if it is empty."""
     made = [f"{class_name or 'default'}-{number}" for number in range(count)]
     try:
         for name in made:

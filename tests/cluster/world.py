@@ -1,4 +1,4 @@
-"""What a cluster test holds in its hands: kubectl, an operator process, one namespace, the clients of a front door."""
+"""The tools of a cluster test: kubectl, an operator process, one namespace, the clients of a front door."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLASS = SessionClass("default", idle_timeout=60)
 
 
 def kubectl(*words: str, stdin: str | None = None, check: bool = True) -> str:
-    """What it printed; an AssertionError with its complaint when it failed."""
+    """Return what it printed. Raises AssertionError with its error text if it failed."""
     done = subprocess.run(["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
     if check and done.returncode:
         raise AssertionError(done.stderr)
@@ -68,7 +68,7 @@ class FrontDoorProcess:
         self.url = ""
 
     async def start(self, **env: str) -> None:
-        """Returns when it serves."""
+        """Start it, and return when it serves."""
         with self._log.open("ab") as log:
             command = [str(Path(sys.executable).parent / "session-manager"), "serve"]
             folder, environment = self._log.parent, {**self._env, **env}
@@ -94,7 +94,7 @@ class FrontDoorProcess:
         return self._log.read_text() if self._log.exists() else ""
 
     async def ask(self, method: str, path: str, body: Json | None = None, **headers: str) -> tuple[int, Any]:
-        """Status and JSON (or text) of one request."""
+        """Return the status and the JSON (or text) of one request."""
 
         def ask() -> tuple[int, Any]:
             answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=90)
@@ -105,7 +105,7 @@ class FrontDoorProcess:
     async def create(self, class_name: str = "default", user: str = "ann") -> str:
         async def created() -> str | None:
             status, found = await self.ask("POST", "/session/create", {"user_id": user, "class": class_name})
-            return found["uuid"] if status == 201 else None  # its watch may not have told of the class yet
+            return found["uuid"] if status == 201 else None  # its watch may not have reported the class yet
 
         uuid: str = await until(created, 20)
         return uuid
@@ -172,7 +172,7 @@ async def _nothing_unfinished() -> bool:
 
 
 class World:
-    """One namespace with what a test needs to look at it and to change it."""
+    """One namespace, with clients to inspect and change it."""
 
     def __init__(self, namespace: str, cluster: Cluster, link: Link, operator: OperatorProcess) -> None:
         self.namespace = namespace
@@ -220,7 +220,7 @@ class World:
         return found
 
     def report(self) -> str:
-        """What a person wants to read when the test failed."""
+        """Return what a person wants to read after a failure."""
         words = ["-n", self.namespace]
         parts = [
             kubectl(*words, "get", "sessions,sessionclasses,deployments,replicasets,pods", "-o", "wide", check=False),
@@ -232,13 +232,13 @@ class World:
         parts.append("operator:\n" + "\n".join(self.operator.log().splitlines()[-60:]))
         return "\n\n".join(parts)
 
-    # -- what a front door does ----------------------------------------------------------------------------------------
+    # -- actions of a front door ---------------------------------------------------------------------------------------
 
     async def wake(self, session: str, class_name: str = "default") -> None:
         await self.activity.wake(session, SessionClass(class_name, idle_timeout=60))
 
     async def published(self, session: str) -> Address | None:
-        """The address that front doors would use now."""
+        """Return the address that front doors would use now."""
         desire = await self.activity.desire(session)
         ip, port, uid = await self.link.execute("HMGET", f"session:{session}", "ip", "port", "pod")
         return Address(ip.decode(), int(port), uid.decode()) if desire.published and uid else None
@@ -275,7 +275,7 @@ class World:
         return found
 
     async def until_phase(self, session: str, phase: str) -> Json:
-        """The status once it has this phase."""
+        """Return the status once it has this phase."""
 
         async def reached() -> Json | None:
             status = await self.status(session)
@@ -285,7 +285,7 @@ class World:
         return found
 
     async def until_created(self, session: str) -> None:
-        """The session has its phase and its children, which come in any order."""
+        """Wait until the session has its phase and its children, which come in any order."""
         await self.until_phase(session, "Created")
 
         async def complete() -> bool:
@@ -295,7 +295,7 @@ class World:
 
 
 async def chat(address: Address, session: str, message: str) -> Json:
-    """What the pod itself replies."""
+    """Return the reply of the pod itself."""
     body = {"message": message, "message_id": str(uuid4()), "session_id": session, "user_id": "ann"}
     headers = {"Content-Type": "application/json", "X-Session-Id": session, "X-Attempt": "1"}
     url = f"http://{address.ip}:{address.port}/chat"

@@ -1,4 +1,4 @@
-"""The table in ``conditions`` line by line."""
+"""The status table in ``conditions``, line by line."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_the_whole_status():
     }
 
 
-def test_a_transition_is_dated_and_what_stays_keeps_its_date():
+def test_a_transition_gets_a_new_time_and_an_unchanged_condition_keeps_its_time():
     awake = status_of(Facts(pod="p", last_wake=BEFORE), {}, BEFORE)
     asleep = status_of(Facts(last_wake=BEFORE), awake, NOW)
     assert [each["lastTransitionTime"] for each in asleep["conditions"]] == [BEFORE, NOW]
 
 
-def test_the_remedy_reaches_the_reader():
+def test_the_message_contains_the_remedy():
     ready, _ = status_of(Facts(trouble=FAILED), {}, NOW)["conditions"]
     assert ready["message"] == "check the image"

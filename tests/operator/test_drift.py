@@ -1,4 +1,4 @@
-"""What counts as a difference between what is wanted and what a server made of it."""
+"""Differences between a desired object and the one that the API server stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from session_operator.fields import differs
         ({"memory": 1}, {"memory": "1"}),
     ],
 )
-def test_none(desired: Any, live: Any):
+def test_no_difference(desired: Any, live: Any):
     assert not differs(desired, live)
 
 
@@ -35,11 +35,11 @@ def test_none(desired: Any, live: Any):
         ({"paused": False}, {"paused": True}),
     ],
 )
-def test_some(desired: Any, live: Any):
+def test_difference(desired: Any, live: Any):
     assert differs(desired, live)
 
 
-def test_what_is_remembered_of_a_deployment():
+def test_the_remembered_part_of_a_deployment():
     live = live_of(
         {
             "metadata": {

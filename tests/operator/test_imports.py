@@ -1,4 +1,4 @@
-"""The contract on the operator's imports in .importlinter says what is true."""
+"""The contract on the operator's imports in .importlinter is complete and true."""
 
 from __future__ import annotations
 

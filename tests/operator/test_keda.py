@@ -1,4 +1,4 @@
-"""KEDA comes, goes, and leaves things behind."""
+"""KEDA is installed, is removed, and leaves objects behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 
 
 class World:
-    """A Keda on an API server, and the sessions that it has had looked at."""
+    """A Keda on an API server, and the sessions that it had reconciled."""
 
     def __init__(self, api: ApiServer, cluster: Cluster) -> None:
         self.api = api
@@ -50,7 +50,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.__dict__["event"] for record in caplog.records if "event" in record.__dict__]
 
 
-async def test_it_may_come_and_go(world: World, caplog: pytest.LogCaptureFixture):
+async def test_it_may_be_installed_and_removed(world: World, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     for _ in range(3):
         await world.keda.look()
@@ -71,26 +71,26 @@ def scaled(**metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": f"session-{SESSION}", "uid": "o", "resourceVersion": "7", **metadata}}
 
 
-async def test_its_finalizer_is_taken_off_what_cannot_leave(world: World):
+async def test_its_finalizer_is_removed_from_a_scaled_object_that_cannot_leave(world: World):
     world.api.served = ["scaledobjects"]
-    finalizers = ["finalizer.keda.sh", "somebody.else"]
+    finalizers = ["finalizer.keda.sh", "example.com/other"]
     world.api.pods = [scaled(deletionTimestamp="2026-01-31T12:00:00Z", finalizers=finalizers)]
     await world.keda.look()
     await until(lambda: world.api.lists == 1)
 
-    async def told() -> bool:
+    async def leaving() -> bool:
         await world.keda.let_go(100.0)
         return bool(world.keda.leaving)
 
-    await until(told)
+    await until(leaving)
     await world.keda.let_go(100.0 + LEAVING - 1)
     assert not world.api.patched
     await world.keda.let_go(100.0 + LEAVING)
-    patch = {"metadata": {"resourceVersion": "7", "finalizers": ["somebody.else"]}}
+    patch = {"metadata": {"resourceVersion": "7", "finalizers": ["example.com/other"]}}
     assert world.api.patched == [(f"session-{SESSION}", patch)]
 
 
-async def test_what_stays_keeps_its_finalizer(world: World):
+async def test_a_scaled_object_that_stays_keeps_its_finalizer(world: World):
     world.api.served = ["scaledobjects"]
     world.api.pods = [scaled(finalizers=["finalizer.keda.sh"])]
     await world.keda.look()
@@ -100,7 +100,7 @@ async def test_what_stays_keeps_its_finalizer(world: World):
     assert (world.api.patched, world.keda.leaving) == ([], set())
 
 
-async def test_one_that_vanished_is_made_again(world: World):
+async def test_a_deleted_scaled_object_is_created_again(world: World):
     world.api.served = ["scaledobjects"]
     world.api.watches_of = {"scaledobjects": tell(("DELETED", scaled()))}
     await world.keda.look()

@@ -1,4 +1,4 @@
-"""Every manifest, compared whole."""
+"""All manifests, compared in full."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_service_is_headless():
     }
 
 
-def test_nobodys_push_wakes_a_suspended_session():
+def test_no_push_wakes_a_suspended_session():
     found = manifests.scaled_object(replace(SESSION, suspended=True), RedisTrigger("redis.example:6379"))
     assert found["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
 
@@ -159,7 +159,7 @@ def test_a_volume_claim_leaves_the_storage_class_to_the_cluster():
     assert "storageClassName" not in manifests.volume_claim(SESSION, Storage("2Gi"))["spec"]
 
 
-def test_the_warm_pool_knows_no_session():
+def test_the_warm_pool_has_no_session():
     manifest = manifests.warm_deployment(ClassSpec(PLAIN.base, warm=3, uid="class-uid"))
     digest = manifest["metadata"]["annotations"][HASH]
     labels = {
@@ -226,7 +226,7 @@ RICH: dict[str, Any] = {
 }
 
 
-def test_a_class_of_the_cluster_is_read_whole():
+def test_a_class_of_the_cluster_is_parsed_completely():
     assert parse_class(RICH, idle_timeout=120, ttl=86_400) == ClassSpec(
         base=SessionClass(
             name="rich",
@@ -260,7 +260,7 @@ def test_a_class_of_the_cluster_is_read_whole():
     )
 
 
-def test_the_pod_of_a_rich_class():
+def test_the_pod_of_a_class_with_every_field():
     session = SessionSpec(UUID, "session-uid", parse_class(RICH, 120, 86_400))
     template = manifests.session_template(session)
     digest = manifests.spec_hash(template)
@@ -307,7 +307,7 @@ def test_the_pod_of_a_rich_class():
     }
 
 
-def test_the_hash_follows_the_template_and_nothing_else():
+def test_the_hash_depends_on_the_template_only():
     def digest(class_spec: ClassSpec, uid: str = "session-uid") -> str:
         return manifests.spec_hash(manifests.session_template(SessionSpec(UUID, uid, class_spec)))
 

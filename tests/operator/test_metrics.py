@@ -1,4 +1,4 @@
-"""What the operator counts: each start of a pod, by what came of it."""
+"""The operator counts each start of a pod by its result."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CLASS = SessionClass("default", probe=Probe(startup_timeout=20))
 
 
 class OnePod(Pods):
-    """Of one session, once it was made."""
+    """The pod of one session, once it was created."""
 
     def __init__(self, port: int) -> None:
         super().__init__(Cluster("default"))
-        self.made: list[PodView] = []
-        self.made_now = PodView(
+        self.created: list[PodView] = []
+        self.pod_to_create = PodView(
             "pod",
             "uid",
             "1",
@@ -51,14 +51,14 @@ class OnePod(Pods):
         )
 
     def of_session(self, session: str) -> list[PodView]:
-        return self.made
+        return self.created
 
     def get(self, uid: str) -> PodView | None:
-        return next(iter(self.made), None)
+        return next(iter(self.created), None)
 
 
 class Workloads:
-    """Makes the pod, unless there is a ``trouble``."""
+    """Creates the pod, unless there is a ``trouble``."""
 
     def __init__(self, pods: OnePod) -> None:
         self._pods = pods
@@ -72,7 +72,7 @@ class Workloads:
         if self.trouble is not None:
             raise PodCannotStart(self.trouble.reason, self.trouble.remedy)
         if not self.nothing:
-            self._pods.made = [self._pods.made_now]
+            self._pods.created = [self._pods.pod_to_create]
 
     async def sleep(self, session: str) -> bool:
         return True
@@ -87,7 +87,7 @@ class Workloads:
 
 @pytest.fixture
 async def agent() -> AsyncIterator[int]:
-    """The port at which it answers its probe."""
+    """The port at which the agent answers its probe."""
 
     async def health(_: web.Request) -> web.Response:
         return web.Response()
@@ -131,7 +131,7 @@ async def test_a_pod_that_answers_is_counted_and_timed(runtime: KubernetesRuntim
     assert (counted(metrics, "pod_start_seconds_sum") or 0) > 0
 
 
-async def test_one_that_cannot_start_is_counted_by_its_reason(
+async def test_a_pod_that_cannot_start_is_counted_by_its_reason(
     runtime: KubernetesRuntime, workloads: Workloads, metrics: Metrics
 ):
     workloads.trouble = Trouble("QuotaExceeded", "raise it")
@@ -141,7 +141,9 @@ async def test_one_that_cannot_start_is_counted_by_its_reason(
     assert counted(metrics, "pod_start_seconds_count") == 0
 
 
-async def test_so_is_one_that_nobody_wants_any_more(runtime: KubernetesRuntime, workloads: Workloads, metrics: Metrics):
+async def test_a_pod_that_is_no_longer_wanted_is_counted(
+    runtime: KubernetesRuntime, workloads: Workloads, metrics: Metrics
+):
     workloads.nothing = True
     starting = asyncio.create_task(runtime.start_pod(SESSION, CLASS, lambda _: None))
     await until(lambda: runtime.answering.busy(SESSION))

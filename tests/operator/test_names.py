@@ -1,4 +1,4 @@
-"""One module makes names, labels and annotations."""
+"""One module defines all names, labels and annotations."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_no_other_module_spells_one_out():
         ("warm-default", None),
     ],
 )
-def test_a_child_tells_its_session(name: str, session: str | None):
+def test_the_name_of_a_child_contains_its_session(name: str, session: str | None):
     assert names.session_of_child(name) == session
 
 
-def test_names_lead_back():
+def test_names_can_be_reversed():
     assert names.session_of_child(names.child_name(UUID)) == UUID
     assert names.class_of_pool(names.warm_name("default")) == "default"
     assert names.class_of_pool("other") is None

@@ -1,4 +1,4 @@
-"""What the operator takes over of a Deployment that the scaler has made, and what stays the scaler's."""
+"""The fields of a Deployment that the scaler hands over to the operator, and those that it keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def entry(fields: dict[str, Any], manager: str = "session-scaler", operation: st
     return {"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsV1": fields}
 
 
-def test_replicas_and_the_wake_stay_the_scalers():
+def test_the_scaler_keeps_replicas_and_the_wake_annotation():
     annotations: dict[str, Any] = {".": {}, "f:other": {}, WAKE: {}}
     created = entry(
         {
@@ -43,19 +43,19 @@ def test_replicas_and_the_wake_stay_the_scalers():
     ]
 
 
-def test_replicas_that_became_somebody_elses_stay_theirs():
+def test_replicas_of_another_manager_stay_with_it():
     created = entry({"f:spec": {"f:template": TEMPLATE}})
     assert hand_over([SCALED, created]) == [SCALED, entry(created["fieldsV1"], "session-operator", "Apply")]
 
 
-def test_it_is_done_once():
+def test_fields_are_handed_over_once():
     created = entry({"f:spec": {"f:replicas": {}, "f:template": TEMPLATE}})
     assert not is_handed_over([created, CONTROLLER, SCALED])
     after = hand_over([created])
     assert is_handed_over(after)
 
 
-def test_the_patch_fails_for_a_deployment_that_was_written_meanwhile():
+def test_the_patch_fails_if_the_deployment_has_changed_meanwhile():
     created = entry({"f:spec": {"f:replicas": {}}})
     [test, replace] = hand_over_patch({"metadata": {"resourceVersion": "7", "managedFields": [created]}})
     assert test == {"op": "test", "path": "/metadata/resourceVersion", "value": "7"}

@@ -1,4 +1,4 @@
-"""The refill of a pool: pods start when nobody reaches for one, or when they have waited for long enough."""
+"""The refill of a pool: pods start once no session claims one, or once they have waited for long enough."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gated(number: int, *, gates: Iterable[str] = (names.REFILL_GATE,), ready: bo
 
 
 class Gates(Cluster):
-    """Takes gates off as the API server does; ``failures`` are raised first."""
+    """Removes gates as the API server does. ``failures`` are raised first."""
 
     def __init__(self) -> None:
         super().__init__("default")
@@ -59,7 +59,7 @@ class Gates(Cluster):
 
 
 class Pool(Pods):
-    """A pool without a watch: what it shows is put there by ``show``."""
+    """A pool without a watch: ``show`` reports its pods."""
 
     def show(self, pod: Json) -> None:
         self._on_event("MODIFIED", view_of(pod))
@@ -96,7 +96,7 @@ def in_virtual_time() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], Non
     return run
 
 
-def test_a_pool_that_nobody_reaches_for_starts_at_once(in_virtual_time):
+def test_without_claims_a_pool_starts_at_once(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
             began = asyncio.get_running_loop().time()
@@ -107,7 +107,7 @@ def test_a_pool_that_nobody_reaches_for_starts_at_once(in_virtual_time):
     in_virtual_time(test)
 
 
-def test_after_a_claim_it_waits_until_nobody_has_claimed_for_a_moment(in_virtual_time):
+def test_after_a_claim_it_waits_for_a_moment_without_claims(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
             bench.refill.claimed()
@@ -122,7 +122,7 @@ def test_after_a_claim_it_waits_until_nobody_has_claimed_for_a_moment(in_virtual
     in_virtual_time(test)
 
 
-def test_claims_without_end_do_not_starve_the_pool(in_virtual_time):
+def test_endless_claims_do_not_starve_the_pool(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
             bench.refill.claimed()
@@ -137,7 +137,7 @@ def test_claims_without_end_do_not_starve_the_pool(in_virtual_time):
     in_virtual_time(test)
 
 
-def test_so_many_at_once_and_the_next_when_one_is_ready(in_virtual_time):
+def test_a_limited_number_start_at_once_and_the_next_when_one_is_ready(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
             for number in range(refill.AT_ONCE + 1):
@@ -151,7 +151,7 @@ def test_so_many_at_once_and_the_next_when_one_is_ready(in_virtual_time):
     in_virtual_time(test)
 
 
-def test_a_gate_of_somebody_else_stays(in_virtual_time):
+def test_a_foreign_gate_stays(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
             pod = gated(1, gates=("example.com/quota", names.REFILL_GATE))
@@ -163,7 +163,7 @@ def test_a_gate_of_somebody_else_stays(in_virtual_time):
 
 
 @pytest.mark.parametrize(("failure", "tries_again"), [(Unavailable("away"), True), (ApiInvalid(422, "x", "y"), False)])
-def test_what_fails_is_tried_again_unless_it_cannot_be_done(in_virtual_time, failure: Exception, tries_again: bool):
+def test_a_failure_is_retried_unless_it_is_final(in_virtual_time, failure: Exception, tries_again: bool):
     async def test() -> None:
         async with running() as bench:
             bench.cluster.failures.append(failure)

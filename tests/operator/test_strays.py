@@ -1,4 +1,4 @@
-"""Deployments that nobody wants: which are ended, and which are left alone."""
+"""Stray Deployments, which are ended, and others, which are left alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def desire(**changed: Any) -> Desire:
 
 
 class World:
-    """One Deployment at one replica, and all that a sweep asks about it."""
+    """One Deployment with one replica, and everything that a sweep asks about it."""
 
     def __init__(self) -> None:
         self.scaled_up_now = [SESSION]
@@ -80,7 +80,7 @@ class World:
         return not unless()
 
 
-async def test_one_that_stands_for_long_is_ended():
+async def test_a_deployment_that_is_a_stray_for_long_is_ended():
     world = World()
     await world.strays.look(0)
     await world.strays.look(PATIENCE - 1)
@@ -101,7 +101,7 @@ async def test_one_that_stands_for_long_is_ended():
         {"exists": False},
     ],
 )
-async def test_one_that_somebody_has_to_do_with_is_left(state: dict[str, Any]):
+async def test_a_deployment_that_is_in_use_is_left(state: dict[str, Any]):
     world = World()
     for name, value in state.items():
         setattr(world, name, value)
@@ -110,7 +110,7 @@ async def test_one_that_somebody_has_to_do_with_is_left(state: dict[str, Any]):
     assert not world.slept
 
 
-async def test_one_that_was_busy_meanwhile_begins_to_count_anew():
+async def test_the_time_starts_again_after_it_was_busy():
     world = World()
     await world.strays.look(0)
     world.is_busy = True
@@ -122,7 +122,7 @@ async def test_one_that_was_busy_meanwhile_begins_to_count_anew():
     assert world.slept == [SESSION]
 
 
-async def test_what_somebody_else_asked_for_is_started_in_the_usual_way():
+async def test_an_external_push_starts_the_pod_in_the_usual_way():
     world = World()
     world.desired = desire(pushed=True)
     await world.strays.look(0)

@@ -1,4 +1,4 @@
-"""The queue: each key once, none by two at a time, what failed again."""
+"""The queue: each key once, never twice at the same time, and failures again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def stop(running: asyncio.Task[None]) -> None:
         await running
 
 
-async def test_a_key_that_was_added_often_is_looked_at_once():
+async def test_a_key_that_was_added_often_is_reconciled_once():
     seen: list[str] = []
 
     async def work(key: str) -> None:
@@ -35,7 +35,7 @@ async def test_a_key_that_was_added_often_is_looked_at_once():
     assert sorted(seen) == ["a", "b"]
 
 
-async def test_what_is_added_while_it_is_looked_at_is_looked_at_again_and_never_by_two():
+async def test_a_key_that_is_added_during_its_work_is_reconciled_again_and_never_in_parallel():
     begun, go = 0, asyncio.Event()
     at_once: list[int] = []
     busy = 0
@@ -61,7 +61,7 @@ async def test_what_is_added_while_it_is_looked_at_is_looked_at_again_and_never_
     assert at_once == [1, 1]
 
 
-async def test_what_failed_is_tried_again_and_does_not_stop_the_others(
+async def test_a_failed_key_is_retried_and_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(work_queue, "BACKOFF", Backoff(0.001, 60.0))
@@ -81,7 +81,7 @@ async def test_what_failed_is_tried_again_and_does_not_stop_the_others(
     assert [record.reason for record in caplog.records] == ["not yet", "not yet"]  # type: ignore[attr-defined]
 
 
-async def test_what_only_has_to_wait_is_not_told_as_a_failure(caplog: pytest.LogCaptureFixture):
+async def test_a_key_that_only_has_to_wait_is_not_reported_as_a_failure(caplog: pytest.LogCaptureFixture):
     looks: list[str] = []
 
     async def work(key: str) -> None:
@@ -97,7 +97,7 @@ async def test_what_only_has_to_wait_is_not_told_as_a_failure(caplog: pytest.Log
     assert not caplog.records
 
 
-async def test_what_is_put_off_waits_while_there_is_something_more_urgent_but_not_for_ever():
+async def test_a_key_that_is_put_off_waits_for_urgent_work_but_not_forever():
     put_off = PutOff(latest=3600)
     with pytest.raises(NotYet):
         put_off.wait("a", while_=True)

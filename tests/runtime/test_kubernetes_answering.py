@@ -1,4 +1,4 @@
-"""Pods whose program was restarted, and what becomes of failures that nobody waits for."""
+"""Pods whose program was restarted, and failures of background tasks."""
 
 from __future__ import annotations
 

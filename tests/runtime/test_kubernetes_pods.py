@@ -1,4 +1,4 @@
-"""A pod as the runtime sees it."""
+"""The parsed view of a pod."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_a_pod_that_answers():
     assert (view.spec_hash, view.version) == ("abc", "7")
 
 
-def test_a_pod_of_a_pool_and_one_that_was_claimed():
+def test_a_pod_of_a_pool_and_a_claimed_pod():
     assert view_of(pod(running(), labels={"sessionmanager.dev/warm": "default"})).warm == "default"
     owner = {"kind": "Session", "controller": True}
     assert view_of(pod(running(), ownerReferences=[owner])).claimed
     assert not view_of(pod(running(), ownerReferences=[{"kind": "ReplicaSet", "controller": True}])).claimed
 
 
-def test_a_pod_that_leaves():
+def test_a_pod_that_is_being_deleted():
     assert view_of(pod(running(), deletionTimestamp="2026-01-31T12:00:05Z")).leaving
 
 
@@ -64,7 +64,7 @@ def test_a_pod_that_leaves():
         ({"phase": "Succeeded"}, "Succeeded"),
     ],
 )
-def test_a_program_that_ended_or_began_again_has_forgotten_everything(status: dict[str, Any], ended: str):
+def test_a_program_that_ended_or_was_restarted_has_lost_its_state(status: dict[str, Any], ended: str):
     assert view_of(pod(status)).ended == ended
 
 
@@ -76,5 +76,5 @@ def test_a_program_that_ended_or_began_again_has_forgotten_everything(status: di
         (running(), "starting the program"),
     ],
 )
-def test_how_far_it_is(status: dict[str, Any], step: str):
+def test_the_phase_of_a_start(status: dict[str, Any], step: str):
     assert view_of(pod(status)).step == step

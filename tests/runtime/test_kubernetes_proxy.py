@@ -1,4 +1,4 @@
-"""Whether the way to the API leads through a proxy."""
+"""Proxies on the way to the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "10.96.0.1"}, False),
     ],
 )
-def test_a_proxy_is_asked_for_by_its_scheme_unless_the_host_is_excepted(
+def test_the_proxy_of_the_scheme_is_used_unless_the_host_is_excepted(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], found: bool
 ) -> None:
     for name, value in environment.items():

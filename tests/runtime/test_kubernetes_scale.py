@@ -1,4 +1,4 @@
-"""What a front door writes that stands in for the operator, and when it writes nothing."""
+"""The writes of a front door that stands in for the operator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class World:
         if self.replicas is None:
             raise ApiNotFound(404, "NotFound", "")
         self.version += 1
-        # What the API server leaves out is zero.
+        # The API server omits zero.
         spec = {"replicas": self.replicas} if self.replicas else {}
         return {"metadata": {"resourceVersion": str(self.version)}, "spec": spec}
 
@@ -64,7 +64,7 @@ def patch(version: int, replicas: int) -> dict[str, Any]:
     return {"metadata": {"resourceVersion": str(version)}, "spec": {"replicas": replicas}}
 
 
-async def test_it_scales_exactly_what_it_has_read():
+async def test_it_scales_exactly_the_version_it_has_read():
     world = World(0)
     await world.workloads.wake(SPEC)
     assert world.patches == [patch(8, 1)]
@@ -73,21 +73,21 @@ async def test_it_scales_exactly_what_it_has_read():
     assert world.patches == [patch(8, 0)]
 
 
-async def test_what_is_as_it_should_be_is_left_alone():
+async def test_it_writes_nothing_if_the_scale_is_right():
     for replicas, act in ((1, "wake"), (0, "sleep"), (None, "sleep")):
         world = World(replicas)
         await world.act(act)
         assert not world.patches
 
 
-async def test_it_looks_again_at_what_has_changed_meanwhile():
+async def test_it_reads_again_after_a_conflict():
     world = World(1)
     world.refusals = [ApiConflict(409, "Conflict", "")]
     assert await world.workloads.sleep(SESSION)
     assert world.patches == [patch(8, 0), patch(9, 0)]
 
 
-async def test_it_gives_up_on_what_always_changes_and_on_what_it_may_not():
+async def test_it_gives_up_after_too_many_conflicts_and_without_the_right():
     for error, tries in ((ApiConflict(409, "Conflict", ""), 10), (ApiError(403, "Forbidden", "no"), 1)):
         world = World(1)
         world.refusals = [error] * 20
@@ -105,13 +105,13 @@ async def test_it_writes_nothing_once_the_operator_is_back(act: str):
     assert not world.patches
 
 
-async def test_it_makes_no_deployment():
+async def test_it_creates_no_deployment():
     world = World(None)
     with pytest.raises(Unavailable, match="only the operator"):
         await world.workloads.wake(SPEC)
 
 
-async def test_it_wakes_what_may_run():
+async def test_it_wakes_only_sessions_that_may_run():
     world = World(0)
     spec = await world.resources.wakeable(SESSION)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Session resources follow what was made in SQL, also where the API server is away or many are made at once."""
+"""Session resources follow SQL, even if the API server is unavailable or many are created at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def session(uuid: str) -> Session:
 
 
 class Api:
-    """A cluster that holds Sessions, or is away. ``busiest``: creates that waited at the same time."""
+    """A cluster that holds Sessions, or is unavailable. ``busiest``: the most creates at the same time."""
 
     def __init__(self) -> None:
         self.held: list[str] = []
@@ -124,7 +124,7 @@ async def host() -> AsyncIterator[Host]:
         yield host
 
 
-async def test_many_that_are_made_at_once_wait_for_each_other(host: Host):
+async def test_many_creates_at_once_wait_for_each_other(host: Host):
     names = [f"s{n}" for n in range(10 * CREATED_AT_ONCE)]
     for name in names:
         host.sessions.created(session(name))
@@ -132,7 +132,7 @@ async def test_many_that_are_made_at_once_wait_for_each_other(host: Host):
     assert host.api.busiest == CREATED_AT_ONCE
 
 
-async def test_what_could_not_be_made_is_made_when_the_api_answers_again(host: Host):
+async def test_a_failed_create_is_repeated_when_the_api_answers_again(host: Host):
     host.api.away = True
     for name in ("a", "b", "c"):
         host.sessions.created(session(name))
@@ -170,7 +170,7 @@ async def test_an_expired_session_is_forgotten_and_then_its_resource_is_deleted(
     assert host.activity.ended_sessions == ["old"]
 
 
-async def test_a_failure_that_was_not_foreseen_is_logged_and_ends_nothing(host: Host, caplog: pytest.LogCaptureFixture):
+async def test_an_unexpected_failure_is_logged_and_ends_nothing(host: Host, caplog: pytest.LogCaptureFixture):
     host.api.failure = KeyError("metadata")
     host.sessions.created(session("a"))
     await until(lambda: "resource.failed" in [record.__dict__.get("event") for record in caplog.records])

@@ -1,4 +1,4 @@
-"""What pods suffer, as the kubelet and the controllers of a real cluster write it."""
+"""The trouble of pods, as the kubelet and the controllers of a real cluster report it."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_each_trouble(pod: dict[str, Any], reason: str, final: bool):
         {"status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}},
     ],
 )
-def test_a_pod_on_its_way_has_none(pod: dict[str, Any]):
+def test_a_starting_pod_has_no_trouble(pod: dict[str, Any]):
     assert trouble_of_pod(pod) is None
 
 
-def test_words_name_what_happened_and_what_helps():
+def test_the_remedy_names_the_event_and_the_fix():
     found = trouble_of_pod(ended(exitCode=137, reason="OOMKilled"))
     assert found is not None
     assert "resources.limits.memory" in found.remedy
@@ -75,7 +75,7 @@ def test_words_name_what_happened_and_what_helps():
     assert found.remedy == "Back-off pulling image x; check the image's name and its pull secrets"
 
 
-def test_long_words_are_cut():
+def test_long_messages_are_cut():
     found = trouble_of_pod(waiting("ImagePullBackOff", "x" * 2000))
     assert found is not None
     assert len(found.remedy) < MAX_WORDS + 60
@@ -98,6 +98,6 @@ def test_a_pod_that_is_never_created(message: str, reason: str):
     assert (found.reason, found.final) == (reason, True)
 
 
-def test_a_deployment_that_does_well_has_no_trouble():
+def test_a_healthy_deployment_has_no_trouble():
     assert trouble_of_deployment(condition("Available", "True", "", "")) is None
     assert trouble_of_deployment({}) is None

@@ -1,4 +1,4 @@
-"""Watches of an API server that misbehaves: one that forgets, breaks off, falls silent, and refuses."""
+"""Watches of an API server that forgets, breaks off, falls silent, or rejects requests."""
 
 from __future__ import annotations
 
@@ -52,35 +52,35 @@ async def cluster(api: ApiServer) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 async def events(cluster: Cluster) -> AsyncIterator[tuple[Watch[Any], list[tuple[str, str]]]]:
-    watch, told = Watch(cluster, PODS, as_it_is), []
-    watch.listen(lambda kind, thing: told.append((kind, thing["metadata"]["name"])))
-    yield watch, told
+    watch, reported = Watch(cluster, PODS, as_it_is), []
+    watch.listen(lambda kind, thing: reported.append((kind, thing["metadata"]["name"])))
+    yield watch, reported
     await watch.close()
 
 
 Events = tuple[Watch[Any], list[tuple[str, str]]]
 
 
-async def test_what_is_there_and_what_happens(api: ApiServer, events: Events):
-    watch, told = events
+async def test_present_objects_and_events(api: ApiServer, events: Events):
+    watch, reported = events
     api.pods = [pod("a")]
     api.watches = [tell(("MODIFIED", pod("a", 2)), ("BOOKMARK", pod("", 3)), ("DELETED", pod("a", 4)), then=hold)]
     watch.start()
-    await until(lambda: len(told) == 3)
-    assert told == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+    await until(lambda: len(reported) == 3)
+    assert reported == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
     assert (watch.objects, watch.healthy, api.lists) == ({}, True, 1)
 
 
-async def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, events: Events):
-    watch, told = events
+async def test_a_watch_that_ends_continues_where_it_was(api: ApiServer, events: Events):
+    watch, reported = events
     api.watches = [tell(("ADDED", pod("a", 2))), tell(("ADDED", pod("b", 3)), then=hold)]
     watch.start()
-    await until(lambda: len(told) == 2)
+    await until(lambda: len(reported) == 2)
     assert (api.lists, set(watch.objects)) == (1, {"a", "b"})
 
 
-async def test_what_vanished_in_a_gap_is_told(api: ApiServer, events: Events):
-    watch, told = events
+async def test_objects_that_vanished_in_a_gap_are_reported(api: ApiServer, events: Events):
+    watch, reported = events
     api.pods = [pod("a"), pod("b")]
     gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
 
@@ -90,19 +90,19 @@ async def test_what_vanished_in_a_gap_is_told(api: ApiServer, events: Events):
 
     api.watches = [meanwhile, hold]
     watch.start()
-    await until(lambda: ("DELETED", "a") in told)
+    await until(lambda: ("DELETED", "a") in reported)
     assert (api.lists, set(watch.objects)) == (2, {"b"})
 
 
 async def test_silence_is_noticed(api: ApiServer, events: Events, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cluster_module, "SILENCE", 0.05)
-    watch, told = events
+    watch, reported = events
     api.watches = [hold, hold, tell(("ADDED", pod("a", 2)), then=hold)]
     watch.start()
-    await until(lambda: told == [("ADDED", "a")])
+    await until(lambda: reported == [("ADDED", "a")])
 
 
-async def test_a_server_that_is_away_is_asked_again(api: ApiServer, events: Events):
+async def test_an_unavailable_server_is_asked_again(api: ApiServer, events: Events):
     watch, _ = events
     api.refusal = (503, "")
     watch.start()
@@ -112,7 +112,7 @@ async def test_a_server_that_is_away_is_asked_again(api: ApiServer, events: Even
     assert set(watch.objects) == {"a"}
 
 
-async def test_a_line_that_was_cut_off_ends_no_watch(api: ApiServer, events: Events):
+async def test_a_truncated_line_does_not_end_the_watch(api: ApiServer, events: Events):
     watch, _ = events
 
     async def cut_off(response: web.StreamResponse) -> None:
@@ -133,22 +133,22 @@ async def test_an_object_that_cannot_be_parsed_does_not_hide_the_next(api: ApiSe
     await watch.close()
 
 
-async def test_a_listener_that_cannot_read_one_does_not_miss_the_next(api: ApiServer, cluster: Cluster):
-    watch, told = Watch(cluster, PODS, as_it_is), []
+async def test_a_listener_that_fails_for_one_object_receives_the_next(api: ApiServer, cluster: Cluster):
+    watch, reported = Watch(cluster, PODS, as_it_is), []
 
     def listen(kind: str, thing: dict[str, Any]) -> None:
         if thing["metadata"]["name"] == "bad":
             raise KeyError("spec")
-        told.append(thing["metadata"]["name"])
+        reported.append(thing["metadata"]["name"])
 
     watch.listen(listen)
     api.pods = [pod("bad"), pod("good")]
     watch.start()
-    await until(lambda: told == ["good"])
+    await until(lambda: reported == ["good"])
     await watch.close()
 
 
-async def test_many_keep_little(api: ApiServer, cluster: Cluster):
+async def test_only_the_parsed_part_is_kept(api: ApiServer, cluster: Cluster):
     api.pods = [pod("a")]
     watch = Watch(cluster, PODS, lambda thing: {"metadata": {"name": thing["metadata"]["name"]}})
     watch.start()
@@ -169,13 +169,13 @@ async def test_many_keep_little(api: ApiServer, cluster: Cluster):
         (400, "not JSON", ApiError),
     ],
 )
-async def test_refusals(api: ApiServer, cluster: Cluster, status: int, body: Any, error: type[Exception]):
+async def test_rejections(api: ApiServer, cluster: Cluster, status: int, body: Any, error: type[Exception]):
     api.refusal = (status, body)
     with pytest.raises(error):
         await cluster.get(PODS, "a")
 
 
-async def test_nobody_there(cluster: Cluster, api: ApiServer):
+async def test_a_closed_client(cluster: Cluster, api: ApiServer):
     await cluster.close()
     with pytest.raises(Unavailable):
         await cluster.get(PODS, "a")

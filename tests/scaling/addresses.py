@@ -1,4 +1,4 @@
-"""Pods that are nothing but addresses, and their one class."""
+"""Pods that are only addresses, and their one class."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Classes:
 
 @dataclass
 class Pods:
-    """A runtime whose pods are nothing but addresses. They start at once, unless ``hold_up`` is set.
+    """A runtime whose pods are only addresses. They start at once, unless ``hold_up`` is set.
 
-    ``open``: whoever works with it has started it and not closed it.
+    ``open``: it was started and has not been closed.
     """
 
     present: dict[str, Address] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 
 class Always(NothingDeclared):
-    """One session that is always on, of a patient class."""
+    """One session that is always on, with a long idle timeout."""
 
     def __init__(self, session: str) -> None:
         self._session = session
@@ -29,7 +29,7 @@ class Always(NothingDeclared):
         return [(self._session, replace(BRISK, idle_timeout=1000.0))]
 
 
-async def test_its_pod_is_there_without_anybody_asking(redis_server: RedisServer, activity: RedisActivity):
+async def test_its_pod_runs_without_a_request(redis_server: RedisServer, activity: RedisActivity):
     pods, session = Pods(), str(uuid4())
     runtime: Any = pods
     times = replace(TIMES, keep=0.05)
@@ -62,7 +62,7 @@ class Brisk(NothingDeclared):
         return BRISK.name
 
 
-async def test_a_pod_that_nobody_asked_for_sleeps_after_the_idle_time_of_its_class(
+async def test_a_pod_without_a_request_sleeps_after_the_idle_time_of_its_class(
     redis_server: RedisServer, activity: RedisActivity
 ):
     pods, session = Pods(), str(uuid4())

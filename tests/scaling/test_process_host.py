@@ -1,4 +1,4 @@
-"""A front door whose pods are processes, as long as it cannot run them."""
+"""A front door that cannot run its pods as processes yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Failing = Callable[[Exception | None], None]
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
-    """Have each start of the runtime raise, or succeed again."""
+    """Make each start of the runtime raise an error, or succeed again."""
     monkeypatch.setattr(process, "OWNER_RETRY", 0.01)
     monkeypatch.setattr(process, "FAILURE_RETRY", Backoff(0.1, 0.1))
     start = ProcessRuntime.start
@@ -48,7 +48,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.__dict__.get("event") == "pods.cannot_start"]
 
 
-async def test_what_keeps_pods_from_running_is_logged_and_shown_in_the_sessions_that_wait(
+async def test_the_reason_is_logged_and_shown_in_the_waiting_sessions(
     failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture
 ):
     session = await front.create()
@@ -65,7 +65,7 @@ async def test_what_keeps_pods_from_running_is_logged_and_shown_in_the_sessions_
     assert (status, body["status"]) == (200, "processed")
 
 
-async def test_the_place_of_another_front_door_is_waited_for_in_silence(
+async def test_waiting_for_another_front_door_is_silent(
     failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)

@@ -29,7 +29,7 @@ async def pods(activity: RedisActivity) -> AsyncIterator[Pods]:
         await running
 
 
-async def test_a_pod_that_redis_forgot_keeps_the_idle_time_of_its_class(
+async def test_a_pod_that_redis_lost_keeps_the_idle_time_of_its_class(
     redis_server: RedisServer, activity: RedisActivity, pods: Pods
 ):
     session = str(uuid4())
@@ -59,7 +59,7 @@ async def all_forgotten(activity: RedisActivity) -> bool:
     return not await activity.unforgotten()
 
 
-async def test_what_is_kept_of_a_session_that_ended_is_forgotten_once(activity: RedisActivity, pods: Pods):
+async def test_the_runtime_forgets_a_session_that_ended_once(activity: RedisActivity, pods: Pods):
     expired, deleted = str(uuid4()), str(uuid4())
     await activity.ended(expired)
     await activity.delete(deleted)
@@ -67,7 +67,7 @@ async def test_what_is_kept_of_a_session_that_ended_is_forgotten_once(activity: 
     assert sorted(pods.forgot) == sorted([(expired, False), (deleted, True)])
 
 
-async def test_an_expired_session_that_is_wanted_again_begins_anew(activity: RedisActivity, pods: Pods):
+async def test_an_expired_session_that_is_wanted_again_starts_anew(activity: RedisActivity, pods: Pods):
     session = str(uuid4())
     await activity.ended(session)
     await activity.wake(session, BRISK)
@@ -80,7 +80,7 @@ async def test_an_expired_session_that_is_wanted_again_begins_anew(activity: Red
     assert pods.forgot in ([(session, False)], [])
 
 
-async def test_what_an_awake_session_keeps_is_not_forgotten(activity: RedisActivity, pods: Pods):
+async def test_the_runtime_does_not_forget_an_awake_session(activity: RedisActivity, pods: Pods):
     session = str(uuid4())
     await activity.wake(session, BRISK)
 

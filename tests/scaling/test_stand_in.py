@@ -1,4 +1,4 @@
-"""Standing in for whoever watches the pods, on a real Redis."""
+"""A deputy stands in for the scaler, on a real Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def nothing_unfinished() -> bool:
 
 @pytest.fixture
 async def deputy(redis_url: str) -> AsyncIterator[Deputy]:
-    """Have another process stand in, with these pods."""
+    """Start a deputy in another process, with these pods."""
     async with AsyncExitStack() as stack:
 
         async def start(pods: Pods) -> None:
@@ -57,7 +57,7 @@ async def awake(activity: RedisActivity, session: str) -> bool:
     return (await activity.hot(session)).address
 
 
-async def test_pods_wake_and_sleep_while_nobody_watches_them(activity: RedisActivity, deputy: Deputy):
+async def test_pods_wake_and_sleep_without_a_scaler(activity: RedisActivity, deputy: Deputy):
     pods, session = Pods(), str(uuid4())
     await activity.wake(session, BRISK)
     await deputy(pods)
@@ -67,7 +67,7 @@ async def test_pods_wake_and_sleep_while_nobody_watches_them(activity: RedisActi
     await until(lambda: not pods.present)
 
 
-async def test_nobody_stands_in_for_one_who_is_there(activity: RedisActivity, deputy: Deputy, link: Link):
+async def test_no_deputy_stands_in_while_a_scaler_beats(activity: RedisActivity, deputy: Deputy, link: Link):
     pods = Pods()
     beating = asyncio.create_task(_keep_beating(activity))
     await deputy(pods)
@@ -89,14 +89,14 @@ async def _keep_beating(activity: RedisActivity) -> None:
 
 
 async def _looked_again(activity: RedisActivity, looks: int = 30) -> bool:
-    """After more time than a deputy would wait: so many commands have gone to Redis and back, one after the other."""
+    """Wait for longer than a deputy would: this many round trips to Redis, one after the other."""
     for _ in range(looks):
         await asyncio.sleep(TIMES.heartbeat / 10)
         assert await activity.watched()
     return True
 
 
-async def test_who_comes_back_is_left_alone(activity: RedisActivity, deputy: Deputy):
+async def test_a_scaler_that_comes_back_is_left_alone(activity: RedisActivity, deputy: Deputy):
     pods, session = Pods(), str(uuid4())
     await activity.wake(session, BRISK)
     await deputy(pods)
@@ -116,7 +116,7 @@ async def test_who_comes_back_is_left_alone(activity: RedisActivity, deputy: Dep
         await scaler
 
 
-async def test_of_two_one_stands_in(activity: RedisActivity, deputy: Deputy):
+async def test_only_one_of_two_deputies_stands_in(activity: RedisActivity, deputy: Deputy):
     first, second, session = Pods(), Pods(), str(uuid4())
     await deputy(first)
     await deputy(second)
@@ -126,7 +126,7 @@ async def test_of_two_one_stands_in(activity: RedisActivity, deputy: Deputy):
     assert len([pods for pods in (first, second) if pods.present]) == 1
 
 
-async def test_an_address_does_not_count_again_when_its_pod_went_meanwhile(
+async def test_the_address_of_a_pod_that_went_meanwhile_stays_invalid(
     activity: RedisActivity, deputy: Deputy, link: Link
 ):
     pods, gone, stays = Pods(), str(uuid4()), str(uuid4())
@@ -141,7 +141,9 @@ async def test_an_address_does_not_count_again_when_its_pod_went_meanwhile(
     assert not await awake(activity, gone)
 
 
-async def test_a_failure_does_not_end_it(activity: RedisActivity, deputy: Deputy, caplog: pytest.LogCaptureFixture):
+async def test_a_failure_does_not_end_the_deputy(
+    activity: RedisActivity, deputy: Deputy, caplog: pytest.LogCaptureFixture
+):
     tries = iter(["broken"])
 
     class Broken(Pods):
