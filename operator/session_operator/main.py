@@ -56,13 +56,8 @@ class Operator:
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
         self.cluster = Cluster(settings.sessions_namespace)
-        classes = ClusterClasses(
-            settings.idle_timeout,
-            settings.session_ttl,
-            settings.user_pod_image,
-            settings.user_pod_port,
-            {"SESSION_MANAGER_URL": settings.session_manager_url} if settings.session_manager_url else {},
-        )
+        pod_env = {"SESSION_MANAGER_URL": settings.session_manager_url} if settings.session_manager_url else {}
+        classes = ClusterClasses.from_settings(settings, pod_env)
         self.activity = RedisActivity(Link.from_settings(settings), lease=settings.lease, heartbeat=settings.heartbeat)
         self.resources = Resources(self.cluster, classes, with_status=True)
         self.pods = Pods(self.cluster)
@@ -72,7 +67,12 @@ class Operator:
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
         self.scaler = Scaler(
-            self.activity, self.runtime, classes, _times(settings), settings.max_wakes, declared=self.resources
+            self.activity,
+            self.runtime,
+            classes,
+            ScalerTimes.from_settings(settings),
+            settings.max_wakes,
+            declared=self.resources,
         )
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
         reconciler = Reconciler(
@@ -181,15 +181,6 @@ class Operator:
 def _trigger(settings: OperatorSettings) -> RedisTrigger:
     target = Target.from_settings(settings)
     return RedisTrigger(settings.keda_redis_address or str(target), target.tls is not None, target.database)
-
-
-def _times(settings: OperatorSettings) -> ScalerTimes:
-    return ScalerTimes(
-        tick=min(1.0, settings.idle_timeout / 4),
-        heartbeat=settings.heartbeat,
-        retry_first=settings.retry_first,
-        retry_last=settings.retry_last,
-    )
 
 
 def _report(error: Unavailable) -> None:

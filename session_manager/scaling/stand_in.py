@@ -15,8 +15,8 @@ from session_manager.aio.retry import Backoff, until_available
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import Declared, ScalerTimes
+from session_manager.scaling.scaler import Declared, Scaler
+from session_manager.scaling.workers import ScalerTimes
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Self
 
 from session_manager.activity.protocol import Desire, Fenced, ScalerActivity, SessionGone
 from session_manager.aio.background import Background
@@ -24,32 +24,11 @@ from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, Runtime
+from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
 CLASS_LAG = 1.0  # seconds in which the scaler may learn of a class later than a front door
-
-
-class Declared(Protocol):
-    """The declarations of the cluster about sessions, which hold whatever Redis knows."""
-
-    def always_on(self) -> Iterable[tuple[str, SessionClass]]:
-        """Return the sessions whose mode is AlwaysOn and whose class is known."""
-        ...
-
-    def class_name(self, session: str) -> str:
-        """Return the name of the session's class, or "" if the session is not known."""
-        ...
-
-
-class NothingDeclared:
-    """Without a cluster nothing is declared."""
-
-    def always_on(self) -> Iterable[tuple[str, SessionClass]]:
-        return ()
-
-    def class_name(self, session: str) -> str:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +44,20 @@ class ScalerTimes:
     retry_last: float = 300.0
     keep: float = 10.0
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            tick=min(1.0, settings.idle_timeout / 4),
+            heartbeat=settings.heartbeat,
+            retry_first=settings.retry_first,
+            retry_last=settings.retry_last,
+        )
+
 
 class Workers:
     """At most ``max_wakes`` pods start at once. A ``deputy`` leaves what the runtime keeps to the one it stands in for.
+
+    ``declared_class`` returns the name of a session's class if Redis has lost it, or "".
 
     ``wake_times``: of starts that succeeded, from the moment the pod was found wanted until its address was published.
     """
@@ -81,7 +71,7 @@ class Workers:
         max_wakes: int,
         *,
         deputy: bool,
-        declared: Declared,
+        declared_class: Callable[[str], str],
     ) -> None:
         self._activity = activity
         self._runtime = runtime
@@ -90,7 +80,7 @@ class Workers:
         self._retries = Backoff(times.retry_first, times.retry_last)
         self._wakes = asyncio.Semaphore(max_wakes)
         self._deputy = deputy
-        self._declared = declared
+        self._declared_class = declared_class
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._pokes: dict[str, asyncio.Event] = {}
         self._started_as: dict[str, SessionClass] = {}
@@ -146,7 +136,7 @@ class Workers:
         """Do the next thing for this session. Return True to look again at once."""
         desire = await self._activity.desire(session)
         if not desire.class_name:
-            desire = replace(desire, class_name=self._declared.class_name(session))
+            desire = replace(desire, class_name=self._declared_class(session))
         pod = self._runtime.pods().get(session)
         if desire.deleted or (desire.ended and not self._deputy):
             return await self._remove(session, pod, desire)

@@ -118,4 +118,4 @@ class ClusterWorld(World):
 
 
 SESSIONS = 20
-OPERATOR_BUGS = frozenset({"loop.ended", "scaler.failed", "redis.listener", "redis.prepare"})
+OPERATOR_BUGS = frozenset({"loop.ended", "scaler.failed", "task.failed", "redis.listener", "redis.prepare"})

@@ -12,8 +12,7 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros, seconds
 from session_manager.runtime.protocol import Address
-from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import NothingDeclared
+from session_manager.scaling.scaler import NothingDeclared, Scaler
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
 from tests.waiting import until

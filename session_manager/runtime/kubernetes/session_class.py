@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.kubernetes import names
+from session_manager.settings import Settings
 
 Json = dict[str, Any]
 
@@ -151,6 +152,11 @@ class ClusterClasses:
                 names.DEFAULT_CLASS, image=default_image, port=default_port, idle_timeout=idle_timeout, ttl=ttl
             )
             self._built_in[base.name] = self._with_env(ClassSpec(base))
+
+    @classmethod
+    def from_settings(cls, settings: Settings, pod_env: Mapping[str, str] | None = None) -> Self:
+        image, port = settings.user_pod_image, settings.user_pod_port
+        return cls(settings.idle_timeout, settings.session_ttl, image, port, pod_env)
 
     def parse(self, resource: Json) -> ClassSpec:
         """Parse a SessionClass with the defaults of this installation."""

@@ -17,7 +17,6 @@ from session_manager.domain.session_class import SessionClasses
 from session_manager.leadership.one_machine import OneMachine
 from session_manager.podclient.adk import StoredSessions
 from session_manager.podclient.protocol import PodClient
-from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
 
@@ -101,12 +100,3 @@ def stored_sessions(store: Store) -> StoredSessions:
             raise PodRejected("the session is gone") from None
 
     return read
-
-
-def scaler_times(settings: Settings) -> ScalerTimes:
-    return ScalerTimes(
-        tick=min(1.0, settings.idle_timeout / 4),
-        heartbeat=settings.heartbeat,
-        retry_first=settings.retry_first,
-        retry_last=settings.retry_last,
-    )

@@ -25,18 +25,17 @@ from session_manager.runtime.kubernetes.sessions import SessionResources
 from session_manager.runtime.kubernetes.workloads import ScaledWorkloads
 from session_manager.runtime.protocol import Runtime
 from session_manager.scaling.stand_in import StandIn
+from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
-from session_manager.wiring.hosts.host import Host, open_activity, scaler_times, stored_sessions
+from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
 
 
 class KubernetesHost:
     """The sessions of one namespace."""
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
-        self.classes = ClusterClasses(
-            settings.idle_timeout, settings.session_ttl, settings.user_pod_image, settings.user_pod_port
-        )
+        self.classes = ClusterClasses.from_settings(settings)
         self.machine: OneMachine | None = None  # every front door reaches every pod
         self.activity = open_activity(settings, link, store)
         self.pods = PodGateway(stored_sessions(store), parse_networks(settings.pod_cidrs))
@@ -55,7 +54,7 @@ class KubernetesHost:
             self.activity,
             self._open_runtime,
             self.classes,
-            scaler_times(settings),
+            ScalerTimes.from_settings(settings),
             settings.max_wakes,
             self._resources,
         )
