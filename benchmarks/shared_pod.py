@@ -22,8 +22,8 @@ from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process.folders import Folders
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 
 
@@ -77,7 +77,8 @@ async def main(pod_port: int) -> None:
     )
     await activity.start()
     try:
-        await Scaler(activity, SharedPod(pod_port), load_classes(settings), ScalerTimes(), settings.max_wakes).run()
+        kit = ScalerKit(activity, load_classes(settings), ScalerTimes(), settings.max_wakes)
+        await Scaler(kit, SharedPod(pod_port)).run()
     finally:
         await activity.close()
         os.close(lock)

@@ -29,8 +29,8 @@ from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.resources import Resources
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import ScalerTimes
 from session_operator import handlers
 from session_operator.children import Children
 from session_operator.handlers import Events
@@ -66,14 +66,9 @@ class Operator:
         children = Children(self.cluster, warm, settings.scaler, _trigger(settings))
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
-        self.scaler = Scaler(
-            self.activity,
-            self.runtime,
-            classes,
-            ScalerTimes.from_settings(settings),
-            settings.max_wakes,
-            declared=self.resources,
-        )
+        times = ScalerTimes.from_settings(settings)
+        kit = ScalerKit(self.activity, classes, times, settings.max_wakes, self.resources)
+        self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
         reconciler = Reconciler(
             self.resources, children, answering, warm, self.activity, self.scaler.keep, self.statuses

@@ -7,66 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
 
-from session_manager.activity.protocol import ScalerActivity, SessionGone
+from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import first_of
 from session_manager.domain.errors import Unavailable
-from session_manager.domain.session_class import SessionClass, SessionClasses
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodExit, Runtime
-from session_manager.scaling.workers import ScalerTimes, Workers
+from session_manager.scaling.kit import ScalerKit
+from session_manager.scaling.workers import Workers
 
 log = logging.getLogger(__name__)
-
-
-class Declared(Protocol):
-    """The declarations of the cluster about sessions, which hold whatever Redis knows."""
-
-    def always_on(self) -> Iterable[tuple[str, SessionClass]]:
-        """Return the sessions whose mode is AlwaysOn and whose class is known."""
-        ...
-
-    def class_name(self, session: str) -> str:
-        """Return the name of the session's class, or "" if the session is not known."""
-        ...
-
-
-class NothingDeclared:
-    """Without a cluster nothing is declared."""
-
-    def always_on(self) -> Iterable[tuple[str, SessionClass]]:
-        return ()
-
-    def class_name(self, session: str) -> str:
-        return ""
 
 
 class Scaler:
     """``deputy``: it stands in while the scaler whose work this is does not run."""
 
-    def __init__(
-        self,
-        activity: ScalerActivity,
-        runtime: Runtime,
-        classes: SessionClasses,
-        times: ScalerTimes,
-        max_wakes: int,
-        *,
-        deputy: bool = False,
-        declared: Declared | None = None,
-    ) -> None:
-        self._activity = activity
+    def __init__(self, kit: ScalerKit, runtime: Runtime, *, deputy: bool = False) -> None:
+        self._activity = kit.activity
+        self._declared = kit.declared
+        self._times = kit.times
         self._runtime = runtime
-        self._times = times
         self._deputy = deputy
-        self._declared = declared or NothingDeclared()
-        self.workers = Workers(
-            activity, runtime, classes, times, max_wakes, deputy=deputy, declared_class=self._declared.class_name
-        )
+        self.workers = Workers(kit, runtime, deputy=deputy)
 
     async def run(self) -> None:
         """Run until cancelled. A deputy returns as soon as another scaler takes over; its creator pokes the workers.

@@ -10,13 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from session_manager.activity.protocol import ScalerActivity
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.domain.errors import Unavailable
-from session_manager.domain.session_class import SessionClasses
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.scaler import Declared, Scaler
-from session_manager.scaling.workers import ScalerTimes
+from session_manager.scaling.kit import ScalerKit
+from session_manager.scaling.scaler import Scaler
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +22,11 @@ log = logging.getLogger(__name__)
 class StandIn:
     """``open_runtime`` creates the Runtime for one turn as a deputy."""
 
-    def __init__(
-        self,
-        activity: ScalerActivity,
-        open_runtime: Callable[[], Runtime],
-        classes: SessionClasses,
-        times: ScalerTimes,
-        max_wakes: int,
-        declared: Declared | None = None,
-    ) -> None:
-        self._activity = activity
+    def __init__(self, kit: ScalerKit, open_runtime: Callable[[], Runtime]) -> None:
+        self._kit = kit
+        self._activity = kit.activity
+        self._times = kit.times
         self._open_runtime = open_runtime
-        self._classes = classes
-        self._times = times
-        self._max_wakes = max_wakes
-        self._declared = declared
         self._scaler: Scaler | None = None
 
     async def run(self) -> None:
@@ -81,15 +69,7 @@ class StandIn:
         runtime = self._open_runtime()
         try:
             await runtime.start()
-            self._scaler = Scaler(
-                self._activity,
-                runtime,
-                self._classes,
-                self._times,
-                self._max_wakes,
-                deputy=True,
-                declared=self._declared,
-            )
+            self._scaler = Scaler(self._kit, runtime, deputy=True)
             await self._scaler.run()
         finally:
             self._scaler = None

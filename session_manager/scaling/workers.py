@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
 
 from session_manager.activity.protocol import Desire, Fenced, ScalerActivity, SessionGone
 from session_manager.aio.background import Background
@@ -21,66 +19,31 @@ from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
-from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
+from session_manager.domain.session_class import SessionClass, class_of
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, Runtime
-from session_manager.settings import Settings
+from session_manager.scaling.kit import ScalerKit
 
 log = logging.getLogger(__name__)
 
 CLASS_LAG = 1.0  # seconds in which the scaler may learn of a class later than a front door
 
 
-@dataclass(frozen=True, slots=True)
-class ScalerTimes:
-    """Seconds. A start that fails is retried after ``retry_first``, doubling up to ``retry_last``.
-
-    ``keep``: between two looks at the sessions that are always on.
-    """
-
-    tick: float = 1.0
-    heartbeat: float = 5.0
-    retry_first: float = 5.0
-    retry_last: float = 300.0
-    keep: float = 10.0
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        return cls(
-            tick=min(1.0, settings.idle_timeout / 4),
-            heartbeat=settings.heartbeat,
-            retry_first=settings.retry_first,
-            retry_last=settings.retry_last,
-        )
-
-
 class Workers:
-    """At most ``max_wakes`` pods start at once. A ``deputy`` leaves what the runtime keeps to the one it stands in for.
-
-    ``declared_class`` returns the name of a session's class if Redis has lost it, or "".
+    """A ``deputy`` leaves what the runtime keeps of sessions to the scaler that it stands in for.
 
     ``wake_times``: of starts that succeeded, from the moment the pod was found wanted until its address was published.
     """
 
-    def __init__(
-        self,
-        activity: ScalerActivity,
-        runtime: Runtime,
-        classes: SessionClasses,
-        times: ScalerTimes,
-        max_wakes: int,
-        *,
-        deputy: bool,
-        declared_class: Callable[[str], str],
-    ) -> None:
-        self._activity = activity
+    def __init__(self, kit: ScalerKit, runtime: Runtime, *, deputy: bool) -> None:
+        self._activity = kit.activity
+        self._classes = kit.classes
+        self._declared = kit.declared
+        self._tick = kit.times.tick
+        self._retries = Backoff(kit.times.retry_first, kit.times.retry_last)
+        self._wakes = asyncio.Semaphore(kit.max_wakes)
         self._runtime = runtime
-        self._classes = classes
-        self._tick = times.tick
-        self._retries = Backoff(times.retry_first, times.retry_last)
-        self._wakes = asyncio.Semaphore(max_wakes)
         self._deputy = deputy
-        self._declared_class = declared_class
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._pokes: dict[str, asyncio.Event] = {}
         self._started_as: dict[str, SessionClass] = {}
@@ -136,7 +99,7 @@ class Workers:
         """Do the next thing for this session. Return True to look again at once."""
         desire = await self._activity.desire(session)
         if not desire.class_name:
-            desire = replace(desire, class_name=self._declared_class(session))
+            desire = replace(desire, class_name=self._declared.class_name(session))
         pod = self._runtime.pods().get(session)
         if desire.deleted or (desire.ended and not self._deputy):
             return await self._remove(session, pod, desire)

@@ -12,7 +12,8 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros, seconds
 from session_manager.runtime.protocol import Address
-from session_manager.scaling.scaler import NothingDeclared, Scaler
+from session_manager.scaling.kit import NothingDeclared, ScalerKit
+from session_manager.scaling.scaler import Scaler
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
 from tests.waiting import until
@@ -32,7 +33,7 @@ async def test_its_pod_runs_without_a_request(redis_server: RedisServer, activit
     pods, session = Pods(), str(uuid4())
     runtime: Any = pods
     times = replace(TIMES, keep=0.05)
-    scaler = Scaler(activity, runtime, Classes(), times, 4, declared=Always(session))
+    scaler = Scaler(ScalerKit(activity, Classes(), times, 4, Always(session)), runtime)
     running = asyncio.create_task(scaler.run())
 
     async def awake() -> bool:
@@ -67,7 +68,7 @@ async def test_a_pod_without_a_request_sleeps_after_the_idle_time_of_its_class(
     pods, session = Pods(), str(uuid4())
     pods.present[session] = Address("127.0.0.1", 4000, "u")
     runtime: Any = pods
-    running = asyncio.create_task(Scaler(activity, runtime, Classes(), TIMES, 4, declared=Brisk()).run())
+    running = asyncio.create_task(Scaler(ScalerKit(activity, Classes(), TIMES, 4, Brisk()), runtime).run())
 
     async def deadline() -> Micros | None:
         return (await activity.hot(session)).deadline

@@ -12,6 +12,7 @@ import pytest
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.times import seconds
+from session_manager.scaling.kit import ScalerKit
 from session_manager.scaling.scaler import Scaler
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
@@ -22,7 +23,7 @@ from tests.waiting import until
 async def pods(activity: RedisActivity) -> AsyncIterator[Pods]:
     pods = Pods()
     runtime: Any = pods
-    running = asyncio.create_task(Scaler(activity, runtime, Classes(), TIMES, max_wakes=4).run())
+    running = asyncio.create_task(Scaler(ScalerKit(activity, Classes(), TIMES, max_wakes=4), runtime).run())
     yield pods
     running.cancel()
     with suppress(asyncio.CancelledError):

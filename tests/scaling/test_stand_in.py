@@ -13,9 +13,9 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.runtime.protocol import Address
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.stand_in import StandIn
-from session_manager.scaling.workers import ScalerTimes
 from tests.scaling.addresses import BRISK, Classes, Pods
 from tests.waiting import until
 
@@ -45,7 +45,7 @@ async def _standing_in(redis_url: str, pods: Pods) -> AsyncIterator[None]:
     activity = RedisActivity(link, lease=15.0, heartbeat=0.3, has_unfinished=nothing_unfinished)
     await activity.start()
     runtime: Any = pods
-    running = asyncio.create_task(StandIn(activity, lambda: runtime, Classes(), TIMES, max_wakes=4).run())
+    running = asyncio.create_task(StandIn(ScalerKit(activity, Classes(), TIMES, max_wakes=4), lambda: runtime).run())
     yield
     running.cancel()
     with suppress(asyncio.CancelledError):
@@ -103,7 +103,7 @@ async def test_a_scaler_that_comes_back_is_left_alone(activity: RedisActivity, d
     await until(lambda: awake(activity, session))
     before = dict(pods.present)
     runtime: Any = pods
-    scaler = asyncio.create_task(Scaler(activity, runtime, Classes(), TIMES, max_wakes=4).run())
+    scaler = asyncio.create_task(Scaler(ScalerKit(activity, Classes(), TIMES, max_wakes=4), runtime).run())
 
     async def relieved() -> bool:
         return not await activity.beat(deputy=True) and not pods.open

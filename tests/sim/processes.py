@@ -15,8 +15,8 @@ from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session_class import Probe, Redelivery, SessionClass
 from session_manager.people.tokens import SECRET_NAME, Tokens
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import ScalerTimes
 from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
@@ -151,7 +151,7 @@ class ScalerHost(_Process):
         super().__init__(around, gate)
         self.activity = RedisActivity(cast(Link, self.link), lease=LEASE, heartbeat=HEARTBEAT)
         self.runtime = SimRuntime(around.machines, gate)
-        self.scaler = Scaler(self.activity, self.runtime, Classes(), TIMES, MAX_WAKES)
+        self.scaler = Scaler(ScalerKit(self.activity, Classes(), TIMES, MAX_WAKES), self.runtime)
         self.spawn(self._boot(), "boot")
 
     async def _boot(self) -> None:

@@ -24,8 +24,8 @@ from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.kubernetes.sessions import SessionResources
 from session_manager.runtime.kubernetes.workloads import ScaledWorkloads
 from session_manager.runtime.protocol import Runtime
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.stand_in import StandIn
-from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
 from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
@@ -50,14 +50,9 @@ class KubernetesHost:
             settings.install_id,
             settings.repair_interval,
         )
-        self._stand_in = StandIn(
-            self.activity,
-            self._open_runtime,
-            self.classes,
-            ScalerTimes.from_settings(settings),
-            settings.max_wakes,
-            self._resources,
-        )
+        times = ScalerTimes.from_settings(settings)
+        kit = ScalerKit(self.activity, self.classes, times, settings.max_wakes, self._resources)
+        self._stand_in = StandIn(kit, self._open_runtime)
 
     def _open_runtime(self) -> Runtime:
         workloads = ScaledWorkloads(self._cluster, lambda: self.activity.beat(deputy=True))

@@ -21,8 +21,8 @@ from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process.lock import OwnedByAnother
 from session_manager.runtime.process.machine import MachineFile
+from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
 from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
@@ -47,9 +47,8 @@ class ProcessHost(AllAuto):
         self.activity = open_activity(settings, link, store, self.machine.confirm)
         self.pods = PodGateway(stored_sessions(store))
         self._runtime = ProcessRuntime.from_settings(settings)
-        self._scaler = Scaler(
-            self.activity, self._runtime, self.classes, ScalerTimes.from_settings(settings), settings.max_wakes
-        )
+        kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.max_wakes)
+        self._scaler = Scaler(kit, self._runtime)
 
     @property
     def healthy(self) -> bool | None:
