@@ -51,7 +51,7 @@ BACKOFF = Backoff(0.2, 5.0)  # between tries to reach Redis and the API at the s
 
 
 class Operator:
-    """The parts, wired once."""
+    """The parts of the operator, wired once."""
 
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
@@ -137,7 +137,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(running, name="kopf operator")
             await ready.wait()
-            # kopf takes over the signals when it starts, and would end only its own part of this loop.
+            # kopf takes over the signals when it starts, and would then cancel every task of this loop.
             self._take_signals()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -179,7 +179,7 @@ def _trigger(settings: OperatorSettings) -> RedisTrigger:
 
 
 def _report(error: Unavailable) -> None:
-    log.warning("could not be reached yet: %s", error.detail, extra={"event": "start.unreachable"})
+    log.warning("a dependency cannot be reached yet: %s", error.detail, extra={"event": "start.unreachable"})
 
 
 async def _main(settings: OperatorSettings) -> None:
