@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -48,7 +49,11 @@ class Scaler:
             self._activity.on_generation(self.workers.poke_pods)
             await until_available(lambda: self._activity.on_scale(self.workers.poke), every_tick)
         try:
-            await first_of(self._beat(), self._tick(), self._keep())
+            await first_of(
+                self._beat(),
+                self._repeat(self._tick, self._times.tick),
+                self._repeat(self._keep, self._times.keep),
+            )
         finally:
             await self.workers.close()
 
@@ -70,30 +75,36 @@ class Scaler:
                 if not await self._activity.beat(deputy=self._deputy):
                     return
 
+    async def _repeat(self, action: Callable[[], Awaitable[None]], pause: float) -> None:
+        """Repeat the action until cancelled. If it fails, the next round tries again."""
+        while True:
+            try:
+                with suppress(Unavailable):
+                    await action()
+            except Exception:
+                # Without these rounds sessions would wait until the process ends.
+                log.exception("a round of the scaler failed", extra={"event": "scaler.failed"})
+            await asyncio.sleep(pause)
+
     async def _tick(self) -> None:
         """Poke sessions that lack a pod, are due to sleep, or have a pod that is not wanted."""
-        while True:
-            with suppress(Unavailable):
-                awake = await self._activity.awake()
-                pods = self._runtime.pods()
-                for session, state in awake.items():
-                    if state.due or not state.address or session not in pods:
-                        self.workers.poke(session)
-                for session in pods:
-                    if session not in awake:
-                        self.workers.poke(session)
-                if not self._deputy:
-                    for session in await self._activity.unforgotten():
-                        self.workers.poke(session)
-            await asyncio.sleep(self._times.tick)
+        awake = await self._activity.awake()
+        pods = self._runtime.pods()
+        for session, state in awake.items():
+            if state.due or not state.address or session not in pods:
+                self.workers.poke(session)
+        for session in pods:
+            if session not in awake:
+                self.workers.poke(session)
+        if not self._deputy:
+            for session in await self._activity.unforgotten():
+                self.workers.poke(session)
 
     async def _keep(self) -> None:
-        """Keep the pods of sessions that are always on wanted, each time beyond the next look."""
-        while True:
-            for session, session_class in self._declared.always_on():
-                with suppress(Unavailable, SessionGone):
-                    await self.keep(session, session_class)
-            await asyncio.sleep(self._times.keep)
+        """Keep the pods of sessions that are always on wanted, each time beyond the next round."""
+        for session, session_class in self._declared.always_on():
+            with suppress(Unavailable, SessionGone):
+                await self.keep(session, session_class)
 
     async def keep(self, session: str, session_class: SessionClass) -> None:
         """Want the pod of a session that is always on."""

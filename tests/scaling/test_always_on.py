@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros, seconds
@@ -77,6 +79,32 @@ async def test_a_pod_without_a_request_sleeps_after_the_idle_time_of_its_class(
     with redis_server.client() as client:
         now, _ = client.time()
     assert seconds(found) - now <= BRISK.idle_timeout + 1
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+class Broken(Always):
+    """Fails the first time."""
+
+    failures = 1
+
+    def always_on(self) -> list[tuple[str, SessionClass]]:
+        if self.failures:
+            self.failures = 0
+            raise KeyError("spec")
+        return super().always_on()
+
+
+async def test_a_failed_round_is_logged_and_does_not_end_the_scaler(
+    activity: RedisActivity, caplog: pytest.LogCaptureFixture
+):
+    pods, session = Pods(), str(uuid4())
+    runtime: Any = pods
+    kit = ScalerKit(activity, Classes(), replace(TIMES, keep=0.05), 4, Broken(session))
+    running = asyncio.create_task(Scaler(kit, runtime).run())
+    await until(lambda: session in pods.present)
+    assert [record.__dict__["event"] for record in caplog.records if record.exc_info] == ["scaler.failed"]
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
