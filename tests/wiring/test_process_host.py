@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -48,13 +49,16 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.__dict__.get("event") == "pods.cannot_start"]
 
 
+@pytest.mark.parametrize(
+    "error", [StartupFailure("Cannot write: Read-only file system"), OSError(errno.EROFS, "Read-only file system")]
+)
 async def test_the_reason_is_logged_and_shown_in_the_waiting_sessions(
-    failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture
+    failing: Failing, front: FrontDoor, caplog: pytest.LogCaptureFixture, error: Exception
 ):
     session = await front.create()
     await front.call("POST", f"/session/{session}/wake")
     assert (await front.status(session), logged(caplog)) == ("waking", [])
-    failing(StartupFailure("Cannot write to /data: Read-only file system"))
+    failing(error)
     await front.until_status(session, "failed")
     _, found = await front.call("GET", f"/session/{session}")
     assert "PodsUnavailable" in found["reason"]

@@ -79,14 +79,16 @@ class ProcessHost(AllAuto):
                 return await self._runtime.start()
             except OwnedByAnother:
                 await asyncio.sleep(OWNER_RETRY)
-            except StartupFailure as error:
-                failures += 1
-                pause = FAILURE_RETRY.pause(failures)
-                extra = {"event": "pods.cannot_start", "reason": error.detail, "retry_in": pause}
-                log.error("this process cannot run pods: %s", error.detail, extra=extra)
-                with suppress(Unavailable):
-                    await self._fail_waiting(Failure("PodsUnavailable", error.detail, Micros(0), failures), pause)
-                await asyncio.sleep(pause)
+                continue
+            except (StartupFailure, OSError) as error:
+                reason = error.strerror or "" if isinstance(error, OSError) else error.detail
+            failures += 1
+            pause = FAILURE_RETRY.pause(failures)
+            extra = {"event": "pods.cannot_start", "reason": reason, "retry_in": pause}
+            log.error("this process cannot run pods: %s", reason, extra=extra)
+            with suppress(Unavailable):
+                await self._fail_waiting(Failure("PodsUnavailable", reason, Micros(0), failures), pause)
+            await asyncio.sleep(pause)
 
     async def _fail_waiting(self, failure: Failure, retry_in: float) -> None:
         """Show the failure in the sessions that wait for a pod, unless another process runs the pods after all."""
