@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from session_manager.domain.errors import Unavailable
@@ -26,28 +26,6 @@ Json = dict[str, Any]
 
 LOOK = 5.0  # seconds between looks
 LEAVING = 20.0  # seconds after which KEDA, if it runs, has long removed its finalizer
-
-
-@dataclass(frozen=True, slots=True)
-class ScaledObject:
-    """The part of a ScaledObject that is kept. ``leaving``: its deletion has begun."""
-
-    name: str
-    uid: str
-    version: str
-    leaving: bool
-    finalizers: tuple[str, ...]
-
-
-def _parse(resource: Json) -> ScaledObject:
-    metadata = resource["metadata"]
-    return ScaledObject(
-        name=metadata["name"],
-        uid=metadata["uid"],
-        version=metadata["resourceVersion"],
-        leaving="deletionTimestamp" in metadata,
-        finalizers=tuple(metadata.get("finalizers", ())),
-    )
 
 
 class Keda:
@@ -67,7 +45,7 @@ class Keda:
         self._children = children
         self._reconcile = reconcile
         self._by_default = by_default
-        self._watch: Watch[ScaledObject] | None = None
+        self._watch: Watch[Json] | None = None
         self._logged: tuple[bool, bool] | None = None
         self._leaving: dict[str, float] = {}
 
@@ -100,7 +78,7 @@ class Keda:
         self._children.keda_served = served
         self._log(served)
         if served and self._watch is None:
-            self._watch = Watch(self._cluster, SCALED_OBJECTS, _parse, names.MANAGED_SELECTOR)
+            self._watch = Watch(self._cluster, SCALED_OBJECTS, itemgetter("metadata"), names.MANAGED_SELECTOR)
             self._watch.listen(self._on_scaled_object)
             self._watch.start()
         elif not served:
@@ -121,9 +99,9 @@ class Keda:
 
     # -- ScaledObjects -------------------------------------------------------------------------------------------------
 
-    def _on_scaled_object(self, kind: str, scaled: ScaledObject) -> None:
+    def _on_scaled_object(self, kind: str, metadata: Json) -> None:
         """Repair a deleted ScaledObject at once. Its content never drifts."""
-        session = names.session_of_child(scaled.name)
+        session = names.session_of_child(metadata["name"])
         if session is not None and kind == DELETED:
             self._children.lost(session)
             self._reconcile(session)
@@ -131,16 +109,16 @@ class Keda:
     async def let_go(self, now: float) -> None:
         """Remove KEDA's finalizer from what has been leaving for too long at ``now``."""
         objects = {} if self._watch is None else self._watch.objects
-        leaving = [each for each in objects.values() if each.leaving]
-        self._leaving = {each.uid: self._leaving.get(each.uid, now) for each in leaving}
-        for scaled in leaving:
-            if now - self._leaving[scaled.uid] >= LEAVING:
-                await self._remove_finalizer(scaled)
+        leaving = [metadata for metadata in objects.values() if "deletionTimestamp" in metadata]
+        self._leaving = {metadata["uid"]: self._leaving.get(metadata["uid"], now) for metadata in leaving}
+        for metadata in leaving:
+            if now - self._leaving[metadata["uid"]] >= LEAVING:
+                await self._remove_finalizer(metadata)
 
-    async def _remove_finalizer(self, scaled: ScaledObject) -> None:
-        left = [each for each in scaled.finalizers if each != names.KEDA_FINALIZER]
-        patch = {"metadata": {"resourceVersion": scaled.version, "finalizers": left}}
+    async def _remove_finalizer(self, metadata: Json) -> None:
+        left = [each for each in metadata.get("finalizers", ()) if each != names.KEDA_FINALIZER]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left}}
         with suppress(ApiConflict, ApiNotFound):
-            await self._cluster.merge_patch(SCALED_OBJECTS, scaled.name, patch, names.OPERATOR)
-            extra = {"event": "keda.finalizer_removed", "object": scaled.name}
+            await self._cluster.merge_patch(SCALED_OBJECTS, metadata["name"], patch, names.OPERATOR)
+            extra = {"event": "keda.finalizer_removed", "object": metadata["name"]}
             log.warning("removed KEDA's finalizer from a ScaledObject that is being deleted", extra=extra)

@@ -1,1 +1,1 @@
-"""Sessions as Kubernetes resources: names, the API client, watches, and what the front door does with them."""
+"""Sessions as Kubernetes resources: names, the API client, watches, and the runtime of their pods."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from session_manager.domain.access import Access
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 from session_manager.runtime.kubernetes.cluster import Resource
 from session_manager.runtime.kubernetes.resources import SessionView, session_view
-from session_manager.runtime.kubernetes.sessions import CREATED_AT_ONCE, SessionResources
+from session_manager.wiring.hosts.session_resources import CREATED_AT_ONCE, SessionResources
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -60,6 +62,8 @@ class Watched:
         self.synced = asyncio.Event()
         self.synced.set()
 
+    classes = None
+
     def listen(self, _: object) -> None: ...
 
     @property
@@ -91,7 +95,7 @@ class Records:
         self.failure: Exception | None = None
         self.asked = 0
 
-    async def get_session(self, uuid: str) -> Session:
+    async def get_session(self, uuid: str, access: Access) -> Session:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
@@ -105,7 +109,8 @@ class Records:
 class Host:
     def __init__(self, interval: float = 0.001) -> None:
         self.api, self.watched, self.records, self.activity = Api(), Watched(), Records(), Activity()
-        parts: Any = (self.api, self.watched, self.records, self.activity, "install", interval)
+        settings = SimpleNamespace(install_id="install", repair_interval=interval)
+        parts: Any = (self.api, self.watched, self.records, self.activity, settings)
         self.sessions = SessionResources(*parts)
 
 

@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any
 
+from session_manager.activity.redis import RedisActivity
 from session_manager.aio.background import Background
 from session_manager.aio.retry import Backoff, until_available
-from session_manager.domain.errors import NotFound, SessionManagerError, Unavailable
+from session_manager.domain.access import EVERYTHING
+from session_manager.domain.errors import Conflict, NotFound, SessionManagerError, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
+from session_manager.domain.session_class import class_of
+from session_manager.domain.times import micros
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, ApiConflict, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.resources import Resources, SessionView, session_view
 from session_manager.runtime.kubernetes.watch import DELETED
+from session_manager.settings import Settings
+from session_manager.store.protocol import NewSession, Store
 
 log = logging.getLogger(__name__)
 
@@ -29,38 +35,6 @@ Json = dict[str, Any]
 
 COMPARED = 20  # resources that one sweep compares with SQL, in turn
 CREATED_AT_ONCE = 32  # more would time out while they wait for connections, and keep these from everything else
-
-
-class SessionRecords(Protocol):
-    """The records of sessions in SQL."""
-
-    async def get_session(self, uuid: str) -> Session:
-        """Return the session. Raises NotFound if it is unknown or deleted."""
-        ...
-
-    async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
-        """Create the record of a session whose resource exists. Do nothing if there is one already."""
-        ...
-
-    async def resume(self, uuid: str) -> None:
-        """Wake a session that is no longer suspended, if messages wait. Raises NotFound if it is unknown or deleted."""
-        ...
-
-
-class SessionActivity(Protocol):
-    """The state of sessions in Redis."""
-
-    async def ended(self, session: str) -> None:
-        """Have whatever runs the pods forget what it keeps of an expired session."""
-        ...
-
-    async def awake(self) -> Collection[str]:
-        """Return the sessions that are waking or awake."""
-        ...
-
-    async def on_scale(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with each session whose pod may have to start or stop. Calls may be lost."""
-        ...
 
 
 def session_manifest(session: Session, install: str) -> Json:
@@ -73,23 +47,16 @@ def session_manifest(session: Session, install: str) -> Json:
 
 
 class SessionResources:
-    """``install`` marks the resources of this installation. ``interval``: seconds between sweeps."""
-
     def __init__(
-        self,
-        cluster: Cluster,
-        resources: Resources,
-        records: SessionRecords,
-        activity: SessionActivity,
-        install: str,
-        interval: float,
+        self, cluster: Cluster, resources: Resources, store: Store, activity: RedisActivity, settings: Settings
     ) -> None:
         self._cluster = cluster
         self._sessions = resources.sessions
-        self._records = records
+        self._classes = resources.classes
+        self._store = store
         self._activity = activity
-        self._install = install
-        self._interval = interval
+        self._install = settings.install_id
+        self._interval = settings.repair_interval
         self._sessions.listen(self._on_session)
         self._background = Background(_report)
         self._turn: list[str] = []
@@ -110,7 +77,7 @@ class SessionResources:
                 # The next sweep may go better, and without sweeps resources would stay behind.
                 log.exception("a sweep failed", extra={"event": "resources.failed"})
 
-    async def close(self) -> None:
+    async def close(self, grace: float | None = None) -> None:
         await self._background.close()
 
     # -- what the front door reports -----------------------------------------------------------------------------------
@@ -162,9 +129,15 @@ class SessionResources:
             self._suspended.add(view.uuid)
         elif view.uuid in self._suspended:
             self._suspended.discard(view.uuid)
-            self._background.start(self._records.resume(view.uuid), view.uuid)
+            self._background.start(self._resume(view.uuid), view.uuid)
         if kind != DELETED and not view.install:
             self._background.start(self._adopt(view), view.uuid)
+
+    async def _resume(self, session: str) -> None:
+        """Wake a session that is no longer suspended, if messages wait."""
+        record = await self._store.get_session(session, EVERYTHING)
+        if await self._store.unfinished_of(session):
+            await self._activity.wake(session, class_of(self._classes, record.class_name))
 
     def _on_scale(self, session: str) -> None:
         """Create the resource if it is missing. Usually it exists, and then neither SQL nor the API is asked."""
@@ -179,7 +152,7 @@ class SessionResources:
 
     async def _create_from_record(self, session: str) -> None:
         try:
-            record = await self._records.get_session(session)
+            record = await self._store.get_session(session, EVERYTHING)
         except NotFound:
             return
         except Unavailable:
@@ -200,7 +173,7 @@ class SessionResources:
             raise
         log.info("session resource created", extra={"event": "resource.made", "session": session.uuid})
         try:
-            await self._records.get_session(session.uuid)
+            await self._store.get_session(session.uuid, EVERYTHING)
         except NotFound:
             # The session was deleted meanwhile, and its teardown found no resource and will not look again.
             await self._cluster.delete(SESSIONS, session.uuid, uid=created["metadata"]["uid"])
@@ -219,7 +192,9 @@ class SessionResources:
 
     async def _adopt(self, view: SessionView) -> None:
         """Create the record first, since a session without one has no conversation; then mark the resource as ours."""
-        await self._records.adopt(view.uuid, view.owner, view.class_name)
+        ttl = micros(class_of(self._classes, view.class_name).ttl)
+        with suppress(Conflict):  # there is a record already
+            await self._store.create_session(NewSession(view.uuid, view.owner, view.class_name, ttl))
         patch: Json = {
             "apiVersion": names.API_VERSION,
             "kind": names.SESSION_KIND,
@@ -257,7 +232,7 @@ class SessionResources:
             await self._adopt(view)
         elif view.install == self._install:
             try:
-                record = await self._records.get_session(view.uuid)
+                record = await self._store.get_session(view.uuid, EVERYTHING)
             except NotFound:
                 return  # a deleted session's teardown asks for it; one that SQL never knew is not ours to end
             if record.expired_at is not None:
