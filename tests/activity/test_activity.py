@@ -252,18 +252,18 @@ class TestFence:
 class TestFailure:
     async def test_backs_off_but_a_lone_message_tries_again(self, activity, session):
         await activity.wake(session, CLASS)
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 1), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 1), retry_in=100)
         hot = await activity.hot(session)
         assert hot.failure is not None
         assert (hot.failure.reason, hot.wanted) == ("Broken", False)
         assert isinstance(await activity.take(session, "m1", 1, 1, CLASS), Queued)
         assert (await activity.desire(session)).wanted
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 2), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 2), retry_in=100)
         await activity.take(session, "m2", 2, 1, CLASS)
         assert not (await activity.desire(session)).wanted
 
     async def test_an_explicit_wake_tries_at_once(self, activity, session):
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 1), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 1), retry_in=100)
         await activity.wake(session, CLASS)
         assert (await activity.desire(session)).wanted
 
@@ -357,7 +357,7 @@ class TestEnd:
         assert CLASS.ttl <= await link.execute("TTL", f"session:{session}") <= CLASS.ttl + 3600
 
 
-async def test_who_does_not_read_holds_few_bytes_and_few_notes():
+async def test_a_watcher_that_does_not_read_holds_few_bytes_and_few_notes():
     piece = orjson.dumps({"kind": "delta", "data": "x" * 1_000_000})
     notes = WaitingNotes()
     for _ in range(10):
@@ -372,7 +372,7 @@ async def test_who_does_not_read_holds_few_bytes_and_few_notes():
     assert small.qsize() == 1000
 
 
-async def test_watchers_hear_notes(activity, session):
+async def test_watchers_get_notes(activity, session):
     async with activity.watch(session) as heard:
         await activity.notify(session, {"kind": "delta", "data": "x"})
         async with asyncio.timeout(5):

@@ -28,7 +28,7 @@ async def test_a_connection_is_kept_for_the_next_turn(ask: Ask) -> None:
             assert (await ask(pod)).response == '{"number": 1}'
 
 
-async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: PodGateway) -> None:
+async def test_a_caller_that_waits_for_a_pod_that_is_gone_is_notified(ask: Ask, client: PodGateway) -> None:
     """Its network may never say so."""
     asked = asyncio.Event()
 
@@ -46,7 +46,7 @@ async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: PodGat
         client.drop(pod.address.uid)
 
 
-async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: PodGateway) -> None:
+async def test_dropping_a_pod_between_turns_fails_no_later_turn(ask: Ask, client: PodGateway) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
         client.drop(pod.address.uid)
@@ -96,7 +96,7 @@ async def test_an_idle_connection_is_closed_after_a_while(ask: Ask, monkeypatch:
         assert (await ask(pod)).response == '{"number": 2}'
 
 
-async def test_one_that_is_too_old_is_not_used_even_if_nobody_had_time_to_close_it(
+async def test_a_connection_that_is_too_old_is_not_used_even_if_it_was_not_closed(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with raw_pod(answer) as pod:
@@ -105,7 +105,7 @@ async def test_one_that_is_too_old_is_not_used_even_if_nobody_had_time_to_close_
         assert (await ask(pod)).response == '{"number": 2}'
 
 
-async def test_what_the_pod_closed_while_idle_costs_no_death(ask: Ask) -> None:
+async def test_a_connection_that_the_pod_closed_while_idle_is_not_a_death(ask: Ask) -> None:
     """Also when the event loop has not seen it yet: nothing is awaited between the pod's closing and the next turn."""
     exchanges: list[Exchange] = []
 

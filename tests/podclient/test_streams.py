@@ -70,7 +70,7 @@ async def test_streams(ask: Ask, events: bytes, deltas: list[str], response: str
             assert pod.connections == 1
 
 
-async def test_pieces_come_before_the_stream_ends(ask: Ask) -> None:
+async def test_deltas_arrive_before_the_stream_ends(ask: Ask) -> None:
     seen = Deltas()
 
     async def stream(exchange: Exchange) -> None:
@@ -139,7 +139,7 @@ async def test_a_pod_that_dies_after_the_reply(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("line", [b"data: " + b"x" * 1000 + b"\n", b": " + b"x" * 1000 + b"\n", b"x" * 1000])
-async def test_an_event_without_end(ask: Ask, line: bytes) -> None:
+async def test_an_endless_event(ask: Ask, line: bytes) -> None:
     async def stream(exchange: Exchange) -> None:
         await exchange.send(HEAD)
         while True:
@@ -168,7 +168,7 @@ async def test_a_reply_in_a_stream_may_be_as_long_as_any(ask: Ask) -> None:
         assert json.loads((await ask(pod, on_delta=Deltas())).response) == {"reply": text}
 
 
-async def test_deltas_without_end(ask: Ask) -> None:
+async def test_endless_deltas(ask: Ask) -> None:
     async def stream(exchange: Exchange) -> None:
         await exchange.send(HEAD)
         while True:

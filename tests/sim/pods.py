@@ -26,7 +26,7 @@ from tests.sim.gates import Gate
 
 
 class Mood(StrEnum):
-    """What a pod does with the next message."""
+    """The behaviour of a pod at the next message."""
 
     WELL = "well"
     SLOW = "slow"  # longer than a lease, shorter than a turn may take
@@ -39,7 +39,7 @@ class Mood(StrEnum):
 
 
 class Birth(StrEnum):
-    """What the next pod does when it is started."""
+    """The behaviour of the next pod that is started."""
 
     WELL = "well"
     SLOW = "slow"
@@ -84,7 +84,7 @@ CLAIM: ContextVar[str] = ContextVar("CLAIM", default="")
 
 
 class Machines:
-    """All pods, whoever owns them, with the files that they keep."""
+    """All pods of all owners, with the files that they keep."""
 
     def __init__(self, random: Random) -> None:
         self.random = random

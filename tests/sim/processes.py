@@ -74,7 +74,7 @@ class Classes:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all processes share."""
+    """The things that all processes share."""
 
     loop: VirtualLoop
     redis: SimRedis

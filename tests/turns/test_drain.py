@@ -1,4 +1,4 @@
-"""What the scaler announces is committed, whatever else goes on at that moment."""
+"""An announcement of the scaler is committed, whatever else goes on at that moment."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_a_deleted_session_that_was_announced(
             await until(lambda: client.llen("ready") == 0 and client.zcard("ready:taken") == 0)
 
 
-async def test_a_message_on_which_the_exchange_breaks_down_ends(
+async def test_a_message_whose_exchange_crashes_three_times_fails(
     store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains, caplog: pytest.LogCaptureFixture
 ):
     pods.broken = True
@@ -126,7 +126,7 @@ async def test_a_message_on_which_the_exchange_breaks_down_ends(
     assert [record.message for record in caplog.records].count("a turn's exchange broke down") == 3
 
 
-async def test_a_drain_that_breaks_down_is_told_about(
+async def test_a_drain_that_crashes_is_logged(
     store: SqliteStore, drains: Drains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     async def break_down(uuid: str) -> None:
