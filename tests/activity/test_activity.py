@@ -29,7 +29,7 @@ Make = Callable[..., Coroutine[Any, Any, RedisActivity]]
 
 @pytest.fixture
 async def make(redis_url: str) -> AsyncIterator[Make]:
-    """Start another process's view of the same Redis. ``unfinished``: what its SQL would answer."""
+    """Start the activity of another process on the same Redis. ``unfinished``: the answer of its SQL."""
     made: list[RedisActivity] = []
 
     async def start(*, unfinished: bool = False, lease: float = 15.0) -> RedisActivity:
@@ -305,7 +305,7 @@ class TestGeneration:
         assert await activity.fence(session, CLASS, force=True) == "UNSETTLED"
 
     async def test_who_knows_that_nothing_is_open_ends_the_wait(self, make, session):
-        """The operator comes first and cannot ask SQL; the front door that comes next can."""
+        """The operator connects first and has no SQL; the front door that connects next has."""
         first = await make(unfinished=True)
         await awake(first, session)
         assert await first.fence(session, CLASS, force=True) == "UNSETTLED"
@@ -401,7 +401,7 @@ class TestGivingALeaseBackWhileItIsRenewed:
         assert (renewed[:2], released) == (["a", "b"], ["a"])
 
     async def _round(self, on_renewal: Callable[[Leases], None]) -> tuple[list[str], list[str]]:
-        """Three renewals of two leases; who was renewed and who was released."""
+        """Renew two leases three times. Return which ones were renewed and which ones released."""
         renewed: list[str] = []
         released: list[str] = []
 

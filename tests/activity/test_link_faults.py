@@ -1,4 +1,4 @@
-"""The client while Redis dies, hangs, comes back, or comes back as another."""
+"""The client while Redis dies, hangs, comes back, or comes back as another server."""
 
 from __future__ import annotations
 

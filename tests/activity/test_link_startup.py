@@ -92,7 +92,7 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 @asynccontextmanager
 async def server(first_words: bytes) -> AsyncIterator[int]:
-    """Something that answers whatever it hears with ``first_words``; its port."""
+    """Run a server that answers everything with ``first_words``, and return its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -122,7 +122,7 @@ async def test_a_silent_server_is_given_up() -> None:
 
 @asynccontextmanager
 async def tls_proxy(redis_port: int, authority: trustme.CA) -> AsyncIterator[int]:
-    """TLS in front of a plain Redis; its port."""
+    """Run TLS in front of a plain Redis, and return its port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
 

@@ -1,4 +1,4 @@
-"""The pipelined connection, held in hand: what is written when, and who gets which reply."""
+"""The pipelined connection without a server: the writes, and the caller that gets each reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_manager.domain.errors import ActivityUnavailable
 
 
 class RecordingTransport(asyncio.Transport):
-    """Remembers writes; ``abort`` ends the connection as a real one would."""
+    """Records writes. ``abort`` ends the connection like a real transport."""
 
     def __init__(self, connection: RedisConnection) -> None:
         super().__init__()

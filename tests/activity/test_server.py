@@ -24,7 +24,7 @@ from tests.waiting import until
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[[Path], LocalRedis]]:
-    """Makes servers, and stops them at the end."""
+    """Create servers, and stop them at the end."""
     made: list[LocalRedis] = []
 
     def make(folder: Path) -> LocalRedis:

@@ -29,7 +29,7 @@ def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:
 
 
 class Stored:
-    """Our record of the one session, and how it was asked for."""
+    """Our record of the one session, and the requests for it."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -43,7 +43,7 @@ class Stored:
 
 
 class Talk:
-    """One session in one pod. ``deltas`` of the last turn as JSON values, ``exchange`` as it left it."""
+    """One session in one pod. ``deltas``: those of the last turn, as JSON values. ``exchange``: as that turn left it."""
 
     def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
         self._client = client

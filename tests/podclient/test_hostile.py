@@ -1,4 +1,4 @@
-"""Pods that are broken, or mean it."""
+"""Broken and malicious pods."""
 
 from __future__ import annotations
 

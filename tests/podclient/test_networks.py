@@ -1,4 +1,4 @@
-"""Addresses that no pod can have are not connected to."""
+"""The gateway does not connect to addresses outside the networks of pods."""
 
 from __future__ import annotations
 

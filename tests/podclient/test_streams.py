@@ -107,7 +107,7 @@ async def test_a_stream_that_breaks_off(ask: Ask, end: bytes) -> None:
 
 
 async def test_a_stream_without_chunks_needs_a_reply(ask: Ask) -> None:
-    """It ends with the connection, and so would that of a pod that died."""
+    """It ends with the connection, like the stream of a pod that died."""
     head = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     body = b'data: "a"\n\n'
 
@@ -183,7 +183,7 @@ async def test_endless_deltas(ask: Ask) -> None:
 
 
 async def test_a_slow_reader_holds_the_pod_up(ask: Ask) -> None:
-    """Not the memory of this process."""
+    """The pod has to wait, and this process does not buffer everything."""
     sent = 0
     total = 400
     release = asyncio.Event()

@@ -12,7 +12,7 @@ from session_manager.turns.adk import AdkHistory
 
 
 class Sessions:
-    """A store's part of it."""
+    """The part of a store that ADK's events need."""
 
     def __init__(self, *behind: str) -> None:
         self.behind = list(behind)
@@ -32,7 +32,7 @@ class Sessions:
 
 
 class Pauses:
-    """Takes ``number`` pauses at once, and stops at the next."""
+    """Skips ``number`` pauses, and blocks at the next one."""
 
     def __init__(self) -> None:
         self.number = 0

@@ -82,7 +82,7 @@ async def test_a_wake_announced_while_the_database_is_away(
 async def test_a_wake_whose_taker_died(
     redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, drains: Drains
 ):
-    """It is announced again after one lease, and once attended to never more."""
+    """It is announced again after one lease, but not after it was attended."""
     await wake(activity)
     assert await activity.next_ready() == SESSION
     assert await activity.next_ready() is None
@@ -113,7 +113,7 @@ async def test_a_message_whose_exchange_crashes_three_times_fails(
 
     async def ended() -> bool:
         desire = await activity.desire(SESSION)
-        if not desire.published:  # as the scaler would: another pod instead of the one that is not trusted any more
+        if not desire.published:  # do what the scaler would: start another pod instead of the spoiled one
             await activity.beat()
             await activity.publish(SESSION, Address("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
         return (await store.get_message(SESSION, MESSAGE, EVERYTHING)).finished_at is not None

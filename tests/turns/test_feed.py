@@ -1,4 +1,4 @@
-"""The feed: every stored event once and in order, whatever Redis or the database leave out."""
+"""The feed sends every stored event once and in order, whatever Redis or the database miss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SESSION = "s"
 
 
 class Events:
-    """A store of events that may be away, or have lost the session."""
+    """A store of events. ``away``: it is unavailable. ``deleted``: the session does not exist."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -42,7 +42,7 @@ class Events:
 
 
 class Notes:
-    """The live side; ``away`` refuses to be watched."""
+    """The live notes. ``away``: Redis is unavailable."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
