@@ -294,10 +294,14 @@ class Turn:
         def finish() -> Awaitable[int]:
             return self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
 
+        async def finish_later() -> None:
+            with suppress(SessionGone):
+                await finish()
+
         try:
             return await finish()
         except Unavailable:
-            self._tools.late.add(finish)
+            self._tools.late.add(finish_later)
             return 0
 
     async def _abandon(self, *, replace_pod: bool) -> int:

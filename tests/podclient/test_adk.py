@@ -43,7 +43,7 @@ class Stored:
 
 
 class Talk:
-    """One session in one pod. ``deltas``: those of the last turn, as JSON values. ``exchange``: as that turn left it."""
+    """One session in one pod. ``deltas``: those of the last turn, as JSON values. ``exchange``: that of the last turn."""
 
     def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
         self._client = client
