@@ -43,7 +43,7 @@ class Stored:
 
 
 class Talk:
-    """One session in one pod. ``deltas``: those of the last turn, as JSON values. ``exchange``: that of the last turn."""
+    """One session in one pod. ``deltas`` of the last turn, as JSON values, and its ``exchange``."""
 
     def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
         self._client = client
