@@ -73,7 +73,10 @@ class Link:
         return cls(Target.from_url(url), timeout)
 
     async def start(self) -> None:
-        """StartupFailure: wrong credentials or TLS, or not a Redis; a retry is useless. ActivityUnavailable: retry."""
+        """Connect.
+
+        Raises StartupFailure if a retry is useless: wrong credentials or TLS, or not a Redis; else ActivityUnavailable.
+        """
         await self._line.start()
         try:
             await self._subscriber.start()

@@ -46,7 +46,10 @@ class Gap:
 
 
 class NoClaim(StrEnum):
-    """Why ``claim`` gave nothing. UNSETTLED: Redis has just come back, and another front door may hold the turn."""
+    """The reason for which ``claim`` gave nothing.
+
+    UNSETTLED: Redis has just come back, and another front door may hold the turn.
+    """
 
     EMPTY = "EMPTY"
     BUSY = "BUSY"
@@ -56,7 +59,7 @@ class NoClaim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Desire:
-    """What the scaler needs to know of a session.
+    """The facts of a session that the scaler needs.
 
     ``published``: uid of the pod whose address is valid; ``pod``: the same, in any generation. ``ended``: ``expired``
     or ``deleted``, until the runtime keeps nothing of the session. ``pushed``: the list that KEDA watches has an
@@ -102,7 +105,7 @@ class SessionGone(Exception):
 
 
 class TurnActivity(Protocol):
-    """What front doors need. ActivityUnavailable: Redis is unavailable. SessionGone: the session was deleted."""
+    """The port of front doors. Every method raises ActivityUnavailable without Redis, SessionGone after a delete."""
 
     async def take(
         self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
@@ -224,7 +227,7 @@ class Machines(Protocol):
 
 
 class ScalerActivity(Protocol):
-    """What the scaler needs, which wakes pods and puts them to sleep."""
+    """The port of the scaler, which wakes pods and puts them to sleep."""
 
     async def on_scale(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with each session whose pod may have to start or stop. Calls may be lost."""
@@ -274,5 +277,5 @@ class ScalerActivity(Protocol):
         ...
 
     async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
-        """As in TurnActivity. Without messages it only requests the pod, unless its start has just failed."""
+        """See TurnActivity. Without messages it only requests the pod, unless its start has just failed."""
         ...

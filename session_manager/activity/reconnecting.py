@@ -117,7 +117,7 @@ class Reconnecting:
                 if error.detail != rejection:
                     rejection = error.detail
                     self._log(rejection, "redis.refused")
-            except Exception:  # an error of ours in preparing must not end the only task that connects
+            except Exception:  # a bug in a callback must not end the only task that connects
                 log.exception("redis connection could not be prepared", extra={"event": "redis.prepare"})
 
     async def _open(self) -> RedisConnection:

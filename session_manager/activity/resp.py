@@ -30,7 +30,7 @@ _AWAY = re.compile(
 
 
 class RedisError(Exception):
-    """Redis rejected a command: an error of ours or in the server's configuration. ``code`` is its first word."""
+    """Redis rejected a command: an error in our code or in the server's configuration. ``code`` is its first word."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

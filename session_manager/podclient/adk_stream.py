@@ -31,7 +31,7 @@ async def follow(connection: PodConnection, turn: AdkExchange, on_delta: DeltaLi
 
 
 class Collected:
-    """What a stream has brought so far. Complete events are also in ``turn.events``, in the form that is stored."""
+    """The part of a stream that has arrived so far. ``turn.events`` has its complete events as they are stored."""
 
     def __init__(self, turn: AdkExchange, on_delta: DeltaListener) -> None:
         self._turn = turn

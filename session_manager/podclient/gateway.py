@@ -1,6 +1,6 @@
 """The gateway to pods: checks the address, speaks the protocol of the session's class, and keeps connections open.
 
-Addresses come from Redis.  Whoever can write there must not be able to direct messages to anything but pods.
+Addresses come from Redis.  An attacker who can write there must not be able to direct messages to anything but pods.
 
 Connections are kept by the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time,
 so one idle connection each is enough.  It is kept for less time than any common server keeps its side (Node.js and
@@ -124,7 +124,7 @@ def _body(request: TurnRequest) -> bytes:
 
 def _head(address: Address, request: TurnRequest, target: str, length: int) -> bytes:
     if not (request.session + request.message_id + request.token).isprintable():
-        raise ValueError("an id cannot stand in a header")
+        raise ValueError("an id must be printable to be sent in a header")
     host = f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
     ids = request.session, request.message_id, request.attempt, request.token
     return (_HEAD % (target, host, *ids, length)).encode("ascii")

@@ -98,7 +98,7 @@ async def _linger(connection: PodConnection) -> None:
 
 
 class _Stream:
-    """What a stream has brought so far."""
+    """The part of a stream that has arrived so far."""
 
     def __init__(self, on_delta: DeltaListener) -> None:
         self.reply: str | None = None

@@ -41,7 +41,7 @@ def turn_events(message: Message, app: str, outcome: Outcome, began: float, exch
 class AdkHistory:
     """Brings ADK's events up to date for sessions whose pods do not speak ADK.
 
-    ``behind``: sessions of which a turn has ended. Whoever ends a turn adds its session.
+    ``behind``: sessions of which a turn has ended since. The code that ends a turn adds its session.
     """
 
     def __init__(self, store: Store) -> None:

@@ -48,7 +48,7 @@ class Drains:
         return session in self._running
 
     def stop(self) -> None:
-        """Claim no more. Turns that run go on."""
+        """Stop claiming. Turns that run go on."""
         self._closing = True
 
     async def close(self, patience: float) -> None:

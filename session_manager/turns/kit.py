@@ -1,4 +1,4 @@
-"""What the classes of this package have in common."""
+"""The ports that the classes of this package have in common."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Remains(Protocol):
-    """What the runtime keeps of a session. Front doors that do not own the pods ask too."""
+    """The pods and files that the runtime keeps of a session. Front doors that do not own the pods ask too."""
 
     async def gone(self, session: str) -> bool:
         """Return True if no pod and no file of the session is left."""

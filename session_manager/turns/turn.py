@@ -51,7 +51,7 @@ def _by_result() -> dict[str, Histogram]:
 
 @dataclass(frozen=True, slots=True)
 class TurnTimes:
-    """How long turns waited and took, since the process began.
+    """Histograms of the seconds that turns waited and took, since the process began.
 
     ``queue_wait``: from the accept until a pod gets the message for the first time, by the clocks of both machines.
     ``turn``: from then until the pod has answered, was given up, or died. ``lease_wait``: from asking Redis for the
@@ -66,7 +66,7 @@ class TurnTimes:
 
 @dataclass(frozen=True, slots=True)
 class TurnTools:
-    """What every turn of a process works with. ``late``: updates of Redis that failed and are repeated."""
+    """The parts that every turn of a process works with. ``late``: updates of Redis that failed and are repeated."""
 
     kit: Kit
     pods: PodClient
@@ -78,7 +78,7 @@ class TurnTools:
 
 @dataclass(slots=True)
 class _Verdict:
-    """How the pod's work ended. ``spoiled``: the pod has to be replaced."""
+    """The end of the pod's work. ``spoiled``: the pod has to be replaced."""
 
     outcome: Outcome
     events: list[tuple[str, str]]
@@ -188,7 +188,7 @@ class Turn:
         except (SessionManagerError, SessionGone):
             raise
         except Exception:
-            # An error of ours: as with a pod that dies, the third time ends the turn and not the inbox.
+            # A bug in our own code: as after the death of a pod, the third time ends the turn and not the inbox.
             log.exception(
                 "a turn's exchange broke down", extra={"event": "turn.broke_down", "session": message.session}
             )
@@ -294,10 +294,14 @@ class Turn:
         def finish() -> Awaitable[int]:
             return self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
 
+        async def finish_later() -> None:
+            with suppress(SessionGone):
+                await finish()
+
         try:
             return await finish()
         except Unavailable:
-            self._tools.late.add(finish)
+            self._tools.late.add(finish_later)
             return 0
 
     async def _abandon(self, *, replace_pod: bool) -> int:

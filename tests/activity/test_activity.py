@@ -29,7 +29,7 @@ Make = Callable[..., Coroutine[Any, Any, RedisActivity]]
 
 @pytest.fixture
 async def make(redis_url: str) -> AsyncIterator[Make]:
-    """Start another process's view of the same Redis. ``unfinished``: what its SQL would answer."""
+    """Start the activity of another process on the same Redis. ``unfinished``: the answer of its SQL."""
     made: list[RedisActivity] = []
 
     async def start(*, unfinished: bool = False, lease: float = 15.0) -> RedisActivity:
@@ -252,18 +252,18 @@ class TestFence:
 class TestFailure:
     async def test_backs_off_but_a_lone_message_tries_again(self, activity, session):
         await activity.wake(session, CLASS)
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 1), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 1), retry_in=100)
         hot = await activity.hot(session)
         assert hot.failure is not None
         assert (hot.failure.reason, hot.wanted) == ("Broken", False)
         assert isinstance(await activity.take(session, "m1", 1, 1, CLASS), Queued)
         assert (await activity.desire(session)).wanted
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 2), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 2), retry_in=100)
         await activity.take(session, "m2", 2, 1, CLASS)
         assert not (await activity.desire(session)).wanted
 
     async def test_an_explicit_wake_tries_at_once(self, activity, session):
-        await activity.fail(session, Failure("Broken", "mend it", Micros(0), 1), retry_in=100)
+        await activity.fail(session, Failure("Broken", "fix it", Micros(0), 1), retry_in=100)
         await activity.wake(session, CLASS)
         assert (await activity.desire(session)).wanted
 
@@ -305,7 +305,7 @@ class TestGeneration:
         assert await activity.fence(session, CLASS, force=True) == "UNSETTLED"
 
     async def test_who_knows_that_nothing_is_open_ends_the_wait(self, make, session):
-        """The operator comes first and cannot ask SQL; the front door that comes next can."""
+        """The operator connects first and has no SQL; the front door that connects next has."""
         first = await make(unfinished=True)
         await awake(first, session)
         assert await first.fence(session, CLASS, force=True) == "UNSETTLED"
@@ -357,7 +357,7 @@ class TestEnd:
         assert CLASS.ttl <= await link.execute("TTL", f"session:{session}") <= CLASS.ttl + 3600
 
 
-async def test_who_does_not_read_holds_few_bytes_and_few_notes():
+async def test_a_watcher_that_does_not_read_holds_few_bytes_and_few_notes():
     piece = orjson.dumps({"kind": "delta", "data": "x" * 1_000_000})
     notes = WaitingNotes()
     for _ in range(10):
@@ -372,7 +372,7 @@ async def test_who_does_not_read_holds_few_bytes_and_few_notes():
     assert small.qsize() == 1000
 
 
-async def test_watchers_hear_notes(activity, session):
+async def test_watchers_get_notes(activity, session):
     async with activity.watch(session) as heard:
         await activity.notify(session, {"kind": "delta", "data": "x"})
         async with asyncio.timeout(5):
@@ -401,7 +401,7 @@ class TestGivingALeaseBackWhileItIsRenewed:
         assert (renewed[:2], released) == (["a", "b"], ["a"])
 
     async def _round(self, on_renewal: Callable[[Leases], None]) -> tuple[list[str], list[str]]:
-        """Three renewals of two leases; who was renewed and who was released."""
+        """Renew two leases three times. Return which ones were renewed and which ones released."""
         renewed: list[str] = []
         released: list[str] = []
 

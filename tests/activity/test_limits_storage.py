@@ -1,4 +1,4 @@
-"""One counter for both halves of the `limits` library."""
+"""Both halves of the `limits` library use one counter."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WHO = ("key:alice", "chat")
 
 @pytest.fixture
 def theirs(redis_url: str) -> Iterator[FixedWindowRateLimiter]:
-    """What slowapi uses."""
+    """The limiter that slowapi uses."""
     storage = RedisStorage(redis_url)
     yield FixedWindowRateLimiter(storage)
     storage.storage.close()
 
 
-async def test_both_halves_count_in_one_window(link: Link, theirs: FixedWindowRateLimiter) -> None:
+async def test_both_halves_of_the_library_share_a_window(link: Link, theirs: FixedWindowRateLimiter) -> None:
     ours = AsyncFixedWindow(LinkStorage(link))
     limit = parse("5/minute")
     outcomes = [
@@ -45,7 +45,7 @@ async def test_both_halves_count_in_one_window(link: Link, theirs: FixedWindowRa
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-async def test_whoever_opens_the_window_gives_it_its_end(
+async def test_the_first_call_sets_the_end_of_the_window(
     link: Link, theirs: FixedWindowRateLimiter, ours_first: bool
 ) -> None:
     limit = parse("2/2minutes")
@@ -58,7 +58,7 @@ async def test_whoever_opens_the_window_gives_it_its_end(
     assert 110 <= await link.execute("TTL", key) <= 120
 
 
-async def test_a_hit_tells_when_to_come_back(link: Link) -> None:
+async def test_a_hit_returns_the_end_of_the_window(link: Link) -> None:
     limiter, limit = LinkLimiter(link), parse("2/hour")
     hits = [await limiter.take(limit, *WHO) for _ in range(4)]
     assert [hit.allowed for hit in hits] == [True, True, False, False]
@@ -83,7 +83,7 @@ async def test_clear_and_reset(link: Link) -> None:
     assert await limiter.hit(limit, "key:2")
 
 
-async def test_redis_away_is_told_and_not_counted(link: Link) -> None:
+async def test_without_redis_a_call_raises(link: Link) -> None:
     limiter = LinkLimiter(link)
     assert await limiter.storage.check()
     await link.close()

@@ -17,7 +17,7 @@ DOUBLE = Script("double", "return ARGV[1] * 2")
 KEYED = Script("keyed", "return {KEYS[1], KEYS[2], ARGV[1]}")
 
 
-async def test_everybody_gets_the_own_reply_while_others_hang_up(link: Link) -> None:
+async def test_every_caller_gets_its_own_reply_while_others_are_cancelled(link: Link) -> None:
     chance = random.Random(7)
 
     async def caller(number: int) -> bool:
@@ -38,7 +38,7 @@ async def test_everybody_gets_the_own_reply_while_others_hang_up(link: Link) -> 
     assert [result for result in results if not isinstance(result, asyncio.CancelledError)] == [True] * 32
 
 
-def test_the_same_on_the_loop_of_production(redis_url: str) -> None:
+def test_the_same_on_uvloop(redis_url: str) -> None:
     async def echo() -> list[bytes]:
         link = Link.from_url(redis_url)
         await link.start()
@@ -59,7 +59,7 @@ async def test_values(link: Link) -> None:
     assert await link.execute("LRANGE", "nothing", 0, -1) == []
 
 
-async def test_an_error_in_the_middle_of_a_pipeline_is_its_callers_alone(link: Link) -> None:
+async def test_an_error_in_a_pipeline_reaches_only_its_caller(link: Link) -> None:
     commands = [("SET", "word", "x"), ("INCR", "word"), ("GET", "word")]
     replies = await asyncio.gather(*(link.execute(*command) for command in commands), return_exceptions=True)
     assert replies[::2] == [b"OK", b"x"]
@@ -67,7 +67,7 @@ async def test_an_error_in_the_middle_of_a_pipeline_is_its_callers_alone(link: L
     assert replies[1].code == "ERR"
 
 
-async def test_a_full_redis_counts_as_away(link: Link) -> None:
+async def test_a_full_redis_is_unavailable(link: Link) -> None:
     await link.execute("CONFIG", "SET", "maxmemory", 1)
     try:
         with pytest.raises(ActivityUnavailable):
@@ -78,7 +78,7 @@ async def test_a_full_redis_counts_as_away(link: Link) -> None:
         await link.execute("CONFIG", "SET", "maxmemory", 0)
 
 
-async def test_a_demoted_redis_is_asked_for_again(link: Link, redis_server: RedisServer) -> None:
+async def test_a_demoted_redis_is_connected_to_again(link: Link, redis_server: RedisServer) -> None:
     before = await link.execute("CLIENT", "ID")
     with redis_server.client() as client:
         client.replicaof("127.0.0.1", 1)
@@ -90,7 +90,7 @@ async def test_a_demoted_redis_is_asked_for_again(link: Link, redis_server: Redi
             client.replicaof("NO", "ONE")
 
 
-async def test_scripts_are_loaded_where_they_are_missing(link: Link) -> None:
+async def test_missing_scripts_are_loaded(link: Link) -> None:
     assert await link.script(DOUBLE, (21,)) == 42
     assert await link.script(KEYED, (b"x",), keys=("a", "b")) == [b"a", b"b", b"x"]
     await link.execute("SCRIPT", "FLUSH")
@@ -102,10 +102,10 @@ async def test_an_error_in_a_script_is_an_error(link: Link) -> None:
     with pytest.raises(RedisError):
         await link.script(Script("broken", "return redis.call('INCR')"))
     with pytest.raises(RedisError):
-        await link.script(Script("unreadable", "this is no Lua"))
+        await link.script(Script("unreadable", "this is not Lua"))
 
 
-def test_package_scripts_stand_behind_their_prelude() -> None:
+def test_package_scripts_come_after_their_prelude() -> None:
     script = load_script("take")
     assert script is load_script("take")
     assert script.name == "take"
@@ -114,7 +114,7 @@ def test_package_scripts_stand_behind_their_prelude() -> None:
     assert script.source not in repr(script)
 
 
-async def test_who_prepares_a_connection_goes_first(redis_url: str) -> None:
+async def test_a_connection_is_prepared_before_it_is_used(redis_url: str) -> None:
     link = Link.from_url(redis_url)
     seen = []
 
@@ -130,7 +130,7 @@ async def test_who_prepares_a_connection_goes_first(redis_url: str) -> None:
     await link.close()
 
 
-async def test_a_closed_link_says_so_at_once(redis_url: str) -> None:
+async def test_a_closed_link_fails_at_once(redis_url: str) -> None:
     link = Link.from_url(redis_url, timeout=3600)
     with pytest.raises(ActivityUnavailable):
         await link.execute("PING")

@@ -1,4 +1,4 @@
-"""The client while Redis dies, hangs, comes back, or comes back as another."""
+"""The client while Redis dies, hangs, comes back, or comes back as another server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def issued(*tasks: asyncio.Task[object]) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_killed_redis_fails_what_is_in_flight_and_serves_who_waits(
+async def test_a_killed_redis_fails_commands_in_flight_and_serves_waiting_callers(
     patient: Link, own_redis: RedisServer
 ) -> None:
     seen: list[str] = []
@@ -74,7 +74,7 @@ async def test_a_command_is_never_sent_twice(patient: Link, own_redis: RedisServ
     assert await patient.execute("INCR", "n") == 1
 
 
-async def test_a_redis_that_stays_away(impatient: Link, own_redis: RedisServer) -> None:
+async def test_a_redis_that_stays_unavailable(impatient: Link, own_redis: RedisServer) -> None:
     own_redis.kill()
     await until(lambda: not connected(impatient))
     callers = [impatient.execute("PING") for _ in range(50)]
@@ -85,7 +85,7 @@ async def test_a_redis_that_stays_away(impatient: Link, own_redis: RedisServer) 
     assert await impatient.execute("PING") == b"PONG"
 
 
-async def test_a_silent_redis_counts_as_away_until_it_speaks_again(impatient: Link, own_redis: RedisServer) -> None:
+async def test_a_silent_redis_is_unavailable_until_it_answers_again(impatient: Link, own_redis: RedisServer) -> None:
     assert await impatient.execute("SET", "a", 1) == b"OK"
     own_redis.signal(signal.SIGSTOP)
     commands = [impatient.execute("GET", "a") for _ in range(20)]
@@ -123,7 +123,7 @@ async def started(link: Link) -> bool:
     return True
 
 
-async def test_closing_while_redis_is_away(impatient: Link, own_redis: RedisServer) -> None:
+async def test_closing_while_redis_is_unavailable(impatient: Link, own_redis: RedisServer) -> None:
     own_redis.kill()
     await until(lambda: not connected(impatient))
     await impatient.close()
@@ -145,7 +145,7 @@ async def test_a_changed_password_keeps_callers_out_until_it_is_right_again(
 
 
 async def test_a_failed_preparation_is_tried_again(patient: Link, own_redis: RedisServer) -> None:
-    outcomes: list[Exception | None] = [ActivityUnavailable(), ValueError("a mistake of ours"), None]
+    outcomes: list[Exception | None] = [ActivityUnavailable(), ValueError("a bug in preparing"), None]
     left = iter(outcomes)
 
     async def prepare(execute: object, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What start() says about a Redis that it cannot use."""
+"""The error of start() for a Redis that it cannot use."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.servers.redis import RedisServer
 SECRET = "not-the-password"
 
 
-async def told(url: str) -> str:
-    """The sentence of the StartupFailure that this address gives."""
+async def failure_of(url: str) -> str:
+    """Return the sentence of the StartupFailure for this address."""
     with pytest.raises(StartupFailure) as failure:
         await Link.from_url(url, timeout=5).start()
     assert SECRET not in failure.value.detail
@@ -30,32 +30,32 @@ async def told(url: str) -> str:
 
 async def test_wrong_credentials(redis_server: RedisServer) -> None:
     where = f"127.0.0.1:{redis_server.port}"
-    assert "rejects the user name or password" in await told(f"redis://:{SECRET}@{where}")
-    assert "rejects the user name or password" in await told(f"redis://somebody:{SECRET}@{where}")
-    assert "wants a password" in await told(f"redis://{where}")
+    assert "rejects the user name or password" in await failure_of(f"redis://:{SECRET}@{where}")
+    assert "rejects the user name or password" in await failure_of(f"redis://stranger:{SECRET}@{where}")
+    assert "wants a password" in await failure_of(f"redis://{where}")
 
 
 async def test_a_wrong_database(redis_server: RedisServer) -> None:
-    assert "database number" in await told(redis_server.url.removesuffix("/0") + "/9999")
+    assert "database number" in await failure_of(redis_server.url.removesuffix("/0") + "/9999")
 
 
-async def test_a_user_who_may_not_ask(redis_server: RedisServer) -> None:
+async def test_a_user_without_permission(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.acl_setuser("narrow", enabled=True, passwords=[f"+{SECRET}"], commands=["+ping"])
-        assert "does not allow this user" in await told(f"redis://narrow:{SECRET}@127.0.0.1:{redis_server.port}")
+        assert "does not allow this user" in await failure_of(f"redis://narrow:{SECRET}@127.0.0.1:{redis_server.port}")
         client.acl_deluser("narrow")
 
 
-async def test_a_redis_without_password_is_told_when_one_is_set(redis_server: RedisServer, redis_url: str) -> None:
+async def test_a_password_for_a_redis_without_one_is_reported(redis_server: RedisServer, redis_url: str) -> None:
     with redis_server.client() as client:
         client.config_set("requirepass", "")
         try:
-            assert "check user, password" in await told(redis_url)
+            assert "check user, password" in await failure_of(redis_url)
         finally:
             client.config_set("requirepass", redis_server.password)
 
 
-async def test_a_full_house_is_worth_another_try(redis_server: RedisServer, redis_url: str) -> None:
+async def test_a_redis_with_too_many_clients_is_tried_again(redis_server: RedisServer, redis_url: str) -> None:
     with redis_server.client() as client:
         before = client.config_get("maxclients")["maxclients"]
         client.config_set("maxclients", 1)
@@ -66,7 +66,7 @@ async def test_a_full_house_is_worth_another_try(redis_server: RedisServer, redi
             client.config_set("maxclients", before)
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ActivityUnavailable):
@@ -76,7 +76,9 @@ async def test_nobody_listens() -> None:
 @pytest.mark.parametrize(
     ("number", "error"), [(socket.EAI_NONAME, StartupFailure), (socket.EAI_AGAIN, ActivityUnavailable)]
 )
-async def test_names_that_do_not_resolve(monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]) -> None:
+async def test_host_names_that_do_not_resolve(
+    monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+) -> None:
     def resolve(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(number, "said the resolver")
 
@@ -90,7 +92,7 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 @asynccontextmanager
 async def server(first_words: bytes) -> AsyncIterator[int]:
-    """Something that answers whatever it hears with ``first_words``; its port."""
+    """Run a server that answers everything with ``first_words``, and return its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -107,9 +109,9 @@ async def server(first_words: bytes) -> AsyncIterator[int]:
 @pytest.mark.parametrize(
     "words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x16", b"$5\r\nhello\r\n"]
 )
-async def test_something_else_listens(words: bytes) -> None:
+async def test_another_kind_of_server_listens(words: bytes) -> None:
     async with server(words) as port:
-        assert "is not a Redis" in await told(f"redis://127.0.0.1:{port}")
+        assert "is not a Redis" in await failure_of(f"redis://127.0.0.1:{port}")
 
 
 async def test_a_silent_server_is_given_up() -> None:
@@ -120,7 +122,7 @@ async def test_a_silent_server_is_given_up() -> None:
 
 @asynccontextmanager
 async def tls_proxy(redis_port: int, authority: trustme.CA) -> AsyncIterator[int]:
-    """TLS in front of a plain Redis; its port."""
+    """Run TLS in front of a plain Redis, and return its port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
 
@@ -156,10 +158,10 @@ async def test_tls(redis_server: RedisServer, tmp_path: Path) -> None:
             await link.start()
             assert await link.execute("PING") == b"PONG"
             await link.close()
-        assert "TLS" in await told(f"rediss://{user}localhost:{port}")
-        assert "TLS" in await told(f"rediss://{user}127.0.0.1:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        assert "TLS" in await failure_of(f"rediss://{user}localhost:{port}")
+        assert "TLS" in await failure_of(f"rediss://{user}127.0.0.1:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}")
 
 
 async def test_tls_to_a_plain_server() -> None:
     async with server(b"-ERR Protocol error\r\n") as port:
-        assert "TLS" in await told(f"rediss://localhost:{port}")
+        assert "TLS" in await failure_of(f"rediss://localhost:{port}")

@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 async def subscribers(link: Link, channel: str) -> int:
-    """How many connections Redis would send to."""
+    """Return the number of connections that Redis would send to."""
     _, number = await link.execute("PUBSUB", "NUMSUB", channel)
     return number
 
@@ -29,7 +29,7 @@ async def test_messages_arrive_from_the_moment_of_subscription(link: Link) -> No
     assert seen == ["é\r\n".encode(), b"\x00\xff"]
 
 
-async def test_two_listeners_and_the_last_one_leaves(link: Link) -> None:
+async def test_the_last_of_two_listeners_ends_the_subscription(link: Link) -> None:
     one: list[bytes] = []
     two: list[bytes] = []
     await link.subscribe("news", one.append)
@@ -42,15 +42,15 @@ async def test_two_listeners_and_the_last_one_leaves(link: Link) -> None:
     assert one == [b"both"]
     await link.unsubscribe("news", two.append)
     await link.unsubscribe("news", two.append)
-    await until(lambda: nobody(link))
-    assert await link.execute("PUBLISH", "news", "nobody") == 0
+    await until(lambda: no_subscriber(link))
+    assert await link.execute("PUBLISH", "news", "lost") == 0
 
 
-async def nobody(link: Link) -> bool:
+async def no_subscriber(link: Link) -> bool:
     return await subscribers(link, "news") == 0
 
 
-async def test_leaving_and_joining_at_once_keeps_the_new_one(link: Link) -> None:
+async def test_unsubscribing_and_subscribing_at_once_keeps_the_new_listener(link: Link) -> None:
     seen: list[bytes] = []
     for _ in range(50):
         await link.subscribe("news", seen.append)
@@ -61,7 +61,7 @@ async def test_leaving_and_joining_at_once_keeps_the_new_one(link: Link) -> None
     assert seen == [b"x"]
 
 
-async def test_a_listener_that_fails_stops_nobody_else(link: Link, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_fails_does_not_stop_the_others(link: Link, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[bytes] = []
 
     def broken(_: bytes) -> None:
@@ -81,10 +81,10 @@ async def test_a_cancelled_subscription_leaves_nothing(link: Link) -> None:
     subscribing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await subscribing
-    await until(lambda: nobody(link))
+    await until(lambda: no_subscriber(link))
 
 
-async def test_after_a_restart_it_subscribes_again_and_says_what_may_be_missing(own_redis: RedisServer) -> None:
+async def test_after_a_restart_it_subscribes_again_and_reports_the_gap(own_redis: RedisServer) -> None:
     link = Link.from_url(own_redis.url, timeout=30)
     await link.start()
     seen: list[bytes] = []

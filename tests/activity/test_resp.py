@@ -1,4 +1,4 @@
-"""The pipelined connection, held in hand: what is written when, and who gets which reply."""
+"""The pipelined connection without a server: the writes, and the caller that gets each reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_manager.domain.errors import ActivityUnavailable
 
 
 class RecordingTransport(asyncio.Transport):
-    """Remembers writes; ``abort`` ends the connection as a real one would."""
+    """Records writes. ``abort`` ends the connection like a real transport."""
 
     def __init__(self, connection: RedisConnection) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ async def test_replies_in_pieces() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, True, {}, [1]])
-async def test_an_argument_of_a_wrong_type_moves_nobody(bad: object) -> None:
+async def test_an_argument_of_a_wrong_type_leaves_the_queue_as_it_is(bad: object) -> None:
     connection, transport = connected()
     with pytest.raises(TypeError):
         await connection.send((b"SET", b"k", bad))  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ async def test_error_replies(line: str, error: type[Exception]) -> None:
     await connection.close()
 
 
-async def test_a_server_that_is_no_primary_any_more_is_left() -> None:
+async def test_the_connection_to_a_former_primary_is_closed() -> None:
     connection, _ = connected()
     refused = connection.send((b"SET", b"a", b"b"))
     connection.data_received(b"-READONLY You can't write against a read only replica.\r\n")
@@ -126,7 +126,7 @@ async def test_errors_inside_an_array_stay_values() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+nobody asked\r\n"])
-async def test_what_no_redis_says_ends_the_connection(garbage: bytes) -> None:
+async def test_bytes_that_are_not_a_reply_end_the_connection(garbage: bytes) -> None:
     connection, _ = connected()
     first = connection.send((b"PING",))
     connection.data_received(garbage)
@@ -161,7 +161,7 @@ async def test_an_answered_connection_outlives_its_timeout() -> None:
     await connection.close()
 
 
-async def test_messages_stand_beside_replies() -> None:
+async def test_messages_arrive_between_replies() -> None:
     seen = []
     connection, _ = connected(on_message=lambda channel, data: seen.append((channel, data)))
     first, second = connection.send((b"SUBSCRIBE", b"c")), connection.send((b"PING",))

@@ -24,7 +24,7 @@ from tests.waiting import until
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[[Path], LocalRedis]]:
-    """Makes servers, and stops them at the end."""
+    """Create servers, and stop them at the end."""
     made: list[LocalRedis] = []
 
     def make(folder: Path) -> LocalRedis:
@@ -43,7 +43,7 @@ async def local(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> LocalRedi
     return local
 
 
-async def test_it_keeps_what_was_written(local: LocalRedis) -> None:
+async def test_data_survives_a_restart(local: LocalRedis) -> None:
     with redis.Redis.from_url(local.url) as client:
         client.set("a", "b")
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
@@ -54,7 +54,7 @@ async def test_it_keeps_what_was_written(local: LocalRedis) -> None:
         assert client.get("a") == b"b"
 
 
-async def test_it_is_private(local: LocalRedis, tmp_path: Path) -> None:
+async def test_strangers_are_kept_out(local: LocalRedis, tmp_path: Path) -> None:
     with (
         redis.Redis(port=local.port, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(redis.AuthenticationError),
@@ -70,13 +70,13 @@ async def test_it_is_private(local: LocalRedis, tmp_path: Path) -> None:
     assert (tmp_path / "redis").stat().st_mode & 0o777 == 0o700
 
 
-async def test_starting_twice_is_starting_once(local: LocalRedis) -> None:
+async def test_starting_twice_starts_one_server(local: LocalRedis) -> None:
     pid = local.pid
     await local.start()
     assert local.pid == pid
 
 
-async def test_a_second_one_in_the_same_folder_is_refused(
+async def test_a_second_server_in_the_same_folder_is_rejected(
     local: LocalRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], LocalRedis]
 ) -> None:
     monkeypatch.setattr(server, "UNLOCK_WITHIN", 0)
@@ -84,22 +84,24 @@ async def test_a_second_one_in_the_same_folder_is_refused(
         await make(tmp_path / "redis").start()
 
 
-async def test_a_taken_port_is_exchanged(local: LocalRedis, tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
+async def test_another_port_is_used_if_the_port_is_taken(
+    local: LocalRedis, tmp_path: Path, make: Callable[[Path], LocalRedis]
+) -> None:
     other = make(tmp_path / "other")
     other.port = local.port
     await other.start()
     assert other.port != local.port
 
 
-async def test_a_broken_file_is_told(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
-    (tmp_path / "appendonly.aof").write_text("this is none")
+async def test_a_broken_file_is_reported(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
+    (tmp_path / "appendonly.aof").write_text("not an append-only file")
     local = make(tmp_path)
     with pytest.raises(StartupFailure, match=r"Redis did not start: .*append only file"):
         await local.start()
     assert not local.running
 
 
-async def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartupFailure, match="Cannot write to"):
         await LocalRedis(tmp_path / "file" / "redis").start()
@@ -112,7 +114,7 @@ def put_on_path(folder: Path, version: str) -> Path:
     return executable
 
 
-def test_the_one_on_path_is_preferred_when_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_on_path_is_preferred_if_it_is_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     executable = put_on_path(tmp_path, "7.0.15")
     assert find_redis_server() == executable

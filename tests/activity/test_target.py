@@ -46,14 +46,14 @@ def test_urls_are_read_as_other_clients_read_them(url, host, port, user, passwor
         "redis://[::1",
     ],
 )
-def test_a_url_that_is_none_is_told_without_its_secret(url: str) -> None:
+def test_an_invalid_url_is_reported_without_its_secret(url: str) -> None:
     with pytest.raises(StartupFailure) as failure:
         Target.from_url(url)
     assert "REDIS_URL" in failure.value.detail
     assert "secret" not in failure.value.detail
 
 
-def test_a_missing_certificate_file_is_told() -> None:
+def test_a_missing_certificate_file_is_reported() -> None:
     with pytest.raises(StartupFailure, match="ssl_ca_certs"):
         Target.from_url("rediss://h?ssl_ca_certs=/nowhere/ca.pem")
 
@@ -65,7 +65,7 @@ def test_the_url_wins_over_host_and_port() -> None:
     assert Target.from_settings(both).url == "redis://:two@g:2/0"
 
 
-def test_passwords_stay_out_of_names() -> None:
+def test_passwords_do_not_appear_in_representations() -> None:
     target = Target.from_url("redis://app:hunter2@h/0")
     for text in (repr(target), str(target), repr(Link(target, 1.0))):
         assert "hunter2" not in text

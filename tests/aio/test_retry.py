@@ -95,3 +95,17 @@ def test_close_gives_up_what_has_not_succeeded(loop: VirtualLoop) -> None:
 
     loop.run_until_complete(work())
     assert dependency.calls == [0.0, 0.1]
+
+
+def test_an_action_that_fails_for_another_reason_is_logged(loop: VirtualLoop, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        retries = Retries()
+        retries.add(fail)
+        await asyncio.sleep(1.0)
+        await retries.close()
+
+    loop.run_until_complete(work())
+    assert [record.message for record in caplog.records] == ["a repeated action failed"]

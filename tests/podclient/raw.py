@@ -22,7 +22,7 @@ class Request:
 
 @dataclass
 class Exchange:
-    """One request and the means to answer it. ``number`` counts the connections from 1."""
+    """One request, and ways to answer it. ``number``: that of the connection, from 1."""
 
     request: Request
     reader: asyncio.StreamReader

@@ -29,7 +29,7 @@ def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:
 
 
 class Stored:
-    """What we keep of the one session, and how it was asked for."""
+    """Our record of the one session, and the requests for it."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -43,7 +43,7 @@ class Stored:
 
 
 class Talk:
-    """One session in one pod. ``deltas`` of the last turn as JSON values, ``exchange`` as it left it."""
+    """One session in one pod. ``deltas`` of the last turn, as JSON values, and its ``exchange``."""
 
     def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
         self._client = client
@@ -98,13 +98,13 @@ async def test_the_last_text_is_the_reply_and_complete_events_are_the_turns(talk
     assert not talk.exchange.kept
 
 
-async def test_pieces_go_on_as_they_come(talk: Talk):
+async def test_deltas_are_passed_on_as_they_arrive(talk: Talk):
     await talk.say("stream one two")
     assert [delta.get("text") for delta in talk.deltas] == ["one", "two", None]
     assert [delta["event"].get("partial") for delta in talk.deltas] == [True, True, None]
 
 
-async def test_a_session_is_made_once_and_remembered_there(talk: Talk, stored: Stored):
+async def test_a_session_is_created_once_in_a_pod(talk: Talk, stored: Stored):
     assert await talk.reply("count") == "1: ['count']"
     assert stored.asked == [0, None]
     stored.state = {"count": 1}
@@ -112,7 +112,7 @@ async def test_a_session_is_made_once_and_remembered_there(talk: Talk, stored: S
     assert stored.asked == [0, None, 0]
 
 
-async def test_state_of_a_turn_is_stored_without_what_is_temporary(talk: Talk):
+async def test_the_state_of_a_turn_is_stored_without_temporary_keys(talk: Talk):
     await talk.say("count")
     [event] = talk.exchange.events
     assert event.delta.session == {"count": 1}
@@ -120,20 +120,20 @@ async def test_state_of_a_turn_is_stored_without_what_is_temporary(talk: Talk):
     assert "temp:" not in event.data
 
 
-async def test_a_new_pod_is_given_state_and_history(talk: Talk, stored: Stored):
+async def test_a_new_pod_gets_state_and_history(talk: Talk, stored: Stored):
     stored.state = {"count": 41, "user:name": "Ada", "app:rate": 10**30}
     stored.events = [said("user", "Hi"), said("tester", "Hello")]
     assert await talk.reply("count") == "42: ['Hi', 'Hello', 'count']"
     assert await talk.reply("state app:rate") == f"app:rate={10**30}"
 
 
-async def test_state_that_was_changed_elsewhere_reaches_a_pod_that_runs(talk: Talk, stored: Stored):
+async def test_state_that_was_changed_elsewhere_reaches_a_running_pod(talk: Talk, stored: Stored):
     await talk.say("count")
     stored.state = {"colour": "red"}
     assert await talk.reply("state colour") == "colour='red'"
 
 
-async def test_every_kind_of_event_is_given_as_far_as_adk_takes_it(talk: Talk, stored: Stored):
+async def test_a_new_pod_gets_the_part_of_every_event_that_adk_accepts(talk: Talk, stored: Stored):
     await talk.say("tool")
     stored.events += [said("user", "tool"), *talk.exchange.events]
     await talk.say("artifact words")
@@ -145,7 +145,7 @@ async def test_every_kind_of_event_is_given_as_far_as_adk_takes_it(talk: Talk, s
     assert await other.reply("count") == "1: ['tool', None, 'words', 'count']"
 
 
-async def test_what_was_rewound_is_not_given(talk: Talk, stored: Stored):
+async def test_a_new_pod_does_not_get_rewound_events(talk: Talk, stored: Stored):
     turns = [said("user", text, f"e-{text}") for text in ("one", "two", "three")]
     rewind = json.loads(said("user", "").data) | {"id": "r", "content": None}
     rewind["actions"]["rewind_before_invocation_id"] = "e-two"
@@ -153,20 +153,20 @@ async def test_what_was_rewound_is_not_given(talk: Talk, stored: Stored):
     assert await talk.reply("count") == "1: ['one', 'count']"
 
 
-async def test_what_run_was_given_goes_to_the_agent(talk: Talk):
+async def test_the_request_to_run_reaches_the_agent(talk: Talk):
     message = {"role": "user", "parts": [{"text": "state colour"}]}
     reply = await talk.say("", {"newMessage": message, "stateDelta": {"colour": "blue"}, "streaming": False})
     assert json.loads(reply.response)["reply"] == "colour='blue'"
 
 
-async def test_an_agent_that_fails_fails_the_turn_and_leaves_what_it_said(talk: Talk):
+async def test_a_failing_agent_fails_the_turn_and_leaves_its_events(talk: Talk):
     with pytest.raises(PodRejected, match="RuntimeError: no luck"):
         await talk.say("fail")
     assert ["so far" in event.data for event in talk.exchange.events] == [True]
     assert await talk.reply("Hello") == "You said Hello"
 
 
-async def test_large_events_arrive_up_to_what_a_reply_may_have(talk: Talk):
+async def test_large_events_arrive_up_to_the_limit_of_a_reply(talk: Talk):
     await talk.say(f"image {3 * 1024 * 1024}")
     assert len(talk.exchange.events[0].data) > 4 * 1024 * 1024
     with pytest.raises(PodRejected, match="longer than"):
@@ -174,8 +174,8 @@ async def test_large_events_arrive_up_to_what_a_reply_may_have(talk: Talk):
 
 
 @pytest.mark.parametrize("value", ["[" * 195 + "]" * 195, "[" * 900 + "]" * 900, "[" * 5000 + "]" * 5000, "9" * 5000])
-async def test_an_event_that_nobody_could_read_again_fails_its_turn(value: str):
-    """An error that nobody knows would leave the message to be delivered again, for ever."""
+async def test_an_event_that_could_not_be_read_again_fails_its_turn(value: str):
+    """An unexpected error would leave the message to be delivered again and again."""
     exchange = AdkExchange(AdkKey("a", "ada", "one"))
     with pytest.raises(PodRejected, match="event of the pod's stream"):
         await Collected(exchange, no_delta).take(f'{{"author": "a", "actions": {{"stateDelta": {{"a": {value}}}}}}}')

@@ -1,4 +1,4 @@
-"""Connections are kept, but never used when the pod could not hear what is sent."""
+"""Connections are kept, but not used if the pod could not receive a message."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def test_a_connection_is_kept_for_the_next_turn(ask: Ask) -> None:
             assert (await ask(pod)).response == '{"number": 1}'
 
 
-async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: PodGateway) -> None:
-    """Its network may never say so."""
+async def test_a_caller_that_waits_for_a_pod_that_is_gone_is_notified(ask: Ask, client: PodGateway) -> None:
+    """The network may never report it."""
     asked = asyncio.Event()
 
     async def never(exchange: Exchange) -> None:
@@ -46,7 +46,7 @@ async def test_who_waits_for_a_pod_that_is_gone_is_told(ask: Ask, client: PodGat
         client.drop(pod.address.uid)
 
 
-async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: PodGateway) -> None:
+async def test_dropping_a_pod_between_turns_fails_no_later_turn(ask: Ask, client: PodGateway) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
         client.drop(pod.address.uid)
@@ -55,7 +55,7 @@ async def test_a_pod_that_is_gone_takes_only_its_own_with_it(ask: Ask, client: P
 
 @linux_only
 async def test_a_pod_whose_node_is_gone_is_noticed_by_the_kernel(ask: Ask) -> None:
-    """Within half a minute, also while it only works and nothing is to be sent."""
+    """Within half a minute, also while the pod only works and no data is sent."""
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
     seen: list[list[int]] = []
     notice = gateway._detect_death
@@ -96,7 +96,7 @@ async def test_an_idle_connection_is_closed_after_a_while(ask: Ask, monkeypatch:
         assert (await ask(pod)).response == '{"number": 2}'
 
 
-async def test_one_that_is_too_old_is_not_used_even_if_nobody_had_time_to_close_it(
+async def test_a_connection_that_is_too_old_is_not_used_even_if_it_was_not_closed(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with raw_pod(answer) as pod:
@@ -105,8 +105,8 @@ async def test_one_that_is_too_old_is_not_used_even_if_nobody_had_time_to_close_
         assert (await ask(pod)).response == '{"number": 2}'
 
 
-async def test_what_the_pod_closed_while_idle_costs_no_death(ask: Ask) -> None:
-    """Also when the event loop has not seen it yet: nothing is awaited between the pod's closing and the next turn."""
+async def test_a_connection_that_the_pod_closed_while_idle_is_not_a_death(ask: Ask) -> None:
+    """This also holds before the event loop notices: there is no await between the pod's closing and the next turn."""
     exchanges: list[Exchange] = []
 
     async def keep(exchange: Exchange) -> None:
@@ -135,7 +135,7 @@ async def test_a_connection_is_not_kept_after_a_failure(ask: Ask) -> None:
 
     async with raw_pod(fail) as pod:
         await ask(pod)
-        with pytest.raises(PodDied):  # it has read the message: perhaps it did something
+        with pytest.raises(PodDied):  # it has read the message and may have acted on it
             await ask(pod)
         assert len(pod.requests) == 2
         assert (await ask(pod)).response == '{"number": 2}'

@@ -1,4 +1,4 @@
-"""Pods that are broken, or mean it."""
+"""Broken and malicious pods."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_redirects_are_not_followed(ask: Ask, status: int) -> None:
         ("600 X", b"{}", "the pod answered 600: {}"),
     ],
 )
-async def test_errors_are_told_in_a_few_words(ask: Ask, status: str, body: bytes, words: str) -> None:
+async def test_errors_are_reported_with_a_short_excerpt(ask: Ask, status: str, body: bytes, words: str) -> None:
     async with raw_pod(lambda exchange: exchange.answer(body, status=status)) as pod:
         with pytest.raises(PodRejected) as caught:
             await ask(pod)
@@ -73,7 +73,7 @@ async def test_errors_are_told_in_a_few_words(ask: Ask, status: str, body: bytes
     ],
     ids=["none", "7", "0", "huge", "negative", "float", "no digit", "past", "tomorrow"],
 )
-async def test_a_busy_pod_says_when(ask: Ask, header: str, seconds: float) -> None:
+async def test_a_busy_pod_says_when_to_retry(ask: Ask, header: str, seconds: float) -> None:
     data = f"HTTP/1.1 503 X\r\nContent-Length: 0\r\n{header}\r\n".encode("latin-1")
     async with raw_pod(sending(data)) as pod:
         with pytest.raises(PodBusy) as caught:
@@ -125,7 +125,7 @@ async def test_garbage(ask: Ask, data: bytes, then: str) -> None:
         b"HTTP/1.1 200 OK\r\n\r\nhalf a sen",
     ],
 )
-async def test_an_answer_that_breaks_off_is_a_death(ask: Ask, data: bytes, then: str) -> None:
+async def test_an_incomplete_answer_is_a_death(ask: Ask, data: bytes, then: str) -> None:
     async with raw_pod(sending(data, then)) as pod:
         with pytest.raises(PodDied):
             await ask(pod)
@@ -136,7 +136,7 @@ async def test_json_may_end_with_the_connection(ask: Ask) -> None:
         assert (await ask(pod)).response == '{"a": 1}'
 
 
-async def test_interim_answers_are_passed_over(ask: Ask) -> None:
+async def test_interim_answers_are_ignored(ask: Ask) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nContent-Encoding: gzip\r\n\r\n")
         await exchange.answer(b'{"a": 1}')
@@ -145,7 +145,7 @@ async def test_interim_answers_are_passed_over(ask: Ask) -> None:
         assert (await ask(pod)).response == '{"a": 1}'
 
 
-async def test_a_second_answer_later_is_not_taken_for_that_to_the_next_message(ask: Ask) -> None:
+async def test_a_late_second_answer_is_not_taken_for_the_answer_to_the_next_message(ask: Ask) -> None:
     answered, smuggled = asyncio.Event(), asyncio.Event()
 
     async def twice(exchange: Exchange) -> None:
@@ -169,7 +169,7 @@ async def test_two_answers_in_one_piece(ask: Ask) -> None:
         assert pod.connections == 2
 
 
-async def test_compressed_answers_are_refused_unread(ask: Ask) -> None:
+async def test_compressed_answers_are_rejected_unread(ask: Ask) -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
     async with raw_pod(lambda exchange: exchange.answer(bomb, more="Content-Encoding: gzip\r\n")) as pod:
         with pytest.raises(PodRejected, match="compressed"):
@@ -223,7 +223,7 @@ async def test_a_pod_that_never_answers_sees_the_caller_give_up(ask: Ask) -> Non
             await until(lambda: pod.connections == 1 and pod.open == 0)
 
 
-async def test_a_pod_that_is_not_there(ask: Ask) -> None:
+async def test_a_pod_that_does_not_exist(ask: Ask) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         pod = RawPod(Address("127.0.0.1", taken.getsockname()[1], str(uuid.uuid4())))

@@ -1,4 +1,4 @@
-"""Addresses that no pod can have are not connected to."""
+"""The gateway does not connect to addresses outside the networks of pods."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ NETWORKS = parse_networks("10.4.0.0/14, fd00:1::/64")
         ("", 1111, False),
     ],
 )
-def test_inside_the_networks_of_pods_at_the_port_of_the_class(ip: str, port: int, fine: bool):
+def test_addresses_inside_the_networks_at_the_port_of_the_class_are_allowed(ip: str, port: int, fine: bool):
     assert is_allowed(Address(ip, port, "u"), CLASS, NETWORKS) is fine
 
 
-def test_without_networks_all_but_this_machine():
+def test_without_networks_all_addresses_but_this_machines_are_allowed():
     assert is_allowed(Address("192.168.1.1", 1111, "u"), CLASS, ())
     for ip in ("127.0.0.1", "::1", "169.254.169.254", "0.0.0.0", "224.0.0.1"):
         assert not is_allowed(Address(ip, 1111, "u"), CLASS, ())
 
 
-def test_a_network_that_is_none():
+def test_an_invalid_network():
     with pytest.raises(StartupFailure, match="POD_CIDRS"):
         parse_networks("10.0.0.0/99")
 

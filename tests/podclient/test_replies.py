@@ -1,4 +1,4 @@
-"""What a pod is sent, and what its answers become."""
+"""The request that a pod gets, and the replies that its answers become."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_pod_is_sent_the_message_and_nothing_else(client: PodGateway) ->
 async def test_an_id_cannot_add_a_header(client: PodGateway, name: str) -> None:
     ids: dict[str, Any] = {"session": "s-1", "message_id": "m-1", "token": "t-1"} | {name: "x\r\nAuthorization: y"}
     async with raw_pod(lambda exchange: exchange.answer(b"{}")) as pod:
-        with pytest.raises(ValueError, match="cannot stand in a header"):
+        with pytest.raises(ValueError, match="must be printable to be sent in a header"):
             request = TurnRequest(user_id="ada", attempt=1, text="", **ids)
             await client.chat(pod.address, SessionClass("test"), request, no_delta)
         assert pod.requests == []
@@ -96,7 +96,7 @@ async def test_an_answer_becomes_a_json_object(ask: Ask, body: bytes, kind: str,
 
 
 @given(st.binary() | st.text().map(str.encode) | st.from_type(type(None)).map(lambda _: b'{"\\udfff": 1e999}'))
-def test_whatever_a_pod_says_is_one_line_of_json(body: bytes) -> None:
+def test_every_answer_becomes_one_line_of_json(body: bytes) -> None:
     text = reply_text(body)
     assert isinstance(orjson.loads(text), dict)
     assert "\n" not in text
@@ -127,7 +127,7 @@ def test_a_delta_keeps_its_value(value: object) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_a_delta_that_is_no_json_is_words(data: str) -> None:
+def test_a_delta_that_is_not_json_is_text(data: str) -> None:
     text, words = delta_text("x" + data)
     assert orjson.loads(text) == {"text": "x" + data}
     assert words == "x" + data

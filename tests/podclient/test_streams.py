@@ -70,7 +70,7 @@ async def test_streams(ask: Ask, events: bytes, deltas: list[str], response: str
             assert pod.connections == 1
 
 
-async def test_pieces_come_before_the_stream_ends(ask: Ask) -> None:
+async def test_deltas_arrive_before_the_stream_ends(ask: Ask) -> None:
     seen = Deltas()
 
     async def stream(exchange: Exchange) -> None:
@@ -107,7 +107,7 @@ async def test_a_stream_that_breaks_off(ask: Ask, end: bytes) -> None:
 
 
 async def test_a_stream_without_chunks_needs_a_reply(ask: Ask) -> None:
-    """It ends with the connection, and so would that of a pod that died."""
+    """It ends with the connection, like the stream of a pod that died."""
     head = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     body = b'data: "a"\n\n'
 
@@ -139,7 +139,7 @@ async def test_a_pod_that_dies_after_the_reply(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("line", [b"data: " + b"x" * 1000 + b"\n", b": " + b"x" * 1000 + b"\n", b"x" * 1000])
-async def test_an_event_without_end(ask: Ask, line: bytes) -> None:
+async def test_an_endless_event(ask: Ask, line: bytes) -> None:
     async def stream(exchange: Exchange) -> None:
         await exchange.send(HEAD)
         while True:
@@ -168,7 +168,7 @@ async def test_a_reply_in_a_stream_may_be_as_long_as_any(ask: Ask) -> None:
         assert json.loads((await ask(pod, on_delta=Deltas())).response) == {"reply": text}
 
 
-async def test_deltas_without_end(ask: Ask) -> None:
+async def test_endless_deltas(ask: Ask) -> None:
     async def stream(exchange: Exchange) -> None:
         await exchange.send(HEAD)
         while True:
@@ -183,7 +183,7 @@ async def test_deltas_without_end(ask: Ask) -> None:
 
 
 async def test_a_slow_reader_holds_the_pod_up(ask: Ask) -> None:
-    """Not the memory of this process."""
+    """The pod has to wait, and this process does not buffer everything."""
     sent = 0
     total = 400
     release = asyncio.Event()

@@ -39,7 +39,7 @@ def settings_for(tmp_path: Path, redis_url: str, **overrides: Any) -> Settings:
 
 
 class FrontDoor:
-    """``url`` is where it listens; requests go through a client session of its own."""
+    """``url``: its address. Requests use a client session of their own."""
 
     def __init__(self, services: Services, url: str, client: aiohttp.ClientSession) -> None:
         self.services = services

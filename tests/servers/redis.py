@@ -1,4 +1,4 @@
-"""A real Redis, also for code that has no event loop: start, stop, kill, hold still, come back empty."""
+"""A real Redis, also for code without an event loop: start, stop, kill, pause, empty."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class RedisServer:
         return self._server.pid
 
     def start(self) -> None:
-        """Start on the port and with the data of before, if there were any."""
+        """Start on the same port, with the data of the last run."""
         self._run(self._server.start())
 
     def stop(self) -> None:
         self._run(self._server.stop())
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until it has ended."""
         self.signal(signal.SIGKILL)
         self._run(self._server.stop())
 
     def empty(self) -> None:
-        """Forget the data of a stopped server: it comes back empty."""
+        """Remove the data of a stopped server, so that it comes back empty."""
         shutil.rmtree(self._folder)
 
     def signal(self, number: signal.Signals) -> None:

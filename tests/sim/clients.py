@@ -1,4 +1,4 @@
-"""Clients: what they sent, and what they were told."""
+"""Clients: the requests that they sent, and the answers that they got."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods of the world, and the two ways to them: the runtime that starts and stops, the client that talks."""
+"""The pods of the world, and the two ways to reach them: the runtime, which starts and stops them, and the client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.sim.gates import Gate
 
 
 class Mood(StrEnum):
-    """What a pod does with the next message."""
+    """The behaviour of a pod at the next message."""
 
     WELL = "well"
     SLOW = "slow"  # longer than a lease, shorter than a turn may take
@@ -39,7 +39,7 @@ class Mood(StrEnum):
 
 
 class Birth(StrEnum):
-    """What the next pod does when it is started."""
+    """The behaviour of the next pod that is started."""
 
     WELL = "well"
     SLOW = "slow"
@@ -80,11 +80,11 @@ class Pod:
 
 
 CLAIM: ContextVar[str] = ContextVar("CLAIM", default="")
-"""The token of the claim that the present task runs."""
+"""The token of the claim that the current task runs."""
 
 
 class Machines:
-    """All pods, whoever owns them, with the files that they keep."""
+    """All pods of all owners, with the files that they keep."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -115,7 +115,7 @@ class Machines:
             del self.pods[pod.session]
 
     def die(self, session: str) -> None:
-        """The session's pod, if it has one, ends by itself."""
+        """The session's pod ends by itself, if there is one."""
         pod = self.pods.get(session)
         if pod is None:
             return
@@ -134,7 +134,7 @@ class Machines:
 
 
 class SimRuntime:
-    """The runtime as one life of the scaler has it. Pods outlive a scaler, unless their owner ends with it."""
+    """The runtime of one life of the scaler. Pods outlive a scaler, unless their owner ends with it."""
 
     def __init__(self, machines: Machines, gate: Gate) -> None:
         self._machines = machines
@@ -151,7 +151,7 @@ class SimRuntime:
         present = self._machines.pods.get(session)
         if present is not None and present.born_of is self._gate:
             raise AssertionError(f"a second pod is started for {session}")
-        # A pod that an earlier life of the scaler was starting is the one to wait for.
+        # Wait for the pod that an earlier life of the scaler was starting.
         birth = self._machines.next_birth(session)
         pod = present or self._machines.create(session, self._gate)
         on_phase("Starting")

@@ -1,4 +1,4 @@
-"""The processes of the world, wired as in production: front doors, and the scaler with what owns the pods."""
+"""The processes of the world, wired as in production: front doors, and the scaler with the owner of the pods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime
 from tests.sim.redis import SimLink, SimRedis
 from tests.sim.store import Database, gated
 
-# Seconds. Shorter than in production, in the same order: a history of minutes is run in a moment.
+# Seconds. Shorter than in production but in the same proportion, so that a history of minutes runs in a moment.
 LEASE = 6.0
 HEARTBEAT = 10.0
 REPAIR = 3.0
@@ -75,7 +75,7 @@ class Classes:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all processes share."""
+    """The things that all processes share."""
 
     loop: VirtualLoop
     redis: SimRedis

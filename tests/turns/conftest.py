@@ -38,7 +38,7 @@ class Classes:
 
 
 class Pods:
-    """Answers once it may; ``broken``: raises what no pod client should."""
+    """Answers after ``may_answer`` is set. ``broken``: raises an error that a pod client should never raise."""
 
     def __init__(self) -> None:
         self.broken = False

@@ -1,4 +1,4 @@
-"""What the turn of a pod that speaks ADK leaves: the pod's own events, and what it did not tell."""
+"""The events that the turn of a pod that speaks ADK leaves: the pod's own, and those that it did not send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(event: AdkEvent | None) -> Event:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_its_own_events(kept: bool):
+def test_events_of_the_pod_and_of_its_failure(kept: bool):
     event = parse_event({"author": "a", "content": {"parts": [{"text": "Hi"}]}}, invocation_id="e-pods")
     exchange = AdkExchange(KEY, events=[event], kept=kept)
     turn = turn_events(MESSAGE, "app", Outcome.processed("{}"), 0.5, exchange)
@@ -38,6 +38,6 @@ def test_its_own_events(kept: bool):
     assert failed.events[1].id == reply_id(ID)
 
 
-def test_a_pod_that_said_nothing():
+def test_a_pod_that_sent_no_event():
     turn = turn_events(MESSAGE, "app", Outcome.failed("boom"), 0.5, AdkExchange(KEY))
     assert read(turn.user).invocation_id == read(turn.events[0]).invocation_id == f"e-{ID}"

@@ -1,4 +1,4 @@
-"""ADK's events follow the turns by themselves: after a pause, after a restart, after another front door's end."""
+"""ADK's events follow the turns by themselves: after a pause, a restart, or the end of another front door."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from session_manager.turns.adk import AdkHistory
 
 
 class Sessions:
-    """A store's part of it."""
+    """The part of a store that ADK's events need."""
 
     def __init__(self, *behind: str) -> None:
         self.behind = list(behind)
@@ -32,7 +32,7 @@ class Sessions:
 
 
 class Pauses:
-    """Takes ``number`` pauses at once, and stops at the next."""
+    """Skips ``number`` pauses, and blocks at the next one."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -61,7 +61,7 @@ async def passed(history: AdkHistory, pauses: Pauses, number: int) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_was_noted_is_told_once(pauses: Pauses):
+async def test_a_noted_session_is_brought_up_to_date_once(pauses: Pauses):
     store = Sessions()
     history = AdkHistory(store)  # type: ignore[arg-type]
     for session in ("a", "b", "a"):
@@ -71,7 +71,7 @@ async def test_what_was_noted_is_told_once(pauses: Pauses):
     assert store.looks == 1
 
 
-async def test_what_others_left_is_found_again_and_again(pauses: Pauses):
+async def test_sessions_left_by_other_front_doors_are_found(pauses: Pauses):
     store = Sessions(*map(str, range(adk.FOUND + 3)))
     history = AdkHistory(store)  # type: ignore[arg-type]
     await passed(history, pauses, 2)
@@ -81,7 +81,7 @@ async def test_what_others_left_is_found_again_and_again(pauses: Pauses):
     assert store.told[-1] == "left"
 
 
-async def test_nothing_is_forgotten_while_the_database_is_away():
+async def test_no_session_is_lost_while_the_database_is_unavailable():
     store = Sessions()
     history = AdkHistory(store)  # type: ignore[arg-type]
     for session in "abcdefghij":

@@ -1,4 +1,4 @@
-"""What the scaler announces is committed, whatever else goes on at that moment."""
+"""An announcement of the scaler is committed, whatever else goes on at that moment."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_wake_announced_while_the_database_is_away(
 async def test_a_wake_whose_taker_died(
     redis_server: RedisServer, store: SqliteStore, activity: RedisActivity, drains: Drains
 ):
-    """It is announced again after one lease, and once attended to never more."""
+    """It is announced again after one lease, but not after it was attended."""
     await wake(activity)
     assert await activity.next_ready() == SESSION
     assert await activity.next_ready() is None
@@ -103,7 +103,7 @@ async def test_a_deleted_session_that_was_announced(
             await until(lambda: client.llen("ready") == 0 and client.zcard("ready:taken") == 0)
 
 
-async def test_a_message_on_which_the_exchange_breaks_down_ends(
+async def test_a_message_whose_exchange_crashes_three_times_fails(
     store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains, caplog: pytest.LogCaptureFixture
 ):
     pods.broken = True
@@ -113,7 +113,7 @@ async def test_a_message_on_which_the_exchange_breaks_down_ends(
 
     async def ended() -> bool:
         desire = await activity.desire(SESSION)
-        if not desire.published:  # as the scaler would: another pod instead of the one that is not trusted any more
+        if not desire.published:  # do what the scaler would: start another pod instead of the spoiled one
             await activity.beat()
             await activity.publish(SESSION, Address("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
         return (await store.get_message(SESSION, MESSAGE, EVERYTHING)).finished_at is not None
@@ -126,7 +126,7 @@ async def test_a_message_on_which_the_exchange_breaks_down_ends(
     assert [record.message for record in caplog.records].count("a turn's exchange broke down") == 3
 
 
-async def test_a_drain_that_breaks_down_is_told_about(
+async def test_a_drain_that_crashes_is_logged(
     store: SqliteStore, drains: Drains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     async def break_down(uuid: str) -> None:

@@ -1,4 +1,4 @@
-"""The feed: every stored event once and in order, whatever Redis or the database leave out."""
+"""The feed sends every stored event once and in order, whatever Redis or the database miss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SESSION = "s"
 
 
 class Events:
-    """A store of events that may be away, or have lost the session."""
+    """A store of events. ``away``: it is unavailable. ``deleted``: the session does not exist."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -42,7 +42,7 @@ class Events:
 
 
 class Notes:
-    """The live side; ``away`` refuses to be watched."""
+    """The live notes. ``away``: Redis is unavailable."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -75,11 +75,11 @@ async def numbers(feed: Feed, after: int, wanted: int) -> list[int]:
     return found
 
 
-async def test_replays_over_pages_from_where_the_client_was(notes):
+async def test_a_follower_resumes_where_it_stopped_over_several_pages(notes):
     assert await numbers(feed(Events(PAGE * 2 + 5), notes), 3, PAGE * 2 + 2) == list(range(4, PAGE * 2 + 6))
 
 
-async def test_a_note_for_what_was_sent_already_sends_nothing_twice(notes):
+async def test_a_note_about_an_event_that_was_sent_sends_nothing(notes):
     events = Events(2)
     notes.heard.put_nowait({"kind": "event", "number": 1})
     notes.heard.put_nowait({"kind": "event", "number": 2})
@@ -87,12 +87,12 @@ async def test_a_note_for_what_was_sent_already_sends_nothing_twice(notes):
     assert await numbers(feed(events, notes), 0, 3) == [1, 2, 3]
 
 
-async def test_without_redis_the_database_is_asked_now_and_then(notes):
+async def test_without_redis_the_database_is_polled(notes):
     notes.away = True
     assert await numbers(feed(Events(2), notes), 0, 2) == [1, 2]
 
 
-async def test_a_database_that_is_away_does_not_end_the_feed(notes):
+async def test_an_unavailable_database_does_not_end_the_feed(notes):
     events = Events(2)
     events.away = True
     async with asyncio.timeout(10), aclosing(feed(events, notes).follow(SESSION, 0)) as items:
@@ -101,7 +101,7 @@ async def test_a_database_that_is_away_does_not_end_the_feed(notes):
         assert [cast(StoredEvent, await anext(items)).number for _ in range(2)] == [1, 2]
 
 
-async def test_live_notes_pass_and_the_end_ends(notes):
+async def test_live_notes_are_passed_on_until_the_session_is_deleted(notes):
     notes.heard.put_nowait({"kind": "delta", "data": "x"})
     notes.heard.put_nowait({"kind": "session.deleted"})
     async with asyncio.timeout(10):

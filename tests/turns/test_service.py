@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from session_manager.activity.protocol import SessionGone
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import ActivityUnavailable, Conflict, NotFound, StoreUnavailable, Unavailable
@@ -22,6 +23,7 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.service import Turns
 from session_manager.turns.turn import TurnTools
 from tests.turns.conftest import MESSAGE, SESSION, Classes, Pods, wake
+from tests.waiting import until
 
 CLASSES = Classes()
 NEW = NewMessage(MESSAGE, SESSION, "hello", "local")
@@ -155,3 +157,28 @@ async def test_sleep_returns_the_session_that_it_read(store: SqliteStore, activi
     assert (session.uuid, had_pod) == (SESSION, True)
     assert counted.calls == ["get_session"]
     assert not (await lifecycle.sleep(SESSION, EVERYTHING, when_idle=False)).had_pod
+
+
+async def test_a_session_deleted_before_redis_is_updated(
+    store: SqliteStore,
+    activity: RedisActivity,
+    turns: Open,
+    tools: TurnTools,
+    pods: Pods,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The release of its turn is repeated in the background, and has nothing to do any more."""
+    answers: list[Exception] = [ActivityUnavailable(), SessionGone()]
+
+    async def finish(*args: Any, **options: Any) -> int:
+        raise answers.pop(0)
+
+    await wake(activity)
+    monkeypatch.setattr(activity, "finish", finish)
+    service = turns(store)
+    pods.may_answer.set()
+    assert await service.outcome(await service.submit(NEW, EVERYTHING), 5.0, None) == Outcome.processed("{}")
+    await until(lambda: not answers)
+    await tools.late.close()
+    assert not caplog.records

@@ -28,19 +28,19 @@ async def mint(attempt: int = 1, secret: str = "one secret") -> str:
     return made.mint(SESSION, MESSAGE, attempt, 600)
 
 
-async def test_every_front_door_of_an_installation_takes_a_token_of_another():
+async def test_a_token_is_valid_at_every_front_door_of_its_installation():
     token = await mint(attempt=2)
     assert await tokens().verify(token) == Grant(SESSION, Attempt(MESSAGE, 2))
 
 
-async def test_that_of_another_installation_is_refused():
+async def test_a_token_of_another_installation_is_rejected():
     token = await mint(secret="another")
     with pytest.raises(Unauthenticated):
         await tokens().verify(token)
 
 
 @given(st.data())
-async def test_no_character_of_it_can_be_changed(data: Any):
+async def test_no_character_of_a_token_can_be_changed(data: Any):
     token = await mint()
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != token[at]))
@@ -49,12 +49,12 @@ async def test_no_character_of_it_can_be_changed(data: Any):
 
 
 @given(st.text(max_size=400))
-async def test_what_is_no_token_is_refused(text: str):
+async def test_anything_else_is_rejected(text: str):
     with pytest.raises(Unauthenticated):
         await tokens().verify(text)
 
 
-async def test_it_ends_with_the_time_of_its_turn(monkeypatch: pytest.MonkeyPatch):
+async def test_a_token_expires_with_its_turn(monkeypatch: pytest.MonkeyPatch):
     token = await mint()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 599 + LEEWAY)

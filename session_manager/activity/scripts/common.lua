@@ -22,7 +22,7 @@ local function refused()
   end
 end
 
-local function settled()
+local function recovered()
   return now >= tonumber(generation[2])
 end
 
@@ -93,7 +93,7 @@ end
 local function claim(mid, token, lease, a)
   local own = redis.call('GET', turn) == mid .. ' ' .. token
   local fresh = redis.call('HGET', hash, 'fresh:' .. mid) == generation[1]
-  if not fresh and not own and not settled() then
+  if not fresh and not own and not recovered() then
     return {'UNSETTLED'}
   end
   local seen = redis.call('HMGET', hash, 'given', 'old')

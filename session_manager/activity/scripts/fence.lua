@@ -8,7 +8,7 @@ if ARGV[3] ~= '2' and redis.call('ZCARD', inbox) > 0 then
   announce()
   return {'BUSY'}
 end
-if not settled() then return {'UNSETTLED'} end
+if not recovered() then return {'UNSETTLED'} end
 if ARGV[3] ~= '2' and redis.call('LLEN', wakelist) > 1 then
   redis.call('LTRIM', wakelist, 0, 0)
   redis.call('ZADD', 'awake', 'GT', now + tonumber(ARGV[4]), id)
