@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel, in_thread
@@ -76,6 +76,20 @@ class Stats:
     def age(self) -> float | None:
         """Seconds since the state that the newest backup holds."""
         return None if self.newest is None else (datetime.now(UTC) - self.newest.taken_at).total_seconds()
+
+
+class WriterStats(Protocol):
+    """What the metrics report about the one writer."""
+
+    @property
+    def writes(self) -> bool:
+        """True while this process may write."""
+        ...
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds since every change was in the bucket, or None if nothing is shipped."""
+        ...
 
 
 class BackupService:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from session_manager.activity.link import Link
-from session_manager.activity.machine import RedisMachines
+from session_manager.activity.machine import MachineLease
 from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import until_available
 from session_manager.domain.access import EVERYTHING, Access
@@ -20,7 +20,8 @@ from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
 from session_manager.domain.times import micros
-from session_manager.leadership.one_machine import OneMachine
+from session_manager.leadership.leadership import Leadership
+from session_manager.leadership.roles import ONE_MACHINE
 from session_manager.podclient.adk import StoredSessions
 from session_manager.podclient.gateway import PodGateway, parse_networks
 from session_manager.podclient.protocol import PodClient
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 KUBERNETES = "kubernetes"
 OWNER_RETRY = 0.5  # seconds
+MACHINE_STAYS = 6  # heartbeats until it yields
 
 
 class PodHost(Protocol):
@@ -150,12 +152,13 @@ def _open_cluster(settings: Settings, classes: ClusterClasses, activity: RedisAc
     return sessions
 
 
-def open_machine(settings: Settings, link: Link) -> OneMachine | None:
+def open_machine(settings: Settings, link: Link) -> Leadership | None:
     """None in a cluster, where every front door reaches every pod."""
     if settings.session_runtime == KUBERNETES:
         return None
-    machines = RedisMachines(link, settings.heartbeat)
-    return OneMachine(machines, MachineFile(settings.data_dir), settings.heartbeat, yields=settings.writer_yields)
+    lease = MachineLease(link, MachineFile(settings.data_dir), settings.heartbeat)
+    yields_after = MACHINE_STAYS * settings.heartbeat if settings.writer_yields else None
+    return Leadership(lease, ONE_MACHINE, yields_after=yields_after)
 
 
 def _times(settings: Settings) -> ScalerTimes:

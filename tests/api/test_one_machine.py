@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_manager.leadership.one_machine import MachineState
+from session_manager.leadership.leadership import State
 from tests.api.conftest import CLASSES
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.servers.redis import RedisServer, connected
@@ -78,7 +78,7 @@ async def test_the_other_one_waits_and_goes_on_where_the_first_stopped(machines)
     assert (await one.chat(asleep, "later", wait=None))[0] == 202
     assert not (machines.folder / "two" / "homes").exists() or not [*(machines.folder / "two" / "homes").iterdir()]
     await stop_one.aclose()
-    await until(lambda: two.services.machine.state is MachineState.HELD)
+    await until(lambda: two.services.machine.state is State.LEADING)
     status, body = await two.chat(session, "second")
     assert (status, body["pod_response"]["attempt"]) == (200, 1)
 

@@ -26,9 +26,9 @@ from tests.waiting import until
 
 WORK = """
 import sys
-from session_manager.backup import functions
+from session_manager.backup import opening
 path, place, project, verb = sys.argv[1:]
-print(getattr(functions, verb)(path, place, project), flush=True)
+print(getattr(opening, verb)(path, place, project), flush=True)
 """
 FORCE = """
 import sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
 from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
 from session_manager.storage.places import Place, open_place
-from session_manager.storage.refusals import translated
 from tests.backup.conftest import of
 from tests.backup.databases import fill, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy
@@ -130,23 +128,6 @@ def _right(method: str, path: str) -> str:
     if len(parts) == 3:
         return "objects.list" if method == "GET" else "?"
     return {"GET": "objects.get", "DELETE": "objects.delete"}.get(method, "?") if len(parts) > 3 else "buckets.get"
-
-
-@pytest.mark.parametrize(
-    ("error", "ours"),
-    [
-        (PermissionError(errno.EACCES, "no"), StorageDenied),
-        (OSError("Forbidden: b\nno"), StorageDenied),
-        (FileNotFoundError("b"), StorageMissing),
-        (OSError(errno.ENOSPC, "full"), StorageError),
-        (TimeoutError(), StorageUnavailable),
-        (ConnectionResetError(), StorageUnavailable),
-        (ValueError("Bad Request: x"), StorageError),
-    ],
-    ids=repr,
-)
-def test_what_libraries_say(error: Exception, ours: type[StorageError]):
-    assert type(translated(error, "gs://bucket")) is ours
 
 
 FULL = """

@@ -17,10 +17,10 @@ from session_manager.backup import service as service_module
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import data_of, manifest_of
 from session_manager.backup.service import BackupService, Job
-from session_manager.backup.wiring import open_service
 from session_manager.domain.errors import Conflict, NotFound, StartupFailure, StorageDenied, StoreUnavailable
 from session_manager.settings import Settings
 from session_manager.storage.places import Place
+from session_manager.wiring.backups import open_service
 from tests.backup.conftest import of
 from tests.backup.databases import fill
 from tests.waiting import until

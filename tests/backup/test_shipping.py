@@ -25,7 +25,7 @@ from session_manager.domain.times import Micros
 from session_manager.storage.places import Place, open_place
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
-from tests.backup.conftest import place_of
+from tests.servers.buckets import place_of
 from tests.servers.tools import litestream
 from tests.waiting import until
 

@@ -14,11 +14,10 @@ import pytest
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.lines import KEPT, all_lines, announce, forget_old, line_of
+from session_manager.backup.litestream import KEPT, all_lines, announce, forget_old, line_of
 from session_manager.backup.shipping import Shipper
 from session_manager.backup.sqlite import SqliteSource
-from session_manager.backup.stamp import NOBODY, Stamp, read_stamp, write_stamp
-from session_manager.backup.succession import Succession
+from session_manager.backup.succession import NOBODY, Stamp, Succession, read_stamp, write_stamp
 from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros
 from session_manager.leadership.bucket_lease import Record

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from session_manager.backup.litestream import INSTALL, VERSION
-from session_manager.backup.wiring import open_service, open_writer
 from session_manager.backup.writer import OneWriter
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
+from session_manager.wiring.backups import open_service, open_writer
 
 
 def opened(tmp_path: Path, **given: Any) -> OneWriter | None:
@@ -28,7 +28,7 @@ async def test_sqlite_with_a_bucket_has_one_writer(tmp_path: Path) -> None:
     writer = opened(tmp_path)
     assert writer is not None
     assert writer.lag is None
-    await writer.guard.close()
+    await writer.leadership.close()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One owner of processes per data folder."""
+"""The lock of a data folder: one process owns its pods."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ POLL = 0.02
 
 
 async def take_lock(path: Path, patience: float) -> int:
-    """Lock the file and return its descriptor: whoever inherits that holds the lock too.
+    """Lock the file and return its descriptor. Processes that inherit the descriptor hold the lock too.
 
-    Waits ``patience`` seconds, since the keeper of a killed owner needs a moment to end its pods. StartupFailure when
-    the lock is still held then.
+    Waits ``patience`` seconds, since the keeper of a killed owner needs a moment to end its pods. Raises StartupFailure
+    if the lock is still held after that.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = asyncio.get_running_loop().time() + patience
     try:
         while not _try_lock(descriptor):
             if asyncio.get_running_loop().time() >= deadline:
-                raise StartupFailure("The pods of this data folder are owned by another process")
+                raise StartupFailure("Another process owns the pods of this data folder")
             await asyncio.sleep(POLL)
     except BaseException:
         os.close(descriptor)

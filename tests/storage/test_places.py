@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from session_manager.domain.errors import StartupFailure, StorageMissing
+from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
 from session_manager.storage.places import BLOCK, Place, open_place
 
 
@@ -86,3 +86,38 @@ def test_what_is_no_place(name: str):
     with pytest.raises(StartupFailure) as told:
         open_place(name)
     assert "secret" not in told.value.detail
+
+
+def _replaced(place: Place, data: bytes) -> bytes:
+    """Read an object that is replaced after its first block."""
+    place.ensure()
+    place.write("folder/one", [data])
+    blocks = place.read("folder/one")
+    read = next(blocks)
+    place.write("folder/one", [b"z" * len(data)])
+    return read + b"".join(blocks)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_never_mixed(place: Place):
+    data = b"a" * BLOCK + b"b" * BLOCK + b"c"
+    if place.is_local:
+        assert _replaced(place, data) == data
+    else:
+        with pytest.raises(StorageError, match="replaced or removed while it was read"):
+            _replaced(place, data)
+
+
+def test_an_object_that_is_replaced_before_its_first_block_is_read_anew(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.ensure()
+    place.write("folder/one", [b"old" * BLOCK])
+    version = Place._version
+
+    def replaced_after(self: Place, name: str) -> tuple[int, str]:
+        found = version(self, name)
+        monkeypatch.setattr(Place, "_version", version)
+        self.write(name, [b"new"])
+        return found
+
+    monkeypatch.setattr(Place, "_version", replaced_after)
+    found = b"".join(place.read("folder/one"))
+    assert found == (b"old" * BLOCK if place.is_local else b"new")

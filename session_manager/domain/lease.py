@@ -1,0 +1,54 @@
+"""The port behind leadership: a lease that one process holds at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Outcome(StrEnum):
+    HELD = "held"
+    TAKEN = "taken"  # another process holds it, or held it until a moment ago
+    LOST = "lost"  # this process held it, and another one has taken it since
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer of a lease. ``other`` is its holder, or with HELD the process that asks for it; "" if unknown."""
+
+    outcome: Outcome
+    other: str = ""
+
+
+class Lease(Protocol):
+    @property
+    def validity(self) -> float:
+        """Seconds for which no other process can take a held lease, counted from when the claim was sent."""
+        ...
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next claim is due."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """Fields for log records about this lease."""
+        ...
+
+    async def claim(self) -> Claim:
+        """Take the lease if it is free, or renew it.
+
+        Raises Unavailable or StorageError while the lease cannot be reached, and StartupFailure if it never can be.
+        """
+        ...
+
+    async def release(self) -> bool:
+        """Let another process take the lease at once. Return False if it was not held or could not be released."""
+        ...
+
+    async def close(self) -> None:
+        """Free local resources. A lease that was not released expires."""
+        ...
