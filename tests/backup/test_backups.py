@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.catalog import LEFTOVER
+from session_manager.backup.catalog import LEFTOVER, Retention
 from session_manager.backup.manifest import FOLDER, Manifest, data_of, manifest_of, new_name
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
@@ -211,6 +211,24 @@ async def test_what_is_neither_new_nor_young_goes(folder: Place, database: Path)
     assert backups.prune(later).backups == [each.name for each in newest[2:]]
     assert backups.catalog.all() == newest[:2]
     assert len(stored(folder)) == 4
+
+
+async def test_the_newest_backup_is_the_last_one_of_the_latest_term(backups: Backups, folder: Place, elsewhere):
+    """The clock of the writer before was an hour ahead, so its backup has the later time and name."""
+    backups.term = 2
+    made = backups.create()
+    ahead = made.taken_at + timedelta(hours=1)
+    before = made.model_copy(update={"name": new_name(ahead), "taken_at": ahead, "term": 1})
+    folder.write(data_of(before.name), folder.read(data_of(made.name)))
+    backups.catalog.put(before)
+    assert backups.catalog.all() == [made, before]
+    assert backups.catalog.newest() == made
+    assert backups.chosen(None) == made
+    assert elsewhere(backups).restore().manifest == made
+    backups.term = 0
+    assert backups.create().term == 2, "a backup without a lease joins the latest term"
+    retention = Retention(count=2, days=0)
+    assert backups.catalog.prune(retention, ahead + timedelta(hours=1)).backups == [before.name]
 
 
 async def test_leftovers_of_killed_uploads_go_after_a_day_and_others_files_never(backups: Backups, folder: Place):

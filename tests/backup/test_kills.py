@@ -88,7 +88,7 @@ def bucket(gcs: GcsServer, between: Proxy) -> Place:
 async def untouched(backups: Backups, before: list[str], database: Path) -> None:
     """The database is as it was, nothing counts as a backup, and the next one is made as if nothing had been."""
     assert texts(database) == before
-    assert await asyncio.to_thread(backups.catalog.names) == []
+    assert await asyncio.to_thread(backups.catalog.all) == []
     made = await asyncio.to_thread(backups.create)
     await asyncio.to_thread(backups.verify, made.name)
     assert [file.name for file in database.parent.glob("*.scratch-*")] == []

@@ -174,7 +174,7 @@ async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder:
     found = await asyncio.gather(*(asyncio.to_thread(due, number) for number in range(4)))
     assert len(set(found) - {None}) == 1
     assert await asyncio.to_thread(due, 5) in found
-    assert len(of(uri, folder).catalog.names()) == 1
+    assert len(of(uri, folder).catalog.all()) == 1
 
 
 @pytest.mark.parametrize("where", ["login", "query"])

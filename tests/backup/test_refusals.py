@@ -49,6 +49,10 @@ async def create(backups: Backups) -> Any:
     return await asyncio.to_thread(backups.create)
 
 
+async def names(backups: Backups) -> list[str]:
+    return [each.name for each in await asyncio.to_thread(backups.catalog.all)]
+
+
 @pytest.mark.parametrize("at", ["everything", "uploads"])
 @pytest.mark.parametrize(
     ("status", "error"),
@@ -68,7 +72,7 @@ async def test_a_bucket_that_refuses(
     assert bucket.url in told.value.reason
     assert texts(database) == before
     between.rule = lambda request: None
-    assert len(await asyncio.to_thread(backups.catalog.names)) == 1
+    assert len(await names(backups)) == 1
     await create(backups)
 
 
@@ -91,7 +95,7 @@ async def test_a_hiccup_is_tried_again(between: Proxy, bucket: Place, database: 
     await create(backups)
     failures = iter([503, 502, 500])
     between.rule = lambda request: next(failures, None)
-    assert (await create(backups)).name in await asyncio.to_thread(backups.catalog.names)
+    assert (await create(backups)).name in await names(backups)
 
 
 async def test_what_may_not_be_deleted_is_kept_and_told(between: Proxy, bucket: Place, database: Path):
@@ -101,7 +105,7 @@ async def test_what_may_not_be_deleted_is_kept_and_told(between: Proxy, bucket: 
     between.rule = lambda request: 403 if request.method == "DELETE" else None
     pruned = await asyncio.to_thread(backups.prune)
     assert (pruned.kept, pruned.backups) == ([kept.name], [])
-    assert len(await asyncio.to_thread(backups.catalog.names)) == 2
+    assert len(await names(backups)) == 2
 
 
 async def test_the_rights_that_it_needs(between: Proxy, bucket: Place, database: Path, tmp_path: Path):
@@ -112,8 +116,8 @@ async def test_the_rights_that_it_needs(between: Proxy, bucket: Place, database:
     await asyncio.to_thread(backups.prune)
     other = of(tmp_path / "elsewhere" / "sessions.db", bucket)
     await asyncio.to_thread(other.restore_if_missing)
-    await asyncio.to_thread(backups.verify, (await asyncio.to_thread(backups.catalog.names))[0])
-    assert made.name not in await asyncio.to_thread(backups.catalog.names)
+    await asyncio.to_thread(backups.verify, (await names(backups))[0])
+    assert made.name not in await names(backups)
     kinds = {_right(*asked.split(" ", 1)) for asked in between.asked}
     assert kinds == {"buckets.create", "objects.create", "objects.get", "objects.list", "objects.delete"}
 

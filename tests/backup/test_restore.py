@@ -114,7 +114,7 @@ async def test_a_damaged_database_is_not_backed_up(backups: Backups, database: P
     database.write_bytes(bytes(data))
     with pytest.raises(BackupError, match="damaged"):
         backups.create()
-    assert backups.catalog.names() == []
+    assert backups.catalog.all() == []
 
 
 async def test_a_backup_of_a_newer_program_is_not_restored(backups: Backups, database: Path, tmp_path: Path):

@@ -55,7 +55,7 @@ class Held:
 
 
 def count(backups: Backups) -> int:
-    return len(backups.catalog.names())
+    return len(backups.catalog.all())
 
 
 async def test_the_first_is_made_at_once_and_the_last_on_shutdown(backups: Backups):
