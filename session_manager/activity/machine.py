@@ -10,15 +10,20 @@ from typing import Protocol
 from session_manager.activity.link import Link, load_script
 from session_manager.activity.resp import RedisError
 from session_manager.domain.errors import ActivityUnavailable
-from session_manager.domain.lease import Claim, Outcome
+from session_manager.domain.lease import LeaseAnswer, LeaseOutcome
 
 log = logging.getLogger(__name__)
 
-MACHINE = load_script("machine")
-LET_GO = load_script("let_go")
+CLAIM = load_script("claim_machine")
+RELEASE = load_script("release_machine")
 CLAIMS = 5  # per period
 
-_OUTCOMES = {b"HELD": Outcome.HELD, b"LOST": Outcome.LOST, b"OTHER": Outcome.TAKEN, b"AWAY": Outcome.TAKEN}
+_OUTCOMES = {
+    b"HELD": LeaseOutcome.HELD,
+    b"LOST": LeaseOutcome.LOST,
+    b"TAKEN": LeaseOutcome.TAKEN,
+    b"EXPIRED": LeaseOutcome.TAKEN,
+}
 
 
 class Identity(Protocol):
@@ -55,12 +60,12 @@ class MachineLease:
     def facts(self) -> Mapping[str, object]:
         return {"machine": self._id}
 
-    async def claim(self) -> Claim:
+    async def claim(self) -> LeaseAnswer:
         self._id = self._id or self._identity.open()
         may_follow = not self._other or self._vacant >= CLAIMS
         args = (b"", b"", self._id, round(self.validity * 1000), int(self._held), int(may_follow))
         try:
-            answer, other = await self._link.script(MACHINE, args)
+            answer, other = await self._link.script(CLAIM, args)
         except ActivityUnavailable:
             self._vacant = 0  # another machine may have claimed it meanwhile
             raise
@@ -71,17 +76,17 @@ class MachineLease:
             )
             raise ActivityUnavailable from None
         self._held = answer == b"HELD"
-        if answer in (b"OTHER", b"AWAY"):
-            self._vacant = self._vacant + 1 if answer == b"AWAY" else 0
+        if answer in (b"TAKEN", b"EXPIRED"):
+            self._vacant = self._vacant + 1 if answer == b"EXPIRED" else 0
             self._other = other or self._other
-        return Claim(_OUTCOMES[answer], other.decode())
+        return LeaseAnswer(_OUTCOMES[answer], other.decode())
 
     async def release(self) -> bool:
         """The lease stays with this machine while another front door of it runs."""
         if not self._identity.close():
             return False
         with suppress(ActivityUnavailable):
-            await self._link.script(LET_GO, (b"", b"", self._id))
+            await self._link.script(RELEASE, (b"", b"", self._id))
             return True
         return False
 

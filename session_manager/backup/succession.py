@@ -90,7 +90,8 @@ class Succession:
                 log.error("%s could not be used: %s", state.what, error.detail, extra=extra)
                 damage = damage or error
             else:
-                return _report(state)
+                _report(state)
+                return
         if damage is not None:
             raise damage
 

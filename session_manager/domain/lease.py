@@ -8,17 +8,17 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class Outcome(StrEnum):
+class LeaseOutcome(StrEnum):
     HELD = "held"
     TAKEN = "taken"  # another process holds it, or held it until a moment ago
     LOST = "lost"  # this process held it, and another one has taken it since
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LeaseAnswer:
     """The answer of a lease. ``other`` is its holder, or with HELD the process that asks for it; "" if unknown."""
 
-    outcome: Outcome
+    outcome: LeaseOutcome
     other: str = ""
 
 
@@ -38,7 +38,7 @@ class Lease(Protocol):
         """Fields for log records about this lease."""
         ...
 
-    async def claim(self) -> Claim:
+    async def claim(self) -> LeaseAnswer:
         """Take the lease if it is free, or renew it.
 
         Raises Unavailable or StorageError while the lease cannot be reached, and StartupFailure if it never can be.

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from session_manager.aio.clock import monotonic
 from session_manager.domain.errors import StartupFailure, StorageDenied, StorageError
-from session_manager.domain.lease import Claim, Outcome
+from session_manager.domain.lease import LeaseAnswer, LeaseOutcome
 from session_manager.storage.conditional import ConditionalObject, Contended, Versioned
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class BucketLease:
     def facts(self) -> Mapping[str, object]:
         return {"term": self.ours.term, "previous": self.previous.term, "released": self.previous.released}
 
-    async def claim(self) -> Claim:
+    async def claim(self) -> LeaseAnswer:
         try:
             return await self._call(self._renew if self._held else self._acquire)
         except StorageDenied as error:
@@ -161,14 +161,14 @@ class BucketLease:
         self._away = False
         return answer
 
-    def _acquire(self) -> Claim:
+    def _acquire(self) -> LeaseAnswer:
         found = self._object(LEASE).read()
         previous = self._decode(found)
         if previous.holder == self._token:
             previous = self.previous  # an earlier try, whose answer was lost
         elif found is not None and not (previous.released or self._is_stale(found.version, previous.period)):
             self._request(previous.term)
-            return Claim(Outcome.TAKEN, previous.instance)
+            return LeaseAnswer(LeaseOutcome.TAKEN, previous.instance)
         self.previous = previous
         # If the object was lost, terms do not start again: for that, the clock only has to be roughly right.
         term = max(previous.term + 1, int(time.time()))
@@ -176,16 +176,16 @@ class BucketLease:
         try:
             self._write(replace(self.ours, term=term, since=since), found.version if found else None)
         except _Replaced:
-            return Claim(Outcome.TAKEN)
+            return LeaseAnswer(LeaseOutcome.TAKEN)
         self._held = True
-        return Claim(Outcome.HELD)
+        return LeaseAnswer(LeaseOutcome.HELD)
 
-    def _renew(self) -> Claim:
+    def _renew(self) -> LeaseAnswer:
         try:
             self._write(replace(self.ours, beat=self.ours.beat + 1), self._version)
         except _Replaced:
-            return Claim(Outcome.LOST)
-        return Claim(Outcome.HELD, self._requested_by(self.ours.term) if self._heeds_requests else "")
+            return LeaseAnswer(LeaseOutcome.LOST)
+        return LeaseAnswer(LeaseOutcome.HELD, self._requested_by(self.ours.term) if self._heeds_requests else "")
 
     def _release(self) -> bool:
         if not self._held:

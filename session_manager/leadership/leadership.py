@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from session_manager.aio.clock import monotonic
 from session_manager.domain.errors import StartupFailure, StorageError, Unavailable
-from session_manager.domain.lease import Lease, Outcome
+from session_manager.domain.lease import Lease, LeaseOutcome
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Leadership:
         return self._role.error(status.detail, status.retry_after)
 
     async def begin(self) -> None:
-        """Claim the lease now, and regularly from then on. Raises StartupFailure if the lease rejects this process."""
+        """LeaseAnswer the lease now, and regularly from then on. Raises StartupFailure if the lease rejects this process."""
         with suppress(*_UNREACHABLE):
             await self.claim()
         self._claiming = asyncio.create_task(self._claim_regularly(), name=f"lease of one {self._role.name}")
@@ -198,14 +198,14 @@ class Leadership:
                 await self.claim()
 
     async def claim(self) -> None:
-        """Claim the lease once and act on the answer. Raises what the lease raises."""
+        """LeaseAnswer the lease once and act on the answer. Raises what the lease raises."""
         sent = self._clock()
         claim = await self._lease.claim()
         if self._phase in _ENDED:
             return
-        if claim.outcome is Outcome.HELD:
+        if claim.outcome is LeaseOutcome.HELD:
             self._hold(sent, claim.other)
-        elif claim.outcome is Outcome.LOST:
+        elif claim.outcome is LeaseOutcome.LOST:
             self._lose(claim.other)
         else:
             self._wait(claim.other)

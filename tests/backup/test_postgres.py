@@ -99,7 +99,7 @@ async def test_a_backup_comes_back_in_an_empty_database(uri: str, names: Iterato
 async def test_a_database_with_tables_is_never_restored_into(uri: str, folder: Place):
     backups = of(uri, folder)
     made = await make(backups)
-    with pytest.raises(Conflict, match="holds tables"):
+    with pytest.raises(Conflict, match="contains tables"):
         await asyncio.to_thread(lambda: backups.restore(made.name, force=True))
 
 

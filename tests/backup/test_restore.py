@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.source import refuse_newer_schema
+from session_manager.backup.source import reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
 from session_manager.store.schema.migrations import all_migrations
@@ -126,7 +126,7 @@ async def test_a_backup_of_a_newer_program_is_not_restored(backups: Backups, dat
     with pytest.raises(BackupError, match="newer program"):
         of(path, backups.place).restore_if_missing()
     assert not path.exists()
-    refuse_newer_schema(newer, newer - 1)  # that one is readable
+    reject_newer_schema(newer, newer - 1)  # that one is readable
 
 
 def _sessions(path: Path) -> int:

@@ -165,7 +165,7 @@ async def test_why_one_failed_is_remembered(backups: Backups, database: Path):
     await until(lambda: service.job is None)
     found = await service.get(job.name)
     assert isinstance(found, Job)
-    assert found.error == "The database file is none"
+    assert found.error == "The file is not a database"
     await service.close()
 
 

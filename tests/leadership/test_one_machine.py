@@ -13,7 +13,7 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.activity.machine import CLAIMS, MachineLease
 from session_manager.domain.errors import ActivityUnavailable, AnotherMachine, StartupFailure
-from session_manager.domain.lease import Outcome
+from session_manager.domain.lease import LeaseOutcome
 from session_manager.leadership.leadership import Leadership, State
 from session_manager.leadership.roles import ONE_MACHINE
 from session_manager.runtime.process.machine import MachineFile
@@ -115,8 +115,8 @@ async def test_a_silent_machine_is_replaced_only_after_a_period_of_claims(make, 
     two = await make("two", quick=True, recorder=recorder)
     await link.execute("DEL", "machine")
     await two.until_held()
-    after = [each for each in recorder.claims if each[1] != "OTHER"]
-    assert after == [(False, "AWAY")] * CLAIMS + [(True, "HELD")]
+    after = [each for each in recorder.claims if each[1] != "TAKEN"]
+    assert after == [(False, "EXPIRED")] * CLAIMS + [(True, "HELD")]
 
 
 async def test_a_machine_that_claims_again_meanwhile_keeps_the_pods(make, other, link):
@@ -126,10 +126,10 @@ async def test_a_machine_that_claims_again_meanwhile_keeps_the_pods(make, other,
     for _ in range(3):
         await link.execute("DEL", "machine")
         await recorder.until_claimed(1)
-        assert (await other.claim()).outcome is Outcome.HELD
+        assert (await other.claim()).outcome is LeaseOutcome.HELD
         await recorder.until_claimed(2)
     assert two.state is State.WAITING
-    assert {answer for _, answer in recorder.claims} == {"OTHER", "AWAY"}
+    assert {answer for _, answer in recorder.claims} == {"TAKEN", "EXPIRED"}
 
 
 async def test_a_machine_that_never_saw_another_one_there_begins_at_once(make, other, link):
