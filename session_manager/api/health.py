@@ -134,10 +134,10 @@ def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -
         "timestamp": rfc3339(Micros(services.wall_clock())),
         "service": "session-manager",
         "version": __version__,
-        "machine": services.machine.status.name if services.machine else None,
+        "machine": services.machine.public.name if services.machine else None,
         "session_storage_enabled": True,
         "session_storage_uri": uri if whole else uri.partition("://")[0],
         "session_storage_bucket": services.backups.url if whole else None,
-        "session_storage_writer": services.writer.leadership.status.name if services.writer else None,
+        "session_storage_writer": services.writer.leadership.public.name if services.writer else None,
         "session_storage_lag": services.writer.lag if services.writer else None,
     }

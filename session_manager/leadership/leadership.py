@@ -43,7 +43,7 @@ _UNREACHABLE = (Unavailable, StorageError)
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PublicState:
     """How a state appears outside: its name in /health, which requests it serves, and the 503 for all others.
 
     ``serves``: all requests; ``reads``: requests that only read. ``retry_after`` in seconds.
@@ -58,14 +58,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one leader is needed for. ``prepares``: it has work to do between taking the lease and serving requests.
+    """A job that one process at a time does. ``prepares``: there is work between taking the lease and serving requests.
 
-    ``events``: the key and message of the log record for entering a state; a state without one is not logged.
+    ``events`` and ``yields`` are keys and messages of log records: for entering a state (a state without one is not
+    logged), and for handing over to a process that asks. ``lost`` is the message of the StartupFailure.
     """
 
     name: str
     error: Callable[[str, int], Unavailable]
-    statuses: Mapping[State, Status]
+    public: Mapping[State, PublicState]
     events: Mapping[State, tuple[str, str]]
     yields: tuple[str, str]
     lost: str
@@ -98,18 +99,18 @@ class Leadership:
         return State.LAPSED if self._phase is State.LEADING and not self.sure else self._phase
 
     @property
-    def status(self) -> Status:
-        return self._role.statuses[self.state]
+    def public(self) -> PublicState:
+        return self._role.public[self.state]
 
     @property
     def lacks(self) -> str | None:
         """The reason why not all requests are served, or None."""
-        status = self.status
+        status = self.public
         return None if status.serves else status.detail
 
     def check(self, *, reading: bool = False) -> None:
         """Raise the error of the role if a request cannot be served in this state. ``reading``: it changes nothing."""
-        status = self.status
+        status = self.public
         if not (status.serves or (reading and status.reads)):
             raise self._error(self.state)
 
@@ -131,11 +132,11 @@ class Leadership:
             raise self._error(self._phase)
 
     def _error(self, state: State) -> Unavailable:
-        status = self._role.statuses[state]
+        status = self._role.public[state]
         return self._role.error(status.detail, status.retry_after)
 
     async def begin(self) -> None:
-        """LeaseAnswer the lease now, and regularly from then on. Raises StartupFailure if the lease rejects this process."""
+        """Claim the lease now, and regularly from then on. Raises StartupFailure if the lease rejects this process."""
         with suppress(*_UNREACHABLE):
             await self.claim()
         self._claiming = asyncio.create_task(self._claim_regularly(), name=f"lease of one {self._role.name}")
@@ -198,7 +199,7 @@ class Leadership:
                 await self.claim()
 
     async def claim(self) -> None:
-        """LeaseAnswer the lease once and act on the answer. Raises what the lease raises."""
+        """Claim the lease once and act on the answer. Raises what the lease raises."""
         sent = self._clock()
         claim = await self._lease.claim()
         if self._phase in _ENDED:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from session_manager.domain.errors import AnotherMachine, NotTheWriter
-from session_manager.leadership.leadership import Role, State, Status
+from session_manager.leadership.leadership import Role, State, PublicState
 
-_NOT_THE_WRITER = Status("waiting", "another instance writes; this one serves requests once that one has stopped", 2)
+_NOT_THE_WRITER = PublicState(
+    "waiting", "another instance writes; this one serves requests once that one has stopped", 2
+)
 
 ONE_WRITER = Role(
     name="writer",
     error=NotTheWriter,
     prepares=True,
-    statuses={
+    public={
         State.STARTING: _NOT_THE_WRITER,
         State.WAITING: _NOT_THE_WRITER,
-        State.PREPARING: Status("opening", "the newest data is being fetched", 2),
-        State.LEADING: Status("writing", serves=True),
-        State.LAPSED: Status(
+        State.PREPARING: PublicState("opening", "the newest data is being fetched", 2),
+        State.LEADING: PublicState("writing", serves=True),
+        State.LAPSED: PublicState(
             "lapsed", "the bucket with the lease cannot be reached, so nothing is written; reading works", 5, reads=True
         ),
-        State.LOST: Status("lost", "another instance has taken over"),
-        State.RELEASED: Status("released", "the server is stopping; another instance takes over"),
+        State.LOST: PublicState("lost", "another instance has taken over"),
+        State.RELEASED: PublicState("released", "the server is stopping; another instance takes over"),
     },
     events={
         State.PREPARING: ("writer.acquired", "this instance acquired the lease"),
@@ -38,14 +40,18 @@ ONE_WRITER = Role(
 ONE_MACHINE = Role(
     name="machine",
     error=AnotherMachine,
-    statuses={
-        State.STARTING: Status("starting", "Redis has not answered yet which machine runs the pods", reads=True),
-        State.WAITING: Status("waiting", "another machine runs the pods; this one serves once that one has stopped", 2),
-        State.LEADING: Status("held", serves=True),
+    public={
+        State.STARTING: PublicState("starting", "Redis has not answered yet which machine runs the pods", reads=True),
+        State.WAITING: PublicState(
+            "waiting", "another machine runs the pods; this one serves once that one has stopped", 2
+        ),
+        State.LEADING: PublicState("held", serves=True),
         # Redis is asked again before anything is decided, and its absence has an error of its own.
-        State.LAPSED: Status("held", serves=True),
-        State.LOST: Status("lost", "another machine has taken over the pods"),
-        State.RELEASED: Status("let_go", "the server is stopping; another machine may take over the pods", reads=True),
+        State.LAPSED: PublicState("held", serves=True),
+        State.LOST: PublicState("lost", "another machine has taken over the pods"),
+        State.RELEASED: PublicState(
+            "let_go", "the server is stopping; another machine may take over the pods", reads=True
+        ),
     },
     events={
         State.WAITING: ("machine.waiting", "another machine runs the pods; this one waits until it has stopped"),

@@ -96,7 +96,7 @@ async def expire(link: Link) -> None:
 async def test_the_first_machine_has_the_pods_at_once_and_the_next_one_after_a_release(make):
     one, two = await make("one"), await make("two", quick=True)
     assert (one.state, one.lacks, two.state) == (State.LEADING, None, State.WAITING)
-    assert (one.status.name, two.status.name) == ("held", "waiting")
+    assert (one.public.name, two.public.name) == ("held", "waiting")
     await one.confirm()
     one.check()
     with pytest.raises(AnotherMachine, match="serves once that one has stopped") as rejected:

@@ -99,10 +99,10 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 async def test_an_instance_serves_nothing_until_its_data_is_there(make: Make) -> None:
     one = make()
-    assert one.leadership.status.name == "waiting"
+    assert one.leadership.public.name == "waiting"
     assert one.refuses(reading=True)
     await one.acquire()
-    assert one.leadership.status.name == "opening"
+    assert one.leadership.public.name == "opening"
     assert one.refuses(reading=True)
     one.leadership.fence()  # the schema is brought up to date before it serves
     one.leadership.ready()
