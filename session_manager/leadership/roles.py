@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from session_manager.domain.errors import AnotherMachine, NotTheWriter
-from session_manager.leadership.leadership import Role, State, PublicState
+from session_manager.leadership.leadership import PublicState, Role, State
 
-_NOT_THE_WRITER = PublicState(
-    "waiting", "another instance writes; this one serves requests once that one has stopped", 2
-)
+_WAITING = PublicState("waiting", "another instance writes; this one serves requests once that one has stopped", 2)
 
 ONE_WRITER = Role(
     name="writer",
     error=NotTheWriter,
     prepares=True,
     public={
-        State.STARTING: _NOT_THE_WRITER,
-        State.WAITING: _NOT_THE_WRITER,
+        State.STARTING: _WAITING,
+        State.WAITING: _WAITING,
         State.PREPARING: PublicState("opening", "the newest data is being fetched", 2),
         State.LEADING: PublicState("writing", serves=True),
         State.LAPSED: PublicState(
@@ -49,9 +47,7 @@ ONE_MACHINE = Role(
         # Redis is asked again before anything is decided, and its absence has an error of its own.
         State.LAPSED: PublicState("held", serves=True),
         State.LOST: PublicState("lost", "another machine has taken over the pods"),
-        State.RELEASED: PublicState(
-            "let_go", "the server is stopping; another machine may take over the pods", reads=True
-        ),
+        State.RELEASED: PublicState("let_go", "the server is stopping; another machine may run the pods", reads=True),
     },
     events={
         State.WAITING: ("machine.waiting", "another machine runs the pods; this one waits until it has stopped"),
