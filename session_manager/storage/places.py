@@ -20,8 +20,8 @@ from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
 from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
+from session_manager.storage.errors import translate
 from session_manager.storage.files import replace_file
-from session_manager.storage.refusals import translated
 
 BLOCK = 8 * 1024 * 1024  # bytes per request; each upload keeps one or two blocks in memory
 TIMEOUT = 30.0
@@ -152,7 +152,7 @@ class Place:
         try:
             yield
         except Exception as error:
-            ours = translated(error, self.url)
+            ours = translate(error, self.url)
             if ours is error:
                 raise
             raise ours from error

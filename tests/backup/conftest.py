@@ -16,7 +16,7 @@ from tests.backup.databases import fill
 
 @pytest.fixture
 async def database(tmp_path: Path) -> Path:
-    """A database of this program with some sessions and messages, closed."""
+    """A closed database of this program with some sessions and messages."""
     path = tmp_path / "sessions" / "sessions.db"
     await fill(path, sessions=3, messages=5)
     return path

@@ -87,6 +87,6 @@ def test_older_keys_decrypt_and_a_missing_key_is_named():
 
 @pytest.mark.parametrize("text", ["secret", "c2hvcnQ=", f"{ONE},x"])
 def test_an_invalid_key_is_reported_without_being_repeated(text: str):
-    with pytest.raises(StartupFailure) as told:
+    with pytest.raises(StartupFailure) as raised:
         Keys.parse(text)
-    assert text not in told.value.detail
+    assert text not in raised.value.detail

@@ -1,4 +1,4 @@
-"""A restore takes the place of a database in one step, and never of one that is newer or in use."""
+"""A restore replaces a database in one step, and never one that is newer or in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.backup.databases import add_session, fill, texts
 from tests.store.databases import opened
 
 
-async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backups, database: Path):
+async def test_a_start_keeps_an_existing_database_however_old_it_is(backups: Backups, database: Path):
     backups.create()
     await fill(database, sessions=1, messages=1, text="later")
     before = texts(database)
@@ -27,7 +27,7 @@ async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backup
     assert texts(database) == before
 
 
-async def test_an_empty_file_is_no_database(backups: Backups, folder: Place, tmp_path: Path):
+async def test_an_empty_file_is_not_a_database(backups: Backups, folder: Place, tmp_path: Path):
     backups.create()
     path = tmp_path / "elsewhere" / "sessions.db"
     path.parent.mkdir()
@@ -36,7 +36,7 @@ async def test_an_empty_file_is_no_database(backups: Backups, folder: Place, tmp
     assert len(texts(path)) == 15
 
 
-async def test_nothing_to_restore(backups: Backups, folder: Place, tmp_path: Path):
+async def test_a_restore_without_backups(backups: Backups, folder: Place, tmp_path: Path):
     assert of(tmp_path / "elsewhere" / "sessions.db", folder).restore_if_missing() is None
     with pytest.raises(NotFound):
         backups.restore()
@@ -53,10 +53,10 @@ async def test_a_newer_database_needs_force_and_is_kept_aside(backups: Backups, 
     assert len(texts(database)) == 15
     assert restored.aside is not None
     assert texts(Path(restored.aside)) == newer
-    assert backups.restore().manifest == restored.manifest  # what was restored is as old as its backup
+    assert backups.restore().manifest == restored.manifest  # the restored database is as old as its backup
 
 
-async def test_a_database_in_use_is_refused(backups: Backups, database: Path):
+async def test_a_database_in_use_is_not_replaced(backups: Backups, database: Path):
     backups.create()
     async with opened(database):
         before = texts(database)
@@ -65,7 +65,7 @@ async def test_a_database_in_use_is_refused(backups: Backups, database: Path):
         assert texts(database) == before
 
 
-async def test_what_stands_in_the_wal_only_is_kept_aside_too(backups: Backups, database: Path, tmp_path: Path):
+async def test_changes_in_the_wal_are_kept_aside_too(backups: Backups, database: Path, tmp_path: Path):
     backups.create()
     killed = tmp_path / "killed" / "sessions.db"
     killed.parent.mkdir()
@@ -81,7 +81,7 @@ async def test_what_stands_in_the_wal_only_is_kept_aside_too(backups: Backups, d
     assert not Path(f"{killed}-wal").exists()
 
 
-async def test_a_wal_without_its_database_is_not_played_into_the_restored_one(
+async def test_a_wal_without_its_database_is_not_applied_to_the_restored_one(
     backups: Backups, database: Path, tmp_path: Path
 ):
     backups.create()
@@ -108,7 +108,7 @@ async def test_a_damaged_database_is_replaced_and_kept_as_it_is(backups: Backups
 
 
 async def test_a_damaged_database_is_not_backed_up(backups: Backups, database: Path):
-    """One of its pages is lost: SQLite itself would copy that without a word."""
+    """One of its pages is lost, which SQLite itself would copy silently."""
     data = bytearray(database.read_bytes())
     data[4096 * 3 : 4096 * 5] = b"\xff" * 8192
     database.write_bytes(bytes(data))

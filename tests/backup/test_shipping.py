@@ -1,4 +1,4 @@
-"""Litestream as our child: what it stores comes back, whoever ends when."""
+"""Litestream as our child process: everything it stores can be restored, whichever process ends first."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def add(store: SqliteStore, count: int = 1) -> None:
 
 
 async def shipped(place: Place, path: Path) -> int:
-    """How many sessions come back."""
+    """Restore the line and return the number of sessions."""
     path.unlink(missing_ok=True)
     await fetch(litestream(), line_of(place), None, path)
     with closing(sqlite3.connect(path)) as database:
@@ -79,7 +79,7 @@ def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.name() == "litestream"]
 
 
-async def test_what_is_committed_is_stored_soon_while_everything_runs(
+async def test_commits_are_shipped_soon_while_everything_runs(
     store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path
 ) -> None:
     await add(store, 20)
@@ -91,7 +91,7 @@ async def test_what_is_committed_is_stored_soon_while_everything_runs(
     await until(all_there)
 
 
-async def test_a_bucket_of_s3_is_shipped_to(store: SqliteStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+async def test_changes_are_shipped_to_s3(store: SqliteStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     place = place_of("s3", request)
     place.ensure()
     shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
@@ -102,7 +102,9 @@ async def test_a_bucket_of_s3_is_shipped_to(store: SqliteStore, tmp_path: Path, 
     assert await shipped(place, tmp_path / "back.db") == 20
 
 
-async def test_at_the_end_nothing_is_left(store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path) -> None:
+async def test_shipping_leaves_no_process_and_no_files(
+    store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path
+) -> None:
     await until(children)
     await add(store, 500)
     await store.close()
@@ -111,7 +113,7 @@ async def test_at_the_end_nothing_is_left(store: SqliteStore, shipper: Shipper, 
     assert not children()
 
 
-async def test_one_that_is_killed_is_started_again_and_loses_nothing(
+async def test_a_killed_litestream_is_restarted_and_loses_nothing(
     store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipping, "BACKOFF", Backoff(0.05, 60.0))
@@ -132,7 +134,7 @@ async def flushed(shipper: Shipper) -> bool:
     return bool(await until(stored))
 
 
-async def test_the_lag_tells_how_long_ago_all_was_stored(
+async def test_the_lag_is_the_time_since_everything_was_stored(
     store: SqliteStore, shipper: Shipper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipping, "LOOKS", 0.05)
@@ -142,11 +144,11 @@ async def test_the_lag_tells_how_long_ago_all_was_stored(
     assert shipper.healthy
 
 
-async def test_nothing_there_is_told_from_a_place_that_does_not_answer(place: Place) -> None:
+async def test_an_empty_line_differs_from_a_place_that_does_not_answer(place: Place) -> None:
     assert await newest_change(litestream(), line_of(place), None) is None
 
 
-async def test_what_was_altered_does_not_come_back(
+async def test_altered_changes_are_not_restored(
     store: SqliteStore, shipper: Shipper, place: Place, tmp_path: Path
 ) -> None:
     await add(store, 50)
@@ -162,7 +164,7 @@ async def test_what_was_altered_does_not_come_back(
     assert not (tmp_path / "back.db").exists()
 
 
-def test_the_tool_gets_what_it_needs_and_no_secret_of_ours() -> None:
+def test_the_tool_gets_only_the_variables_it_needs() -> None:
     given = {
         "PATH": "/bin",
         "AWS_PROFILE": "p",
@@ -175,7 +177,7 @@ def test_the_tool_gets_what_it_needs_and_no_secret_of_ours() -> None:
     assert environment(None, {"AWS_CA_BUNDLE": "ours.pem"}) == {"SSL_CERT_FILE": "ours.pem"}
 
 
-def test_a_missing_tool_is_told_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tool_is_reported_with_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StartupFailure, match="go install"):
         find_litestream(None)
@@ -194,8 +196,8 @@ def test_the_configuration_holds_bucket_and_path(tmp_path: Path) -> None:
     assert '"sync-interval": "3.0s"' in text
 
 
-async def test_the_tool_ends_when_we_are_killed(tmp_path: Path, place: Place) -> None:
-    """After it has stored what was left."""
+async def test_the_tool_ends_when_its_parent_is_killed(tmp_path: Path, place: Place) -> None:
+    """It stores the last changes first."""
     path = tmp_path / "data" / "sessions.db"
     writer = tmp_path / "writer.py"
     writer.write_text(

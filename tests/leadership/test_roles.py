@@ -11,7 +11,6 @@ from session_manager.leadership.leadership import Role, State
 from session_manager.leadership.roles import ONE_MACHINE, ONE_WRITER
 
 
-
 @pytest.mark.parametrize(("role", "documented"), [(ONE_WRITER, WriterState), (ONE_MACHINE, MachineState)])
 def test_health_documents_every_state(role: Role, documented: object) -> None:
     assert {public.name for public in role.public.values()} == {*get_args(documented)}

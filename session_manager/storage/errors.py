@@ -17,7 +17,7 @@ _DENIED = (401, 403)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def translated(error: Exception, place: str) -> Exception:
+def translate(error: Exception, place: str) -> Exception:
     """Return a StorageError for a failure of ``place``. A fault of the program is returned as it is."""
     if isinstance(error, SessionManagerError):
         return error

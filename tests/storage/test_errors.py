@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from session_manager.domain.errors import StorageDenied, StorageError, StorageMissing, StorageUnavailable
-from session_manager.storage.refusals import translated
+from session_manager.storage.errors import translate
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from session_manager.storage.refusals import translated
     ids=repr,
 )
 def test_the_error_of_a_library_is_translated(error: Exception, ours: type[StorageError]):
-    assert type(translated(error, "gs://bucket")) is ours
+    assert type(translate(error, "gs://bucket")) is ours
