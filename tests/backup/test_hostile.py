@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,17 +28,19 @@ async def test_an_endless_manifest_is_damaged_and_not_fetched(
     other = backups.create()
     alter(folder, manifest_of(other.name), lambda data: b" " * 2 * places.BLOCK + data)
     fetched: list[int] = []
-    cat_file = folder.fs.cat_file
-    monkeypatch.setattr(folder.fs, "cat_file", lambda *args, **options: _noted(fetched, cat_file(*args, **options)))
-    with pytest.raises(BackupDamaged, match="cannot be read"):
+    read = folder.read
+    monkeypatch.setattr(folder, "read", lambda name: _noted(fetched, read(name)))
+    with pytest.raises(BackupDamaged, match="could not be read"):
         backups.catalog.get(other.name)
-    assert sum(fetched) <= places.BLOCK
+    assert fetched == [places.BLOCK]
+    monkeypatch.undo()
     assert backups.catalog.all() == [good]
 
 
-def _noted(sizes: list[int], block: bytes) -> bytes:
-    sizes.append(len(block))
-    return block
+def _noted(sizes: list[int], blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        sizes.append(len(block))
+        yield block
 
 
 async def test_a_backup_that_would_fill_the_disk_is_not_unpacked(backups: Backups, folder: Place):
