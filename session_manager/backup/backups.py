@@ -110,7 +110,7 @@ class Backups:
         with local_errors():
             self.place.write(data_of(name), stored(blocks))
         if self.place.size(data_of(name)) != stored.size:
-            raise BackupError("The backup was not stored as a whole")
+            raise BackupError("The backup was not stored completely")
 
     def verify(self, name: str, progress: Progress = quiet) -> Manifest:
         """Fetch the backup and check it as a restore would. Raises BackupDamaged, which says what is wrong."""

@@ -76,7 +76,7 @@ def count_copied(path: Path, done: Done) -> dict[str, int]:
                 else:
                     rows[table] += 1
     except ProgramFailed as error:
-        raise BackupDamaged("The backup is not a whole dump of a database", reason=error.reason) from error
+        raise BackupDamaged("The backup is not an intact dump of a database", reason=error.reason) from error
     return rows
 
 

@@ -51,7 +51,7 @@ class Source(Protocol):
         ...
 
     def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
-        """Raise BackupDamaged unless the file is a whole database that matches the manifest."""
+        """Raise BackupDamaged unless the file is an intact database that matches the manifest."""
         ...
 
     def holds_data(self) -> bool:

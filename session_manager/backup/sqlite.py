@@ -82,7 +82,7 @@ class SqliteSource:
             with closing(_connect(path, "ro", immutable=True)) as database:
                 _check(database, manifest)
         except sqlite3.DatabaseError as error:
-            raise BackupDamaged("The backup is not a whole database", reason=f"SQLite: {error}") from error
+            raise BackupDamaged("The backup is not an intact database", reason=f"SQLite: {error}") from error
 
     def holds_data(self) -> bool:
         return self.path.exists() and self._size() > 0
@@ -101,8 +101,8 @@ class SqliteSource:
                 self._put_aside(_BESIDE)
                 self._take_place(path)
                 return None
-            with self._unused() as whole:
-                aside = self._put_aside(("", *(() if whole else _BESIDE)))
+            with self._unused() as intact:
+                aside = self._put_aside(("", *(() if intact else _BESIDE)))
                 self._take_place(path)
                 return aside
 
@@ -166,7 +166,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Prog
 def _check(database: sqlite3.Connection, manifest: Manifest) -> None:
     [problem] = database.execute("PRAGMA integrity_check(1)").fetchone()
     if problem != "ok":
-        raise BackupDamaged("The backup is not a whole database", reason=f"integrity_check: {problem}")
+        raise BackupDamaged("The backup is not an intact database", reason=f"integrity_check: {problem}")
     orphan = database.execute("PRAGMA foreign_key_check").fetchone()
     if orphan is not None:
         raise BackupDamaged(f"The table {orphan[0]} of the backup refers to missing rows")

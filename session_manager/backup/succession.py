@@ -2,7 +2,7 @@
 
 A file on this disk has the term in its stamp. Within that term it is complete, and the bucket is at most as new. So the
 file stays unless the bucket has data of a later term. Within a term the later state wins, shipped changes or a backup.
-Data that is damaged or cannot be fetched whole is logged, and the next state is tried.
+Data that is damaged or cannot be fetched completely is logged, and the next state is tried.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stamp:
     holder: str
 
 
-NOBODY = Stamp(0, "")
+NO_WRITER = Stamp(0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Succession:
     async def begin(self, ours: Record, before: Record) -> None:
         """Put the newest state in place and sign it with our term.
 
-        Raises StorageError if the bucket cannot be read now, and BackupDamaged if none of the stored states is whole.
+        Raises StorageError if the bucket cannot be read now, and BackupDamaged if none of the stored states is intact.
         """
         path = self._source.path
         here = read_stamp(path)
@@ -162,7 +162,7 @@ def _describe(path: Path, at: datetime) -> Manifest:
         with contextlib.closing(sqlite3.connect(path)) as database:
             version, rows = schema(database)[0], count_rows(database)
     except sqlite3.DatabaseError as error:
-        raise BackupDamaged("The shipped changes do not make a whole database", reason=f"SQLite: {error}") from error
+        raise BackupDamaged("The shipped changes are not an intact database", reason=f"SQLite: {error}") from error
     return Manifest(
         name=new_name(at.astimezone(UTC)),
         taken_at=at,
@@ -179,12 +179,12 @@ def _describe(path: Path, at: datetime) -> Manifest:
 
 
 def read_stamp(database: Path) -> Stamp:
-    """Return the stamp, or NOBODY if there is none or it cannot be read."""
+    """Return the stamp, or NO_WRITER if there is none or it cannot be read."""
     try:
         found = json.loads(_path(database).read_text())
         return Stamp(int(found["term"]), str(found["holder"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return NOBODY
+        return NO_WRITER
 
 
 def write_stamp(database: Path, stamp: Stamp) -> None:

@@ -64,7 +64,7 @@ class OneWriter:
 
     @property
     def writes(self) -> bool:
-        """True while this process may write."""
+        """Return True while this process may write."""
         return self.leadership.state is State.LEADING
 
     @property
@@ -75,7 +75,7 @@ class OneWriter:
     async def begin(self) -> None:
         """Wait for the lease and put the newest data in place. May be repeated.
 
-        Raises StartupFailure if none of the stored data is whole, or if the lease was lost since.
+        Raises StartupFailure if none of the stored data is intact, or if the lease was lost since.
         """
         self.leadership.fail_if_lost()
         if self._begun:
@@ -95,8 +95,8 @@ class OneWriter:
                 return await succession.begin(self._lease.ours, self._lease.previous)
             except BackupDamaged as error:
                 raise StartupFailure(
-                    f"None of the data in the bucket is whole ({error.reason}). Restore a backup by its name, or empty "
-                    "the bucket, then start again"
+                    f"None of the data in the bucket is intact ({error.reason}). Restore a backup by its name, or "
+                    "empty the bucket, then start again"
                 ) from error
             except (StorageDenied, BackupNotForUs) as error:
                 raise StartupFailure(f"The newest data could not be fetched from the bucket: {error.reason}") from error

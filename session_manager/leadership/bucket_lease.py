@@ -214,7 +214,7 @@ class BucketLease:
         return now - self._unchanged[1] >= period
 
     def _write(self, record: Record, version: str | None) -> None:
-        """Replace the object, also if an earlier try of ours, whose answer was lost, replaced it already."""
+        """Replace the object, also if an earlier try of this process replaced it and the answer was lost."""
         lease = self._object(LEASE)
         try:
             self._version = lease.replace(record.encode(), version)

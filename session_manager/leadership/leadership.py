@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from session_manager.aio.clock import monotonic
+from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import StartupFailure, StorageError, Unavailable
 from session_manager.domain.lease import Lease, LeaseOutcome
 
@@ -44,7 +45,7 @@ _UNREACHABLE = (Unavailable, StorageError)
 
 @dataclass(frozen=True, slots=True)
 class PublicState:
-    """How a state appears outside: its name in /health, which requests it serves, and the 503 for all others.
+    """The outside of a state: its name in /health, the requests it serves, and the 503 for all others.
 
     ``serves``: all requests; ``reads``: requests that only read. ``retry_after`` in seconds.
     """
@@ -91,7 +92,7 @@ class Leadership:
 
     @property
     def sure(self) -> bool:
-        """True while no other process can hold the lease."""
+        """Return True while no other process can hold the lease."""
         return self._phase in _HOLDS and self._clock() < self._valid_until
 
     @property
@@ -143,15 +144,10 @@ class Leadership:
 
     async def until_held(self) -> None:
         """Wait for the lease, after ``begin``. Raises StartupFailure if the lease rejects this process."""
-        held = asyncio.create_task(self._held.wait())
-        claiming = self._claiming or held
-        try:
-            await asyncio.wait((held, claiming), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            held.cancel()
-            await asyncio.wait([held])
-        if not self._held.is_set():
-            claiming.result()
+        if self._claiming is not None:
+            await wait_for_either(self._claiming, self._held.wait())
+            if not self._held.is_set():
+                self._claiming.result()
 
     def ready(self) -> None:
         """End the preparation: requests are served from now on."""
@@ -189,8 +185,7 @@ class Leadership:
 
     async def _stop_claiming(self) -> None:
         if self._claiming is not None:
-            self._claiming.cancel()
-            await asyncio.wait([self._claiming])
+            await cancel(self._claiming)
 
     async def _claim_regularly(self) -> None:
         while self._phase is not State.LOST:

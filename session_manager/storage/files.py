@@ -20,7 +20,7 @@ def write_file(path: Path, blocks: Iterable[bytes]) -> int:
 
 
 def replace_file(path: Path, blocks: Iterable[bytes]) -> int:
-    """Write a file under a temporary name, give it its own name once it is whole, and return its size."""
+    """Write a file under a temporary name, give it its own name once it is complete, and return its size."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -135,7 +135,7 @@ class Place:
         return bytes(sync(self.fs.loop, _get_s3, self.fs, path, version, wanted))
 
     def write(self, name: str, blocks: Iterable[bytes]) -> int:
-        """Store an object and return its size. It appears under its name once it is whole, or not at all."""
+        """Store an object and return its size. It appears under its name once it is complete, or not at all."""
         if self.is_local:
             with self.errors():
                 return replace_file(Path(self.path(name)), blocks)

@@ -62,7 +62,7 @@ async def test_a_backup_leaves_no_temporary_files(backups: Backups, database: Pa
 
 @pytest.mark.timeout(180)
 async def test_ten_thousand_appends_while_backups_run(place: Place, database: Path, tmp_path: Path):
-    """Every backup is whole and has everything that was acknowledged before it was taken."""
+    """Every backup is intact and has everything that was acknowledged before it was taken."""
     acknowledged: list[tuple[datetime, str]] = []
 
     async def talk(store, number: int) -> None:
@@ -166,7 +166,9 @@ async def test_data_without_a_manifest_is_not_a_backup(backups: Backups, folder:
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody", "../../etc/passwd", new_name(datetime(2026, 1, 31, tzinfo=UTC))], ids=["nobody", "path", "name"]
+    "name",
+    ["unknown", "../../etc/passwd", new_name(datetime(2026, 1, 31, tzinfo=UTC))],
+    ids=["unknown", "path", "name"],
 )
 async def test_a_backup_that_does_not_exist_is_not_found(backups: Backups, name: str):
     with pytest.raises(NotFound):

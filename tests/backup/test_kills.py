@@ -173,7 +173,7 @@ async def _copying(path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_at_any_moment_of_a_restore(large: Path, folder: Place, tmp_path: Path):
-    """After each kill the old or the new database is there, whole, and the old one is kept beside the new one."""
+    """After each kill the old or the new database is there, intact, and the old one is kept beside the new one."""
     await asyncio.to_thread(of(large, folder).create)
     new = texts(large)
     outcomes = set()

@@ -72,7 +72,7 @@ def test_the_next_instance_waits_and_then_has_everything_that_was_acknowledged(
         writers.until_written(two, 30)
         assert one.process.ended() == 0
     assert two.ready
-    assert writers.by(one)[-1] < writers.by(two)[0], "nobody else writes before one has left"
+    assert writers.by(one)[-1] < writers.by(two)[0], "the next instance writes only after the first has left"
     assert writers.acknowledged.keys() <= two.sessions()
     rejected = next(each for each in writers.rejections if each.url.startswith(two.url))
     assert rejected.status_code == 503

@@ -17,7 +17,7 @@ from session_manager.backup.keys import Keys
 from session_manager.backup.litestream import KEPT, all_lines, announce, forget_old, line_of
 from session_manager.backup.shipping import Shipper
 from session_manager.backup.sqlite import SqliteSource
-from session_manager.backup.succession import NOBODY, Stamp, Succession, read_stamp, write_stamp
+from session_manager.backup.succession import NO_WRITER, Stamp, Succession, read_stamp, write_stamp
 from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros
 from session_manager.leadership.bucket_lease import Record
@@ -27,7 +27,7 @@ from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.tools import litestream
 from tests.waiting import until
 
-NOBODY_BEFORE = Record(0, "", 30.0)
+FIRST = Record(0, "", 30.0)
 
 
 def writer(term: int) -> Record:
@@ -93,19 +93,19 @@ def two(tmp_path: Path, place: Place) -> Machine:
 
 async def test_a_first_writer_keeps_its_database_and_signs_it(one: Machine) -> None:
     await one.write(3)
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     assert one.count() == 3
     assert read_stamp(one.path) == stamp_of(writer(1))
 
 
 async def test_a_first_writer_without_any_data_begins_empty(one: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     assert not one.path.exists()
     assert read_stamp(one.path) == stamp_of(writer(1))
 
 
 async def test_another_machine_begins_with_the_last_backup(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await two.begin(writer(2), writer(1))
@@ -113,7 +113,7 @@ async def test_another_machine_begins_with_the_last_backup(one: Machine, two: Ma
 
 
 async def test_the_machine_of_the_last_writer_keeps_its_file(one: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await one.write(2)
@@ -122,7 +122,7 @@ async def test_the_machine_of_the_last_writer_keeps_its_file(one: Machine) -> No
 
 
 async def test_a_file_that_is_behind_is_put_aside(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await two.begin(writer(2), writer(1))
@@ -137,7 +137,7 @@ async def test_a_file_that_is_behind_is_put_aside(one: Machine, two: Machine) ->
 
 
 async def test_a_file_stays_if_later_writers_stored_nothing(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await one.write(2)
@@ -149,7 +149,7 @@ async def test_a_file_stays_if_later_writers_stored_nothing(one: Machine, two: M
 async def test_the_later_writer_wins_whatever_the_clocks_say(
     one: Machine, two: Machine, tmp_path: Path, place: Place
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await two.begin(writer(2), writer(1))
     await two.write(7)
@@ -162,7 +162,7 @@ async def test_the_later_writer_wins_whatever_the_clocks_say(
 
 
 async def test_changes_shipped_after_the_last_backup_are_restored(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     manifest = one.backups.create()
     await one.write(2)
@@ -173,7 +173,7 @@ async def test_changes_shipped_after_the_last_backup_are_restored(one: Machine, 
 
 
 async def test_a_backup_after_the_last_shipped_change_is_restored(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     await one.write(2)
@@ -192,7 +192,7 @@ def _age(machine: Machine, name: str, age: timedelta = timedelta(seconds=5)) -> 
 async def test_changes_shipped_after_the_lease_was_lost_are_ignored(
     one: Machine, two: Machine, tmp_path: Path, place: Place
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     await two.begin(writer(2), writer(1), litestream())
@@ -208,7 +208,7 @@ async def test_changes_shipped_after_the_lease_was_lost_are_ignored(
 async def test_damaged_changes_are_logged_and_the_backup_is_restored(
     one: Machine, two: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     manifest = one.backups.create()
     await one.ship(writer(1))
@@ -220,14 +220,14 @@ async def test_damaged_changes_are_logged_and_the_backup_is_restored(
 
 
 async def test_a_start_ends_if_no_stored_data_is_whole(one: Machine, two: Machine, tmp_path: Path) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     _damage(tmp_path)
     with pytest.raises(BackupDamaged):
         await two.begin(writer(2), writer(1), litestream())
     assert not two.path.exists()
-    assert read_stamp(two.path) == NOBODY
+    assert read_stamp(two.path) == NO_WRITER
 
 
 def _damage(folder: Path) -> None:
@@ -240,7 +240,7 @@ def _damage(folder: Path) -> None:
 async def test_shipped_changes_without_the_tool_are_logged_and_ignored(
     one: Machine, two: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     announce(line_of(one.place, writer(1)), writer(1))
@@ -262,10 +262,10 @@ def test_only_the_newest_lines_are_kept(place: Place, tmp_path: Path) -> None:
 
 def test_a_stamp_that_cannot_be_read_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
-    assert read_stamp(path) == NOBODY
+    assert read_stamp(path) == NO_WRITER
     write_stamp(path, Stamp(7, "abc"))
     assert read_stamp(path) == Stamp(7, "abc")
     file = tmp_path / "sessions.db.writer"
     assert file.stat().st_mode & 0o777 == 0o600
     os.truncate(file, 5)
-    assert read_stamp(path) == NOBODY
+    assert read_stamp(path) == NO_WRITER

@@ -1,4 +1,4 @@
-"""Errors of the libraries behind fsspec become errors of ours."""
+"""Errors of the libraries behind fsspec become our own errors."""
 
 from __future__ import annotations
 
