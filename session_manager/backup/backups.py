@@ -17,7 +17,7 @@ from session_manager import __version__
 from session_manager.backup.catalog import Catalog, Pruned, Retention
 from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
 from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
-from session_manager.backup.source import Progress, Source, local_errors, need_room
+from session_manager.backup.source import Progress, Source, local_errors, need_room, scratch_file
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound
 from session_manager.storage.files import write_file
 from session_manager.storage.places import Place
@@ -72,7 +72,7 @@ class Backups:
     def _create(self, progress: Progress, name: str) -> Manifest:
         started = time.monotonic()
         self.place.ensure()
-        with self._scratch(name) as path:
+        with scratch_file(self.source, name) as path:
             dump = self.source.dump(path, progress)
             plain, stored = Meter(), Meter()
             self._upload(path, name, plain, stored, progress)
@@ -186,7 +186,7 @@ class Backups:
             raise BackupNotForUs(
                 f"The backup holds a database of {manifest.engine}, but this one is of {self.source.engine}"
             )
-        with self._scratch(manifest.name) as path:
+        with scratch_file(self.source, manifest.name) as path:
             stored, plain = Meter(), Meter()
             self._download(manifest, path, stored, plain, progress)
             self.source.check(path, manifest, progress)
@@ -205,14 +205,6 @@ class Backups:
             write_file(path, plain(decompress(blocks, manifest.size)))
         if (stored.sha256, plain.size, plain.sha256) != (manifest.stored_sha256, manifest.size, manifest.sha256):
             raise BackupDamaged("The backup was altered after it was stored")
-
-    @contextmanager
-    def _scratch(self, name: str) -> Iterator[Path]:
-        path = self.source.scratch(name)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     def prune(self, now: datetime | None = None, *, dry_run: bool = False) -> Pruned:
         return self.catalog.prune(self._retention, now or datetime.now(UTC), dry_run=dry_run)

@@ -41,30 +41,6 @@ _PASSED = ("AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "SSL_CERT_", "HTTP_PROXY", "H
 _NAMES = ("PATH", "HOME", "TMPDIR")
 
 
-def find_litestream(given: str | None) -> Path:
-    """Return the executable. Raises StartupFailure, which says how to install one."""
-    found = shutil.which(given or "litestream")
-    if found is None:
-        raise StartupFailure(
-            "BACKUP_MODE=continuous needs litestream 0.5 or newer, which was not found; install it "
-            f"({INSTALL}), name it in LITESTREAM, or set BACKUP_MODE=interval"
-        )
-    version = _version(found)
-    if version and version < _OLDEST:
-        raise StartupFailure(f"{found} is litestream {'.'.join(map(str, version))}; 0.5 or newer is needed: {INSTALL}")
-    return Path(found)
-
-
-def _version(executable: str) -> tuple[int, ...] | None:
-    """Return the version, or None if the program was built without one."""
-    try:
-        answer = subprocess.run([executable, "version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise StartupFailure(f"{executable} could not be run: {error}") from None
-    numbers = answer.stdout.strip().removeprefix("v").partition("-")[0].split(".")
-    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else None
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """The changes that one writer shipped during one term. ``name`` is relative to ``place``."""
@@ -139,58 +115,87 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
     return json.dumps(settings, indent=1)
 
 
-def environment(endpoint: str | None, given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that the tool gets. ``endpoint`` is an emulator of Google Cloud Storage."""
-    passed = {name: value for name, value in given.items() if name in _NAMES or name.upper().startswith(_PASSED)}
-    bundle = passed.pop("AWS_CA_BUNDLE", None)
-    if bundle is not None:  # the tool's S3 client does not start with it; every Go program reads the other one
-        passed.setdefault("SSL_CERT_FILE", bundle)
-    return {**passed, "STORAGE_EMULATOR_HOST": endpoint} if endpoint else passed
+@dataclass(frozen=True, slots=True)
+class Litestream:
+    """The installed program. ``endpoint`` is that of a Google Cloud Storage emulator."""
+
+    program: Path
+    endpoint: str | None = None
+
+    @classmethod
+    def find(cls, given: str | None, endpoint: str | None) -> Litestream:
+        """Find the program. Raises StartupFailure, which says how to install one."""
+        found = shutil.which(given or "litestream")
+        if found is None:
+            raise StartupFailure(
+                "BACKUP_MODE=continuous needs litestream 0.5 or newer, which was not found; install it "
+                f"({INSTALL}), name it in LITESTREAM, or set BACKUP_MODE=interval"
+            )
+        version = _version(found)
+        if version and version < _OLDEST:
+            raise StartupFailure(
+                f"{found} is litestream {'.'.join(map(str, version))}; 0.5 or newer is needed: {INSTALL}"
+            )
+        return cls(Path(found), endpoint)
+
+    def environment(self, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return the variables that the program gets."""
+        passed = {name: value for name, value in given.items() if name in _NAMES or name.upper().startswith(_PASSED)}
+        bundle = passed.pop("AWS_CA_BUNDLE", None)
+        if bundle is not None:  # the program's S3 client does not start with it; every Go program reads the other one
+            passed.setdefault("SSL_CERT_FILE", bundle)
+        return {**passed, "STORAGE_EMULATOR_HOST": self.endpoint} if self.endpoint else passed
+
+    async def newest_change(self, line: Line) -> datetime | None:
+        """Return when the newest change was stored, or None if there is none. Raises StorageUnavailable."""
+        code, out, err = await self._restore(line, _ASK_WITHIN, "-dry-run", "-json", "-o", "unused")
+        if code != 0:
+            if _NOTHING in err:
+                return None
+            raise StorageUnavailable(reason=f"litestream: {_last_line(err)}")
+        times = [datetime.fromisoformat(file["timestamp"]) for file in json.loads(out)["files"]]
+        return max(times, default=None)
+
+    async def fetch(self, line: Line, path: Path) -> None:
+        """Write the newest state to the new file ``path``. Raises BackupDamaged if the stored files do not match."""
+        code, _, err = await self._restore(line, _RESTORE_WITHIN, "-o", str(path))
+        if code != 0:
+            path.unlink(missing_ok=True)
+            raise BackupDamaged("The shipped changes do not fit together", reason=f"litestream: {_last_line(err)}")
+
+    async def _restore(self, line: Line, timeout: float, *options: str) -> tuple[int, str, str]:
+        """Run ``litestream restore`` and return its exit code and output. It is killed after ``timeout`` seconds."""
+        process = await asyncio.create_subprocess_exec(
+            self.program,
+            "restore",
+            *options,
+            line.url,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=self.environment(),
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                out, err = await process.communicate()
+        except TimeoutError:
+            raise StorageUnavailable(reason=f"litestream: no answer in {timeout:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
 
 
-async def newest_change(tool: Path, line: Line, endpoint: str | None) -> datetime | None:
-    """Return when the newest change was stored, or None if there is none. Raises StorageUnavailable."""
-    code, out, err = await _restore(tool, line, endpoint, _ASK_WITHIN, "-dry-run", "-json", "-o", "unused")
-    if code != 0:
-        if _NOTHING in err:
-            return None
-        raise StorageUnavailable(reason=f"litestream: {_last_line(err)}")
-    times = [datetime.fromisoformat(file["timestamp"]) for file in json.loads(out)["files"]]
-    return max(times, default=None)
-
-
-async def fetch(tool: Path, line: Line, endpoint: str | None, path: Path) -> None:
-    """Write the newest state to the new file ``path``. Raises BackupDamaged if the stored files do not fit together."""
-    code, _, err = await _restore(tool, line, endpoint, _RESTORE_WITHIN, "-o", str(path))
-    if code != 0:
-        path.unlink(missing_ok=True)
-        reason = f"litestream: {_last_line(err)}"
-        raise BackupDamaged("The shipped changes do not fit together", reason=reason)
-
-
-async def _restore(tool: Path, line: Line, endpoint: str | None, timeout: float, *options: str) -> tuple[int, str, str]:
-    """Run ``litestream restore`` and return its exit code and output. The tool is killed after ``timeout`` seconds."""
-    process = await asyncio.create_subprocess_exec(
-        tool,
-        "restore",
-        *options,
-        line.url,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(endpoint),
-        start_new_session=True,
-    )
+def _version(executable: str) -> tuple[int, ...] | None:
+    """Return the version, or None if the program was built without one."""
     try:
-        async with asyncio.timeout(timeout):
-            out, err = await process.communicate()
-    except TimeoutError:
-        raise StorageUnavailable(reason=f"litestream: no answer in {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+        answer = subprocess.run([executable, "version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise StartupFailure(f"{executable} could not be run: {error}") from None
+    numbers = answer.stdout.strip().removeprefix("v").partition("-")[0].split(".")
+    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else None
 
 
 def _last_line(text: str) -> str:

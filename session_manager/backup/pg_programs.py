@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -54,7 +54,8 @@ def run_dump(server: Server, path: Path, snapshot: str, done: Done) -> None:
                   environment=server.environment) as process:  # fmt: skip
         while process.poll() is None:
             done(path.stat().st_size)
-            _wait(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL)
 
 
 def count_copied(path: Path, done: Done) -> dict[str, int]:
@@ -150,17 +151,8 @@ def _started(
 def _close(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None and not stream.closed:
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                continue
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_POLL)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -24,7 +24,7 @@ import aiohttp
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel
-from session_manager.backup.litestream import Line, configuration, environment
+from session_manager.backup.litestream import Line, Litestream, configuration
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +50,11 @@ _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNIN
 class Shipper:
     """Ships one database to one line, every ``interval`` seconds."""
 
-    def __init__(self, tool: Path, database: Path, line: Line, interval: float, endpoint: str | None = None) -> None:
+    def __init__(self, tool: Litestream, database: Path, line: Line, interval: float) -> None:
         self._tool = tool
         self._database = database.absolute()
         self._line = line
         self._interval = interval
-        self._endpoint = endpoint
         self._process: Process | None = None
         self._last: datetime | None = None
         self._started = datetime.now(UTC)
@@ -121,7 +120,7 @@ class Shipper:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                str(self._tool),
+                str(self._tool.program),
                 "replicate",
                 "-no-expand-env",
                 "-config",
@@ -129,7 +128,7 @@ class Shipper:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 stderr=PIPE,
-                env=environment(self._endpoint),
+                env=self._tool.environment(),
                 start_new_session=True,
             )
         except OSError as error:

@@ -70,6 +70,16 @@ class Source(Protocol):
         ...
 
 
+@contextmanager
+def scratch_file(source: Source, name: str) -> Iterator[Path]:
+    """Yield the path for a temporary file of the backup ``name``, and remove the file at the end."""
+    path = source.scratch(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def compare(found: Mapping[str, int], manifest: Manifest) -> None:
     """Raise BackupDamaged if a table has another number of rows than the manifest says."""
     for table in sorted(found.keys() | manifest.rows.keys()):

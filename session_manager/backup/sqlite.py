@@ -76,13 +76,14 @@ class SqliteSource:
     def _size(self) -> int:
         return sum(file.stat().st_size for file in (self.path, self._beside("-wal")) if file.exists())
 
-    def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
+    def check(self, path: Path, manifest: Manifest | None, progress: Progress) -> None:
+        """Without a manifest, check only the database itself."""
         progress("check", 0, 0)
         try:
             with closing(_connect(path, "ro", immutable=True)) as database:
                 _check(database, manifest)
         except sqlite3.DatabaseError as error:
-            raise BackupDamaged("The backup is not an intact database", reason=f"SQLite: {error}") from error
+            raise BackupDamaged("The file is not an intact database", reason=f"SQLite: {error}") from error
 
     def holds_data(self) -> bool:
         return self.path.exists() and self._size() > 0
@@ -94,9 +95,12 @@ class SqliteSource:
         return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
 
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
-        at = manifest.taken_at.timestamp()
+        return self.put_in_place(path, manifest.taken_at)
+
+    def put_in_place(self, path: Path, taken_at: datetime) -> str | None:
+        """Replace the database by a checked file with the state at ``taken_at``; see ``Source.replace``."""
         with local_errors():
-            os.utime(path, (at, at))  # as old as its content
+            os.utime(path, (taken_at.timestamp(),) * 2)  # as old as its content
             if not self.holds_data():
                 self._put_aside(_BESIDE)
                 self._take_place(path)
@@ -163,17 +167,18 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Prog
     target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
 
 
-def _check(database: sqlite3.Connection, manifest: Manifest) -> None:
+def _check(database: sqlite3.Connection, manifest: Manifest | None) -> None:
     [problem] = database.execute("PRAGMA integrity_check(1)").fetchone()
     if problem != "ok":
-        raise BackupDamaged("The backup is not an intact database", reason=f"integrity_check: {problem}")
+        raise BackupDamaged("The file is not an intact database", reason=f"integrity_check: {problem}")
     orphan = database.execute("PRAGMA foreign_key_check").fetchone()
     if orphan is not None:
         raise BackupDamaged(f"The table {orphan[0]} of the backup refers to missing rows")
     version, readable_by = schema(database)
-    if version != manifest.schema_version:
-        raise BackupDamaged("The backup has another schema than its manifest says")
-    compare(count_rows(database), manifest)
+    if manifest is not None:
+        if version != manifest.schema_version:
+            raise BackupDamaged("The backup has another schema than its manifest says")
+        compare(count_rows(database), manifest)
     reject_newer_schema(version, readable_by)
 
 

@@ -8,25 +8,22 @@ Data that is damaged or cannot be fetched completely is logged, and the next sta
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from session_manager import __version__
 from session_manager.backup.backups import Backups, quiet
-from session_manager.backup.litestream import Line, all_lines, fetch, newest_change
-from session_manager.backup.manifest import Manifest, new_name
-from session_manager.backup.sqlite import SqliteSource, count_rows, schema
+from session_manager.backup.litestream import Line, Litestream, all_lines
+from session_manager.backup.manifest import Manifest
+from session_manager.backup.source import scratch_file
+from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupDamaged
 from session_manager.leadership.bucket_lease import Record
 from session_manager.storage.files import replace_file
-from session_manager.storage.streams import Meter, read_file
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +53,12 @@ class Saved:
 
 
 class Succession:
-    """``tool`` is the Litestream program. Without it (None) no shipped changes can be fetched."""
+    """Without ``tool`` no shipped changes can be fetched."""
 
-    def __init__(self, backups: Backups, source: SqliteSource, tool: Path | None, endpoint: str | None) -> None:
+    def __init__(self, backups: Backups, source: SqliteSource, tool: Litestream | None) -> None:
         self._backups = backups
         self._source = source
         self._tool = tool
-        self._endpoint = endpoint
 
     async def begin(self, ours: Record, before: Record) -> None:
         """Put the newest state in place and sign it with our term.
@@ -123,59 +119,22 @@ class Succession:
             return []
         states = []
         for line in lines:
-            at = await newest_change(self._tool, line, self._endpoint)
+            at = await self._tool.newest_change(line)
             if at is not None:
                 put_back = partial(self._fetch, self._tool, line, at)
                 states.append(Saved(line.term, at, "shipping.restored", f"shipped changes {line.name}", put_back))
         return states
 
-    async def _fetch(self, tool: Path, line: Line, at: datetime) -> None:
-        with self._source.alone(), self._scratch() as path:
-            await fetch(tool, line, self._endpoint, path)
-            await asyncio.to_thread(self._check_and_replace, path, at)
-
-    def _check_and_replace(self, path: Path, at: datetime) -> None:
-        manifest = _describe(path, at)
-        self._source.check(path, manifest, quiet)
-        self._source.replace(path, manifest, quiet)
-
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        path = self._source.scratch("shipped")
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    async def _fetch(self, tool: Litestream, line: Line, at: datetime) -> None:
+        with self._source.alone(), scratch_file(self._source, "shipped") as path:
+            await tool.fetch(line, path)
+            await asyncio.to_thread(self._source.check, path, None, quiet)
+            await asyncio.to_thread(self._source.put_in_place, path, at)
 
 
 def _report(state: Saved) -> None:
     extra = {"event": state.event, "what": state.what, "term": state.term, "at": state.at.isoformat()}
     log.info("the database was restored from %s", state.what, extra=extra)
-
-
-def _describe(path: Path, at: datetime) -> Manifest:
-    """Return a manifest for a fetched file. Raises BackupDamaged if it is not a database."""
-    meter = Meter()
-    for _ in meter(read_file(path)):
-        pass
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            version, rows = schema(database)[0], count_rows(database)
-    except sqlite3.DatabaseError as error:
-        raise BackupDamaged("The shipped changes are not an intact database", reason=f"SQLite: {error}") from error
-    return Manifest(
-        name=new_name(at.astimezone(UTC)),
-        taken_at=at,
-        engine="sqlite",
-        schema_version=version,
-        rows=rows,
-        size=meter.size,
-        sha256=meter.sha256,
-        stored_size=meter.size,
-        stored_sha256=meter.sha256,
-        program=__version__,
-        duration=0,
-    )
 
 
 def read_stamp(database: Path) -> Stamp:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import Protocol
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.litestream import announce, forget_old, line_of
+from session_manager.backup.litestream import Litestream, announce, forget_old, line_of
 from session_manager.backup.shipping import FLUSH, Shipper
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import Succession
@@ -40,7 +39,7 @@ class CloseBackups(Protocol):
 
 
 class OneWriter:
-    """``tool``: the Litestream program, None if there is none. ``ship_interval`` in seconds, None to ship nothing."""
+    """``ship_interval`` in seconds, None to ship nothing."""
 
     def __init__(
         self,
@@ -48,15 +47,13 @@ class OneWriter:
         source: SqliteSource,
         lease: BucketLease,
         leadership: Leadership,
-        tool: Path | None,
-        endpoint: str | None,
+        tool: Litestream | None,
         ship_interval: float | None,
     ) -> None:
         self._backups = backups
         self._source = source
         self._lease = lease
         self._tool = tool
-        self._endpoint = endpoint
         self._ship_interval = ship_interval
         self._begun = False
         self._shipper: Shipper | None = None
@@ -88,7 +85,7 @@ class OneWriter:
         self._begun = True
 
     async def _put_newest_in_place(self) -> None:
-        succession = Succession(self._backups, self._source, self._tool, self._endpoint)
+        succession = Succession(self._backups, self._source, self._tool)
         while True:
             self.leadership.fail_if_lost()
             try:
@@ -119,7 +116,7 @@ class OneWriter:
             except StorageError as error:
                 log.warning("shipping waits for the bucket", extra={"event": "shipping.waits", "reason": error.reason})
                 await asyncio.sleep(RETRY)
-        self._shipper = Shipper(self._tool, self._source.path, line, self._ship_interval, self._endpoint)
+        self._shipper = Shipper(self._tool, self._source.path, line, self._ship_interval)
         await self._shipper.start()
 
     async def leave(self, close_backups: CloseBackups, *, at_once: bool) -> None:

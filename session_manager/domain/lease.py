@@ -23,20 +23,19 @@ class LeaseAnswer:
 
 
 class Lease(Protocol):
-    @property
-    def validity(self) -> float:
-        """Seconds for which no other process can take a held lease, counted from when the claim was sent."""
-        ...
+    """``validity``: seconds, from when a claim was sent, for which no other process can take the lease.
+
+    ``pause``: seconds until the next claim is due. ``facts``: fields for log records.
+    """
 
     @property
-    def pause(self) -> float:
-        """Seconds until the next claim is due."""
-        ...
+    def validity(self) -> float: ...
 
     @property
-    def facts(self) -> Mapping[str, object]:
-        """Fields for log records about this lease."""
-        ...
+    def pause(self) -> float: ...
+
+    @property
+    def facts(self) -> Mapping[str, object]: ...
 
     async def claim(self) -> LeaseAnswer:
         """Take the lease if it is free, or renew it.

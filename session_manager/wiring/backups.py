@@ -17,6 +17,7 @@ from session_manager.leadership.roles import ONE_WRITER
 from session_manager.settings import Settings
 
 if TYPE_CHECKING:
+    from session_manager.backup.litestream import Litestream
     from session_manager.backup.writer import OneWriter
     from session_manager.storage.conditional import ConditionalObject
 
@@ -69,19 +70,19 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
     leadership = Leadership(lease, ONE_WRITER, yields_after=yields_after)
     backups.fence = leadership.fence
     interval = settings.backup_ship_interval if continuous else None
-    return OneWriter(backups, source, lease, leadership, _find_tool(settings), endpoint, interval)
+    return OneWriter(backups, source, lease, leadership, _find_tool(settings), interval)
 
 
-def _find_tool(settings: Settings) -> Path | None:
-    """Return Litestream, without which nothing can be shipped. In other modes it fetches what was shipped before."""
+def _find_tool(settings: Settings) -> Litestream | None:
+    """Return Litestream, which ships changes, and in other modes only fetches what was shipped before."""
+    from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
+
     if settings.backup_mode != "continuous":
         found = shutil.which(settings.litestream or "litestream")
-        return Path(found) if found else None
+        return Litestream(Path(found), settings.storage_emulator_host) if found else None
     if settings.backup_encryption_keys is not None:
         raise StartupFailure(
             "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key of "
             "yours, or set BACKUP_MODE=interval"
         )
-    from session_manager.backup.litestream import find_litestream  # noqa: PLC0415  optional packages
-
-    return find_litestream(settings.litestream)
+    return Litestream.find(settings.litestream, settings.storage_emulator_host)

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from session_manager.aio.retry import Backoff
 from session_manager.backup import shipping
-from session_manager.backup.litestream import Line, configuration, environment, fetch, find_litestream, newest_change
+from session_manager.backup.litestream import Line, Litestream, configuration
 from session_manager.backup.shipping import Shipper
 from session_manager.domain.errors import BackupDamaged, StartupFailure
 from session_manager.domain.times import Micros
@@ -47,7 +48,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 async def shipper(tmp_path: Path, place: Place, store: SqliteStore) -> AsyncIterator[Shipper]:
-    shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
+    shipper = Shipper(Litestream(litestream()), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
     await shipper.start()
     yield shipper
     await shipper.stop(patience=0)
@@ -65,7 +66,7 @@ async def add(store: SqliteStore, count: int = 1) -> None:
 async def shipped(place: Place, path: Path) -> int:
     """Restore the line and return the number of sessions."""
     path.unlink(missing_ok=True)
-    await fetch(litestream(), line_of(place), None, path)
+    await Litestream(litestream()).fetch(line_of(place), path)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return int(database.execute("SELECT count(*) FROM session").fetchone()[0])
@@ -85,7 +86,7 @@ async def test_commits_are_shipped_soon_while_everything_runs(
     await add(store, 20)
 
     async def all_there() -> bool:
-        known = await newest_change(litestream(), line_of(place), None)
+        known = await Litestream(litestream()).newest_change(line_of(place))
         return known is not None and await shipped(place, tmp_path / "back.db") == 20
 
     await until(all_there)
@@ -94,7 +95,7 @@ async def test_commits_are_shipped_soon_while_everything_runs(
 async def test_changes_are_shipped_to_s3(store: SqliteStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     place = place_of("s3", request)
     place.ensure()
-    shipper = Shipper(litestream(), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
+    shipper = Shipper(Litestream(litestream()), tmp_path / "data" / "sessions.db", line_of(place), SECONDS)
     await shipper.start()
     await add(store, 20)
     assert await flushed(shipper)
@@ -145,7 +146,7 @@ async def test_the_lag_is_the_time_since_everything_was_stored(
 
 
 async def test_an_empty_line_differs_from_a_place_that_does_not_answer(place: Place) -> None:
-    assert await newest_change(litestream(), line_of(place), None) is None
+    assert await Litestream(litestream()).newest_change(line_of(place)) is None
 
 
 async def test_altered_changes_are_not_restored(
@@ -172,20 +173,21 @@ def test_the_tool_gets_only_the_variables_it_needs() -> None:
         "SESSION_API_KEYS": "s",
         "https_proxy": "h",
     }
-    assert environment(None, given) == {name: given[name] for name in given if name != "SESSION_API_KEYS"}
-    assert environment("127.0.0.1:1", given)["STORAGE_EMULATOR_HOST"] == "127.0.0.1:1"
-    assert environment(None, {"AWS_CA_BUNDLE": "ours.pem"}) == {"SSL_CERT_FILE": "ours.pem"}
+    tool = Litestream(Path("litestream"))
+    assert tool.environment(given) == {name: given[name] for name in given if name != "SESSION_API_KEYS"}
+    assert replace(tool, endpoint="127.0.0.1:1").environment(given)["STORAGE_EMULATOR_HOST"] == "127.0.0.1:1"
+    assert tool.environment({"AWS_CA_BUNDLE": "ours.pem"}) == {"SSL_CERT_FILE": "ours.pem"}
 
 
 def test_a_missing_tool_is_reported_with_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StartupFailure, match="go install"):
-        find_litestream(None)
+        Litestream.find(None, None)
     old = tmp_path / "litestream"
     old.write_text("#!/bin/sh\necho v0.3.13\n")
     old.chmod(0o755)
     with pytest.raises(StartupFailure, match=r"0\.3\.13"):
-        find_litestream(None)
+        Litestream.find(None, None)
 
 
 def test_the_configuration_holds_bucket_and_path(tmp_path: Path) -> None:
@@ -203,14 +205,15 @@ async def test_the_tool_ends_when_its_parent_is_killed(tmp_path: Path, place: Pl
     writer.write_text(
         "import asyncio, sys, uuid\n"
         "from pathlib import Path\n"
-        "from session_manager.backup.litestream import Line\n"
+        "from session_manager.backup.litestream import Line, Litestream\n"
         "from session_manager.storage.places import open_place\n"
         "from session_manager.backup.shipping import Shipper\n"
         "from session_manager.store.protocol import NewSession\n"
         "from session_manager.store.sqlite.adapter import SqliteStore\n"
         "async def main(tool, path, place):\n"
         "    store = SqliteStore(Path(path)); await store.start()\n"
-        "    await Shipper(Path(tool), Path(path), Line(open_place(place), 'session_shipping/7-abc'), 60.0).start()\n"
+        "    line = Line(open_place(place), 'session_shipping/7-abc')\n"
+        "    await Shipper(Litestream(Path(tool)), Path(path), line, 60.0).start()\n"
         "    for _ in range(30): await store.create_session(NewSession(str(uuid.uuid4()), 'ada', 'default', 10**12))\n"
         "    print('written', flush=True); await asyncio.Event().wait()\n"
         "asyncio.run(main(*sys.argv[1:]))\n"

@@ -14,7 +14,7 @@ import pytest
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.litestream import KEPT, all_lines, announce, forget_old, line_of
+from session_manager.backup.litestream import KEPT, Litestream, all_lines, announce, forget_old, line_of
 from session_manager.backup.shipping import Shipper
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import NO_WRITER, Stamp, Succession, read_stamp, write_stamp
@@ -48,7 +48,7 @@ class Machine:
         self.backups = Backups(self.source, place, Keys.parse(""), Retention(100, 100))
 
     async def begin(self, ours: Record, before: Record, tool: Path | None = None) -> None:
-        await Succession(self.backups, self.source, tool, None).begin(ours, before)
+        await Succession(self.backups, self.source, Litestream(tool) if tool else None).begin(ours, before)
         self.backups.term = ours.term
 
     async def write(self, sessions: int) -> None:
@@ -62,7 +62,7 @@ class Machine:
         """Ship everything in the file."""
         line = line_of(self.place, record)
         announce(line, record)
-        shipper = Shipper(litestream(), self.path, line, 0.2)
+        shipper = Shipper(Litestream(litestream()), self.path, line, 0.2)
         await shipper.start()
 
         async def stored() -> bool:
