@@ -70,10 +70,6 @@ class Record:
             return None
 
 
-class _Replaced(Exception):
-    """Another process has replaced the object."""
-
-
 class BucketLease:
     """``period`` in seconds. ``heeds_requests``: claims return the instance that asks for the lease.
 
@@ -132,6 +128,8 @@ class BucketLease:
             ) from error
 
     async def release(self) -> bool:
+        if not self._objects:  # do not wait for a bucket that has never answered
+            return False
         for _ in range(RELEASES):
             try:
                 return await self._call(self._release)
@@ -141,7 +139,7 @@ class BucketLease:
         return False
 
     async def close(self) -> None:
-        for each in self._objects.values():
+        for each in list(self._objects.values()):
             await asyncio.get_running_loop().run_in_executor(self._thread, each.close)
         self._objects.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -175,7 +173,7 @@ class BucketLease:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             self._write(replace(self.ours, term=term, since=since), found.version if found else None)
-        except _Replaced:
+        except Contended:
             return LeaseAnswer(LeaseOutcome.TAKEN)
         self._held = True
         return LeaseAnswer(LeaseOutcome.HELD)
@@ -183,7 +181,7 @@ class BucketLease:
     def _renew(self) -> LeaseAnswer:
         try:
             self._write(replace(self.ours, beat=self.ours.beat + 1), self._version)
-        except _Replaced:
+        except Contended:
             return LeaseAnswer(LeaseOutcome.LOST)
         return LeaseAnswer(LeaseOutcome.HELD, self._requested_by(self.ours.term) if self._heeds_requests else "")
 
@@ -192,7 +190,7 @@ class BucketLease:
             return False
         try:
             self._write(replace(self.ours, released=True), self._version)
-        except _Replaced:
+        except Contended:
             return False
         self._held = False
         return True
@@ -214,18 +212,18 @@ class BucketLease:
         return now - self._unchanged[1] >= period
 
     def _write(self, record: Record, version: str | None) -> None:
-        """Replace the object, also if an earlier try of this process replaced it and the answer was lost."""
+        """Replace the object, also if an earlier try of this process replaced it and the answer was lost.
+
+        Raises Contended if another process has replaced it.
+        """
         lease = self._object(LEASE)
         try:
             self._version = lease.replace(record.encode(), version)
         except Contended:
             found = lease.read()
             if found is None or self._decode(found).holder != self._token:
-                raise _Replaced from None
-            try:
-                self._version = lease.replace(record.encode(), found.version)
-            except Contended:
-                raise _Replaced from None
+                raise
+            self._version = lease.replace(record.encode(), found.version)
         self.ours = record
 
     def _request(self, term: int) -> None:
