@@ -118,6 +118,8 @@ class BucketLease:
 
     async def claim(self) -> LeaseAnswer:
         try:
+            if not self._objects:  # on its own, so that a candidate that ends meanwhile does not go on to acquire
+                await self._call(lambda: self._object(LEASE))
             return await self._call(self._renew if self._held else self._acquire)
         except StorageDenied as error:
             if self._held:

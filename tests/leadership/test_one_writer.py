@@ -197,6 +197,28 @@ async def test_an_instance_that_acquired_the_lease_while_it_stopped_releases_it(
     assert (await other.write()).term > 0
 
 
+async def test_an_instance_that_stops_while_the_bucket_is_opened_neither_waits_nor_acquires(
+    make: Make, tmp_path: Path
+) -> None:
+    one, other = make(), make()
+    opening, go_on = threading.Event(), threading.Event()
+
+    def open_slowly(name: str, timeout: float) -> FolderObject:
+        opening.set()
+        go_on.wait()
+        return one.bucket
+
+    one.lease._open = open_slowly
+    waiting = asyncio.create_task(one.acquire())
+    await until(opening.is_set)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not await one.leadership.release()
+    go_on.set()
+    assert (await other.write()).term > 0
+    assert other.lease.previous.term == 0
+
+
 async def test_only_an_instance_that_yields_heeds_a_request_and_only_after_its_time(make: Make) -> None:
     one, other = make("one", yields_after=PERIOD), make("other")
     await one.write()
