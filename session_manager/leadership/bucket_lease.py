@@ -141,10 +141,9 @@ class BucketLease:
         return False
 
     async def close(self) -> None:
-        for each in list(self._objects.values()):
-            await asyncio.get_running_loop().run_in_executor(self._thread, each.close)
-        self._objects.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
+        for each in list(self._objects.values()):
+            each.close()
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Do the work in the thread, and log when the bucket stops and starts answering."""
