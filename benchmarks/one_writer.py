@@ -17,7 +17,7 @@ from pathlib import Path
 
 import requests
 
-from session_manager.backup.litestream import Line
+from session_manager.backup.litestream import Line, Litestream
 from session_manager.backup.shipping import Shipper
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.ids import new_id
@@ -60,7 +60,7 @@ async def cost(folder: Path, tool: Path, seconds: float) -> None:
     await appends(store, seconds)
     for run in range(RUNS):
         off.append(await appends(store, seconds))
-        shipper = Shipper(tool, path, Line(place, f"session_shipping/{run:012d}-00000000"), INTERVAL)
+        shipper = Shipper(Litestream(tool), path, Line(place, f"session_shipping/{run:012d}-00000000"), INTERVAL)
         await shipper.start()
         while not await shipper.flush(5):
             await asyncio.sleep(0.1)

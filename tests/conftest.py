@@ -21,6 +21,8 @@ from session_manager.settings import Settings
 from tests.servers import shared
 from tests.servers.redis import RedisServer
 
+pytest_plugins = ["tests.servers.buckets"]
+
 # What a developer has in the environment or in .env is no setting of a test.
 Settings.model_config["env_file"] = None
 for _name in [name for name in os.environ if name.lower() in Settings.model_fields]:

@@ -27,9 +27,7 @@ PENDING: frozenset[str] = frozenset(
     {
         *(f"session_manager/{path.name}" for path in (ROOT / "session_manager").iterdir() if path.name not in PLAIN),
         "docs/adk-agents.md",
-        "docs/backups.md",
         "docs/cloud-run.md",
-        "docs/one-writer.md",
         "docs/settings.md",
         ".env.example",
     }

@@ -28,9 +28,10 @@ from session_manager.runtime.kubernetes.cluster import (
     SESSIONS,
     Resource,
 )
+from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec, parse_class
 from session_operator import manifests
-from session_operator.manifests import RedisTrigger, SessionSpec
+from session_operator.manifests import RedisTrigger
 
 Json = dict[str, Any]
 

@@ -132,7 +132,7 @@ class Sides:
         self.stored = backups.create().stored_size
 
     def _verify(self) -> None:
-        self._plain.verify(self._plain.catalog.names()[0])
+        self._plain.verify(self._plain.chosen(None).name)
 
     def _restore(self, keys: str, target: Path) -> None:
         if self._backups(keys, target).restore_if_missing() is None:

@@ -1,35 +1,94 @@
-"""Which machine's pods count, in Redis: the hash ``machine``."""
+"""The lease of the machine that runs the pods: the hash ``machine`` in Redis."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
 
 from session_manager.activity.link import Link, load_script
-from session_manager.activity.protocol import Seat
 from session_manager.activity.resp import RedisError
 from session_manager.domain.errors import ActivityUnavailable
+from session_manager.domain.lease import LeaseAnswer, LeaseOutcome
 
 log = logging.getLogger(__name__)
 
-MACHINE = load_script("machine")
-LET_GO = load_script("let_go")
+CLAIM = load_script("claim_machine")
+RELEASE = load_script("release_machine")
+CLAIMS = 5  # per period
+
+_OUTCOMES = {
+    b"HELD": LeaseOutcome.HELD,
+    b"LOST": LeaseOutcome.LOST,
+    b"TAKEN": LeaseOutcome.TAKEN,
+    b"EXPIRED": LeaseOutcome.TAKEN,
+}
 
 
-class RedisMachines:
-    """Machines on the Redis of ``link``; ``period`` in seconds."""
+class Identity(Protocol):
+    """The id of a machine, shared by its front doors."""
 
-    def __init__(self, link: Link, period: float) -> None:
+    def open(self) -> str:
+        """Return the id. Raises StartupFailure if it cannot be stored."""
+        ...
+
+    def close(self) -> bool:
+        """Return True if no other front door of this machine has the identity open."""
+        ...
+
+
+class MachineLease:
+    """``period`` in seconds: how long a claim is valid in Redis.
+
+    A candidate that never saw another machine takes a free lease at once. One that did takes it at once only if it was
+    released. Otherwise it waits for a whole period of claims that found no holder: a Redis that came back empty, or
+    late, says nothing about a machine that still runs, which claims the lease again in that time.
+    """
+
+    def __init__(self, link: Link, identity: Identity, period: float) -> None:
         self._link = link
-        self._period_ms = round(period * 1000)
+        self._identity = identity
+        self.validity = period
+        self.pause = period / CLAIMS
+        self._id = ""
+        self._held = False
+        self._other = b""
+        self._vacant = 0  # claims in a row that found no holder
 
-    async def hold(self, machine: str, *, believes: bool, follows: bool) -> tuple[Seat, str]:
-        args = (b"", b"", machine, self._period_ms, int(believes), int(follows))
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return {"machine": self._id}
+
+    async def claim(self) -> LeaseAnswer:
+        self._id = self._id or self._identity.open()
+        may_follow = not self._other or self._vacant >= CLAIMS
+        args = (b"", b"", self._id, round(self.validity * 1000), int(self._held), int(may_follow))
         try:
-            seat, other = await self._link.script(MACHINE, args)
-        except RedisError as error:  # full, or a replica by now: may be mended, and nothing can be decided meanwhile
-            log.warning("Redis refuses (%s)", error.code, extra={"event": "machine.refused", "code": error.code})
+            answer, other = await self._link.script(CLAIM, args)
+        except ActivityUnavailable:
+            self._vacant = 0  # another machine may have claimed it meanwhile
+            raise
+        except RedisError as error:  # full, or a replica by now; that may be fixed
+            self._vacant = 0
+            log.warning(
+                "Redis rejected a claim (%s)", error.code, extra={"event": "machine.refused", "code": error.code}
+            )
             raise ActivityUnavailable from None
-        return Seat(seat.decode()), other.decode()
+        self._held = answer == b"HELD"
+        if answer in (b"TAKEN", b"EXPIRED"):
+            self._vacant = self._vacant + 1 if answer == b"EXPIRED" else 0
+            self._other = other or self._other
+        return LeaseAnswer(_OUTCOMES[answer], other.decode())
 
-    async def let_go(self, machine: str) -> None:
-        await self._link.script(LET_GO, (b"", b"", machine))
+    async def release(self) -> bool:
+        """The lease stays with this machine while another front door of it runs."""
+        if not self._identity.close():
+            return False
+        with suppress(ActivityUnavailable):
+            await self._link.script(RELEASE, (b"", b"", self._id))
+            return True
+        return False
+
+    async def close(self) -> None:
+        self._identity.close()

@@ -200,32 +200,6 @@ class TurnActivity(Protocol):
         ...
 
 
-class Seat(StrEnum):
-    """What became of a machine's claim that its pods count. ``AWAY``: nobody's do, for now."""
-
-    HELD = "HELD"
-    OTHER = "OTHER"
-    AWAY = "AWAY"
-    LOST = "LOST"
-
-
-class Machines(Protocol):
-    """Which machine's pods count, where those of others cannot be reached. ActivityUnavailable when Redis is away."""
-
-    async def hold(self, machine: str, *, believes: bool, follows: bool) -> tuple[Seat, str]:
-        """Claim it for a period.
-
-        ``believes``: that this machine has it; LOST, if another one has had it since. ``follows``: it may take what
-        another one neither let go nor claimed again in time. With HELD comes who asks for it, or nothing; else who has
-        or had it.
-        """
-        ...
-
-    async def let_go(self, machine: str) -> None:
-        """If this machine has it: another one may begin at once."""
-        ...
-
-
 class ScalerActivity(Protocol):
     """The port of the scaler, which wakes pods and puts them to sleep."""
 

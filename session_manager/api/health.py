@@ -13,13 +13,13 @@ from session_manager.api import answers
 from session_manager.api.limits import CurrentActor, RouteLimits
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.times import Micros, rfc3339
-from session_manager.leadership.one_machine import MachineState
-from session_manager.leadership.writer_state import WriterState
 from session_manager.people.identity import ANONYMOUS, Actor
 from session_manager.wiring.services import Services
 
 PATIENCE = 2.0
 Health = Literal["healthy", "unhealthy", "disabled"]
+MachineState = Literal["starting", "waiting", "held", "lost", "let_go"]
+WriterState = Literal["waiting", "opening", "writing", "lapsed", "lost", "released"]
 
 
 class HealthAnswer(BaseModel):
@@ -105,8 +105,8 @@ def _lacks(services: Services, redis: bool, database: bool) -> str | None:
     """Why requests are not served, in words."""
     if services.stopping:
         return "the server stops"
-    if services.writer is not None and services.writer.guard.lacks is not None:
-        return services.writer.guard.lacks
+    if services.writer is not None and services.writer.leadership.lacks is not None:
+        return services.writer.leadership.lacks
     if not redis:
         return "Redis is unavailable"
     if not database:
@@ -134,10 +134,10 @@ def _describe(services: Services, redis: bool, database: bool, *, whole: bool) -
         "timestamp": rfc3339(Micros(services.wall_clock())),
         "service": "session-manager",
         "version": __version__,
-        "machine": services.machine.state if services.machine else None,
+        "machine": services.machine.public.name if services.machine else None,
         "session_storage_enabled": True,
         "session_storage_uri": uri if whole else uri.partition("://")[0],
         "session_storage_bucket": services.backups.url if whole else None,
-        "session_storage_writer": services.writer.guard.state if services.writer else None,
+        "session_storage_writer": services.writer.leadership.public.name if services.writer else None,
         "session_storage_lag": services.writer.lag if services.writer else None,
     }

@@ -15,12 +15,11 @@ from prometheus_client.registry import Collector
 
 from session_manager.api import answers
 from session_manager.api.limits import RouteLimits
-from session_manager.backup.service import Stats
+from session_manager.backup.service import Stats, WriterStats
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.status import Status
 from session_manager.domain.times import rfc3339, seconds
-from session_manager.leadership.writer_state import WriterReport
 from session_manager.turns.turn import TurnTimes
 from session_manager.wiring.services import Services
 
@@ -61,7 +60,7 @@ class BackupFigures(Collector):
 class WriterFigures(Collector):
     """Where only one front door may write: whether this one may, and how far the bucket is behind."""
 
-    def __init__(self, writer: WriterReport) -> None:
+    def __init__(self, writer: WriterStats) -> None:
         self._writer = writer
 
     def collect(self) -> Iterator[Metric]:
@@ -79,7 +78,7 @@ class Metrics:
         times: TurnTimes,
         wakes: Histogram | None,
         backups: Stats | None = None,
-        writer: WriterReport | None = None,
+        writer: WriterStats | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         if backups is not None:

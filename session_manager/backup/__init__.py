@@ -1,6 +1,6 @@
-"""Copies of the database in a bucket or a folder, and the way back.
+"""Copies of the database in a bucket or a folder, and restoring them.
 
-The two functions are loaded when they are asked for: what is behind them takes a second.
+The two functions are imported on first use, since that takes a second.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from session_manager.backup.functions import backup_session_db_to_gcs, restore_session_db_from_gcs
+    from session_manager.backup.opening import backup_session_db_to_gcs, restore_session_db_from_gcs
 
 __all__ = ["backup_session_db_to_gcs", "restore_session_db_from_gcs"]
 
@@ -16,6 +16,6 @@ __all__ = ["backup_session_db_to_gcs", "restore_session_db_from_gcs"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from session_manager.backup import functions  # noqa: PLC0415
+    from session_manager.backup import opening  # noqa: PLC0415
 
-    return getattr(functions, name)
+    return getattr(opening, name)

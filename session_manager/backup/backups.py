@@ -1,7 +1,7 @@
 """Making, checking and restoring backups. Everything blocks; ``Backups`` may be used from any thread.
 
-A backup exists once its manifest lies there, and the manifest comes last.  So whatever is killed, cut or refused before
-leaves objects that count for nothing, and ``prune`` removes them a day later.
+A backup exists once its manifest is stored, which comes last. A backup that is killed, cut off or rejected before that
+leaves only data without a manifest, which ``prune`` removes a day later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from session_manager import __version__
 from session_manager.backup.catalog import Catalog, Pruned, Retention
 from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
 from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
-from session_manager.backup.source import Progress, Source, local_errors, need_room
+from session_manager.backup.source import Progress, Source, local_errors, need_room, scratch_file
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound
 from session_manager.storage.files import write_file
 from session_manager.storage.places import Place
@@ -25,19 +25,22 @@ from session_manager.storage.streams import Meter, compress, decompress, read_fi
 
 
 def quiet(phase: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """``aside``: where the database lies that was there before; None if there was none."""
+    """``aside`` is the path of the database that was replaced, or None if there was none."""
 
     manifest: Manifest
     aside: str | None
 
 
 class Backups:
-    """Of one database in one place."""
+    """The backups of one database in one place.
+
+    With one writer, ``term`` is the term of this one, and ``fence`` raises as soon as it may have been replaced.
+    """
 
     def __init__(self, source: Source, place: Place, keys: Keys, retention: Retention) -> None:
         self.source = source
@@ -45,17 +48,16 @@ class Backups:
         self.catalog = Catalog(place)
         self._keys = keys
         self._retention = retention
-        # Where there is one writer only: which one this is, and what raises when it is not any more.
         self.term = 0
         self.fence: Callable[[], None] = lambda: None
 
     def create(self, progress: Progress = quiet, name: str | None = None) -> Manifest:
-        """Make one. Conflict while another one runs; BackupError, after which there is none."""
+        """Make a backup. Raises Conflict while another one runs, and BackupError if none was made."""
         with self.source.alone():
             return self._create(progress, name or new_name(datetime.now(UTC)))
 
     def create_if_due(self, interval: float, progress: Progress = quiet, name: str | None = None) -> Manifest:
-        """The newest one if it is younger than ``interval`` seconds, whoever made it; else a new one."""
+        """Return the newest backup if it is younger than ``interval`` seconds, or else make one."""
         with self.source.alone():
             newest = self.catalog.newest()
             now = datetime.now(UTC)
@@ -64,13 +66,13 @@ class Backups:
             return self._create(progress, name or new_name(now))
 
     def address(self, name: str) -> str:
-        """Of the manifest."""
+        """Return the address of the backup's manifest."""
         return self.place.address(manifest_of(name))
 
     def _create(self, progress: Progress, name: str) -> Manifest:
         started = time.monotonic()
         self.place.ensure()
-        with self._scratch(name) as path:
+        with scratch_file(self.source, name) as path:
             dump = self.source.dump(path, progress)
             plain, stored = Meter(), Meter()
             self._upload(path, name, plain, stored, progress)
@@ -96,7 +98,7 @@ class Backups:
         return manifest
 
     def _present_term(self) -> int:
-        """Where nobody makes sure of one writer, times alone decide which backup is the newest."""
+        """Without a lease all backups belong to the latest term, so that the time alone decides which is the newest."""
         newest = self.catalog.newest()
         return newest.term if newest else 0
 
@@ -108,28 +110,28 @@ class Backups:
         with local_errors():
             self.place.write(data_of(name), stored(blocks))
         if self.place.size(data_of(name)) != stored.size:
-            raise BackupError("The place did not store the whole backup")
+            raise BackupError("The backup was not stored completely")
 
     def verify(self, name: str, progress: Progress = quiet) -> Manifest:
-        """Fetch it and check all of it, as a restore would. BackupDamaged says what is wrong."""
+        """Fetch the backup and check it as a restore would. Raises BackupDamaged, which says what is wrong."""
         manifest = self.catalog.get(name)
         with self.source.alone(), self._fetched(manifest, progress):
             return manifest
 
     def restore(self, name: str | None = None, progress: Progress = quiet, *, force: bool = False) -> Restored:
-        """Put the backup ``name``, or the newest, in the place of the database. Nothing changes until it is checked.
+        """Replace the database by the backup ``name``, or by the newest one, after checking it.
 
-        Conflict: somebody uses the database, or it was written to after the backup and ``force`` is not said.
+        Raises Conflict if the database is in use, or was written to after the backup and ``force`` is not set.
         """
         with self.source.alone():
             manifest = self.chosen(name)
-            self.refuse_older(manifest, force=force)
+            self.reject_older(manifest, force=force)
             return self._restore(manifest, progress)
 
     def restore_if_missing(self, progress: Progress = quiet) -> Restored | None:
-        """The newest good one if there is no database. None: there is one, or there is no backup.
+        """Restore the newest good backup if there is no database.
 
-        BackupDamaged: there are backups, and none of them is good.
+        Return None if there is a database, or no backup. Raises BackupDamaged if there are only damaged backups.
         """
         if self.source.holds_data():
             return None
@@ -137,7 +139,7 @@ class Backups:
             damage: BackupDamaged | None = None
             for manifest in [] if self.source.holds_data() else self.catalog.all():
                 try:
-                    self._refuse_plain(manifest)
+                    self._reject_plain(manifest)
                     return self._restore(manifest, progress)
                 except BackupDamaged as error:
                     damage = damage or error
@@ -146,26 +148,26 @@ class Backups:
             return None
 
     def put_back(self, manifest: Manifest, progress: Progress = quiet) -> Restored:
-        """Restore it, whatever is there, without a person who named it."""
+        """Restore this backup over whatever is there, by the program's own choice."""
         with self.source.alone():
-            self._refuse_plain(manifest)
+            self._reject_plain(manifest)
             return self._restore(manifest, progress)
 
-    def _refuse_plain(self, manifest: Manifest) -> None:
-        """Who may write to the bucket and has no key could have put it there."""
+    def _reject_plain(self, manifest: Manifest) -> None:
+        """An unencrypted backup may come from an attacker who can write to the bucket but has no key."""
         if self._keys.first is not None and manifest.encryption is None:
-            raise BackupDamaged(f"The backup {manifest.name} is not encrypted: restore it by its name, if it is yours")
+            raise BackupDamaged(f"The backup {manifest.name} is not encrypted: if it is yours, restore it by its name")
 
-    def refuse_older(self, manifest: Manifest, *, force: bool) -> None:
+    def reject_older(self, manifest: Manifest, *, force: bool) -> None:
         changed = self.source.changed_at()
         if changed is not None and changed > manifest.taken_at and not force:
             raise Conflict(
                 f"The database was written to at {changed:%Y-%m-%d %H:%M:%S} UTC, after the backup was taken "
-                f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC): what came since would be gone; force it to restore it"
+                f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC). To restore it and lose the later changes, use --force"
             )
 
     def chosen(self, name: str | None) -> Manifest:
-        """The backup ``name``, or the newest. NotFound."""
+        """Return the backup ``name``, or the newest one. Raises NotFound."""
         if name is not None:
             return self.catalog.get(name)
         newest = self.catalog.newest()
@@ -179,10 +181,12 @@ class Backups:
 
     @contextmanager
     def _fetched(self, manifest: Manifest, progress: Progress) -> Iterator[Path]:
-        """The unpacked and checked file of a backup."""
+        """Yield the unpacked and checked file of a backup."""
         if manifest.engine != self.source.engine:
-            raise BackupNotForUs(f"The backup is one of {manifest.engine}, the database one of {self.source.engine}")
-        with self._scratch(manifest.name) as path:
+            raise BackupNotForUs(
+                f"The backup holds a database of {manifest.engine}, but this one is of {self.source.engine}"
+            )
+        with scratch_file(self.source, manifest.name) as path:
             stored, plain = Meter(), Meter()
             self._download(manifest, path, stored, plain, progress)
             self.source.check(path, manifest, progress)
@@ -190,25 +194,17 @@ class Backups:
 
     def _download(self, manifest: Manifest, path: Path, stored: Meter, plain: Meter, progress: Progress) -> None:
         if self.place.size(manifest.object) != manifest.stored_size:
-            raise BackupDamaged("The backup is not as long as it was when it was stored")
+            raise BackupDamaged("The stored backup has another size than its manifest says")
         blocks = stored(
             self.place.read(manifest.object), lambda _: progress("download", stored.size, manifest.stored_size)
         )
         if manifest.encryption is not None:
             blocks = decrypt(self._keys.find(manifest.key or ""), manifest.name, blocks)
         with local_errors():
-            need_room(path.parent, manifest.size)  # and not until the disk is full: a few bytes unpack to very many
+            need_room(path.parent, manifest.size)  # a few bytes can unpack to enough to fill the disk
             write_file(path, plain(decompress(blocks, manifest.size)))
         if (stored.sha256, plain.size, plain.sha256) != (manifest.stored_sha256, manifest.size, manifest.sha256):
             raise BackupDamaged("The backup was altered after it was stored")
-
-    @contextmanager
-    def _scratch(self, name: str) -> Iterator[Path]:
-        path = self.source.scratch(name)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     def prune(self, now: datetime | None = None, *, dry_run: bool = False) -> Pruned:
         return self.catalog.prune(self._retention, now or datetime.now(UTC), dry_run=dry_run)

@@ -1,9 +1,10 @@
-"""The backups that lie in a place: which there are, which may go."""
+"""The backups in a place: their one order, and which of them may be removed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,20 +17,20 @@ LEFTOVER = 24 * 3600.0  # seconds; longer than any upload takes
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """A backup goes when it is neither among the ``count`` newest nor younger than ``days``."""
+    """A backup expires when it is neither among the ``count`` newest nor younger than ``days``."""
 
     count: int
     days: float
 
     def expired(self, manifests: Sequence[Manifest], now: datetime) -> list[Manifest]:
-        """Of ``manifests``, newest first."""
+        """Return the expired ones of ``manifests``, which are sorted newest first."""
         oldest = now - timedelta(days=self.days)
         return [manifest for manifest in manifests[self.count :] if manifest.taken_at < oldest]
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """``kept``: those that should have gone, and that the place does not let go."""
+    """Names. ``kept`` are expired backups that the place does not allow to remove."""
 
     backups: list[str]
     leftovers: list[str]
@@ -37,39 +38,32 @@ class Pruned:
 
 
 class Catalog:
-    """Blocks, as its place does."""
+    """All methods block, as those of the place do."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
-    def names(self) -> list[str]:
-        """Every backup that there is, newest first."""
-        return _names(self.place.entries(FOLDER))
-
     def all(self) -> list[Manifest]:
-        """Newest first, by writer and time. One whose manifest cannot be read is left out: nor can it be restored."""
+        """Return the backups, newest first: by the term of the writer, then by time.
+
+        Backups with an unreadable manifest are left out, since they cannot be restored.
+        """
         found = []
-        for name in self.names():
-            try:
+        for name in _names(self.place.entries(FOLDER)):
+            with suppress(BackupDamaged, NotFound):
                 found.append(self.get(name))
-            except (BackupDamaged, NotFound):
-                continue
         return sorted(found, key=lambda manifest: (manifest.term, manifest.taken_at), reverse=True)
 
     def newest(self) -> Manifest | None:
-        for name in self.names():
-            try:
-                return self.get(name)
-            except (BackupDamaged, NotFound):
-                continue
-        return None
+        """Return the newest backup, or None if there is none."""
+        return next(iter(self.all()), None)
 
     def get(self, name: str) -> Manifest:
-        """NotFound, or BackupDamaged where its manifest says nothing."""
+        """Return the manifest of a backup. Raises NotFound, and BackupDamaged if the manifest cannot be read."""
         if name_of(f"{name}.json") is None:
             raise NotFound("There is no such backup")
         try:
-            # One block at most: of what is longer, and no manifest, the rest is not fetched.
+            # At most one block is fetched; an object that is longer is not a manifest.
             data = next(self.place.read(manifest_of(name)), b"")
         except StorageMissing:
             raise NotFound("There is no such backup") from None
@@ -79,7 +73,10 @@ class Catalog:
         self.place.write(manifest_of(manifest.name), [manifest.write()])
 
     def prune(self, retention: Retention, now: datetime, *, dry_run: bool = False) -> Pruned:
-        """Manifests first: what is killed in between leaves data that counts for nothing."""
+        """Remove expired backups and leftovers.
+
+        The manifest is removed before the data, so that a killed run leaves only data without a manifest.
+        """
         entries = self.place.entries(FOLDER)
         expired = [manifest.name for manifest in retention.expired(self.all(), now)]
         pruned = Pruned([], [], [])
@@ -100,14 +97,15 @@ class Catalog:
             gone.append(name)
 
 
-def _names(entries: Sequence[Entry]) -> list[str]:
+def _names(entries: Sequence[Entry]) -> set[str]:
+    """Return the names of all backups that have a manifest."""
     manifests = (name_of(entry.name) for entry in entries if entry.name.endswith(".json"))
-    return sorted((name for name in manifests if name is not None), reverse=True)
+    return {name for name in manifests if name is not None}
 
 
 def _leftovers(entries: Sequence[Entry], now: float) -> list[str]:
-    """Data of uploads that were never finished, and parts of files."""
-    known = set(_names(entries))
+    """Return old data of unfinished uploads, and old partial files."""
+    known = _names(entries)
     return [
         entry.name
         for entry in entries

@@ -1,8 +1,9 @@
-"""Keys of ours for encrypted backups: AES-256-GCM over blocks: memory stays bounded, and nothing is cut unnoticed.
+"""Encryption of backups with a key of the user's own: AES-256-GCM in blocks, so that memory stays bounded.
 
-An encrypted object is ``MAGIC``, 32 random bytes, then blocks of 64 KiB of plain text with 16 bytes of tag each.  Each
-object has a key of its own (HKDF-SHA256 of ours, salted with those bytes, and with the backup's name in it, so that an
-object passes for no other).  The nonce is the number of the block and a last byte that is 1 in the last block only.
+An encrypted object is ``MAGIC``, 32 random bytes, then blocks of 64 KiB of plain text with a tag of 16 bytes each. Each
+object has its own key: HKDF-SHA256 of the user's key, salted with the random bytes and with the name of the backup, so
+that no object can take the place of another. The nonce is the number of the block and a byte that is 1 in the last
+block only, so that a missing end is noticed.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _TAG = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """``id`` may be known to everybody, ``secret`` (32 bytes) to nobody."""
+    """``id`` is public, ``secret`` has 32 bytes."""
 
     id: str
     secret: bytes
 
 
 class Keys:
-    """The first encrypts; each of them decrypts what it encrypted."""
+    """Several keys: the first one encrypts, and each one decrypts its own backups."""
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = {key.id: key for key in keys}
@@ -44,7 +45,7 @@ class Keys:
 
     @classmethod
     def parse(cls, text: str) -> Keys:
-        """Comma-separated, 32 bytes in base64 each. StartupFailure, which does not repeat them."""
+        """Parse keys of 32 bytes in base64, separated by commas. Raises StartupFailure, which does not repeat them."""
         return cls([_parse(part.strip()) for part in text.split(",") if part.strip()])
 
     def find(self, key_id: str) -> Key:
@@ -61,12 +62,14 @@ def _parse(text: str) -> Key:
     except binascii.Error:
         secret = b""
     if len(secret) != 32:
-        raise StartupFailure("BACKUP_ENCRYPTION_KEYS: each is 32 random bytes in base64 (openssl rand -base64 32)")
+        raise StartupFailure(
+            "BACKUP_ENCRYPTION_KEYS: invalid key; expected 32 random bytes in base64 (openssl rand -base64 32)"
+        )
     return Key(_derive(secret, b"", b"session-manager backup key id")[:8].hex(), secret)
 
 
 def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """``blocks`` of any size, as one encrypted object of the backup ``name``."""
+    """Encrypt ``blocks`` of any size as one object of the backup ``name``."""
     salt = secrets.token_bytes(_SALT)
     cipher = _cipher(key, salt, name)
     yield MAGIC + salt
@@ -75,7 +78,7 @@ def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def decrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """What ``encrypt`` was given. BackupDamaged as soon as a block is not what was stored, or the last is missing."""
+    """Undo ``encrypt``. Raises BackupDamaged at the first block that was altered, and if the last block is missing."""
     even = _Buffered(blocks)
     head = even.take(len(MAGIC) + _SALT)
     if not head.startswith(MAGIC) or len(head) < len(MAGIC) + _SALT:
@@ -85,11 +88,11 @@ def decrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for number, (block, last) in enumerate(_even(even, _BLOCK + _TAG)):
             yield cipher.decrypt(_nonce(number, last=last), block, None)
     except InvalidTag:
-        raise BackupDamaged("The backup was altered or cut after it was encrypted") from None
+        raise BackupDamaged("The backup was altered or cut off after it was encrypted") from None
 
 
 class _Buffered:
-    """Blocks of which some bytes may be taken first."""
+    """A stream of blocks from which the first bytes can be taken."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -107,12 +110,12 @@ class _Buffered:
 
 
 def _even(blocks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:
-    """The same bytes in blocks of ``size``, and whether it is the last, which may be shorter or empty."""
+    """Yield the same bytes in blocks of ``size``. True marks the last block, which may be shorter or empty."""
     waiting = bytearray()
     for block in blocks:
         waiting += block
         start = 0
-        while len(waiting) - start > size:  # a whole block waits until it is known not to be the last
+        while len(waiting) - start > size:  # a full block may still be the last one
             yield bytes(waiting[start : start + size]), False
             start += size
         del waiting[:start]

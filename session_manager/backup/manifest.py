@@ -1,4 +1,4 @@
-"""What a backup says of itself. It is uploaded last: without it there is no backup, whatever else lies there."""
+"""The manifest, which describes a backup. It is uploaded last: without a manifest there is no backup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HASH = r"^[0-9a-f]{64}$"
 
 
 class Manifest(BaseModel):
-    """One backup. Sizes in bytes, durations in seconds; ``taken_at`` is the instant whose state it holds."""
+    """The description of one backup. Sizes in bytes, durations in seconds; it holds the state at ``taken_at``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,39 +27,39 @@ class Manifest(BaseModel):
     name: str = Field(pattern=f"^{NAME.pattern}$")
     taken_at: AwareDatetime
     engine: Engine
-    schema_version: int = Field(ge=0, description="Of our tables; 0 where there are none.")
-    rows: dict[str, int] = Field(description="Rows of each table.")
-    size: int = Field(ge=0, description="Of the database, unpacked.")
+    schema_version: int = Field(ge=0, description="Version of our tables; 0 if there are none.")
+    rows: dict[str, int] = Field(description="Number of rows by table.")
+    size: int = Field(ge=0, description="Size of the unpacked database.")
     sha256: str = Field(pattern=_HASH)
     stored_size: int = Field(ge=0)
     stored_sha256: str = Field(pattern=_HASH)
     compression: Literal["zstd"] = "zstd"
     encryption: Literal["AES-256-GCM"] | None = None
-    key: str | None = Field(None, description="Which key, where it is encrypted.")
-    term: int = Field(0, ge=0, description="Of the one writer; 0 where nobody made sure that there is one.")
-    program: str = Field(description="Version of the program that made it.")
-    duration: float = Field(ge=0, description="Of the whole backup until the manifest was written.")
+    key: str | None = Field(None, description="Id of the key, if it is encrypted.")
+    term: int = Field(0, ge=0, description="Term of the one writer; 0 without a lease.")
+    program: str = Field(description="Version of the program that made the backup.")
+    duration: float = Field(ge=0, description="Seconds until the manifest was written.")
 
     @property
     def object(self) -> str:
-        """The data, below the place."""
+        """The name of the data object, relative to the place."""
         return data_of(self.name)
 
     def left(self, interval: float, now: datetime) -> float:
-        """Seconds until there should be another one, ``interval`` seconds after this one; none are left where it is 0.
+        """Return the seconds until the next backup is due, ``interval`` seconds after this one; 0 if it is due now.
 
-        One from further in the future was made by a clock that was wrong: it keeps nobody from making another.
+        A backup from further in the future than ``interval`` was made by a wrong clock, so the next one is due.
         """
         age = (now - self.taken_at).total_seconds()
         return max(0.0, interval - age) if age > -interval else 0.0
 
     @classmethod
     def read(cls, data: bytes, name: str) -> Manifest:
-        """BackupDamaged for what is no manifest of the backup ``name``."""
+        """Parse the manifest of the backup ``name``. Raises BackupDamaged if it is not one."""
         try:
             manifest = cls.model_validate_json(data)
         except ValidationError:
-            raise BackupDamaged(f"The manifest of {name} cannot be read") from None
+            raise BackupDamaged(f"The manifest of {name} could not be read") from None
         if manifest.name != name:
             raise BackupDamaged(f"The manifest of {name} belongs to another backup")
         return manifest
@@ -69,7 +69,7 @@ class Manifest(BaseModel):
 
 
 def new_name(now: datetime) -> str:
-    """Sorts by time, and is never taken twice."""
+    """Return a unique name that sorts by time."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
@@ -82,6 +82,6 @@ def manifest_of(name: str) -> str:
 
 
 def name_of(entry: str) -> str | None:
-    """The backup that an object of ours belongs to."""
+    """Return the name of the backup that an object belongs to, or None if it belongs to none."""
     name, _, ending = entry.rpartition("/")[2].partition(".")
     return name if ending in ("zst", "json") and NAME.fullmatch(name) else None

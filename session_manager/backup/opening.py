@@ -1,4 +1,4 @@
-"""Backups as the settings have them."""
+"""Opening the backups that the settings describe, and backup and restore as two plain functions."""
 
 from __future__ import annotations
 
@@ -11,38 +11,31 @@ from session_manager.backup.source import Source
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
-from session_manager.storage.places import Place, open_place
+from session_manager.storage.places import open_place
 from session_manager.store.open import database_path, database_uri
 from session_manager.store.postgres.address import Address
 
 
 def open_backups(settings: Settings, path: Path | None = None) -> Backups | None:
-    """Of the database of the settings, or of the SQLite file ``path``. None: the settings name no place.
+    """Return the backups of the database in the settings, or of the SQLite file ``path``.
 
-    Nothing is asked yet. StartupFailure for settings that cannot be.
+    Returns None if the settings name no place. Sends no request yet. Raises StartupFailure for invalid settings.
     """
-    place = place_of(settings)
-    if place is None:
-        return None
-    retention = Retention(settings.backup_keep, settings.backup_keep_days)
-    secret = settings.backup_encryption_keys
-    keys = Keys.parse(secret.get_secret_value() if secret else "")
-    return Backups(SqliteSource(path) if path else source_of(settings), place, keys, retention)
-
-
-def place_of(settings: Settings) -> Place | None:
-    """Where backups lie; None where the settings say nowhere."""
     if settings.backup_place is None:
         return None
-    return open_place(
+    place = open_place(
         settings.backup_place,
         project=settings.google_cloud_project,
         endpoint=settings.storage_emulator_host,
         timeout=settings.backup_timeout,
     )
+    retention = Retention(settings.backup_keep, settings.backup_keep_days)
+    secret = settings.backup_encryption_keys
+    keys = Keys.parse(secret.get_secret_value() if secret else "")
+    return Backups(SqliteSource(path) if path else _source_of(settings), place, keys, retention)
 
 
-def source_of(settings: Settings) -> Source:
+def _source_of(settings: Settings) -> Source:
     path = database_path(settings)
     if path is not None:
         return SqliteSource(path)
@@ -51,3 +44,32 @@ def source_of(settings: Settings) -> Source:
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
     return PostgresSource(Address.parse(database_uri(settings), settings.session_db_plain_hosts).uri)
+
+
+def backup_session_db_to_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> str:
+    """Back up a SQLite file, which may be in use, and return the address of the backup's manifest.
+
+    ``bucket_name`` is the name of a bucket, or any URL that STORAGE_BUCKET accepts. A missing bucket is created in
+    ``project_id``. Everything else (keys, time-outs) comes from the settings. Blocks; an event loop may be running.
+    Raises BackupError if no backup was made.
+    """
+    backups = _open_file(local_db_path, bucket_name, project_id)
+    return backups.address(backups.create().name)
+
+
+def restore_session_db_from_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> bool:
+    """Restore the newest good backup if there is no database at ``local_db_path``.
+
+    Return True if a backup was restored. A database that exists stays as it is. Blocks; an event loop may be running.
+    Raises BackupError if there are backups and none could be restored.
+    """
+    return _open_file(local_db_path, bucket_name, project_id).restore_if_missing() is not None
+
+
+def _open_file(path: str | Path, bucket: str, project: str | None) -> Backups:
+    settings = Settings()
+    changes = {"storage_bucket": bucket, "google_cloud_project": project or settings.google_cloud_project}
+    backups = open_backups(settings.model_copy(update=changes), Path(path))
+    if backups is None:
+        raise StartupFailure("Name the bucket of the backups")
+    return backups

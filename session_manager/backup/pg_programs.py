@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, from PATH or from where Debian puts them. No password stands on a command line."""
+"""Running PostgreSQL's own programs, from PATH or from Debian's folders. No password appears on a command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,16 +18,16 @@ from session_manager.storage.streams import BLOCK
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _COPY = re.compile(rb'COPY ("(?:[^"]|"")*"|[^". ]+)\.("(?:[^"]|"")*"|[^". ]+) ')
-_PASSWORD = "password"  # noqa: S105  its name in the query of an address
-_POLL = 0.2  # seconds between looks at how long the dump has become
+_PASSWORD = "password"  # noqa: S105  the name of a parameter
+_POLL = 0.2  # seconds between looks at the size of the dump
 
 Done = Callable[[int], None]
-"""Told how many bytes are done; what it raises ends the program."""
+"""Called with the number of bytes done so far. An exception from it ends the program."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where to connect: ``target`` for a command line, the password for the program's environment."""
+    """A server to connect to: ``target`` for a command line, and the password for the program's environment."""
 
     uri: str = field(repr=False)
 
@@ -42,23 +42,24 @@ class Server:
     def environment(self) -> dict[str, str]:
         parts = urlsplit(self.uri)
         password = unquote(parts.netloc.rpartition("@")[0].partition(":")[2])
-        password = password or dict(parse_qsl(parts.query)).get(_PASSWORD, "")  # which counts less to asyncpg, too
+        password = password or dict(parse_qsl(parts.query)).get(_PASSWORD, "")  # asyncpg prefers the first one, too
         return {"PGPASSWORD": password} if password else {}
 
 
 def run_dump(server: Server, path: Path, snapshot: str, done: Done) -> None:
-    """The snapshot as pg_dump's own format, not compressed: that is done for every engine alike."""
+    """Write the snapshot in pg_dump's own format, uncompressed: backups of every engine are compressed later."""
     path.touch(0o600, exist_ok=False)
     options = ["--format=custom", "--compress=0", "--no-password", "--lock-wait-timeout=60000"]
     with _started("pg_dump", *options, f"--snapshot={snapshot}", f"--file={path}", f"--dbname={server.target}",
                   environment=server.environment) as process:  # fmt: skip
         while process.poll() is None:
             done(path.stat().st_size)
-            _wait(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL)
 
 
 def count_copied(path: Path, done: Done) -> dict[str, int]:
-    """Rows of each ``schema.table`` in a dump, read to its end. BackupDamaged where pg_restore cannot read it."""
+    """Return the number of rows of each ``schema.table`` in a dump. Raises BackupDamaged if it cannot be read."""
     rows: dict[str, int] = {}
     table: str | None = None
     size = 0
@@ -76,12 +77,12 @@ def count_copied(path: Path, done: Done) -> dict[str, int]:
                 else:
                     rows[table] += 1
     except ProgramFailed as error:
-        raise BackupDamaged("The backup is no whole dump of a database", reason=error.reason) from error
+        raise BackupDamaged("The backup is not an intact dump of a database", reason=error.reason) from error
     return rows
 
 
 def run_restore(server: Server, path: Path, checks: str, done: Done) -> None:
-    """Everything of the dump and then ``checks``, as one transaction. Who is killed before the end has done nothing."""
+    """Run the dump and then ``checks`` in one transaction. A run that is killed before the end changes nothing."""
     psql = ("psql", "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
     size = 0
     with _started(*psql, f"--dbname={server.target}", environment=server.environment, stdin=subprocess.PIPE) as into:
@@ -99,15 +100,15 @@ def run_restore(server: Server, path: Path, checks: str, done: Done) -> None:
 
 
 class ProgramFailed(BackupError):
-    """One of PostgreSQL's programs ended with an error; ``reason`` is its last words."""
+    """One of PostgreSQL's programs ended with an error; ``reason`` is the end of its output."""
 
 
 def find_program(name: str) -> Path:
-    """The newest there is: an older one refuses a newer server. BackupError where there is none."""
+    """Return the newest installed version, since older ones reject newer servers. Raises BackupError."""
     on_path = shutil.which(name)
     candidates = [*_DEBIAN.glob(f"*/bin/{name}"), *([Path(on_path)] if on_path else [])]
     if not candidates:
-        raise BackupError(f"{name} is not installed: it comes with PostgreSQL's client (apt install postgresql-client)")
+        raise BackupError(f"{name} is not installed: install PostgreSQL's client (apt install postgresql-client)")
     return max(candidates, key=_version)
 
 
@@ -125,12 +126,12 @@ def _started(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The program while it runs. Left early it is killed; ProgramFailed if it ends with an error."""
+    """Yield the running program, and kill it if the block is left early. Raises ProgramFailed if it fails."""
     program = find_program(name)
-    with TemporaryFile() as words:
+    with TemporaryFile() as errors:
         process = subprocess.Popen(
             [program, *arguments],
-            stdin=stdin, stdout=stdout, stderr=words,
+            stdin=stdin, stdout=stdout, stderr=errors,
             env={"PATH": str(program.parent), "LC_MESSAGES": "C", **(environment or {})},
         )  # fmt: skip
         try:
@@ -144,23 +145,14 @@ def _started(
         finally:
             _close(process)
         if process.wait() != 0:
-            raise ProgramFailed(f"{name} failed", reason=f"{name}: {_last(words)}")
+            raise ProgramFailed(f"{name} failed", reason=f"{name}: {_last_text(errors)}")
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None and not stream.closed:
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                continue
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_POLL)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -178,6 +170,6 @@ def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _last(words: IO[bytes]) -> str:
-    words.seek(0)
-    return " ".join(words.read().decode("utf-8", "replace").split())[-500:]
+def _last_text(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return " ".join(errors.read().decode("utf-8", "replace").split())[-500:]

@@ -1,10 +1,10 @@
-"""A PostgreSQL database, as what is backed up and restored: by pg_dump, pg_restore and psql.
+"""Backup and restore of a PostgreSQL database, by pg_dump, pg_restore and psql.
 
-pg_dump works on a snapshot that our own connection exports, on which the rows are counted as well.  That connection
-holds an advisory lock, so that of several front doors one makes a backup at a time.
+pg_dump works on a snapshot that our own connection exports, and the rows are counted on the same snapshot. That
+connection holds an advisory lock, so that only one of several front doors makes a backup at a time.
 
-A restore goes into a database without tables only, in one transaction that ends with the count of the rows: what is
-there already is never touched, and stays where it is.
+A restore needs a database without tables, and runs in one transaction that ends with counting the rows. Existing data
+is never touched.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import asyncpg
 
 from session_manager.backup.manifest import Engine, Manifest
 from session_manager.backup.pg_programs import Server, count_copied, run_dump, run_restore
-from session_manager.backup.source import Dump, Progress, compare, local_errors, refuse_newer_schema
+from session_manager.backup.source import Dump, Progress, compare, local_errors, reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict
 
-_LOCK = 7310868735422100578  # beside the one of the schema's upgrade
+_LOCK = 7310868735422100578  # next to that of the schema's upgrade
 _PATIENCE = 15.0  # seconds
 _TABLES = """
 SELECT schemaname, tablename FROM pg_catalog.pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE 'pg\\_%' ORDER BY 1, 2
 """
-# Names come from the manifest, which whoever may write to the bucket can alter. None of them can hold ``tag``, which is
-# random, so none of them leaves these quotes; outside of any, psql would take it for commands.
+# Names come from the manifest, which can be altered by anyone who may write to the bucket. They are quoted with a
+# random ``tag`` that they cannot contain; without quotes psql could take a name for commands.
 _CHECK = """
 DO ${tag}$ BEGIN
 IF (SELECT count(*) FROM {table}) <> {rows} THEN RAISE EXCEPTION 'rows of %', '{name}'; END IF;
@@ -42,7 +42,7 @@ END ${tag}$;
 
 
 class PostgresSource:
-    """``uri`` for asyncpg, with its secrets; ``patience`` in seconds for a connection."""
+    """``uri`` is for asyncpg and may hold secrets; ``patience`` in seconds is for connecting."""
 
     engine: Engine = "postgresql"
 
@@ -55,7 +55,7 @@ class PostgresSource:
     def alone(self) -> Iterator[None]:
         with self._session() as (connection, run):
             if not run(connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)):
-                raise Conflict("A backup or a restore of this database runs already")
+                raise Conflict("A backup or a restore of this database is already running")
             for left in self.scratch("").parent.glob(f"{self.scratch('').name}*"):
                 left.unlink(missing_ok=True)
             yield
@@ -79,8 +79,8 @@ class PostgresSource:
         with local_errors():
             found = count_copied(path, lambda done: progress("check", done, manifest.size))
         compare({name: found.get(name, 0) for name in found.keys() | manifest.rows.keys()}, manifest)
-        # Its versions as rows; the oldest program that can read them is not told apart from here.
-        refuse_newer_schema(manifest.schema_version, manifest.schema_version)
+        # The dump does not show the oldest program that can read it, so the version itself decides.
+        reject_newer_schema(manifest.schema_version, manifest.schema_version)
 
     def holds_data(self) -> bool:
         with self._session() as (connection, run):
@@ -92,7 +92,7 @@ class PostgresSource:
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
         if self.holds_data():
             raise Conflict(
-                "The database holds tables: restore into a new, empty one, and let SESSION_DB_URI name that afterwards"
+                "The database contains tables: restore into a new, empty one, and set SESSION_DB_URI to that afterwards"
             )
         tag = f"check_{secrets.token_hex(16)}"
         checks = "".join(
@@ -105,7 +105,7 @@ class PostgresSource:
 
     @contextmanager
     def _session(self) -> Iterator[tuple[asyncpg.Connection[Any], Callable[[Coroutine[Any, Any, Any]], Any]]]:
-        """A connection, and how to wait for what it does."""
+        """Yield a connection and a function that waits for its results."""
         with asyncio.Runner() as runner:
 
             def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -140,11 +140,11 @@ async def _schema(connection: asyncpg.Connection[Any]) -> tuple[int, int]:
 
 
 async def _count_rows(connection: asyncpg.Connection[Any]) -> dict[str, int]:
-    """By ``schema.table``."""
+    """Return the number of rows by ``schema.table``."""
     found = await connection.fetch(_TABLES)
     return {
         f"{schema}.{table}": await connection.fetchval(
-            f"SELECT count(*) FROM {_quoted(f'{schema}.{table}')}"  # noqa: S608  names that the database told
+            f"SELECT count(*) FROM {_quoted(f'{schema}.{table}')}"  # noqa: S608  names from the database
         )
         for schema, table in found
     }
@@ -160,7 +160,7 @@ def _database_errors() -> Iterator[None]:
         yield
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise BackupError(
-            "The database cannot be read", reason=f"PostgreSQL: {error or type(error).__name__}"
+            "The database could not be read", reason=f"PostgreSQL: {error or type(error).__name__}"
         ) from error
-    except ValueError:  # of asyncpg, which repeats parts of the address
-        raise BackupError("The address of the database is none") from None
+    except ValueError:  # asyncpg repeats parts of the address in it
+        raise BackupError("The address of the database is invalid") from None

@@ -1,8 +1,8 @@
 """The backups of a front door: before it starts, while it runs, when it stops.
 
-The work is done on a thread that ends with the process: nothing that a bucket does or does not answer holds up a stop.
-Of several front doors on one PostgreSQL each looks at what lies in the bucket, under the lock of the database, before
-it begins; so one of them makes the backup of a period.
+The work runs in a thread that ends with the process, so that a bucket without an answer does not delay a stop. Several
+front doors on one PostgreSQL each look into the bucket under the lock of the database before they begin, so that one
+of them makes the backup of an interval.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel, in_thread
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BACKOFF = Backoff(60.0, 900.0)
-REMEMBERED = 16  # failed backups that are told about
-LET_GO = 2.0  # seconds that what was cancelled gets to end
+REMEMBERED = 16  # failed backups that are shown
+LET_GO = 2.0  # seconds for a cancelled backup to end
 
 
 class Cancelled(BackupError):
@@ -49,7 +49,7 @@ class Cancelled(BackupError):
 
 @dataclass(slots=True)
 class Job:
-    """A backup that is being made, or that failed. ``done`` of ``total`` bytes of a phase; 0: nobody knows."""
+    """A backup that is being made, or that failed. ``done`` of ``total`` bytes of a phase; 0 if unknown."""
 
     name: str
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -67,19 +67,33 @@ class Job:
 
 @dataclass(slots=True)
 class Stats:
-    """What the metrics tell. ``newest`` is the newest backup that is known, whoever made it."""
+    """The numbers for the metrics. ``newest`` is the newest known backup, of any front door."""
 
     newest: Manifest | None = None
     failures: int = 0
 
     @property
     def age(self) -> float | None:
-        """Seconds since the state that the newest backup holds."""
+        """Seconds since the state in the newest backup, or None without a backup."""
         return None if self.newest is None else (datetime.now(UTC) - self.newest.taken_at).total_seconds()
 
 
+class WriterStats(Protocol):
+    """The port to the numbers of the one writer, for the metrics."""
+
+    @property
+    def writes(self) -> bool:
+        """Return True while this process may write."""
+        ...
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds since every change was in the bucket, or None if nothing is shipped."""
+        ...
+
+
 class BackupService:
-    """``backups``: None where they are off. ``interval`` and ``shutdown_timeout`` in seconds."""
+    """``backups`` is None if they are off. ``interval`` and ``shutdown_timeout`` in seconds."""
 
     def __init__(self, backups: Backups | None, interval: float, shutdown_timeout: float) -> None:
         self._backups = backups
@@ -94,23 +108,26 @@ class BackupService:
 
     @property
     def url(self) -> str | None:
-        """Where backups lie; None where there are none."""
+        """The place of the backups, or None if they are off."""
         return self._backups.place.url if self._backups else None
 
     @property
     def backups(self) -> Backups:
-        """Conflict where they are off."""
+        """The backups. Raises Conflict if they are off."""
         if self._backups is None:
             raise Conflict("Backups are off: no bucket is configured")
         return self._backups
 
     @property
     def of_file(self) -> bool:
-        """Whether there are backups, and they are of a SQLite file."""
+        """Return True if there are backups, and they are of a SQLite file."""
         return self._backups is not None and self._backups.source.engine == "sqlite"
 
     async def restore_if_missing(self) -> Restored | None:
-        """Before the database is opened. StoreUnavailable: ask again. StartupFailure: better not begin with nothing."""
+        """Restore the newest good backup if there is no database. Call this before the database is opened.
+
+        Raises StoreUnavailable if it should be tried again, and StartupFailure if stored data could not be restored.
+        """
         if self._backups is None or not self.of_file:
             return None
         started = time.monotonic()
@@ -120,15 +137,15 @@ class BackupService:
             raise StoreUnavailable from error
         except BackupError as error:
             raise StartupFailure(
-                f"There is no database, and whether a backup should take its place cannot be told: {error.reason}. "
-                "Mend that, or say STORAGE_BUCKET=off to begin with nothing"
+                f"There is no database, and no backup could be restored: {error.reason}. Fix that, or set "
+                "STORAGE_BUCKET=off to begin with an empty database"
             ) from error
         if restored is not None:
-            _tell("backup.restored", "the database was restored from a backup", restored.manifest, started)
+            _report("backup.restored", "the database was restored from a backup", restored.manifest, started)
         return restored
 
     async def run(self) -> None:
-        """Make a backup whenever the newest one is older than the interval."""
+        """Make a backup whenever the newest one is older than the interval. Run until cancelled."""
         if self._backups is None:
             log.info("backups are off: no bucket is configured", extra={"event": "backup.off"})
             return
@@ -143,7 +160,7 @@ class BackupService:
                 pause = next(pauses)
 
     async def _make_if_due(self) -> float:
-        """Seconds until the next one is due."""
+        """Make a backup if one is due, and return the seconds until the next one is."""
         newest = await self._look()
         if newest is not None and (left := self._left(newest)) > 0:
             return left
@@ -167,12 +184,12 @@ class BackupService:
         return newest.left(self._interval, datetime.now(UTC))
 
     def create(self) -> Job:
-        """Begin one and return what it is. Conflict while another one runs."""
+        """Begin a backup and return its job. Raises Conflict while another one runs."""
         return self._begin(self.backups.create)
 
     def _begin(self, make: Callable[..., Manifest]) -> Job:
         if self.job is not None:
-            raise Conflict("A backup is being made already")
+            raise Conflict("A backup is already being made")
         job = self.job = Job(new_name(datetime.now(UTC)))
         self._task = asyncio.create_task(self._make(make, job), name="backup")
         self._task.add_done_callback(_retrieve)
@@ -194,7 +211,7 @@ class BackupService:
             self.job = None
         self.stats.newest = manifest
         if manifest.name == job.name:
-            _tell("backup.made", "a backup was made", manifest, started)
+            _report("backup.made", "a backup was made", manifest, started)
         return manifest
 
     def _count_failure(self, error: SessionManagerError) -> None:
@@ -217,7 +234,7 @@ class BackupService:
         return await in_thread(self.backups.catalog.all, "backup")
 
     async def get(self, name: str) -> Manifest | Job:
-        """A backup, or one that is being made or has failed lately. NotFound."""
+        """Return a backup, or the job of one that is being made or has failed lately. Raises NotFound."""
         backups = self.backups
         for job in (self.job, *self._failed):
             if job is not None and job.name == name:
@@ -230,9 +247,9 @@ class BackupService:
         return await in_thread(partial(self.backups.verify, name), "backup")
 
     async def close(self, *, last: bool = True) -> bool:
-        """The last backup, in the time that it has; of a database on this machine, which may be gone with it.
+        """Make the last backup within its time, if ``last`` is set, and end. Return True if it was made.
 
-        Whether it was made. It is not where ``last`` is not asked for.
+        Only a database on this machine gets a last backup, since it may be lost with the machine.
         """
         if self._closed:
             return False
@@ -264,7 +281,7 @@ class BackupService:
             await cancel(self._task)
 
 
-def _tell(event: str, words: str, manifest: Manifest, started: float) -> None:
+def _report(event: str, words: str, manifest: Manifest, started: float) -> None:
     extra = {
         "event": event,
         "backup": manifest.name,
@@ -276,6 +293,6 @@ def _tell(event: str, words: str, manifest: Manifest, started: float) -> None:
 
 
 def _retrieve(task: asyncio.Task[Manifest]) -> None:
-    """What it raised has been told."""
+    """Retrieve the exception, which was already reported."""
     if not task.cancelled():
         task.exception()

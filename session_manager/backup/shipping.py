@@ -1,8 +1,8 @@
-"""Every change on its way to the bucket seconds after it was committed: Litestream as a child, looked after.
+"""Shipping: Litestream as a child process that stores every change in the bucket seconds after it was committed.
 
-It is started again when it ends, later each time.  It reads the WAL beside our one writer, and ships to a line of its
-own (see ``lease``), so that one who goes on after it lost the lease overwrites nothing.  It ends when we do, however
-that happens: the kernel sends it SIGTERM, and it ships what is left before it goes.
+It is restarted when it ends, with growing pauses. It reads the WAL beside our one writer, and ships to a line of its
+own term, so that a writer that continues after it lost the lease overwrites nothing. It ends with this process, however
+that ends: the kernel sends it SIGTERM, and it ships the last changes first.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ import aiohttp
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel
-from session_manager.backup.litestream import Line, configuration, environment
+from session_manager.backup.litestream import Line, Litestream, configuration
 
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(1.0, 60.0)
-STEADY = 60.0  # who ran for so long begins again with the first pause
+STEADY = 60.0  # seconds of running after which the pauses start again
 LOOKS = 2.0
-FLUSH = 20.0  # seconds for what is left at the end, where nobody says otherwise
+FLUSH = 20.0  # seconds for the last changes, by default
 OWN = "-shipping"
 SOCKET = "control"
 
-# Linux ends the tool with us even after SIGKILL.
+# Linux ends the tool with this process, even after SIGKILL.
 _TIED_EXEC = """
 import ctypes, os, sys
 if sys.platform == 'linux':
@@ -48,14 +48,13 @@ _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNIN
 
 
 class Shipper:
-    """Of one database to one line. ``interval`` in seconds is how often it sends what is new."""
+    """Ships one database to one line, every ``interval`` seconds."""
 
-    def __init__(self, tool: Path, database: Path, line: Line, interval: float, endpoint: str | None = None) -> None:
+    def __init__(self, tool: Litestream, database: Path, line: Line, interval: float) -> None:
         self._tool = tool
         self._database = database.absolute()
         self._line = line
         self._interval = interval
-        self._endpoint = endpoint
         self._process: Process | None = None
         self._last: datetime | None = None
         self._started = datetime.now(UTC)
@@ -64,19 +63,15 @@ class Shipper:
 
     @property
     def lag(self) -> float:
-        """Seconds since everything that there was had been stored; since the start where it never was."""
+        """Seconds since all changes were stored, or since the start if they never were."""
         return (datetime.now(UTC) - (self._last or self._started)).total_seconds()
 
-    @property
-    def healthy(self) -> bool:
-        return self.lag < max(30.0, 10 * self._interval)
-
     async def start(self) -> None:
-        """Of the file that is there by now."""
-        self._forget_others()
+        """Begin to ship the database, which has to exist."""
+        self._remove_other_folders()
         own = self._own_folder()
         own.mkdir(mode=0o700, exist_ok=True)
-        # Not beside the database: the path of a socket may have a hundred characters only.
+        # Not beside the database: the path of a socket is limited to about a hundred characters.
         self._control = Path(tempfile.mkdtemp(prefix="shipping-"))
         text = configuration(self._database, own, self._control / SOCKET, self._line, self._interval, FLUSH)
         config = self._control / "litestream.yml"
@@ -88,21 +83,21 @@ class Shipper:
         ]
 
     async def stop(self, patience: float = FLUSH) -> bool:
-        """Ship what is left, within ``patience`` seconds, and end. Whether everything is stored."""
+        """Ship the last changes within ``patience`` seconds, and end. Return True if everything is stored."""
         stored = await self.flush(patience) if patience > 0 else False
         await cancel(*self._tasks)
         await self._end(patience)
         if self._control is not None:
             shutil.rmtree(self._control, ignore_errors=True)
         extra = {"event": "shipping.stopped", "stored": stored}
-        log.log(logging.INFO if stored else logging.WARNING, "shipping ends", extra=extra)
+        log.log(logging.INFO if stored else logging.WARNING, "shipping stopped", extra=extra)
         return stored
 
     def _own_folder(self) -> Path:
         return self._database.with_name(f".{self._database.name}{OWN}-{self._line.name.rpartition('/')[2]}")
 
-    def _forget_others(self) -> None:
-        """What shipping of earlier terms kept beside the database."""
+    def _remove_other_folders(self) -> None:
+        """Remove the folders of earlier terms beside the database."""
         for folder in self._database.parent.glob(f".{self._database.name}{OWN}-*"):
             if folder != self._own_folder():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -117,7 +112,7 @@ class Shipper:
                 pauses = BACKOFF.pauses()
             pause = next(pauses)
             extra = {"event": "shipping.ended", "code": code, "pause": pause}
-            log.warning("litestream ended (%s); it is started again", code, extra=extra)
+            log.warning("litestream ended (%s) and will be restarted", code, extra=extra)
             await asyncio.sleep(pause)
 
     async def _run(self, config: Path) -> int | None:
@@ -125,7 +120,7 @@ class Shipper:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                str(self._tool),
+                str(self._tool.program),
                 "replicate",
                 "-no-expand-env",
                 "-config",
@@ -133,15 +128,15 @@ class Shipper:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 stderr=PIPE,
-                env=environment(self._endpoint),
+                env=self._tool.environment(),
                 start_new_session=True,
             )
         except OSError as error:
-            log.error("litestream cannot be run", extra={"event": "shipping.failed", "reason": str(error)})
+            log.error("litestream could not be run", extra={"event": "shipping.failed", "reason": str(error)})
             return None
         extra = {"event": "shipping.started", "pid": self._process.pid, "line": self._line.url}
         log.info("changes are shipped to %s", self._line.url, extra=extra)
-        await _tell(self._process.stderr)
+        await _log_output(self._process.stderr)
         return await self._process.wait()
 
     async def _end(self, patience: float) -> None:
@@ -165,13 +160,13 @@ class Shipper:
             self._last = max(map(datetime.fromisoformat, known), default=self._last)
 
     async def flush(self, patience: float) -> bool:
-        """Whether the tool says that the bucket has everything."""
+        """Ship all changes. Return True if the tool confirms it within ``patience`` seconds."""
         wanted = {"path": str(self._database), "wait": True, "timeout": max(1, int(patience))}
         answer = await self._ask("POST", "sync", patience, wanted)
         return answer is not None and answer.get("replicated_txid") == answer.get("txid")
 
     async def _ask(self, method: str, path: str, patience: float, body: Any = None) -> dict[str, Any] | None:
-        """What the tool answers on its socket; None if it does not."""
+        """Return the answer of the tool on its socket, or None without one."""
         if self._control is None:
             return None
         timeout = aiohttp.ClientTimeout(total=patience)
@@ -186,17 +181,17 @@ class Shipper:
             return None
 
 
-async def _tell(lines: asyncio.StreamReader | None) -> None:
-    """What the tool says, in our log, until it ends. Its own lines are JSON."""
+async def _log_output(lines: asyncio.StreamReader | None) -> None:
+    """Copy the tool's output, lines of JSON, to our log until it ends."""
     while lines is not None and (line := await lines.readline()):
         try:
             said = json.loads(line)
-            level, words, reason = said["level"], said["msg"], said.get("error")
+            level, message, reason = said["level"], said["msg"], said.get("error")
         except (ValueError, KeyError, TypeError):
-            level, words, reason = "WARN", line.decode(errors="replace").strip(), None
+            level, message, reason = "WARN", line.decode(errors="replace").strip(), None
         log.log(
             _LEVELS.get(level, logging.INFO),
             "litestream: %s",
-            words,
+            message,
             extra={"event": "shipping.said", "reason": reason},
         )

@@ -1,4 +1,4 @@
-"""What a backup is made of and goes back to: a database, of whichever engine."""
+"""The port to a database of any engine that is backed up and restored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotF
 from session_manager.store.schema.migrations import all_migrations
 
 Progress = Callable[[str, int, int], None]
-"""Told the phase, how much of it is done, and how much there is (0: nobody knows). What it raises ends the work."""
+"""Called with the phase, and the done and total amount of it (0 if unknown). An exception from it ends the work."""
 
-_ROOM = 16 * 1024 * 1024  # bytes that others need meanwhile
+_ROOM = 16 * 1024 * 1024  # bytes to leave free for others
 _NO_ROOM_LEFT = "There is no room left on the disk for the backup"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """One state of the database: everything that was committed before ``taken_at``, and nothing in part."""
+    """One consistent state of the database, with everything that was committed before ``taken_at``."""
 
     taken_at: datetime
     schema_version: int
@@ -34,84 +34,94 @@ class Dump:
 
 
 class Source(Protocol):
-    """Blocks, and needs a thread without a running event loop."""
+    """All methods block, and need a thread without a running event loop."""
 
     engine: Engine
 
     def alone(self) -> AbstractContextManager[None]:
-        """While nobody else backs this database up or restores it. Conflict: somebody does."""
+        """Lock backups and restores of this database. Raises Conflict if another one is running."""
         ...
 
     def scratch(self, name: str) -> Path:
-        """A path on this machine for a file of the backup ``name``; ``alone`` removes what others left."""
+        """Return a local path for a temporary file of the backup ``name``; ``alone`` removes leftovers of others."""
         ...
 
     def dump(self, path: Path, progress: Progress) -> Dump:
-        """Write the database to the new file ``path`` while others go on writing to it."""
+        """Write the database to the new file ``path`` while others continue to write to it."""
         ...
 
     def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
-        """Whether the file is a whole database with what ``manifest`` says. BackupDamaged if not."""
+        """Raise BackupDamaged unless the file is an intact database that matches the manifest."""
         ...
 
     def holds_data(self) -> bool:
-        """Whether there is a database already."""
+        """Return True if there is a database already."""
         ...
 
     def changed_at(self) -> datetime | None:
-        """When it was last written to, where that can be told."""
+        """Return when the database was last written to, or None if that is unknown."""
         ...
 
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
-        """Put a checked file in the place of the database, in one step; what was there is kept under the returned name.
+        """Replace the database by a checked file, in one step. The old one is kept under the returned name.
 
-        Conflict: somebody uses it.
+        Raises Conflict if the database is in use.
         """
         ...
 
 
+@contextmanager
+def scratch_file(source: Source, name: str) -> Iterator[Path]:
+    """Yield the path for a temporary file of the backup ``name``, and remove the file at the end."""
+    path = source.scratch(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def compare(found: Mapping[str, int], manifest: Manifest) -> None:
-    """BackupDamaged where a table has not as many rows as the manifest says."""
+    """Raise BackupDamaged if a table has another number of rows than the manifest says."""
     for table in sorted(found.keys() | manifest.rows.keys()):
-        is_, was = found.get(table), manifest.rows.get(table)
-        if is_ != was:
-            raise BackupDamaged(f"The table {table} of the backup has {is_ or 0} rows instead of {was or 0}")
+        rows, expected = found.get(table), manifest.rows.get(table)
+        if rows != expected:
+            raise BackupDamaged(f"The table {table} of the backup has {rows or 0} rows instead of {expected or 0}")
 
 
-def refuse_newer_schema(version: int, readable_by: int) -> None:
-    """BackupNotForUs for a database that only a newer program can work with."""
+def reject_newer_schema(version: int, readable_by: int) -> None:
+    """Raise BackupNotForUs for a database that only a newer program can read."""
     known = all_migrations()[-1].version
     if version > known and readable_by > known:
         raise BackupNotForUs(
-            f"The backup has schema version {version}; this program knows {known}: use a newer program"
+            f"The backup has schema version {version}, but this program supports {known}: use a newer program"
         )
 
 
 def need_room(folder: Path, size: int) -> None:
-    """BackupError where ``size`` more bytes would leave others without."""
+    """Raise BackupError if there is no room for ``size`` more bytes."""
     if shutil.disk_usage(folder).free < size + _ROOM:
         raise BackupError(_NO_ROOM_LEFT)
 
 
 @contextmanager
 def local_errors() -> Iterator[None]:
-    """What this machine's disk or SQLite says, as a BackupError."""
+    """Turn errors of the local disk and of SQLite into BackupError."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _of_sqlite(error) from error
+        raise _from_sqlite(error) from error
     except OSError as error:
         detail = _NO_ROOM_LEFT if error.errno in _NO_ROOM else ""
         raise BackupError(detail, reason=str(error)) from error
 
 
-def _of_sqlite(error: sqlite3.Error) -> BackupError:
+def _from_sqlite(error: sqlite3.Error) -> BackupError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     details = {
         sqlite3.SQLITE_FULL: _NO_ROOM_LEFT,
         sqlite3.SQLITE_CORRUPT: "The database is damaged",
-        sqlite3.SQLITE_NOTADB: "The database file is none",
+        sqlite3.SQLITE_NOTADB: "The file is not a database",
         sqlite3.SQLITE_BUSY: "The database is locked",
-        sqlite3.SQLITE_CANTOPEN: "The database cannot be opened",
+        sqlite3.SQLITE_CANTOPEN: "The database could not be opened",
     }
     return BackupError(details.get(code, ""), reason=f"SQLite: {error}")

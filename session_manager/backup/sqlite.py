@@ -1,10 +1,10 @@
-"""One SQLite file, as what is backed up and restored.
+"""Backup and restore of a SQLite file.
 
-The copy is made by SQLite's own backup, a few megabytes at a time, inside one read transaction.  In WAL that holds up
-no writer, and no writer makes it begin again, as it would without the transaction.
+The copy is made by SQLite's own backup, a few megabytes at a time, in one read transaction. In WAL mode that blocks no
+writer. Without the transaction, every write would make the copy start again.
 
-A restore takes the place of the file in one rename.  Before that the old file takes in its WAL and gets a second name;
-were the WAL still there afterwards, SQLite would play it into the new file.
+A restore replaces the file by one rename. Before that, the WAL is written into the old file, which gets a second name:
+SQLite would apply a WAL that is left to the new file.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from session_manager.backup.manifest import Engine, Manifest
-from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, refuse_newer_schema
+from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, reject_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 from session_manager.storage.files import sync_folder
 
-_PAGES = 1024  # of one step, 4 MiB: short enough to be interrupted, long enough to cost nothing
+_PAGES = 1024  # per step, 4 MiB: short enough to be interrupted, long enough to cost nothing
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
 class SqliteSource:
-    """``path`` of the database file, which need not be there."""
+    """``path`` is that of the database file, which need not exist."""
 
     engine: Engine = "sqlite"
 
@@ -45,7 +45,7 @@ class SqliteSource:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Conflict("A backup or a restore of this database runs already") from None
+                raise Conflict("A backup or a restore of this database is already running") from None
             for left in self.path.parent.glob(f"{self.path.name}.scratch-*"):
                 left.unlink(missing_ok=True)
             yield
@@ -76,13 +76,14 @@ class SqliteSource:
     def _size(self) -> int:
         return sum(file.stat().st_size for file in (self.path, self._beside("-wal")) if file.exists())
 
-    def check(self, path: Path, manifest: Manifest, progress: Progress) -> None:
+    def check(self, path: Path, manifest: Manifest | None, progress: Progress) -> None:
+        """Without a manifest, check only the database itself."""
         progress("check", 0, 0)
         try:
             with closing(_connect(path, "ro", immutable=True)) as database:
                 _check(database, manifest)
         except sqlite3.DatabaseError as error:
-            raise BackupDamaged("The backup is no whole database", reason=f"SQLite: {error}") from error
+            raise BackupDamaged("The file is not an intact database", reason=f"SQLite: {error}") from error
 
     def holds_data(self) -> bool:
         return self.path.exists() and self._size() > 0
@@ -94,24 +95,27 @@ class SqliteSource:
         return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
 
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
-        at = manifest.taken_at.timestamp()
+        return self.put_in_place(path, manifest.taken_at)
+
+    def put_in_place(self, path: Path, taken_at: datetime) -> str | None:
+        """Replace the database by a checked file with the state at ``taken_at``; see ``Source.replace``."""
         with local_errors():
-            os.utime(path, (at, at))  # as old as what it holds
+            os.utime(path, (taken_at.timestamp(),) * 2)  # as old as its content
             if not self.holds_data():
                 self._put_aside(_BESIDE)
                 self._take_place(path)
                 return None
-            with self._unused() as whole:
-                aside = self._put_aside(("", *(() if whole else _BESIDE)))
+            with self._unused() as intact:
+                aside = self._put_aside(("", *(() if intact else _BESIDE)))
                 self._take_place(path)
                 return aside
 
     @contextmanager
     def _unused(self) -> Iterator[bool]:
-        """While nobody can open the old file. True: it has taken in its WAL; False: it is too damaged for that."""
+        """Lock the old file. Yield True if its WAL was written into it, or False if it is too damaged for that."""
         with closing(_connect(self.path, "rw")) as old:
             try:
-                # Fails while anybody else has it open, even one who does nothing.
+                # Fails while another process has it open, even an idle one.
                 old.execute("PRAGMA journal_mode = DELETE")
                 old.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
@@ -124,7 +128,7 @@ class SqliteSource:
             yield True
 
     def _put_aside(self, endings: tuple[str, ...]) -> str:
-        """Give the old files a second name; all but the database itself lose their first."""
+        """Give the old files a second name, and remove the first name of all but the database itself."""
         aside = self._beside(f".before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         old = [(self._beside(ending), aside.with_name(aside.name + ending)) for ending in endings]
         there = [(first, second) for first, second in old if first.exists()]
@@ -148,14 +152,14 @@ def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Conne
 
 
 def _pin(source: sqlite3.Connection) -> None:
-    """From the first read on the transaction sees one state."""
+    """Begin a transaction that sees one state from now on."""
     source.execute("BEGIN")
     source.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress) -> None:
     [page] = source.execute("PRAGMA page_size").fetchone()
-    for pragma in ("synchronous = OFF", "journal_mode = OFF"):  # a copy that is killed is thrown away
+    for pragma in ("synchronous = OFF", "journal_mode = OFF"):  # a killed copy is thrown away
         target.execute(f"PRAGMA {pragma}")
     source.backup(
         target, pages=_PAGES, progress=lambda _, left, total: progress("copy", (total - left) * page, total * page)
@@ -163,22 +167,23 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Prog
     target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
 
 
-def _check(database: sqlite3.Connection, manifest: Manifest) -> None:
+def _check(database: sqlite3.Connection, manifest: Manifest | None) -> None:
     [problem] = database.execute("PRAGMA integrity_check(1)").fetchone()
     if problem != "ok":
-        raise BackupDamaged("The backup is no whole database", reason=f"integrity_check: {problem}")
+        raise BackupDamaged("The file is not an intact database", reason=f"integrity_check: {problem}")
     orphan = database.execute("PRAGMA foreign_key_check").fetchone()
     if orphan is not None:
-        raise BackupDamaged(f"The table {orphan[0]} of the backup refers to rows that are not there")
+        raise BackupDamaged(f"The table {orphan[0]} of the backup refers to missing rows")
     version, readable_by = schema(database)
-    if version != manifest.schema_version:
-        raise BackupDamaged("The backup has another schema than its manifest says")
-    compare(count_rows(database), manifest)
-    refuse_newer_schema(version, readable_by)
+    if manifest is not None:
+        if version != manifest.schema_version:
+            raise BackupDamaged("The backup has another schema than its manifest says")
+        compare(count_rows(database), manifest)
+    reject_newer_schema(version, readable_by)
 
 
 def schema(database: sqlite3.Connection) -> tuple[int, int]:
-    """Version of our tables and of the oldest program that can work with it; (0, 0) where there are none."""
+    """Return the version of our tables and of the oldest program that can read them; (0, 0) if there are none."""
     with suppress(sqlite3.OperationalError):
         row = database.execute(
             "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
@@ -199,7 +204,7 @@ def count_rows(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def _link(first: Path, second: Path) -> None:
-    """Where the file system has no second names, a copy."""
+    """Give the file a second name, or copy it if the file system has no hard links."""
     try:
         second.hardlink_to(first)
     except OSError:

@@ -1,39 +1,49 @@
-"""What a new writer begins with: of what lies here and in the bucket, that which the last writer left.
+"""Succession: finding the data that the last writer left, on this disk or in the bucket, and putting it in place.
 
-A file here counts for the term in its stamp, and within that term it is complete; whatever is in the bucket is at most
-as new.  So the file stays unless something of a later term is stored.  Within a term, the later state wins: what was
-shipped, or a backup.  What cannot be fetched whole, or is damaged, is told, and the next one is tried.
+A file on this disk has the term in its stamp. Within that term it is complete, and the bucket is at most as new. So the
+file stays unless the bucket has data of a later term. Within a term the later state wins, shipped changes or a backup.
+Data that is damaged or cannot be fetched completely is logged, and the next state is tried.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import logging
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from session_manager import __version__
 from session_manager.backup.backups import Backups, quiet
-from session_manager.backup.lines import all_lines, term_of
-from session_manager.backup.litestream import Line, fetch, newest_change
-from session_manager.backup.manifest import Manifest, new_name
-from session_manager.backup.sqlite import SqliteSource, count_rows, schema
-from session_manager.backup.stamp import Stamp, read_stamp, write_stamp
+from session_manager.backup.litestream import Line, Litestream, all_lines
+from session_manager.backup.manifest import Manifest
+from session_manager.backup.source import scratch_file
+from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupDamaged
 from session_manager.leadership.bucket_lease import Record
-from session_manager.storage.streams import Meter, read_file
+from session_manager.storage.files import replace_file
 
 log = logging.getLogger(__name__)
+
+ENDING = ".writer"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The writer that wrote a database file last, as in its lease; a small file beside it."""
+
+    term: int
+    holder: str
+
+
+NO_WRITER = Stamp(0, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A state in the bucket. ``at``: when its newest change was made, or stored."""
+    """A state in the bucket. ``at`` is when its newest change was made or stored."""
 
     term: int
     at: datetime
@@ -43,20 +53,22 @@ class Saved:
 
 
 class Succession:
-    """``tool``: None where no Litestream is here, so that nothing shipped can be fetched."""
+    """Without ``tool`` no shipped changes can be fetched."""
 
-    def __init__(self, backups: Backups, source: SqliteSource, tool: Path | None, endpoint: str | None) -> None:
+    def __init__(self, backups: Backups, source: SqliteSource, tool: Litestream | None) -> None:
         self._backups = backups
         self._source = source
         self._tool = tool
-        self._endpoint = endpoint
 
     async def begin(self, ours: Record, before: Record) -> None:
-        """Put the newest state in its place and sign it. StorageError: ask again. BackupDamaged: none is whole."""
+        """Put the newest state in place and sign it with our term.
+
+        Raises StorageError if the bucket cannot be read now, and BackupDamaged if none of the stored states is intact.
+        """
         path = self._source.path
         here = read_stamp(path)
         if self._source.holds_data() and here == Stamp(before.term, before.holder):
-            log.info("the database here is the newest", extra={"event": "writer.continues", "term": here.term})
+            log.info("the database on this disk is the newest", extra={"event": "writer.continues", "term": here.term})
         else:
             await self._put_newest_in_place(here)
         await asyncio.to_thread(write_stamp, path, Stamp(ours.term, ours.holder))
@@ -71,16 +83,19 @@ class Succession:
                 await state.put_back()
             except BackupDamaged as error:
                 extra = {"event": "writer.damaged", "what": state.what, "reason": error.reason}
-                log.error("%s cannot be used: %s", state.what, error.detail, extra=extra)
+                log.error("%s could not be used: %s", state.what, error.detail, extra=extra)
                 damage = damage or error
             else:
-                _tell(state)
+                _report(state)
                 return
         if damage is not None:
             raise damage
 
     async def _saved(self) -> list[Saved]:
-        """Newest first; of the same second what was shipped comes first, whose times are cut to seconds."""
+        """Return the states in the bucket, newest first.
+
+        Times of shipped changes are cut to seconds, so within a second shipped changes come before backups.
+        """
         states = [*await self._shipped(), *await self._backed_up()]
         return sorted(states, key=lambda state: (state.term, state.at.replace(microsecond=0)), reverse=True)
 
@@ -99,63 +114,42 @@ class Succession:
         if not lines:
             return []
         if self._tool is None:
-            words = (
-                "changes were shipped to the bucket, and there is no litestream here to fetch them: only backups count"
-            )
-            log.warning(words, extra={"event": "writer.shipped_ignored"})
+            message = "shipped changes in the bucket were ignored: litestream is not installed here to fetch them"
+            log.warning(message, extra={"event": "writer.shipped_ignored"})
             return []
         states = []
         for line in lines:
-            at = await newest_change(self._tool, line, self._endpoint)
+            at = await self._tool.newest_change(line)
             if at is not None:
                 put_back = partial(self._fetch, self._tool, line, at)
-                states.append(Saved(term_of(line), at, "shipping.restored", f"shipped changes {line.name}", put_back))
+                states.append(Saved(line.term, at, "shipping.restored", f"shipped changes {line.name}", put_back))
         return states
 
-    async def _fetch(self, tool: Path, line: Line, at: datetime) -> None:
-        with self._source.alone(), self._scratch() as path:
-            await fetch(tool, line, self._endpoint, path)
-            await asyncio.to_thread(self._check_and_replace, path, at)
-
-    def _check_and_replace(self, path: Path, at: datetime) -> None:
-        manifest = _describe(path, at)
-        self._source.check(path, manifest, quiet)
-        self._source.replace(path, manifest, quiet)
-
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        path = self._source.scratch("shipped")
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    async def _fetch(self, tool: Litestream, line: Line, at: datetime) -> None:
+        with self._source.alone(), scratch_file(self._source, "shipped") as path:
+            await tool.fetch(line, path)
+            await asyncio.to_thread(self._source.check, path, None, quiet)
+            await asyncio.to_thread(self._source.put_in_place, path, at)
 
 
-def _tell(state: Saved) -> None:
+def _report(state: Saved) -> None:
     extra = {"event": state.event, "what": state.what, "term": state.term, "at": state.at.isoformat()}
-    log.info("the database is that of %s", state.what, extra=extra)
+    log.info("the database was restored from %s", state.what, extra=extra)
 
 
-def _describe(path: Path, at: datetime) -> Manifest:
-    """A fetched file, as if it were a backup. BackupDamaged: it is no database."""
-    meter = Meter()
-    for _ in meter(read_file(path)):
-        pass
+def read_stamp(database: Path) -> Stamp:
+    """Return the stamp, or NO_WRITER if there is none or it cannot be read."""
     try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            version, rows = schema(database)[0], count_rows(database)
-    except sqlite3.DatabaseError as error:
-        raise BackupDamaged("What was shipped is no whole database", reason=f"SQLite: {error}") from error
-    return Manifest(
-        name=new_name(at.astimezone(UTC)),
-        taken_at=at,
-        engine="sqlite",
-        schema_version=version,
-        rows=rows,
-        size=meter.size,
-        sha256=meter.sha256,
-        stored_size=meter.size,
-        stored_sha256=meter.sha256,
-        program=__version__,
-        duration=0,
-    )
+        found = json.loads(_path(database).read_text())
+        return Stamp(int(found["term"]), str(found["holder"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return NO_WRITER
+
+
+def write_stamp(database: Path, stamp: Stamp) -> None:
+    """Store the stamp on disk. Call this before anything is written to the database."""
+    replace_file(_path(database), [json.dumps(asdict(stamp)).encode()])
+
+
+def _path(database: Path) -> Path:
+    return database.with_name(database.name + ENDING)

@@ -1,24 +1,17 @@
-"""The one writer of a SQLite database that has a bucket: its lease, what it begins with, what it ships, how it leaves.
+"""The data of the one writer: what it begins with, what it ships, how it leaves.
 
-The order is the point.  Begin: lease, newest data, signature, database, shipping.  Leave: no more writes, database,
-last backup, shipping, lease; each only after the one before is over.  Who lost the lease leaves without any of that.
+The order matters. Begin: lease, newest data, signature, database, shipping. Leave: no more writes, database, shipping,
+last backup, lease; each step begins after the one before has ended. A writer that lost the lease leaves without them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import socket
-from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
-from session_manager.aio.tasks import first_of
 from session_manager.backup.backups import Backups
-from session_manager.backup.lines import announce, forget_old, line_of
-from session_manager.backup.litestream import Line, find_litestream
-from session_manager.backup.requests import ask, asked
+from session_manager.backup.litestream import Litestream, announce, forget_old, line_of
 from session_manager.backup.shipping import FLUSH, Shipper
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.backup.succession import Succession
@@ -31,172 +24,117 @@ from session_manager.domain.errors import (
     StorageDenied,
     StorageError,
 )
-from session_manager.leadership.bucket_lease import RENEWALS, Lease, Record
-from session_manager.leadership.writer_guard import WriterGuard
-from session_manager.leadership.writer_state import WriterState
-from session_manager.settings import Settings
-from session_manager.storage.conditional import open_lease_object
+from session_manager.leadership.bucket_lease import BucketLease
+from session_manager.leadership.leadership import Leadership, State
 
 log = logging.getLogger(__name__)
 
-
-LEASE = "session_writer/lease"
-RETRY = 2.0  # seconds between tries to get the newest data
+RETRY = 2.0  # seconds between tries to fetch the newest data
 
 
 class CloseBackups(Protocol):
-    """End the backups, with a ``last`` one if that is said: whether it was made."""
+    """End the backups, after a ``last`` one if that is wanted. Return True if it was made."""
 
     async def __call__(self, *, last: bool) -> bool: ...
 
 
 class OneWriter:
-    """Of the database of ``backups``, which are those of a SQLite file. StartupFailure: settings that cannot be."""
+    """``ship_interval`` in seconds, None to ship nothing."""
 
-    def __init__(self, settings: Settings, backups: Backups) -> None:
-        if not isinstance(backups.source, SqliteSource):
-            raise StartupFailure("One writer is for SQLite: a server of its own sees to that itself")
-        self._settings = settings
+    def __init__(
+        self,
+        backups: Backups,
+        source: SqliteSource,
+        lease: BucketLease,
+        leadership: Leadership,
+        tool: Litestream | None,
+        ship_interval: float | None,
+    ) -> None:
         self._backups = backups
-        self._source = backups.source
-        self._endpoint = settings.storage_emulator_host
-        self._tool = self._find_tool()
-        self._ours: Record | None = None
-        self.shipper: Shipper | None = None  # where changes are shipped, from ``opened`` on
-        self._instance = settings.instance or socket.gethostname()
-        self.guard = WriterGuard(self._open_lease, settings.writer_lease, self._ask)
-        backups.fence = self.guard.fence
+        self._source = source
+        self._lease = lease
+        self._tool = tool
+        self._ship_interval = ship_interval
+        self._begun = False
+        self._shipper: Shipper | None = None
+        self.leadership = leadership
 
     @property
     def writes(self) -> bool:
-        """Whether this process may write now."""
-        return self.guard.state is WriterState.WRITING
+        """Return True while this process may write."""
+        return self.leadership.state is State.LEADING
 
     @property
     def lag(self) -> float | None:
-        """Seconds since everything was in the bucket; None where nothing is shipped."""
-        return round(self.shipper.lag, 1) if self.shipper else None
+        """Seconds since every change was in the bucket, or None if nothing is shipped."""
+        return round(self._shipper.lag, 1) if self._shipper else None
 
     async def begin(self) -> None:
-        """Wait for the lease, and for the newest data. StartupFailure: there is data, and none of it is whole.
+        """Wait for the lease and put the newest data in place. May be repeated.
 
-        May be repeated: StartupFailure as well where the lease was lost since.
+        Raises StartupFailure if none of the stored data is intact, or if the lease was lost since.
         """
-        self._refuse_if_lost()
-        if self._ours is not None:
+        self.leadership.fail_if_lost()
+        if self._begun:
             return
-        ours, before = await self.guard.acquire()
-        self._backups.term = ours.term
-        await self._succeed(ours, before)
-        self._ours = ours
+        log.info("waiting for the lease", extra={"event": "writer.waiting"})
+        await self.leadership.begin()
+        await self.leadership.until_held()
+        self._backups.term = self._lease.ours.term
+        await self._put_newest_in_place()
+        self._begun = True
 
-    async def _succeed(self, ours: Record, before: Record) -> None:
-        succession = Succession(self._backups, self._source, self._tool, self._endpoint)
+    async def _put_newest_in_place(self) -> None:
+        succession = Succession(self._backups, self._source, self._tool)
         while True:
-            self._refuse_if_lost()
+            self.leadership.fail_if_lost()
             try:
-                return await succession.begin(ours, before)
+                return await succession.begin(self._lease.ours, self._lease.previous)
             except BackupDamaged as error:
                 raise StartupFailure(
-                    f"Nothing that lies in the bucket is whole ({error.reason}). Restore a backup by its name, or "
+                    f"None of the data in the bucket is intact ({error.reason}). Restore a backup by its name, or "
                     "empty the bucket, then start again"
                 ) from error
             except (StorageDenied, BackupNotForUs) as error:
-                raise StartupFailure(f"The newest data cannot be had from the bucket: {error.reason}") from error
+                raise StartupFailure(f"The newest data could not be fetched from the bucket: {error.reason}") from error
             except (BackupError, Conflict) as error:
                 extra = {"event": "writer.not_opened", "reason": getattr(error, "reason", error.detail)}
-                log.warning("the newest data cannot be fetched; trying again", extra=extra)
+                log.warning("the newest data could not be fetched; trying again", extra=extra)
                 await asyncio.sleep(RETRY)
 
     async def opened(self) -> None:
-        """The database is open: from here on it is served, and changes are shipped."""
-        self.guard.opened()
-        if self._settings.backup_mode == "continuous" and self._tool is not None and self._ours is not None:
-            line = line_of(self._backups.place, self._ours)
-            await self._announce(line, self._ours)
-            interval = self._settings.backup_ship_interval
-            self.shipper = Shipper(self._tool, self._source.path, line, interval, self._endpoint)
-            await self.shipper.start()
-
-    async def until_over(self) -> None:
-        """Until another instance asks for the lease and it is to be had.
-
-        StartupFailure: somebody took it; what is here is not the truth any more, and this process had better start
-        again.
-        """
-        await first_of(self.guard.until_lost(), self._until_asked())
-        self._refuse_if_lost()
-
-    def _refuse_if_lost(self) -> None:
-        if self.guard.state is WriterState.LOST:
-            raise StartupFailure(
-                "Another instance has taken over while this one was stopped or could not reach the bucket; what it had "
-                "not stored by then is in its database file only, which is put aside at the next start"
-            )
-
-    async def leave(self, close_backups: CloseBackups, *, at_once: bool) -> None:
-        """After the database is closed: the last changes into the bucket, and the lease to whoever wants it.
-
-        A last backup is made where they are not shipped. Where they get there neither way the lease is kept: it ends by
-        itself, and until then nobody begins without what only this machine has. ``at_once``: there is no time for that.
-        """
-        state = self.guard.state
-        stored = state in (WriterState.WAITING, WriterState.OPENING)
-        shipper, self.shipper = self.shipper, None
-        writing = state is WriterState.WRITING and not at_once
-        if shipper is not None:
-            stored = await shipper.stop(FLUSH if writing else 0.0)
-        backed_up = await close_backups(last=writing and not stored)
-        if (stored or backed_up) and await self.guard.release():
-            log.info("the next one may begin", extra={"event": "writer.left", "shipped": stored})
-        elif writing:
-            extra = {"event": "writer.not_released"}
-            log.error("the bucket may lack the newest data; the lease is not let go", extra=extra)
-        await self.guard.close()
-
-    async def _until_asked(self) -> None:
-        """Not at once: instances that are started again and again would take turns."""
-        pause = self._settings.writer_lease / RENEWALS
-        if not self._settings.writer_yields or self._ours is None:
-            await asyncio.Event().wait()
+        """Serve the database, which is open now, and ship its changes."""
+        self.leadership.ready()
+        if self._ship_interval is None or self._tool is None:
             return
-        await asyncio.sleep(self._settings.writer_lease)
+        line = line_of(self._backups.place, self._lease.ours)
         while True:
-            with suppress(StorageError):
-                by = await asyncio.to_thread(asked, self._backups.place, self._ours.term)
-                if by is not None:
-                    log.info("%s waits for the lease, and gets it", by, extra={"event": "writer.asked", "by": by})
-                    return
-            await asyncio.sleep(pause)
-
-    def _ask(self, term: int) -> None:
-        ask(self._backups.place, term, self._instance)
-
-    def _open_lease(self) -> Lease:
-        place, period = self._backups.place, self._settings.writer_lease
-        place.ensure()
-        store = open_lease_object(place, LEASE, period / RENEWALS / 2, self._endpoint)
-        return Lease(store, period, self._instance)
-
-    def _find_tool(self) -> Path | None:
-        """Needed to ship; without shipping it only fetches what was shipped before."""
-        if self._settings.backup_mode != "continuous":
-            return Path(found) if (found := shutil.which(self._settings.litestream or "litestream")) else None
-        if self._settings.backup_encryption_keys is not None:
-            raise StartupFailure(
-                "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key "
-                "of yours, or set BACKUP_MODE=interval"
-            )
-        return find_litestream(self._settings.litestream)
-
-    async def _announce(self, line: Line, ours: Record) -> None:
-        """Until it is there: what is shipped to a line that nobody knows would not be found."""
-        while True:
-            try:
-                await asyncio.to_thread(announce, line, ours)
+            try:  # before anything is shipped: a line that is not announced would not be found
+                await asyncio.to_thread(announce, line, self._lease.ours)
                 await asyncio.to_thread(forget_old, self._backups.place)
+                break
             except StorageError as error:
                 log.warning("shipping waits for the bucket", extra={"event": "shipping.waits", "reason": error.reason})
                 await asyncio.sleep(RETRY)
-            else:
-                return
+        self._shipper = Shipper(self._tool, self._source.path, line, self._ship_interval)
+        await self._shipper.start()
+
+    async def leave(self, close_backups: CloseBackups, *, at_once: bool) -> None:
+        """Store the last changes and release the lease, after the database is closed. ``at_once``: there is no time.
+
+        A last backup is made if the changes are not shipped. If neither succeeds, the lease is kept until it expires:
+        until then no other instance begins without the changes that only this machine has.
+        """
+        state = self.leadership.state
+        stored = state in (State.STARTING, State.WAITING, State.PREPARING)
+        shipper, self._shipper = self._shipper, None
+        writing = state is State.LEADING and not at_once
+        if shipper is not None:
+            stored = await shipper.stop(FLUSH if writing else 0.0)
+        backed_up = await close_backups(last=writing and not stored)
+        if (stored or backed_up) and await self.leadership.release():
+            log.info("another instance may begin", extra={"event": "writer.left", "shipped": stored})
+        elif writing:
+            extra = {"event": "writer.not_released"}
+            log.error("the bucket may lack the newest data; the lease was not released", extra=extra)
+        await self.leadership.close()

@@ -76,7 +76,7 @@ def restore(
     """
     backups = _open(data_dir)
     manifest = backups.chosen(name)
-    backups.refuse_older(manifest, force=force)
+    backups.reject_older(manifest, force=force)
     if not yes:
         _confirm(backups, manifest)
     with _progress() as progress:

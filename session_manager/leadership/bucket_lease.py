@@ -1,38 +1,53 @@
-"""Who writes: a lease in the bucket, for a database that is a file on one machine.
+"""A lease as an object in a bucket, which is replaced only under a precondition on its version.
 
-No two machines' clocks have to agree. Whoever wants the lease watches the object: when its version has not changed for
-the period that stands in it, by the watcher's own clock, its holder has gone. The holder counts from the moment at
-which it *sent* its last renewal, and trusts for a part of the period only, so it stops before anybody could have taken
-over. All clocks here count while the machine sleeps, where the system has such a clock.
+The clocks of two machines need not agree. A candidate watches the object: if its version has not changed for the period
+that is written in it, by the candidate's own clock, the holder is gone. The holder trusts a renewal for a part of the
+period only, counted from when it *sent* it, so it stops before a candidate can take over.
 
-Every holder has a ``term``, a number that only grows. What is written to the bucket is named after it, so whoever was
-stopped, lost the lease and goes on can overwrite nothing: it writes into a term that nobody looks at any more.
+Every holder has a ``term``, a number that only grows. Everything it stores in the bucket is named after its term. So a
+holder that was stopped, lost the lease and continues cannot overwrite anything: nothing reads its term any more.
+
+A candidate leaves a request beside the lease. A holder that heeds requests reads it with each renewal.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from session_manager.storage.conditional import Contended, LeaseObject, Versioned
+from session_manager.aio.clock import monotonic
+from session_manager.domain.errors import StartupFailure, StorageDenied, StorageError
+from session_manager.domain.lease import LeaseAnswer, LeaseOutcome
+from session_manager.storage.conditional import ConditionalObject, Contended, Versioned
 
-TRUST = 0.75  # of the period: what the holder believes in
-RENEWALS = 4  # in a period: two may fail
+log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def monotonic() -> float:
-    """Seconds, on a clock that goes on while the machine is suspended, where there is one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
+LEASE = "session_writer/lease"
+REQUEST = "session_writer/wanted"
+TRUST = 0.75  # of the period
+RENEWALS = 4  # per period; two may fail
+POLL = 0.5  # seconds between looks at the lease of another holder
+AWAY = 2.0  # seconds between tries while the bucket cannot be reached
+RELEASES = 3  # tries
+
+OpenObject = Callable[[str, float], ConditionalObject]
+"""Open an object by its name, with a time-out in seconds for each call. May block and raise StorageError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the object says. ``period`` in seconds; ``beat`` counts renewals; ``instance`` and ``since`` for people."""
+    """The content of the object. ``period`` in seconds; ``beat`` counts renewals; people read the last two fields."""
 
     term: int
     holder: str
@@ -42,122 +57,190 @@ class Record:
     instance: str = ""
     since: str = ""
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
 
-
-def decoded(content: bytes) -> Record | None:
-    """None for what is no record."""
-    try:
-        found = json.loads(content)
-        return Record(**{name: found[name] for name in Record.__slots__})
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-class LeaseLost(Exception):
-    """Somebody else holds it."""
+    @classmethod
+    def decode(cls, content: bytes) -> Record | None:
+        """Return None if the content is not a record."""
+        try:
+            found = json.loads(content)
+            return cls(**{name: found[name] for name in cls.__slots__})
+        except (ValueError, TypeError, KeyError):
+            return None
 
 
-class Lease:
-    """Blocking, for one thread at a time, except that ``held`` may be asked from anywhere. ``clock`` in seconds."""
+class BucketLease:
+    """``period`` in seconds. ``heeds_requests``: claims return the instance that asks for the lease.
+
+    ``ours`` is the record of this process and ``previous`` the one before it; each has term 0 until it was written. All
+    requests to the bucket are made in one thread.
+    """
 
     def __init__(
-        self, store: LeaseObject, period: float, instance: str = "", clock: Callable[[], float] = monotonic
+        self,
+        open_object: OpenObject,
+        period: float,
+        instance: str = "",
+        *,
+        heeds_requests: bool = False,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._object = store
+        self._open = open_object
         self._period = period
-        self._instance = instance
+        self._heeds_requests = heeds_requests
         self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._objects: dict[str, ConditionalObject] = {}
         self._token = secrets.token_hex(16)
+        self._held = False
         self._version = ""
-        self._until = float("-inf")
-        self._seen: tuple[str | None, float] = (None, 0.0)
-        self._before = Record(0, "", period)
-        self.record: Record | None = None
-        self.seen = 0  # the term of whoever holds it, while somebody else does
+        self._unchanged: tuple[str | None, float] = (None, 0.0)  # a version, and when it was first seen
+        self._requested = 0  # the term whose holder was asked
+        self._away = False
+        self.ours = Record(0, self._token, period, instance=instance)
+        self.previous = Record(0, "", period)
 
     @property
-    def held(self) -> bool:
-        """Whether nobody else can have it. By this machine's clock alone."""
-        return self._clock() < self._until
+    def validity(self) -> float:
+        return self._period * TRUST
 
     @property
-    def remaining(self) -> float:
-        """Seconds until ``held`` ends by itself."""
-        return max(0.0, self._until - self._clock())
+    def pause(self) -> float:
+        if not self._held:
+            return AWAY if self._away else POLL
+        pause = self._period / RENEWALS
+        return min(pause, AWAY) if self._away else pause
 
-    def try_acquire(self) -> tuple[Record, Record] | None:
-        """Take it if it is free: our record, and the one before it, which is of term 0 where nobody had it yet.
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return {"term": self.ours.term, "previous": self.previous.term, "released": self.previous.released}
 
-        None while somebody else holds it; to be called again, several times in a period.
-        """
-        found = self._object.read()
-        before = self._read(found)
-        if before.holder == self._token:
-            before = self._before  # an earlier try, whose answer was lost
-        elif found is not None and not (before.released or self._is_stale(found.version, before.period)):
-            self.seen = before.term
-            return None
-        self._before = before
-        # Should the object have been lost, terms do not begin anew: the clock only has to be roughly right for that.
-        term = max(before.term + 1, int(time.time()))
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        wanted = Record(term, self._token, self._period, instance=self._instance, since=since)
+    async def claim(self) -> LeaseAnswer:
         try:
-            self._write(wanted, found.version if found else None)
-        except LeaseLost:
-            return None
-        return wanted, before
+            if not self._objects:  # on its own, so that a candidate that ends meanwhile does not go on to acquire
+                await self._call(lambda: self._object(LEASE))
+            return await self._call(self._renew if self._held else self._acquire)
+        except StorageDenied as error:
+            if self._held:
+                raise
+            raise StartupFailure(
+                f"The bucket denies this instance the lease ({error.reason}): allow it to create, get, list and delete "
+                "objects, and remove any retention policy; or set WRITER_LEASE=0"
+            ) from error
 
-    def renew(self) -> None:
-        """LeaseLost: somebody else has it, and ``held`` is over. StorageError: try again."""
-        if self.record is None:
-            raise LeaseLost
-        self._write(replace(self.record, beat=self.record.beat + 1), self._version)
+    async def release(self) -> bool:
+        if not self._objects:  # do not wait for a bucket that has never answered
+            return False
+        for _ in range(RELEASES):
+            try:
+                return await self._call(self._release)
+            except StorageError:
+                await asyncio.sleep(self._period / RENEWALS / RELEASES)
+        log.warning("the lease could not be released and will expire", extra={"event": "writer.not_released"})
+        return False
 
-    def release(self) -> None:
-        """Let the next one take it at once. Nothing may be written any more when this is called."""
-        if self.record is None:
-            return
-        self._until = float("-inf")
-        self._put(replace(self.record, released=True), self._version)
-        self.record = None
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        for each in list(self._objects.values()):
+            each.close()
 
-    def close(self) -> None:
-        self._object.close()
+    async def _call(self, work: Callable[[], T]) -> T:
+        """Do the work in the thread, and log when the bucket stops and starts answering."""
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except StorageError as error:
+            if not self._away:
+                extra = {"event": "writer.bucket_away", "reason": error.reason, "held": self._held}
+                log.warning("the bucket with the lease cannot be reached", extra=extra)
+            self._away = True
+            raise
+        if self._away:
+            log.info("the bucket with the lease can be reached again", extra={"event": "writer.bucket_back"})
+        self._away = False
+        return answer
 
-    def _read(self, found: Versioned | None) -> Record:
-        """Of what nobody can read, the period is ours."""
-        known = decoded(found.content) if found else None
-        return known or Record(0, "", self._period)
+    def _acquire(self) -> LeaseAnswer:
+        found = self._object(LEASE).read()
+        previous = self._decode(found)
+        if previous.holder == self._token:
+            previous = self.previous  # an earlier try, whose answer was lost
+        elif found is not None and not (previous.released or self._is_stale(found.version, previous.period)):
+            self._request(previous.term)
+            return LeaseAnswer(LeaseOutcome.TAKEN, previous.instance)
+        self.previous = previous
+        # If the object was lost, terms do not start again: for that, the clock only has to be roughly right.
+        term = max(previous.term + 1, int(time.time()))
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            self._write(replace(self.ours, term=term, since=since), found.version if found else None)
+        except Contended:
+            return LeaseAnswer(LeaseOutcome.TAKEN)
+        self._held = True
+        return LeaseAnswer(LeaseOutcome.HELD)
+
+    def _renew(self) -> LeaseAnswer:
+        try:
+            self._write(replace(self.ours, beat=self.ours.beat + 1), self._version)
+        except Contended:
+            return LeaseAnswer(LeaseOutcome.LOST)
+        return LeaseAnswer(LeaseOutcome.HELD, self._requested_by(self.ours.term) if self._heeds_requests else "")
+
+    def _release(self) -> bool:
+        if not self._held:
+            return False
+        try:
+            self._write(replace(self.ours, released=True), self._version)
+        except Contended:
+            return False
+        self._held = False
+        return True
+
+    def _object(self, name: str) -> ConditionalObject:
+        if name not in self._objects:
+            self._objects[name] = self._open(name, self._period / RENEWALS / 2)
+        return self._objects[name]
+
+    def _decode(self, found: Versioned | None) -> Record:
+        """Return a record of term 0 with our own period if the object does not exist or is not a record."""
+        return (Record.decode(found.content) if found else None) or Record(0, "", self._period)
 
     def _is_stale(self, version: str, period: float) -> bool:
-        """Whether it has been this version for the whole period."""
+        """Return True if the object has had this version for the whole period."""
         now = self._clock()
-        if self._seen[0] != version:
-            self._seen = (version, now)
-        return now - self._seen[1] >= period
+        if self._unchanged[0] != version:
+            self._unchanged = (version, now)
+        return now - self._unchanged[1] >= period
 
     def _write(self, record: Record, version: str | None) -> None:
-        sent = self._clock()
-        try:
-            self._version = self._put(record, version)
-        except LeaseLost:
-            self._until = float("-inf")
-            raise
-        self.record = record
-        self._until = sent + self._period * TRUST
+        """Replace the object, also if an earlier try of this process replaced it and the answer was lost.
 
-    def _put(self, record: Record, version: str | None) -> str:
-        """Also where an earlier try of ours, whose answer was lost, got there first."""
+        Raises Contended if another process has replaced it.
+        """
+        lease = self._object(LEASE)
         try:
-            return self._object.replace(record.encoded(), version)
+            self._version = lease.replace(record.encode(), version)
         except Contended:
-            found = self._object.read()
-            if found is None or self._read(found).holder != self._token:
-                raise LeaseLost from None
-        try:
-            return self._object.replace(record.encoded(), found.version)
-        except Contended:
-            raise LeaseLost from None
+            found = lease.read()
+            if found is None or self._decode(found).holder != self._token:
+                raise
+            self._version = lease.replace(record.encode(), found.version)
+        self.ours = record
+
+    def _request(self, term: int) -> None:
+        """Ask the holder of ``term`` for the lease, once. It need not comply."""
+        if term == self._requested:
+            return
+        found = self._object(REQUEST).read()
+        request = json.dumps({"term": term, "by": self.ours.instance}).encode()
+        with suppress(Contended):  # another candidate has just asked
+            self._object(REQUEST).replace(request, found.version if found else None)
+        self._requested = term
+
+    def _requested_by(self, term: int) -> str:
+        """Return the instance that asks the holder of ``term`` for the lease, or ""."""
+        with suppress(StorageError, ValueError, KeyError, TypeError):
+            found = self._object(REQUEST).read()
+            request = json.loads(found.content) if found else {}
+            return str(request["by"]) if request["term"] == term else ""
+        return ""

@@ -1,1 +1,1 @@
-"""Files in folders and buckets."""
+"""Files and conditional objects in folders and buckets."""

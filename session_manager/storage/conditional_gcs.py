@@ -1,4 +1,4 @@
-"""The lease as an object of Google Cloud Storage, replaced under a generation precondition."""
+"""A conditional object in Google Cloud Storage, replaced under a generation precondition."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from session_manager.storage.places import Place
 
 
 class GcsObject:
-    """``timeout`` in seconds for each call, ``endpoint`` the address of an emulator.
-
-    Nothing is retried here: who calls knows how long it may take.
-    """
+    """``timeout`` in seconds per call, ``endpoint`` the address of an emulator. Nothing is retried here."""
 
     def __init__(self, place: Place, name: str, timeout: float, endpoint: str | None = None) -> None:
         bucket, _, self._key = place.path(name).partition("/")
@@ -25,7 +22,7 @@ class GcsObject:
         self._bucket = self._client.bucket(bucket)
 
     def read(self) -> Versioned | None:
-        """What one answer of the server says, so that content and generation belong together."""
+        """Content and generation come in one answer of the server, so they belong together."""
         blob = self._bucket.blob(self._key)
         with self._errors():
             try:
@@ -55,7 +52,7 @@ class GcsObject:
 
 
 def _client(endpoint: str | None) -> Client:
-    """The project does not matter: nothing is made here but objects."""
+    """The project does not matter, since only objects are created."""
     if not endpoint:
         return Client(project="-")
     url = endpoint if "://" in endpoint else f"http://{endpoint}"

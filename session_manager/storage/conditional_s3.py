@@ -1,4 +1,4 @@
-"""The lease as an object of S3, replaced under If-Match and If-None-Match."""
+"""A conditional object in S3, replaced under If-Match and If-None-Match."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from botocore.session import Session
 from session_manager.storage.conditional import Contended, Versioned
 from session_manager.storage.places import Place
 
-# ConditionalRequestConflict: another conditional write of the object is being decided.
+# ConditionalRequestConflict: another conditional write of the object is in progress.
 _CONTENDED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 
 
 class S3Object:
-    """``timeout`` in seconds for each call. Region, endpoint and credentials are found as AWS's programs find them."""
+    """``timeout`` in seconds per call. Region, endpoint and credentials come from where AWS programs find them."""
 
     def __init__(self, place: Place, name: str, timeout: float) -> None:
         bucket, _, key = place.path(name).partition("/")

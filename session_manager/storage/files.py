@@ -1,14 +1,15 @@
-"""Files that are on disk when they are said to be."""
+"""Writing files so that they are on disk when the call returns."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def write_file(path: Path, blocks: Iterable[bytes]) -> int:
-    """A new file for its owner only, on disk when this returns its size."""
+    """Write a new file that only its owner can read, and return its size."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
         for block in blocks:
             file.write(block)
@@ -18,8 +19,22 @@ def write_file(path: Path, blocks: Iterable[bytes]) -> int:
     return size
 
 
+def replace_file(path: Path, blocks: Iterable[bytes]) -> int:
+    """Write a file under a temporary name, give it its own name once it is complete, and return its size."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        size = write_file(part, blocks)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return size
+
+
 def sync_folder(folder: Path) -> None:
-    """What was made, renamed or removed in it is so after a power cut as well."""
+    """Make creations, renames and removals in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

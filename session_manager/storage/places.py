@@ -1,13 +1,12 @@
-"""Where backups lie: a bucket of Google Cloud Storage or S3, or a folder, through fsspec.
+"""A place for objects: a bucket of Google Cloud Storage or S3, or a folder, through fsspec.
 
-Everything here blocks, needs no event loop, and may be called inside one and from any thread.  Every failure is a
-``StorageError``: what its detail says is fit for anybody, and what the service answered stands in ``reason``.
+Everything here blocks, needs no event loop, and may be called inside one and from any thread. Every failure is a
+``StorageError``. Its detail may be shown to every caller; ``reason`` holds the answer of the service.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
-from session_manager.domain.errors import StartupFailure
-from session_manager.storage.files import sync_folder, write_file
-from session_manager.storage.refusals import translated
+from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
+from session_manager.storage.errors import translate
+from session_manager.storage.files import replace_file
 
-BLOCK = 8 * 1024 * 1024  # bytes of one request; each upload keeps one or two of them in memory
+BLOCK = 8 * 1024 * 1024  # bytes per request; each upload keeps one or two blocks in memory
 TIMEOUT = 30.0
 SCHEMES = ("gs", "s3", "file")
 _EXTRAS = {"gs": "backup", "s3": "s3"}
@@ -32,7 +31,7 @@ _EXTRAS = {"gs": "backup", "s3": "s3"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. ``name`` is below the place; ``modified`` in seconds since 1970, None where nobody tells."""
+    """One object. ``name`` is relative to the place; ``modified`` in seconds since 1970, or None if unknown."""
 
     name: str
     size: int
@@ -40,7 +39,7 @@ class Entry:
 
 
 class Place:
-    """``fs`` is a file system of fsspec, ``root`` the bucket or folder in it, ``url`` what a person calls it."""
+    """``fs`` is a file system of fsspec, ``root`` the bucket or folder in it, ``url`` its name for people."""
 
     def __init__(self, fs: fsspec.AbstractFileSystem, root: str, url: str) -> None:
         self.fs = fs
@@ -52,14 +51,14 @@ class Place:
         return isinstance(self.fs, LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """How ``fs`` calls the object ``name``."""
+        """Return the path of the object ``name`` in ``fs``."""
         return f"{self.root}/{name}"
 
     def address(self, name: str) -> str:
         return f"{self.url}/{name}"
 
     def ensure(self) -> None:
-        """Make the bucket if it is missing. Needs no right but to list, unless it has to be made."""
+        """Create the bucket or folder if it does not exist. Needs only the right to list if it exists."""
         with self.errors():
             try:
                 self._ls(self.root)
@@ -67,7 +66,7 @@ class Place:
                 self._make()
 
     def entries(self, folder: str) -> list[Entry]:
-        """Every object right below ``folder``; none where the folder or the bucket is missing."""
+        """Return every object directly in ``folder``, or an empty list if the folder or the bucket does not exist."""
         with self.errors():
             try:
                 found = self._ls(self.path(folder))
@@ -77,46 +76,89 @@ class Place:
         return [Entry(f"{folder}/{name}", int(each["size"] or 0), _modified(each)) for name, each in names]
 
     def size(self, name: str) -> int:
-        """In bytes. StorageMissing where there is no such object."""
+        """Return the size in bytes. Raises StorageMissing if the object does not exist."""
         with self.errors():
             return int(self.fs.info(self.path(name))["size"])
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
-        """The object from ``start`` on, a block at a time."""
-        size = self.size(name)
+        """Yield the object from ``start`` on, a block at a time, all of the same version.
+
+        Raises StorageError if the object is replaced or removed after the first block.
+        """
+        if self.is_local:
+            return self._read_file(name, start)
+        return self._download(name, start)
+
+    def _read_file(self, name: str, start: int) -> Iterator[bytes]:
+        """One open file is one version, since ``write`` puts a new file in its place."""
+        with self.errors():
+            file = Path(self.path(name)).open("rb")  # noqa: SIM115  closed below
+        with file:
+            file.seek(start)
+            while True:
+                with self.errors():
+                    block = file.read(BLOCK)
+                if not block:
+                    return
+                yield block
+
+    def _download(self, name: str, start: int) -> Iterator[bytes]:
+        """Ask for each block of the version that was found at first."""
+        first, (size, version) = start, self._version(name)
         while start < size:
-            with self.errors():
-                block = self.fs.cat_file(self.path(name), start=start, end=min(start + BLOCK, size))
+            try:
+                with self.errors():
+                    block = self._range(self.path(name), version, start, min(start + BLOCK, size))
+            except StorageMissing as error:
+                if start > first:
+                    detail = "The object was replaced or removed while it was read"
+                    raise StorageError(detail, error.reason) from error
+                size, version = self._version(name)
+                continue
             if not block:
                 return
             yield block
             start += len(block)
 
+    def _version(self, name: str) -> tuple[int, str]:
+        """Return the size and the version of the object: its generation on GCS, its ETag on S3."""
+        with self.errors():
+            info = self.fs.info(self.path(name))
+            return int(info["size"]), str(info["generation" if self.url.startswith("gs://") else "ETag"])
+
+    def _range(self, path: str, version: str, start: int, end: int) -> bytes:
+        """Return bytes of this version. Raises FileNotFoundError if it does not exist any more."""
+        wanted = f"bytes={start}-{end - 1}"
+        if self.url.startswith("gs://"):
+            url = f"{self.fs.url(path)}&generation={version}"
+            return bytes(self.fs.call("GET", url, headers={"Range": wanted})[1])
+        return bytes(sync(self.fs.loop, _get_s3, self.fs, path, version, wanted))
+
     def write(self, name: str, blocks: Iterable[bytes]) -> int:
-        """Store a new object and return its size. Until it is whole there is none of that name, killed or not."""
+        """Store an object and return its size. It appears under its name once it is complete, or not at all."""
         if self.is_local:
             with self.errors():
-                return _write_file(Path(self.path(name)), blocks)
+                return replace_file(Path(self.path(name)), blocks)
         return self._upload(name, blocks)
 
     def delete(self, name: str) -> None:
-        """May be gone already."""
+        """Remove the object, if it still exists."""
         with self.errors(), suppress(FileNotFoundError):
             self.fs.rm_file(self.path(name))
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Failures of ``fs`` become ``StorageError``."""
+        """Turn failures of ``fs`` into StorageError."""
         try:
             yield
         except Exception as error:
-            ours = translated(error, self.url)
+            ours = translate(error, self.url)
             if ours is error:
                 raise
             raise ours from error
 
     def _ls(self, path: str) -> list[dict[str, Any]]:
-        """Not through gcsfs' own: of an empty prefix it would ask for the object of that name, and for the bucket."""
+        """List a folder. If gcsfs found nothing, its own ``ls`` would ask for an object of that name and the bucket."""
         if self.url.startswith("gs://"):
             return _ls_bucket(self.fs, path)
         self.fs.invalidate_cache(path)
@@ -127,11 +169,11 @@ class Place:
             Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
             return
         options = {"iam_configuration": _PRIVATE} if self.url.startswith("gs://") else {}
-        with suppress(FileExistsError):  # another one was quicker
+        with suppress(FileExistsError):  # another process was quicker
             self.fs.mkdir(self.root.partition("/")[0], **options)
 
     def _upload(self, name: str, blocks: Iterable[bytes]) -> int:
-        """Blocks of others may fail as well; their errors are not the place's."""
+        """Errors of ``blocks`` are not errors of the place, so they are passed on as they are."""
         with self.errors():
             file = self.fs.open(self.path(name), "wb", block_size=BLOCK)
         try:
@@ -152,22 +194,24 @@ _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPreventi
 def open_place(
     name: str, *, project: str | None = None, endpoint: str | None = None, timeout: float = TIMEOUT
 ) -> Place:
-    """The bucket or folder called ``name``: the bare name of a bucket means gs://, a URL is taken as it is.
+    """Return the bucket or folder ``name``: a URL, or the name of a bucket on gs://. Sends no request yet.
 
-    ``project`` is where a bucket would be made, ``endpoint`` an emulator of Google Cloud Storage
-    (STORAGE_EMULATOR_HOST), ``timeout`` the seconds until a silent service counts as away. Nothing is asked yet.
-    StartupFailure: nobody could open that.
+    ``project`` is where a bucket would be created, ``endpoint`` an emulator of Google Cloud Storage
+    (STORAGE_EMULATOR_HOST), ``timeout`` the seconds until a silent service is unavailable. Raises StartupFailure if the
+    name is invalid or a package is missing.
     """
     url = name if "://" in name else f"gs://{name}"
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or parts.query or parts.fragment or "@" in parts.netloc:
-        raise StartupFailure("A backup place is a bucket's name, gs://bucket, s3://bucket or file:///absolute/folder")
+        raise StartupFailure(
+            "Invalid place for backups: expected a bucket's name, gs://bucket, s3://bucket or file:///absolute/folder"
+        )
     if parts.scheme == "file":
         if parts.netloc or not parts.path.strip("/"):
-            raise StartupFailure("A backup folder is written file:///absolute/folder")
+            raise StartupFailure("Invalid folder for backups: expected file:///absolute/folder")
         return Place(LocalFileSystem(), parts.path, url)
     if not parts.netloc:
-        raise StartupFailure(f"{url} names no bucket")
+        raise StartupFailure(f"{url} lacks the name of a bucket")
     try:
         fs = _google(project, endpoint, timeout) if parts.scheme == "gs" else _s3(timeout)
     except ImportError:
@@ -178,8 +222,8 @@ def open_place(
 
 
 def _google(project: str | None, endpoint: str | None, timeout: float) -> AsyncFileSystem:
-    # Its support of other kinds of buckets asks over gRPC first, which no emulator answers: a minute each time. The
-    # variable saves to load it; whoever loaded the package before us finds the plain kind in `core`.
+    # Its support of other kinds of buckets first asks over gRPC, which no emulator answers: a minute each time. The
+    # variable keeps it from being loaded, and `core` is the plain kind even if the package was loaded before.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import aiohttp  # noqa: PLC0415
     from gcsfs.core import GCSFileSystem  # noqa: PLC0415  a second, and an optional dependency
@@ -196,7 +240,7 @@ def _google(project: str | None, endpoint: str | None, timeout: float) -> AsyncF
 
 
 def _s3(timeout: float) -> AsyncFileSystem:
-    """Region, endpoint and credentials come from where every program of AWS takes them."""
+    """Region, endpoint and credentials come from where AWS programs find them."""
     import s3fs  # noqa: PLC0415  an optional dependency
 
     return s3fs.S3FileSystem(
@@ -226,29 +270,27 @@ def _ls_bucket(fs: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _modified(entry: dict[str, Any]) -> float | None:
-    """Under the name that each file system has for it."""
+    """Each file system has another name for it."""
     value = entry.get("mtime") or entry.get("updated") or entry.get("LastModified")
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     return value.timestamp() if isinstance(value, datetime) else value
 
 
-def _write_file(path: Path, blocks: Iterable[bytes]) -> int:
-    """Under another name first, on disk before it gets its own."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+async def _get_s3(fs: Any, path: str, version: str, wanted: str) -> bytes:
+    bucket, _, key = path.partition("/")
     try:
-        size = write_file(part, blocks)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=wanted, IfMatch=version)
+    except OSError as error:
+        answered = getattr(error.__cause__, "response", {}).get("Error", {})
+        if answered.get("Code") in ("PreconditionFailed", "412"):
+            raise FileNotFoundError(str(error)) from error
         raise
-    sync_folder(path.parent)
-    return size
+    return bytes(await answer["Body"].read())
 
 
 def _give_up(file: Any) -> None:
-    """To close it would store what there is as if it were all."""
+    """Discard an upload. Closing the file would store the part that was written as the whole object."""
     with suppress(Exception):
         file.discard()
     file.closed = True

@@ -1,4 +1,4 @@
-"""Blocks of bytes on their way: read, counted, compressed, and back. Memory stays bounded whatever the size."""
+"""Streams of blocks of bytes: read, measure, compress, decompress. Memory stays bounded whatever the size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ else:
     from backports import zstd
 
 BLOCK = 1024 * 1024
-_LEVEL = 3  # on messages in JSON a tenth of the size; a higher one takes longer than the upload would
+_LEVEL = 3  # messages in JSON shrink to a tenth; a higher level takes longer than the upload
 Progress = Callable[[int], None]
-"""Told how many more bytes are done. What it raises ends the work."""
+"""Called with the number of bytes done since the last call. An exception from it ends the work."""
 
 
 class Meter:
-    """Size and SHA-256 of what went through."""
+    """Measures the size and the SHA-256 of a stream that passes through it."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -55,7 +55,7 @@ def compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def decompress(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """BackupDamaged for what is no such stream, is cut, or would become larger than ``limit`` bytes."""
+    """Raises BackupDamaged if the stream is not zstd, is cut off, or unpacks to more than ``limit`` bytes."""
     decompressor = zstd.ZstdDecompressor()
     size = 0
     try:
@@ -68,7 +68,7 @@ def decompress(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     except (zstd.ZstdError, EOFError):
         raise BackupDamaged("The backup cannot be unpacked") from None
     if not decompressor.eof:
-        raise BackupDamaged("The backup is cut")
+        raise BackupDamaged("The backup is cut off")
 
 
 def _unpack(decompressor: zstd.ZstdDecompressor, block: bytes) -> Iterator[bytes]:

@@ -13,13 +13,11 @@ from typing import Any
 from session_manager.activity.link import Link
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of
-from session_manager.backup.wiring import open_service, open_writer
 from session_manager.domain.adk.model import Home
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
-from session_manager.leadership.one_machine import MachineState
-from session_manager.leadership.writer_state import WriterState
+from session_manager.leadership.leadership import Leadership, State
 from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
@@ -31,6 +29,7 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
 from session_manager.turns.turn import TurnTools
+from session_manager.wiring.backups import open_service, open_writer
 from session_manager.wiring.hosts import open_host
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Services:
         self.link = Link.from_settings(settings)
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)
-        self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
+        self.store = open_store(settings, self.writer.leadership.fence if self.writer else None)
         self.store.adopt_with(self._home_of)
         self.host = open_host(settings, self.link, self.store)
         self.activity, self.pods = self.host.activity, self.host.pods
@@ -77,9 +76,9 @@ class Services:
         """NotTheWriter: another instance has the data, or may have it by now. AnotherMachine: it has the pods."""
         reading = method in ("GET", "HEAD", "OPTIONS")
         if self.writer is not None:
-            self.writer.guard.check(reading=reading)
+            self.writer.leadership.check(reading=reading)
         if self.machine is not None:
-            self.machine.check()
+            self.machine.check(reading=True)
             if not reading:
                 await self.machine.confirm()
 
@@ -89,8 +88,6 @@ class Services:
     async def start(self) -> None:
         """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
         self._tell_where_facts_are()
-        if self.machine is not None:
-            self.machine.open()
         store_up = redis_up = False
         if self.writer is None:  # else it may take as long as another instance stays
             store_up = await self._try(self._start_store, "database")
@@ -173,9 +170,12 @@ class Services:
     @property
     def _lost(self) -> bool:
         """Whether another instance has taken over."""
-        if self.machine is not None and self.machine.state is MachineState.LOST:
-            return True
-        return self.writer is not None and self.writer.guard.state is WriterState.LOST
+        return any(each.state is State.LOST for each in self._leaderships)
+
+    @property
+    def _leaderships(self) -> list[Leadership]:
+        of_writer = self.writer.leadership if self.writer else None
+        return [each for each in (of_writer, self.machine) if each is not None]
 
     async def until_refused(self) -> None:
         """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
@@ -184,8 +184,7 @@ class Services:
         """
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
-        overs = [each.until_over() for each in (self.writer, self.machine) if each is not None]
-        await first_of(asyncio.Event().wait(), *overs)
+        await first_of(asyncio.Event().wait(), *(each.until_over() for each in self._leaderships))
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
         """Drain, then end the loops, the pods and the connections. May be repeated.
@@ -200,7 +199,8 @@ class Services:
         await self.host.close(grace)
         await self.tools.late.close()
         if self.machine is not None:
-            await self.machine.leave()
+            await self.machine.release()
+            await self.machine.close()
         await self.activity.close()
         await self.pods.close()
         await self.store.close()

@@ -1,4 +1,4 @@
-"""Front doors of two machines on one Redis and one database: pods run on one of them, and the other one waits."""
+"""Front doors of two machines on one Redis and one database: pods run on one of them, and the other waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_manager.leadership.one_machine import MachineState
+from session_manager.leadership.leadership import State
 from tests.api.conftest import CLASSES
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.servers.redis import RedisServer, connected
@@ -20,7 +20,7 @@ WORDS = "another machine runs the pods; this one serves once that one has stoppe
 
 
 class Machines:
-    """Front doors by their machine's name, on one database; each may be stopped before the end."""
+    """Front doors by the name of their machine, on one database. Each may be stopped before the end."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ def texts(page: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["message"], each["status"]) for each in page["messages"]]
 
 
-async def test_the_other_one_waits_and_goes_on_where_the_first_stopped(machines):
+async def test_the_other_machine_waits_and_continues_where_the_first_stopped(machines):
     one, stop_one = await machines.start("one")
     two, _ = await machines.start("two")
     session = await one.create()
@@ -78,7 +78,7 @@ async def test_the_other_one_waits_and_goes_on_where_the_first_stopped(machines)
     assert (await one.chat(asleep, "later", wait=None))[0] == 202
     assert not (machines.folder / "two" / "homes").exists() or not [*(machines.folder / "two" / "homes").iterdir()]
     await stop_one.aclose()
-    await until(lambda: two.services.machine.state is MachineState.HELD)
+    await until(lambda: two.services.machine.state is State.LEADING)
     status, body = await two.chat(session, "second")
     assert (status, body["pod_response"]["attempt"]) == (200, 1)
 

@@ -1,4 +1,4 @@
-"""Databases of this program, to be backed up, and what can be read back from them."""
+"""Databases of this program to back up, and reading them back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def fill(path: Path, sessions: int, messages: int, text: str = "hello") ->
 
 
 def texts(path: Path) -> list[str]:
-    """Of every message, in the order in which they were accepted; the file is looked at as it is."""
+    """Return the texts of all messages, in the order in which they were accepted."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return [text for (text,) in database.execute("SELECT text FROM message ORDER BY accepted_at, rowid")]

@@ -1,4 +1,4 @@
-"""Machines that share a bucket: a front door each, with a disk of its own, and callers who write to them."""
+"""Machines that share a bucket, each with a front door and a disk of its own, and callers that write to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import requests
 from tests.cli.program import Running, until
 
 LEASE = 30.0  # seconds
-SHORT = 4.0  # where it has to end; longer than a busy machine keeps a process waiting
+SHORT = 4.0  # if it has to expire; longer than a busy machine keeps a process waiting
 SHIPPING = 0.3
 
 
 class Machine:
-    """A folder as its disk. ``start`` may be called again."""
+    """A front door with a folder as its disk. ``start`` may be called again."""
 
     def __init__(self, folder: Path, bucket: str, redis_url: str, **env: str) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Machine:
         return {answer.json()["uuid"] for answer in answers}
 
     def sessions(self) -> set[str]:
-        """All of them."""
+        """Return all sessions."""
         found: set[str] = set()
         more: dict[str, str] | None = {}
         while more is not None:
@@ -80,7 +80,7 @@ class Machine:
         return found
 
     def until_shipped(self) -> None:
-        """What is written by now is in the bucket."""
+        """Wait until everything that is written by now is in the bucket."""
         written = time.monotonic()
 
         def shipped() -> bool:
@@ -90,7 +90,7 @@ class Machine:
         until(shipped, "shipped")
 
     def vanish(self) -> None:
-        """Everything of it at once, with the disk."""
+        """Kill all its processes at once and remove its disk."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         for process in (*family, psutil.Process(self.process.pid)):
             process.send_signal(signal.SIGKILL)
@@ -105,11 +105,11 @@ class Machine:
 
 @dataclass
 class Writers:
-    """Callers who write all the time, and go to the other machine when one does not take it."""
+    """Callers that write all the time, and turn to the other machine when one rejects them."""
 
     machines: list[Machine]
     acknowledged: dict[str, tuple[str, float]] = field(default_factory=dict)
-    refusals: list[requests.Response] = field(default_factory=list)
+    rejections: list[requests.Response] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -125,7 +125,7 @@ class Writers:
             thread.join()
 
     def by(self, machine: Machine) -> list[float]:
-        """When this machine acknowledged what."""
+        """Return the times at which this machine acknowledged writes, sorted."""
         return sorted(at for url, at in list(self.acknowledged.values()) if url == machine.url)
 
     def until_written(self, machine: Machine, count: int) -> None:
@@ -144,7 +144,7 @@ class Writers:
             if answer.status_code == 201:
                 self.acknowledged[answer.json()["uuid"]] = (machine.url, time.monotonic())
             else:
-                self.refusals.append(answer)
+                self.rejections.append(answer)
                 turn += 1
 
 

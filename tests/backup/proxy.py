@@ -1,4 +1,4 @@
-"""A server in front of the bucket that refuses, is silent, or stops in the middle."""
+"""A server in front of the bucket that rejects requests, is silent, or stops in the middle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from yarl import URL
 from tests.waiting import until
 
 Rule = Callable[[web.Request], int | None]
-"""A status to answer in the server's place, ``SILENCE``, or None to pass the request on."""
+"""Returns a status to answer instead of the server, ``SILENCE``, or None to pass the request on."""
 
 SILENCE = 0
 
 
 class Proxy:
-    """``rule`` decides about each request; ``held`` is set once one is met with silence."""
+    """``rule`` decides about each request; ``held`` is set once a request gets no answer."""
 
     def __init__(self, behind: str, client: aiohttp.ClientSession) -> None:
         self._behind = behind
@@ -49,7 +49,7 @@ class Proxy:
         ) as response:
             body = await response.read()
             kept = {name: value for name, value in response.headers.items() if name.lower() not in _HOP}
-            if "Location" in kept:  # of an upload: its blocks have to come this way too
+            if "Location" in kept:  # of an upload, whose blocks have to come this way too
                 kept["Location"] = kept["Location"].replace(self._behind, self.host)
             return web.Response(status=response.status, body=body, headers=kept)
 

@@ -1,4 +1,4 @@
-"""Backups as they are made, listed, verified and pruned."""
+"""Making, listing, verifying and pruning backups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.catalog import LEFTOVER
+from session_manager.backup.catalog import LEFTOVER, Retention
 from session_manager.backup.manifest import FOLDER, Manifest, data_of, manifest_of, new_name
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
@@ -35,7 +35,9 @@ def alter(place: Place, name: str, change: Callable[[bytes], bytes]) -> None:
 
 
 @pytest.mark.parametrize("key", ["", KEY], ids=["plain", "encrypted"])
-async def test_a_backup_says_what_it_is_and_comes_back_the_same(place: Place, database: Path, tmp_path: Path, key: str):
+async def test_a_backup_describes_itself_and_restores_the_same_database(
+    place: Place, database: Path, tmp_path: Path, key: str
+):
     before = datetime.now(UTC)
     made = of(database, place, key).create()
     assert made.rows["session"] == 3
@@ -53,14 +55,14 @@ async def test_a_backup_says_what_it_is_and_comes_back_the_same(place: Place, da
     assert (tmp_path / "elsewhere" / "sessions.db").stat().st_mode & 0o777 == 0o600
 
 
-async def test_nothing_is_left_on_this_machine(backups: Backups, database: Path):
+async def test_a_backup_leaves_no_temporary_files(backups: Backups, database: Path):
     backups.verify(backups.create().name)
     assert sorted(file.name for file in database.parent.iterdir()) == ["sessions.db", "sessions.db.backup-lock"]
 
 
 @pytest.mark.timeout(180)
 async def test_ten_thousand_appends_while_backups_run(place: Place, database: Path, tmp_path: Path):
-    """Each backup opens, is whole, and has everything that was acknowledged before it was taken."""
+    """Every backup is intact and has everything that was acknowledged before it was taken."""
     acknowledged: list[tuple[datetime, str]] = []
 
     async def talk(store, number: int) -> None:
@@ -90,8 +92,8 @@ async def test_ten_thousand_appends_while_backups_run(place: Place, database: Pa
         of(path, place).restore(manifest.name)
         found = set(texts(path))
         assert {text for at, text in acknowledged if at < manifest.taken_at} <= found
-        assert len(found) == manifest.rows["message"] - 10  # of the three sessions of before five texts each are alike
-        for number in range(100):  # nobody's later message without the earlier ones
+        assert len(found) == manifest.rows["message"] - 10  # the three sessions from before have the same five texts
+        for number in range(100):  # no later message of a session without the earlier ones
             said = sorted(int(text.partition("/")[2]) for text in found if text.startswith(f"{number}/"))
             assert said == list(range(len(said)))
 
@@ -112,7 +114,7 @@ ALTERED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("key", ["", KEY], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
-async def test_what_was_altered_or_cut_is_not_restored(
+async def test_an_altered_or_cut_off_backup_is_not_restored(
     folder: Place, database: Path, tmp_path: Path, key: str, change: Callable[[bytes], bytes]
 ):
     backups = of(database, folder, key)
@@ -130,7 +132,7 @@ async def test_what_was_altered_or_cut_is_not_restored(
     assert not elsewhere.source.holds_data()
 
 
-async def test_a_manifest_that_promises_other_rows_is_found_out(backups: Backups, folder: Place):
+async def test_a_manifest_with_other_numbers_of_rows_is_rejected(backups: Backups, folder: Place):
     made = backups.create()
 
     def promise(data: bytes) -> bytes:
@@ -143,7 +145,7 @@ async def test_a_manifest_that_promises_other_rows_is_found_out(backups: Backups
         backups.verify(made.name)
 
 
-async def test_a_damaged_backup_is_passed_over_for_an_older_good_one(
+async def test_a_damaged_backup_is_skipped_for_an_older_good_one(
     backups: Backups, folder: Place, elsewhere: Callable[[Backups], Backups]
 ):
     good = backups.create()
@@ -154,7 +156,7 @@ async def test_a_damaged_backup_is_passed_over_for_an_older_good_one(
     assert restored.manifest == good
 
 
-async def test_data_without_a_manifest_is_no_backup(backups: Backups, folder: Place, elsewhere):
+async def test_data_without_a_manifest_is_not_a_backup(backups: Backups, folder: Place, elsewhere):
     made = backups.create()
     folder.delete(manifest_of(made.name))
     assert backups.catalog.all() == []
@@ -164,14 +166,16 @@ async def test_data_without_a_manifest_is_no_backup(backups: Backups, folder: Pl
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody", "../../etc/passwd", new_name(datetime(2026, 1, 31, tzinfo=UTC))], ids=["nobody", "path", "name"]
+    "name",
+    ["unknown", "../../etc/passwd", new_name(datetime(2026, 1, 31, tzinfo=UTC))],
+    ids=["unknown", "path", "name"],
 )
-async def test_a_backup_that_is_not_there(backups: Backups, name: str):
+async def test_a_backup_that_does_not_exist_is_not_found(backups: Backups, name: str):
     with pytest.raises(NotFound):
         backups.verify(name)
 
 
-async def test_a_key_that_is_missing_and_one_that_came_later(folder: Place, database: Path, tmp_path: Path):
+async def test_a_backup_needs_its_own_key_and_not_a_later_one(folder: Place, database: Path, tmp_path: Path):
     plain = of(database, folder).create()
     with_key = of(tmp_path / "elsewhere" / "sessions.db", folder, KEY)
     with pytest.raises(BackupDamaged, match="is not encrypted"):
@@ -185,7 +189,7 @@ async def test_a_key_that_is_missing_and_one_that_came_later(folder: Place, data
     assert with_key.restore(plain.name).manifest == plain
 
 
-async def test_one_at_a_time(backups: Backups):
+async def test_only_one_backup_runs_at_a_time(backups: Backups):
     with backups.source.alone():
         for work in (backups.create, lambda: backups.restore(force=True), lambda: backups.create_if_due(1.0)):
             with pytest.raises(Conflict):
@@ -193,13 +197,13 @@ async def test_one_at_a_time(backups: Backups):
     backups.create()
 
 
-async def test_one_in_a_period_whoever_makes_it(backups: Backups):
+async def test_several_front_doors_make_one_backup_per_interval(backups: Backups):
     first = backups.create_if_due(3600)
     assert backups.create_if_due(3600) == first
     assert backups.create_if_due(0.0) != first
 
 
-async def test_what_is_neither_new_nor_young_goes(folder: Place, database: Path):
+async def test_backups_that_are_neither_new_nor_young_are_pruned(folder: Place, database: Path):
     backups = of(database, folder, count=2, days=1.0)
     made = [backups.create() for _ in range(4)][::-1]
     assert sorted(each.name for each in backups.catalog.all()) == sorted(each.name for each in made)
@@ -213,7 +217,27 @@ async def test_what_is_neither_new_nor_young_goes(folder: Place, database: Path)
     assert len(stored(folder)) == 4
 
 
-async def test_leftovers_of_killed_uploads_go_after_a_day_and_others_files_never(backups: Backups, folder: Place):
+async def test_the_newest_backup_is_the_last_one_of_the_latest_term(backups: Backups, folder: Place, elsewhere):
+    """The clock of the previous writer was an hour ahead, so its backup has the later time and name."""
+    backups.term = 2
+    made = backups.create()
+    ahead = made.taken_at + timedelta(hours=1)
+    before = made.model_copy(update={"name": new_name(ahead), "taken_at": ahead, "term": 1})
+    folder.write(data_of(before.name), folder.read(data_of(made.name)))
+    backups.catalog.put(before)
+    assert backups.catalog.all() == [made, before]
+    assert backups.catalog.newest() == made
+    assert backups.chosen(None) == made
+    assert elsewhere(backups).restore().manifest == made
+    backups.term = 0
+    assert backups.create().term == 2, "a backup without a lease joins the latest term"
+    retention = Retention(count=2, days=0)
+    assert backups.catalog.prune(retention, ahead + timedelta(hours=1)).backups == [before.name]
+
+
+async def test_leftovers_of_killed_uploads_are_pruned_after_a_day_but_never_foreign_files(
+    backups: Backups, folder: Place
+):
     made = backups.create()
     old = data_of(new_name(datetime.now(UTC)))
     young = data_of(new_name(datetime.now(UTC)))

@@ -1,9 +1,9 @@
-"""What somebody who may write to the bucket, and has no key, could lay there."""
+"""Objects from an attacker who may write to the bucket but has no key."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,28 +21,30 @@ def alter(place: Place, name: str, change: Callable[[bytes], bytes]) -> None:
     place.write(name, [change(data)])
 
 
-async def test_a_manifest_without_end_is_damaged_and_not_fetched(
+async def test_an_endless_manifest_is_damaged_and_not_fetched(
     backups: Backups, folder: Place, monkeypatch: pytest.MonkeyPatch
 ):
     good = backups.create()
     other = backups.create()
     alter(folder, manifest_of(other.name), lambda data: b" " * 2 * places.BLOCK + data)
     fetched: list[int] = []
-    cat_file = folder.fs.cat_file
-    monkeypatch.setattr(folder.fs, "cat_file", lambda *args, **options: _noted(fetched, cat_file(*args, **options)))
-    with pytest.raises(BackupDamaged, match="cannot be read"):
+    read = folder.read
+    monkeypatch.setattr(folder, "read", lambda name: _noted(fetched, read(name)))
+    with pytest.raises(BackupDamaged, match="could not be read"):
         backups.catalog.get(other.name)
-    assert sum(fetched) <= places.BLOCK
+    assert fetched == [places.BLOCK]
+    monkeypatch.undo()
     assert backups.catalog.all() == [good]
 
 
-def _noted(sizes: list[int], block: bytes) -> bytes:
-    sizes.append(len(block))
-    return block
+def _noted(sizes: list[int], blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        sizes.append(len(block))
+        yield block
 
 
-async def test_what_would_unpack_to_more_than_the_disk_holds_is_not_begun(backups: Backups, folder: Place):
-    """A few bytes of zstd may become terabytes: the manifest says how many, and the disk must not be full before."""
+async def test_a_backup_that_would_fill_the_disk_is_not_unpacked(backups: Backups, folder: Place):
+    """A few bytes of zstd may unpack to terabytes. The manifest says how many, and must be checked first."""
     made = backups.create()
     bomb = b"".join(compress(bytes(1024 * 1024) for _ in range(32)))
     claims = {"size": 2**50, "stored_size": len(bomb)}

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a copy, an upload, a download and a restore: real processes, killed where it hurts."""
+"""Real processes that get SIGKILL in the middle of a copy, an upload, a download and a restore."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.waiting import until
 
 WORK = """
 import sys
-from session_manager.backup import functions
+from session_manager.backup import opening
 path, place, project, verb = sys.argv[1:]
-print(getattr(functions, verb)(path, place, project), flush=True)
+print(getattr(opening, verb)(path, place, project), flush=True)
 """
 FORCE = """
 import sys
@@ -65,7 +65,7 @@ async def started(path: Path, place: Place, verb: str, code: str = WORK, host: s
 
 @pytest.fixture
 async def large(tmp_path: Path) -> Path:
-    """A database that takes some steps to copy and some requests to upload: its texts cannot be compressed."""
+    """A database that takes several steps to copy and several requests to upload: its texts cannot be compressed."""
     path = tmp_path / "sessions" / "sessions.db"
     async with opened(path) as store:
         session = await add_session(store)
@@ -86,15 +86,15 @@ def bucket(gcs: GcsServer, between: Proxy) -> Place:
 
 
 async def untouched(backups: Backups, before: list[str], database: Path) -> None:
-    """The database is as it was, nothing counts as a backup, and the next one is made as if nothing had been."""
+    """The database is unchanged, there is no backup, and the next backup succeeds."""
     assert texts(database) == before
-    assert await asyncio.to_thread(backups.catalog.names) == []
+    assert await asyncio.to_thread(backups.catalog.all) == []
     made = await asyncio.to_thread(backups.create)
     await asyncio.to_thread(backups.verify, made.name)
     assert [file.name for file in database.parent.glob("*.scratch-*")] == []
 
 
-async def test_in_the_middle_of_the_copy(large: Path, folder: Place):
+async def test_a_kill_in_the_middle_of_the_copy(large: Path, folder: Place):
     before = texts(large)
 
     def copied() -> int:
@@ -111,8 +111,8 @@ async def test_in_the_middle_of_the_copy(large: Path, folder: Place):
 
 
 @pytest.mark.parametrize("request_number", [1, 2])
-async def test_in_the_middle_of_an_upload(large: Path, between: Proxy, bucket: Place, request_number: int):
-    """In its first request, which opens the upload, and in a later one, which sends a block."""
+async def test_a_kill_in_the_middle_of_an_upload(large: Path, between: Proxy, bucket: Place, request_number: int):
+    """The first request opens the upload, and a later one sends a block."""
     before = texts(large)
     uploads = iter(range(1, 100))
     between.rule = lambda request: (
@@ -126,8 +126,8 @@ async def test_in_the_middle_of_an_upload(large: Path, between: Proxy, bucket: P
     await untouched(of(large, bucket), before, large)
 
 
-async def test_between_the_data_and_its_manifest(large: Path, between: Proxy, bucket: Place):
-    """All of the data is there, and it is no backup."""
+async def test_a_kill_between_the_data_and_its_manifest(large: Path, between: Proxy, bucket: Place):
+    """The data is complete, but it is not a backup."""
     before = texts(large)
     between.rule = lambda request: SILENCE if request.path.startswith("/upload/") and _is_manifest(request) else None
     async with started(large, bucket, BACKUP, host=between.host) as process:
@@ -144,7 +144,7 @@ def _is_manifest(request: Any) -> bool:
     return str(request.query.get("name")).endswith(".json")
 
 
-async def test_in_the_middle_of_a_download(large: Path, between: Proxy, bucket: Place, tmp_path: Path):
+async def test_a_kill_in_the_middle_of_a_download(large: Path, between: Proxy, bucket: Place, tmp_path: Path):
     backups = of(large, bucket)
     await asyncio.to_thread(backups.create)
     reads = iter(range(1, 100))
@@ -173,7 +173,7 @@ async def _copying(path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_at_any_moment_of_a_restore(large: Path, folder: Place, tmp_path: Path):
-    """Whenever it is killed, the old or the new one is there, whole; and beside the new one the old."""
+    """After each kill the old or the new database is there, intact, and the old one is kept beside the new one."""
     await asyncio.to_thread(of(large, folder).create)
     new = texts(large)
     outcomes = set()

@@ -1,4 +1,4 @@
-"""Two front doors as processes, one bucket: one writes, and whoever follows has all that was acknowledged."""
+"""Two front doors as processes with one bucket: one writes, and its successor has everything that was acknowledged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Make]:
-    """A machine that is not started yet, with the bucket in a folder unless another one is given.
+    """A function that makes a machine that is not started yet, with the bucket in a folder by default.
 
     In tests of faults leases end soon.
     """
@@ -45,7 +45,7 @@ MODES = ["backups in a folder", pytest.param("backups in a bucket", marks=pytest
 
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """Where the data is kept, and how it gets there."""
+    """The bucket, and how the data gets there."""
     if request.param == "backups in a folder":
         return {"bucket": f"file://{tmp_path}/bucket"}
     server = request.getfixturevalue("gcs")
@@ -57,7 +57,9 @@ def shipping() -> dict[str, str]:
     return {"BACKUP_MODE": "continuous", "BACKUP_SHIP_INTERVAL": str(SHIPPING), "LITESTREAM": str(litestream())}
 
 
-def test_the_next_one_waits_and_then_has_all_that_was_acknowledged(make: Make, mode: dict[str, str]) -> None:
+def test_the_next_instance_waits_and_then_has_everything_that_was_acknowledged(
+    make: Make, mode: dict[str, str]
+) -> None:
     one, two = make("one", **mode).start().until_ready(), make("two", **mode).start()
     assert two.health()["session_storage_writer"] == "waiting"
     assert requests.get(f"{two.url}/livez", timeout=10).ok
@@ -70,17 +72,17 @@ def test_the_next_one_waits_and_then_has_all_that_was_acknowledged(make: Make, m
         writers.until_written(two, 30)
         assert one.process.ended() == 0
     assert two.ready
-    assert writers.by(one)[-1] < writers.by(two)[0], "nobody else writes before one has left"
+    assert writers.by(one)[-1] < writers.by(two)[0], "the next instance writes only after the first has left"
     assert writers.acknowledged.keys() <= two.sessions()
-    refused = next(each for each in writers.refusals if each.url.startswith(two.url))
-    assert refused.status_code == 503
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert refused.json()["title"] == "Another instance writes"
-    told = [each for each in one.events if each.startswith("writer.")]
-    assert told == ["writer.waiting", "writer.acquired", "writer.released", "writer.left"]
+    rejected = next(each for each in writers.rejections if each.url.startswith(two.url))
+    assert rejected.status_code == 503
+    assert int(rejected.headers["Retry-After"]) >= 1
+    assert rejected.json()["title"] == "Another instance writes"
+    logged = [each for each in one.events if each.startswith("writer.")]
+    assert logged == ["writer.waiting", "writer.acquired", "writer.released", "writer.left"]
 
 
-def test_without_the_key_of_the_newest_backup_nothing_is_begun(make: Make) -> None:
+def test_an_instance_without_the_key_of_the_newest_backup_does_not_start(make: Make) -> None:
     key = base64.b64encode(os.urandom(32)).decode()
     one = make("one", BACKUP_ENCRYPTION_KEYS=key).start().until_ready()
     one.write(1)
@@ -92,7 +94,7 @@ def test_without_the_key_of_the_newest_backup_nothing_is_begun(make: Make) -> No
 
 
 @pytest.mark.faults
-def test_where_the_machine_vanished_what_was_shipped_is_there(make: Make, gcs: GcsServer) -> None:
+def test_shipped_changes_survive_a_machine_that_vanished(make: Make, gcs: GcsServer) -> None:
     mode = {"bucket": f"gs://{gcs.bucket()}", "STORAGE_EMULATOR_HOST": gcs.host, **shipping()}
     one, two = make("one", **mode).start().until_ready(), make("two", **mode).start()
     written = one.write(50)
@@ -104,7 +106,7 @@ def test_where_the_machine_vanished_what_was_shipped_is_there(make: Make, gcs: G
 
 
 @pytest.mark.faults
-def test_a_writer_that_yields_leaves_when_a_new_one_asks(make: Make) -> None:
+def test_a_writer_that_yields_leaves_when_another_instance_asks(make: Make) -> None:
     one, two = make("one", WRITER_YIELDS="true").start().until_ready(), make("two").start()
     with Writers([one, two]) as writers:
         writers.until_written(two, 30)
@@ -126,7 +128,7 @@ def test_a_machine_that_comes_back_with_its_disk_has_lost_nothing(make: Make) ->
 
 
 @pytest.mark.faults
-def test_one_that_was_stopped_and_goes_on_writes_nothing_and_ends(make: Make, mode: dict[str, str]) -> None:
+def test_an_instance_that_was_stopped_and_replaced_writes_nothing_and_ends(make: Make, mode: dict[str, str]) -> None:
     one, two = make("one", **mode).start().until_ready(), make("two", **mode).start()
     first = one.write(10)
     if "BACKUP_MODE" in mode:
@@ -150,15 +152,15 @@ def test_one_that_was_stopped_and_goes_on_writes_nothing_and_ends(make: Make, mo
 
 
 @pytest.mark.faults
-def test_while_the_bucket_is_away_writing_ends_and_comes_back(make: Make) -> None:
+def test_writing_ends_while_the_bucket_is_away_and_comes_back(make: Make) -> None:
     with GcsServer() as server:
         one = make("one", "gs://away", STORAGE_EMULATOR_HOST=server.host).start().until_ready()
         [session] = one.write(1)
         os.kill(server.pid, signal.SIGSTOP)
         until(lambda: one.health()["session_storage_writer"] == "lapsed", "lapsed")
-        refused = one.create()
-        assert refused.status_code == 503
-        assert "cannot be reached" in refused.json()["detail"]
+        rejected = one.create()
+        assert rejected.status_code == 503
+        assert "cannot be reached" in rejected.json()["detail"]
         assert requests.get(f"{one.url}/session/{session}", timeout=10).ok
         assert not one.ready
         os.kill(server.pid, signal.SIGCONT)

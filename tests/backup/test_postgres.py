@@ -1,4 +1,4 @@
-"""Backups of a real PostgreSQL: by its own programs, on one snapshot, restored into an empty database only."""
+"""Backups of a real PostgreSQL: made by its own programs on one snapshot, restored only into an empty database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def names(postgres: PostgresServer) -> Iterator[Iterator[str]]:
-    """Addresses of empty databases."""
+    """Addresses of new, empty databases."""
     made: list[str] = []
 
     def make() -> Iterator[str]:
@@ -57,7 +57,7 @@ def names(postgres: PostgresServer) -> Iterator[Iterator[str]]:
 
 @pytest.fixture
 async def uri(postgres: PostgresServer, names: Iterator[str]) -> str:
-    """A database with a session, messages, and a table of somebody else."""
+    """A database with a session, messages, and a foreign table."""
     address = next(names)
     await talk(address, 20)
     postgres.execute(QUOTED, "backup_0")
@@ -99,31 +99,31 @@ async def test_a_backup_comes_back_in_an_empty_database(uri: str, names: Iterato
 async def test_a_database_with_tables_is_never_restored_into(uri: str, folder: Place):
     backups = of(uri, folder)
     made = await make(backups)
-    with pytest.raises(Conflict, match="holds tables"):
+    with pytest.raises(Conflict, match="contains tables"):
         await asyncio.to_thread(lambda: backups.restore(made.name, force=True))
 
 
-async def test_rows_that_are_missing_undo_the_whole_restore(
+async def test_missing_rows_undo_the_whole_restore(
     uri: str, names: Iterator[str], folder: Place, monkeypatch: pytest.MonkeyPatch
 ):
-    """The count at the end of the transaction is what decides."""
+    """The count at the end of the transaction decides."""
     made = await make(of(uri, folder))
     other = of(next(names), folder)
     monkeypatch.setattr(other.source, "check", lambda *_: None)
     monkeypatch.setattr(
         other.catalog, "get", lambda name: made.model_copy(update={"rows": {**made.rows, "public.message": 21}})
     )
-    with pytest.raises(BackupError) as told:
+    with pytest.raises(BackupError) as raised:
         await asyncio.to_thread(other.restore, made.name)
-    assert "rows of" in told.value.reason
+    assert "rows of" in raised.value.reason
     assert not await asyncio.to_thread(other.source.holds_data)
 
 
 @pytest.mark.parametrize("breakout", ["$check$ ", "$$ ", "' "])
-async def test_names_in_a_manifest_are_no_commands(
+async def test_names_in_a_manifest_are_not_run_as_commands(
     uri: str, names: Iterator[str], tmp_path: Path, folder: Place, breakout: str
 ):
-    """Who may write to the bucket must not command psql, on the machine that restores."""
+    """An attacker who may write to the bucket must not run commands of psql on the machine that restores."""
     made = await make(of(uri, folder))
     ran = tmp_path / "ran"
     evil = f"public.x{breakout}\\! : >{ran}\n"
@@ -137,7 +137,7 @@ async def test_names_in_a_manifest_are_no_commands(
     assert not await asyncio.to_thread(other.source.holds_data)
 
 
-async def test_a_dump_that_is_cut_undoes_the_whole_restore(
+async def test_a_dump_that_is_cut_off_undoes_the_whole_restore(
     uri: str, names: Iterator[str], tmp_path: Path, folder: Place
 ):
     source = PostgresSource(uri)
@@ -164,7 +164,7 @@ async def test_a_backup_is_one_state_while_others_write(uri: str, folder: Place)
     assert last.rows["public.message"] == 420
 
 
-async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder: Place):
+async def test_several_front_doors_make_one_backup_per_interval(uri: str, folder: Place):
     def due(_: int) -> str | None:
         try:
             return of(uri, folder).create_if_due(3600).name
@@ -174,11 +174,11 @@ async def test_several_front_doors_make_one_backup_in_a_period(uri: str, folder:
     found = await asyncio.gather(*(asyncio.to_thread(due, number) for number in range(4)))
     assert len(set(found) - {None}) == 1
     assert await asyncio.to_thread(due, 5) in found
-    assert len(of(uri, folder).catalog.names()) == 1
+    assert len(of(uri, folder).catalog.all()) == 1
 
 
 @pytest.mark.parametrize("where", ["login", "query"])
-async def test_the_password_stands_on_no_command_line(
+async def test_the_password_is_not_on_any_command_line(
     uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, where: str
 ):
     if where == "query":
@@ -197,31 +197,29 @@ async def test_the_password_stands_on_no_command_line(
     assert PASSWORD not in repr(Server(uri))
 
 
-async def test_what_goes_wrong_is_told_without_secrets(postgres: PostgresServer, folder: Place):
+async def test_errors_are_reported_without_secrets(postgres: PostgresServer, folder: Place):
     address = postgres.uri.replace(PASSWORD, "wrong-password")
-    with pytest.raises(BackupError) as told:
+    with pytest.raises(BackupError) as raised:
         await make(of(address, folder))
-    assert "password authentication failed" in told.value.reason
-    assert "wrong-password" not in f"{told.value.detail} {told.value.reason}"
+    assert "password authentication failed" in raised.value.reason
+    assert "wrong-password" not in f"{raised.value.detail} {raised.value.reason}"
 
 
-async def test_an_address_that_is_none_is_told_without_it(folder: Place):
-    with pytest.raises(BackupError) as told:
+async def test_an_invalid_address_is_reported_without_repeating_it(folder: Place):
+    with pytest.raises(BackupError) as raised:
         await make(of("postgresql://ada:secret@127.0.0.1:secret/x", folder))
-    assert told.value.__cause__ is None
-    assert "secret" not in f"{told.value.detail} {told.value.reason}"
+    assert raised.value.__cause__ is None
+    assert "secret" not in f"{raised.value.detail} {raised.value.reason}"
 
 
-async def test_pg_dump_that_is_missing_is_told(
-    uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+async def test_a_missing_pg_dump_is_reported(uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(pg_programs, "_DEBIAN", tmp_path)
     with pytest.raises(BackupError, match="pg_dump is not installed"):
         await make(of(uri, folder))
 
 
-async def test_an_altered_dump_is_found_out(uri: str, folder: Place):
+async def test_an_altered_dump_is_rejected(uri: str, folder: Place):
     backups = of(uri, folder)
     made = await make(backups)
     data = bytearray(b"".join(folder.read(data_of(made.name))))

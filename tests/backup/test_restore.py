@@ -1,4 +1,4 @@
-"""A restore takes the place of a database in one step, and never of one that is newer or in use."""
+"""A restore replaces a database in one step, and never one that is newer or in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.source import refuse_newer_schema
+from session_manager.backup.source import reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
 from session_manager.store.schema.migrations import all_migrations
@@ -19,7 +19,7 @@ from tests.backup.databases import add_session, fill, texts
 from tests.store.databases import opened
 
 
-async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backups, database: Path):
+async def test_a_start_keeps_an_existing_database_however_old_it_is(backups: Backups, database: Path):
     backups.create()
     await fill(database, sessions=1, messages=1, text="later")
     before = texts(database)
@@ -27,7 +27,7 @@ async def test_a_start_leaves_a_database_alone_however_old_it_is(backups: Backup
     assert texts(database) == before
 
 
-async def test_an_empty_file_is_no_database(backups: Backups, folder: Place, tmp_path: Path):
+async def test_an_empty_file_is_not_a_database(backups: Backups, folder: Place, tmp_path: Path):
     backups.create()
     path = tmp_path / "elsewhere" / "sessions.db"
     path.parent.mkdir()
@@ -36,7 +36,7 @@ async def test_an_empty_file_is_no_database(backups: Backups, folder: Place, tmp
     assert len(texts(path)) == 15
 
 
-async def test_nothing_to_restore(backups: Backups, folder: Place, tmp_path: Path):
+async def test_a_restore_without_backups(backups: Backups, folder: Place, tmp_path: Path):
     assert of(tmp_path / "elsewhere" / "sessions.db", folder).restore_if_missing() is None
     with pytest.raises(NotFound):
         backups.restore()
@@ -53,10 +53,10 @@ async def test_a_newer_database_needs_force_and_is_kept_aside(backups: Backups, 
     assert len(texts(database)) == 15
     assert restored.aside is not None
     assert texts(Path(restored.aside)) == newer
-    assert backups.restore().manifest == restored.manifest  # what was restored is as old as its backup
+    assert backups.restore().manifest == restored.manifest  # the restored database is as old as its backup
 
 
-async def test_a_database_in_use_is_refused(backups: Backups, database: Path):
+async def test_a_database_in_use_is_not_replaced(backups: Backups, database: Path):
     backups.create()
     async with opened(database):
         before = texts(database)
@@ -65,7 +65,7 @@ async def test_a_database_in_use_is_refused(backups: Backups, database: Path):
         assert texts(database) == before
 
 
-async def test_what_stands_in_the_wal_only_is_kept_aside_too(backups: Backups, database: Path, tmp_path: Path):
+async def test_changes_in_the_wal_are_kept_aside_too(backups: Backups, database: Path, tmp_path: Path):
     backups.create()
     killed = tmp_path / "killed" / "sessions.db"
     killed.parent.mkdir()
@@ -81,7 +81,7 @@ async def test_what_stands_in_the_wal_only_is_kept_aside_too(backups: Backups, d
     assert not Path(f"{killed}-wal").exists()
 
 
-async def test_a_wal_without_its_database_is_not_played_into_the_restored_one(
+async def test_a_wal_without_its_database_is_not_applied_to_the_restored_one(
     backups: Backups, database: Path, tmp_path: Path
 ):
     backups.create()
@@ -108,13 +108,13 @@ async def test_a_damaged_database_is_replaced_and_kept_as_it_is(backups: Backups
 
 
 async def test_a_damaged_database_is_not_backed_up(backups: Backups, database: Path):
-    """One of its pages is lost: SQLite itself would copy that without a word."""
+    """One of its pages is lost, which SQLite itself would copy silently."""
     data = bytearray(database.read_bytes())
     data[4096 * 3 : 4096 * 5] = b"\xff" * 8192
     database.write_bytes(bytes(data))
     with pytest.raises(BackupError, match="damaged"):
         backups.create()
-    assert backups.catalog.names() == []
+    assert backups.catalog.all() == []
 
 
 async def test_a_backup_of_a_newer_program_is_not_restored(backups: Backups, database: Path, tmp_path: Path):
@@ -126,7 +126,7 @@ async def test_a_backup_of_a_newer_program_is_not_restored(backups: Backups, dat
     with pytest.raises(BackupError, match="newer program"):
         of(path, backups.place).restore_if_missing()
     assert not path.exists()
-    refuse_newer_schema(newer, newer - 1)  # that one is readable
+    reject_newer_schema(newer, newer - 1)  # that one is readable
 
 
 def _sessions(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The backups of a front door: when they are made, how they end, what they tell."""
+"""The backups of a front door: when they are made, how they end, what they report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from session_manager.backup import service as service_module
 from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import data_of, manifest_of
 from session_manager.backup.service import BackupService, Job
-from session_manager.backup.wiring import open_service
 from session_manager.domain.errors import Conflict, NotFound, StartupFailure, StorageDenied, StoreUnavailable
 from session_manager.settings import Settings
 from session_manager.storage.places import Place
+from session_manager.wiring.backups import open_service
 from tests.backup.conftest import of
 from tests.backup.databases import fill
 from tests.waiting import until
@@ -39,7 +39,7 @@ async def running(backups: Backups, interval: float = 3600.0, last: float = 20.0
 
 
 class Held:
-    """Holds the next backup in the middle of its copy."""
+    """Stop the next backup in the middle of its copy."""
 
     def __init__(self, backups: Backups, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -55,10 +55,10 @@ class Held:
 
 
 def count(backups: Backups) -> int:
-    return len(backups.catalog.names())
+    return len(backups.catalog.all())
 
 
-async def test_the_first_is_made_at_once_and_the_last_on_shutdown(backups: Backups):
+async def test_the_first_backup_is_made_at_once_and_the_last_on_shutdown(backups: Backups):
     async with running(backups) as service:
         await until(lambda: service.stats.newest)
         assert count(backups) == 1
@@ -66,7 +66,7 @@ async def test_the_first_is_made_at_once_and_the_last_on_shutdown(backups: Backu
     assert count(backups) == 2
 
 
-async def test_the_age_of_what_lies_there_decides_when_the_next_is_due(backups: Backups):
+async def test_the_age_of_the_newest_backup_decides_when_the_next_is_due(backups: Backups):
     made = backups.create()
     async with running(backups, last=0.0) as service:
         await until(lambda: service.stats.newest == made)
@@ -74,7 +74,7 @@ async def test_the_age_of_what_lies_there_decides_when_the_next_is_due(backups: 
     assert count(backups) == 1
 
 
-async def test_a_backup_of_a_clock_that_was_wrong_keeps_nobody_from_making_others(backups: Backups):
+async def test_a_backup_of_a_wrong_clock_does_not_prevent_others(backups: Backups):
     made = backups.create()
     wrong = made.model_copy(update={"taken_at": made.taken_at + timedelta(days=3650)})
     backups.place.delete(manifest_of(made.name))
@@ -84,12 +84,12 @@ async def test_a_backup_of_a_clock_that_was_wrong_keeps_nobody_from_making_other
         await until(lambda: service.stats.newest not in (wrong, None))
 
 
-async def test_one_is_made_in_every_interval(backups: Backups):
+async def test_a_backup_is_made_in_every_interval(backups: Backups):
     async with running(backups, interval=0.05, last=0.0):
         await until(lambda: count(backups) >= 2)
 
 
-async def test_without_a_database_at_the_start_the_newest_backup_is_taken(
+async def test_a_start_without_a_database_restores_the_newest_backup(
     backups: Backups, elsewhere: Callable[[Backups], Backups]
 ):
     made = backups.create()
@@ -100,7 +100,7 @@ async def test_without_a_database_at_the_start_the_newest_backup_is_taken(
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "denied", "away"])
-async def test_a_start_does_not_begin_with_nothing_where_there_may_be_something(
+async def test_a_start_ends_if_there_may_be_data_that_it_cannot_restore(
     backups: Backups, elsewhere: Callable[[Backups], Backups], monkeypatch: pytest.MonkeyPatch, trouble: str
 ):
     made = backups.create()
@@ -119,7 +119,7 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-async def test_a_failure_is_counted_and_told_and_tried_again(
+async def test_a_failure_is_counted_logged_and_retried(
     backups: Backups, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(service_module, "BACKOFF", Backoff(0.01, 900.0))
@@ -136,12 +136,12 @@ async def test_a_failure_is_counted_and_told_and_tried_again(
     async with running(backups, last=0.0) as service:
         await until(lambda: service.stats.newest)
         assert service.stats.failures == 2
-    told = [record for record in caplog.records if getattr(record, "event", "") == "backup.failed"]
-    assert len(told) == 2
-    assert "file:///x: no" in told[0].getMessage()
+    logged = [record for record in caplog.records if getattr(record, "event", "") == "backup.failed"]
+    assert len(logged) == 2
+    assert "file:///x: no" in logged[0].getMessage()
 
 
-async def test_one_by_hand_is_told_while_it_runs_and_when_it_is_done(backups: Backups, monkeypatch: pytest.MonkeyPatch):
+async def test_a_manual_backup_shows_its_progress_and_its_result(backups: Backups, monkeypatch: pytest.MonkeyPatch):
     held = Held(backups, monkeypatch)
     service = BackupService(backups, 3600, 20)
     job = service.create()
@@ -158,18 +158,18 @@ async def test_one_by_hand_is_told_while_it_runs_and_when_it_is_done(backups: Ba
     await service.close()
 
 
-async def test_why_one_failed_is_remembered(backups: Backups, database: Path):
+async def test_the_reason_of_a_failure_is_remembered(backups: Backups, database: Path):
     service = BackupService(backups, 3600, 0)
     database.write_bytes(b"no database" * 1000)
     job = service.create()
     await until(lambda: service.job is None)
     found = await service.get(job.name)
     assert isinstance(found, Job)
-    assert found.error == "The database file is none"
+    assert found.error == "The file is not a database"
     await service.close()
 
 
-async def test_the_last_backup_has_its_time_and_no_more(backups: Backups, monkeypatch: pytest.MonkeyPatch):
+async def test_the_last_backup_is_cut_off_after_its_time(backups: Backups, monkeypatch: pytest.MonkeyPatch):
     backups.create()
     held = Held(backups, monkeypatch)
     monkeypatch.setattr(service_module, "LET_GO", 0.1)
@@ -182,7 +182,7 @@ async def test_the_last_backup_has_its_time_and_no_more(backups: Backups, monkey
     assert not list(Path(backups.source.scratch("")).parent.glob("*.scratch-*"))
 
 
-async def test_without_a_place_they_are_off_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+async def test_backups_without_a_place_are_off_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     service = open_service(Settings(_env_file=None, cloud_run_session_db_path=tmp_path / "s.db"))
     await service.run()
@@ -204,13 +204,13 @@ async def test_without_a_place_they_are_off_and_say_so(tmp_path: Path, caplog: p
         ({"storage_bucket": "file:///mnt/backups"}, "file:///mnt/backups"),
     ],
 )
-async def test_where_they_go(tmp_path: Path, settings: dict[str, str], url: str | None):
+async def test_the_place_follows_the_settings(tmp_path: Path, settings: dict[str, str], url: str | None):
     facts: dict[str, Any] = {"storage_emulator_host": "127.0.0.1:1", "data_dir": tmp_path, **settings}
     service = open_service(Settings(_env_file=None, cloud_run_session_db_path=tmp_path / "s.db", **facts))
     assert service.url == url
 
 
-async def test_the_two_functions_inside_an_event_loop_and_outside(folder: Place, database: Path, tmp_path: Path):
+async def test_the_two_functions_run_with_and_without_an_event_loop(folder: Place, database: Path, tmp_path: Path):
     from session_manager.backup import backup_session_db_to_gcs, restore_session_db_from_gcs  # noqa: PLC0415
 
     address = backup_session_db_to_gcs(str(database), folder.url, "project")
@@ -223,7 +223,7 @@ async def test_the_two_functions_inside_an_event_loop_and_outside(folder: Place,
     assert restore_session_db_from_gcs(tmp_path / "third" / "sessions.db", empty) is False
 
 
-async def test_other_settings_stand_for_the_functions_too(
+async def test_the_functions_use_the_other_settings_too(
     folder: Place, database: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     from session_manager.backup import backup_session_db_to_gcs  # noqa: PLC0415
@@ -235,5 +235,5 @@ async def test_other_settings_stand_for_the_functions_too(
     assert newest.encryption == "AES-256-GCM"
 
 
-async def test_a_backup_of_a_database_in_use_keeps_nobody_from_writing(backups: Backups, database: Path):
+async def test_a_backup_blocks_no_writer(backups: Backups, database: Path):
     await asyncio.gather(asyncio.to_thread(backups.create), fill(database, sessions=2, messages=50))

@@ -1,4 +1,4 @@
-"""What a new writer begins with, for everything that may lie here and in the bucket."""
+"""The data that a new writer begins with, for every combination of disk and bucket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import pytest
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
 from session_manager.backup.keys import Keys
-from session_manager.backup.lines import KEPT, all_lines, announce, forget_old, line_of
+from session_manager.backup.litestream import KEPT, Litestream, all_lines, announce, forget_old, line_of
 from session_manager.backup.shipping import Shipper
 from session_manager.backup.sqlite import SqliteSource
-from session_manager.backup.stamp import NOBODY, Stamp, read_stamp, write_stamp
-from session_manager.backup.succession import Succession
+from session_manager.backup.succession import NO_WRITER, Stamp, Succession, read_stamp, write_stamp
 from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros
 from session_manager.leadership.bucket_lease import Record
@@ -28,7 +27,7 @@ from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.tools import litestream
 from tests.waiting import until
 
-NOBODY_BEFORE = Record(0, "", 30.0)
+FIRST = Record(0, "", 30.0)
 
 
 def writer(term: int) -> Record:
@@ -40,7 +39,7 @@ def stamp_of(record: Record) -> Stamp:
 
 
 class Machine:
-    """A disk with a database of its own; the bucket is everybody's."""
+    """A disk with a database of its own, and the shared bucket."""
 
     def __init__(self, folder: Path, place: Place) -> None:
         self.path = folder / "sessions.db"
@@ -49,7 +48,7 @@ class Machine:
         self.backups = Backups(self.source, place, Keys.parse(""), Retention(100, 100))
 
     async def begin(self, ours: Record, before: Record, tool: Path | None = None) -> None:
-        await Succession(self.backups, self.source, tool, None).begin(ours, before)
+        await Succession(self.backups, self.source, Litestream(tool) if tool else None).begin(ours, before)
         self.backups.term = ours.term
 
     async def write(self, sessions: int) -> None:
@@ -60,10 +59,10 @@ class Machine:
         await store.close()
 
     async def ship(self, record: Record) -> None:
-        """All that is in the file."""
+        """Ship everything in the file."""
         line = line_of(self.place, record)
         announce(line, record)
-        shipper = Shipper(litestream(), self.path, line, 0.2)
+        shipper = Shipper(Litestream(litestream()), self.path, line, 0.2)
         await shipper.start()
 
         async def stored() -> bool:
@@ -92,29 +91,29 @@ def two(tmp_path: Path, place: Place) -> Machine:
     return Machine(tmp_path / "two", place)
 
 
-async def test_a_first_writer_keeps_what_is_here_and_signs_it(one: Machine) -> None:
+async def test_a_first_writer_keeps_its_database_and_signs_it(one: Machine) -> None:
     await one.write(3)
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     assert one.count() == 3
     assert read_stamp(one.path) == stamp_of(writer(1))
 
 
-async def test_where_nothing_is_anywhere_it_begins_with_nothing(one: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_a_first_writer_without_any_data_begins_empty(one: Machine) -> None:
+    await one.begin(writer(1), FIRST)
     assert not one.path.exists()
     assert read_stamp(one.path) == stamp_of(writer(1))
 
 
 async def test_another_machine_begins_with_the_last_backup(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await two.begin(writer(2), writer(1))
     assert two.count() == 3
 
 
-async def test_the_machine_of_the_last_writer_keeps_its_file_which_has_more_than_the_bucket(one: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_the_machine_of_the_last_writer_keeps_its_file(one: Machine) -> None:
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await one.write(2)
@@ -123,13 +122,13 @@ async def test_the_machine_of_the_last_writer_keeps_its_file_which_has_more_than
 
 
 async def test_a_file_that_is_behind_is_put_aside(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await two.begin(writer(2), writer(1))
     await two.write(4)
     two.backups.create()
-    await one.write(1)  # what a stopped writer still had in its hands
+    await one.write(1)  # changes that a stopped writer had not stored yet
     await one.begin(writer(3), writer(2))
     assert one.count() == 7
     [aside] = one.path.parent.glob("sessions.db.before-*Z")
@@ -137,8 +136,8 @@ async def test_a_file_that_is_behind_is_put_aside(one: Machine, two: Machine) ->
         assert database.execute("SELECT count(*) FROM session").fetchone() == (4,)
 
 
-async def test_a_file_stays_when_the_writers_after_it_left_nothing(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_a_file_stays_if_later_writers_stored_nothing(one: Machine, two: Machine) -> None:
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     await one.write(2)
@@ -150,20 +149,20 @@ async def test_a_file_stays_when_the_writers_after_it_left_nothing(one: Machine,
 async def test_the_later_writer_wins_whatever_the_clocks_say(
     one: Machine, two: Machine, tmp_path: Path, place: Place
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await two.begin(writer(2), writer(1))
     await two.write(7)
     two.backups.create()
-    late = one.backups.create()  # by one who was stopped, and does not know that it is none any more
+    late = one.backups.create()  # by a stopped writer that does not know it was replaced
     assert late.term == 1
     three = Machine(tmp_path / "three", place)
     await three.begin(writer(3), writer(2))
     assert three.count() == 7
 
 
-async def test_what_was_shipped_after_the_last_backup_counts(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_changes_shipped_after_the_last_backup_are_restored(one: Machine, two: Machine) -> None:
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     manifest = one.backups.create()
     await one.write(2)
@@ -173,8 +172,8 @@ async def test_what_was_shipped_after_the_last_backup_counts(one: Machine, two: 
     assert two.count() == 5
 
 
-async def test_a_backup_after_the_last_shipment_counts(one: Machine, two: Machine) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_a_backup_after_the_last_shipped_change_is_restored(one: Machine, two: Machine) -> None:
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     await one.write(2)
@@ -185,15 +184,15 @@ async def test_a_backup_after_the_last_shipment_counts(one: Machine, two: Machin
 
 
 def _age(machine: Machine, name: str, age: timedelta = timedelta(seconds=5)) -> None:
-    """Makes a backup that much older."""
+    """Make a backup that much older."""
     manifest = machine.backups.catalog.get(name)
     machine.backups.catalog.put(manifest.model_copy(update={"taken_at": datetime.now(UTC) - age}))
 
 
-async def test_shipped_changes_of_a_writer_that_lost_the_lease_do_not_count(
+async def test_changes_shipped_after_the_lease_was_lost_are_ignored(
     one: Machine, two: Machine, tmp_path: Path, place: Place
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     await two.begin(writer(2), writer(1), litestream())
@@ -206,10 +205,10 @@ async def test_shipped_changes_of_a_writer_that_lost_the_lease_do_not_count(
     assert three.count() == 7
 
 
-async def test_damaged_changes_are_told_and_the_backup_is_taken(
+async def test_damaged_changes_are_logged_and_the_backup_is_restored(
     one: Machine, two: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     manifest = one.backups.create()
     await one.ship(writer(1))
@@ -220,15 +219,15 @@ async def test_damaged_changes_are_told_and_the_backup_is_taken(
     assert [each.__dict__["event"] for each in caplog.records if each.levelname == "ERROR"] == ["writer.damaged"]
 
 
-async def test_when_nothing_is_whole_nothing_is_begun(one: Machine, two: Machine, tmp_path: Path) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+async def test_a_start_ends_if_no_stored_data_is_whole(one: Machine, two: Machine, tmp_path: Path) -> None:
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     await one.ship(writer(1))
     _damage(tmp_path)
     with pytest.raises(BackupDamaged):
         await two.begin(writer(2), writer(1), litestream())
     assert not two.path.exists()
-    assert read_stamp(two.path) == NOBODY
+    assert read_stamp(two.path) == NO_WRITER
 
 
 def _damage(folder: Path) -> None:
@@ -238,10 +237,10 @@ def _damage(folder: Path) -> None:
         file.write_bytes(content)
 
 
-async def test_shipped_changes_without_the_tool_are_told(
+async def test_shipped_changes_without_the_tool_are_logged_and_ignored(
     one: Machine, two: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await one.begin(writer(1), NOBODY_BEFORE)
+    await one.begin(writer(1), FIRST)
     await one.write(3)
     one.backups.create()
     announce(line_of(one.place, writer(1)), writer(1))
@@ -261,12 +260,12 @@ def test_only_the_newest_lines_are_kept(place: Place, tmp_path: Path) -> None:
     assert forget_old(place) == 0
 
 
-def test_a_stamp_is_whole_or_none(tmp_path: Path) -> None:
+def test_a_stamp_that_cannot_be_read_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
-    assert read_stamp(path) == NOBODY
+    assert read_stamp(path) == NO_WRITER
     write_stamp(path, Stamp(7, "abc"))
     assert read_stamp(path) == Stamp(7, "abc")
     file = tmp_path / "sessions.db.writer"
     assert file.stat().st_mode & 0o777 == 0o600
     os.truncate(file, 5)
-    assert read_stamp(path) == NOBODY
+    assert read_stamp(path) == NO_WRITER

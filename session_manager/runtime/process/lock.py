@@ -1,4 +1,4 @@
-"""One owner of processes per data folder."""
+"""The lock of a data folder: one process owns its pods."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class OwnedByAnother(StartupFailure):
 
 
 async def take_lock(path: Path, patience: float) -> int:
-    """Lock the file and return its descriptor: whoever inherits that holds the lock too.
+    """Lock the file and return its descriptor. Processes that inherit the descriptor hold the lock too.
 
-    Waits ``patience`` seconds, since the keeper of a killed owner needs a moment to end its pods. OwnedByAnother
-    when the lock is still held then.
+    Waits ``patience`` seconds, since the keeper of a killed owner needs a moment to end its pods. Raises OwnedByAnother
+    if the lock is still held after that.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = asyncio.get_running_loop().time() + patience
     try:
         while not _try_lock(descriptor):
             if asyncio.get_running_loop().time() >= deadline:
-                raise OwnedByAnother("The pods of this data folder are owned by another process")
+                raise OwnedByAnother("Another process owns the pods of this data folder")
             await asyncio.sleep(POLL)
     except BaseException:
         os.close(descriptor)

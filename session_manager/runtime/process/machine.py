@@ -1,4 +1,4 @@
-"""Who a data folder is: a random id in a file, which every front door of the folder holds open while it runs."""
+"""The identity of a machine: a random id in its data folder, in a file that every front door there keeps open."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ID = re.compile(rb"[0-9a-f]{32}")
 
 
 class MachineFile:
-    """``open`` before the rest. Its locks end with the process."""
+    """The file, with a shared lock on it. The lock ends with the process."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folders = Folders(data_dir)
         self._descriptor: int | None = None
 
     def open(self) -> str:
-        """The id, made where there is none. StartupFailure: the folder cannot be written to."""
+        """Return the id, which is made if there is none. Raises StartupFailure if the folder cannot be written to."""
         self._folders.make()
         try:
             self._descriptor = os.open(self._folders.machine, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -32,8 +32,8 @@ class MachineFile:
         except OSError as error:
             raise StartupFailure(f"Cannot use {self._folders.machine}: {error.strerror}") from None
 
-    def alone(self) -> bool:
-        """Close it. Whether no other front door of this folder goes on."""
+    def close(self) -> bool:
+        """Close the file. Return True if it was open, and no other front door of this folder has it open."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return False
@@ -47,10 +47,10 @@ class MachineFile:
 
 
 def _id(descriptor: int) -> str:
-    """What stands there; of several who find nothing, one writes. Also over what a crash has cut off."""
+    """Read the id, or let one process write it if the file is empty or a crash has cut it off."""
     found = os.pread(descriptor, 64, 0)
     if not _ID.fullmatch(found):
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)  # another lock than flock's
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)  # independent of flock's
         found = os.pread(descriptor, 64, 0)
         if not _ID.fullmatch(found):
             found = uuid4().hex.encode()

@@ -14,7 +14,7 @@ from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Modes
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import SessionClasses
-from session_manager.leadership.one_machine import OneMachine
+from session_manager.leadership.leadership import Leadership
 from session_manager.podclient.adk import StoredSessions
 from session_manager.podclient.protocol import PodClient
 from session_manager.settings import Settings
@@ -31,7 +31,7 @@ class Host(Modes, Protocol):
     def classes(self) -> SessionClasses: ...
 
     @property
-    def machine(self) -> OneMachine | None: ...
+    def machine(self) -> Leadership | None: ...
 
     @property
     def pods(self) -> PodClient: ...

@@ -7,7 +7,7 @@ import asyncio
 from session_manager.activity.link import Link
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
-from session_manager.leadership.one_machine import OneMachine
+from session_manager.leadership.leadership import Leadership
 from session_manager.podclient.gateway import PodGateway, parse_networks
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_manager.runtime.kubernetes.pods import Pods
@@ -29,7 +29,7 @@ class KubernetesHost(SessionResources):
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = ClusterClasses.from_settings(settings)
-        self.machine: OneMachine | None = None  # every front door reaches every pod
+        self.machine: Leadership | None = None  # every front door reaches every pod
         self.activity = open_activity(settings, link, store)
         self.pods = PodGateway(stored_sessions(store), parse_networks(settings.pod_cidrs))
         cluster = Cluster(settings.sessions_namespace)

@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 
 from session_manager.activity.link import Link
-from session_manager.activity.machine import RedisMachines
+from session_manager.activity.machine import MachineLease
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure, Unavailable
@@ -15,7 +15,8 @@ from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import Micros
-from session_manager.leadership.one_machine import OneMachine
+from session_manager.leadership.leadership import Leadership
+from session_manager.leadership.roles import ONE_MACHINE
 from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import ProcessRuntime
@@ -29,6 +30,8 @@ from session_manager.wiring.hosts.host import Host, open_activity, stored_sessio
 
 log = logging.getLogger(__name__)
 
+MACHINE_STAYS = 6  # heartbeats until it yields
+
 OWNER_RETRY = 0.5  # seconds between tries to take the place of another front door
 FAILURE_RETRY = Backoff(1.0, 30.0)
 
@@ -38,11 +41,10 @@ class ProcessHost(AllAuto):
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
-        self.machine = OneMachine(
-            RedisMachines(link, settings.heartbeat),
-            MachineFile(settings.data_dir),
-            settings.heartbeat,
-            yields=settings.writer_yields,
+        self.machine = Leadership(
+            MachineLease(link, MachineFile(settings.data_dir), settings.heartbeat),
+            ONE_MACHINE,
+            yields_after=MACHINE_STAYS * settings.heartbeat if settings.writer_yields else None,
         )
         self.activity = open_activity(settings, link, store, self.machine.confirm)
         self.pods = PodGateway(stored_sessions(store))

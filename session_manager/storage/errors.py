@@ -1,4 +1,4 @@
-"""What a storage service answers, in our words: each library behind fsspec has its own."""
+"""Translating the errors of storage services, which differ between the libraries behind fsspec."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _DENIED = (401, 403)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def translated(error: Exception, place: str) -> Exception:
-    """A StorageError for what ``place`` did; what is a fault of the program stays as it is."""
+def translate(error: Exception, place: str) -> Exception:
+    """Return a StorageError for a failure of ``place``. A fault of the program is returned as it is."""
     if isinstance(error, SessionManagerError):
         return error
     reason = f"{place}: {_words(error)}"
@@ -40,13 +40,13 @@ def _words(error: Exception) -> str:
 
 
 def _status(error: Exception) -> int | None:
-    """HTTP's, where the library tells it."""
+    """Return the HTTP status, or None if the library does not report one."""
     code = getattr(error, "code", None) or getattr(error, "status", None)
     return int(code) if isinstance(code, (int, str)) and str(code).isdigit() else None
 
 
 def _is_denied(error: Exception) -> bool:
-    # gcsfs tells a 403 in words only.
+    # gcsfs reports a 403 only in the text.
     return (
         isinstance(error, PermissionError)
         or _status(error) in _DENIED

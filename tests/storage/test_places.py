@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from session_manager.domain.errors import StartupFailure, StorageMissing
+from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
 from session_manager.storage.places import BLOCK, Place, open_place
 
 
@@ -19,14 +19,14 @@ def names(place: Place) -> list[str]:
     return sorted(entry.name for entry in place.entries("folder"))
 
 
-def test_a_place_that_is_not_there_is_empty_and_can_be_made_twice(place: Place):
+def test_a_missing_place_is_empty_and_can_be_created_twice(place: Place):
     assert place.entries("folder") == []
     place.ensure()
     place.ensure()
     assert place.entries("folder") == []
 
 
-def test_what_is_written_is_read(place: Place):
+def test_an_object_is_read_as_it_was_written(place: Place):
     place.ensure()
     data = bytes(range(256)) * (BLOCK // 256) + b"and more"
     assert place.write("folder/one", (data[at : at + 1_000_000] for at in range(0, len(data), 1_000_000))) == len(data)
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(place: Place):
     assert all(entry.modified is not None for entry in place.entries("folder"))
 
 
-def test_what_is_deleted_is_gone_and_may_have_been(place: Place):
+def test_an_object_can_be_deleted_twice(place: Place):
     place.ensure()
     place.write("folder/one", [b"one"])
     place.delete("folder/one")
@@ -53,7 +53,7 @@ def test_what_is_deleted_is_gone_and_may_have_been(place: Place):
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_nothing_is_stored_of_what_ends_half_way(place: Place, blocks: int):
+def test_an_interrupted_upload_stores_nothing(place: Place, blocks: int):
     """``blocks`` of eight megabytes: one that waits to be sent, and some that were sent."""
 
     def half() -> Iterator[bytes]:
@@ -74,7 +74,7 @@ def test_nothing_is_stored_of_what_ends_half_way(place: Place, blocks: int):
         ("file:///a/folder", "file:///a/folder", "/a/folder"),
     ],
 )
-def test_how_places_are_called(name: str, url: str, root: str):
+def test_the_name_of_a_place_becomes_its_url(name: str, url: str, root: str):
     place = open_place(name, endpoint="127.0.0.1:1")
     assert (place.url, place.root, place.address("x")) == (url, root, f"{url}/x")
 
@@ -82,7 +82,42 @@ def test_how_places_are_called(name: str, url: str, root: str):
 @pytest.mark.parametrize(
     "name", ["ftp://host/folder", "file://relative", "file:///", "gs://", "s3://user:secret@bucket", "gs://b?x=1", ""]
 )
-def test_what_is_no_place(name: str):
-    with pytest.raises(StartupFailure) as told:
+def test_an_invalid_place_is_rejected_without_its_secret(name: str):
+    with pytest.raises(StartupFailure) as raised:
         open_place(name)
-    assert "secret" not in told.value.detail
+    assert "secret" not in raised.value.detail
+
+
+def _replaced(place: Place, data: bytes) -> bytes:
+    """Read an object that is replaced after its first block."""
+    place.ensure()
+    place.write("folder/one", [data])
+    blocks = place.read("folder/one")
+    read = next(blocks)
+    place.write("folder/one", [b"z" * len(data)])
+    return read + b"".join(blocks)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_never_mixed(place: Place):
+    data = b"a" * BLOCK + b"b" * BLOCK + b"c"
+    if place.is_local:
+        assert _replaced(place, data) == data
+    else:
+        with pytest.raises(StorageError, match="replaced or removed while it was read"):
+            _replaced(place, data)
+
+
+def test_an_object_that_is_replaced_before_its_first_block_is_read_anew(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.ensure()
+    place.write("folder/one", [b"old" * BLOCK])
+    version = Place._version
+
+    def replaced_after(self: Place, name: str) -> tuple[int, str]:
+        found = version(self, name)
+        monkeypatch.setattr(Place, "_version", version)
+        self.write(name, [b"new"])
+        return found
+
+    monkeypatch.setattr(Place, "_version", replaced_after)
+    found = b"".join(place.read("folder/one"))
+    assert found == (b"old" * BLOCK if place.is_local else b"new")

@@ -1,9 +1,8 @@
-"""A bucket that denies, is missing, fails, or says nothing; and a disk without room."""
+"""A bucket that denies access, is missing, fails or is silent, and a disk without room."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.manifest import FOLDER
 from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
 from session_manager.storage.places import Place, open_place
-from session_manager.storage.refusals import translated
 from tests.backup.conftest import of
 from tests.backup.databases import fill, texts
 from tests.backup.proxy import SILENCE, Proxy, proxy
@@ -30,7 +28,7 @@ PATIENCE = 0.3
 
 @pytest.fixture
 async def between(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
-    """In front of the bucket. gcsfs does not pause between its tries."""
+    """A proxy in front of the bucket. gcsfs does not pause between its tries."""
     from gcsfs import retry  # noqa: PLC0415
 
     monkeypatch.setattr(retry, "random", SimpleNamespace(random=lambda: -1e9))
@@ -51,36 +49,40 @@ async def create(backups: Backups) -> Any:
     return await asyncio.to_thread(backups.create)
 
 
+async def names(backups: Backups) -> list[str]:
+    return [each.name for each in await asyncio.to_thread(backups.catalog.all)]
+
+
 @pytest.mark.parametrize("at", ["everything", "uploads"])
 @pytest.mark.parametrize(
     ("status", "error"),
     [(401, StorageDenied), (403, StorageDenied), (503, StorageUnavailable), (500, StorageUnavailable),
      (429, StorageUnavailable), (SILENCE, StorageUnavailable)],
 )  # fmt: skip
-async def test_a_bucket_that_refuses(
+async def test_a_bucket_that_rejects_requests(
     between: Proxy, bucket: Place, database: Path, at: str, status: int, error: type[StorageError]
 ):
     backups = of(database, bucket)
     await create(backups)
     before = texts(database)
     between.rule = lambda request: status if at == "everything" or is_upload(request) else None
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as raised:
         await create(backups)
-    assert "127.0.0.1" not in told.value.detail
-    assert bucket.url in told.value.reason
+    assert "127.0.0.1" not in raised.value.detail
+    assert bucket.url in raised.value.reason
     assert texts(database) == before
     between.rule = lambda request: None
-    assert len(await asyncio.to_thread(backups.catalog.names)) == 1
+    assert len(await names(backups)) == 1
     await create(backups)
 
 
-async def test_a_bucket_that_may_not_be_made(between: Proxy, bucket: Place, database: Path):
+async def test_a_bucket_that_may_not_be_created(between: Proxy, bucket: Place, database: Path):
     between.rule = lambda request: 403 if request.method == "POST" and request.path.rstrip("/").endswith("/b") else None
     with pytest.raises(StorageDenied):
         await create(of(database, bucket))
 
 
-async def test_a_bucket_that_goes_away_in_the_middle(between: Proxy, bucket: Place, database: Path):
+async def test_a_bucket_that_fails_in_the_middle(between: Proxy, bucket: Place, database: Path):
     backups = of(database, bucket)
     await create(backups)
     between.rule = lambda request: 404 if is_upload(request) else None
@@ -88,34 +90,34 @@ async def test_a_bucket_that_goes_away_in_the_middle(between: Proxy, bucket: Pla
         await create(backups)
 
 
-async def test_a_hiccup_is_tried_again(between: Proxy, bucket: Place, database: Path):
+async def test_a_short_failure_is_retried(between: Proxy, bucket: Place, database: Path):
     backups = of(database, bucket)
     await create(backups)
     failures = iter([503, 502, 500])
     between.rule = lambda request: next(failures, None)
-    assert (await create(backups)).name in await asyncio.to_thread(backups.catalog.names)
+    assert (await create(backups)).name in await names(backups)
 
 
-async def test_what_may_not_be_deleted_is_kept_and_told(between: Proxy, bucket: Place, database: Path):
+async def test_a_backup_that_may_not_be_deleted_is_kept_and_reported(between: Proxy, bucket: Place, database: Path):
     backups = of(database, bucket, count=1, days=0.0)
     kept = await create(backups)
     await create(backups)
     between.rule = lambda request: 403 if request.method == "DELETE" else None
     pruned = await asyncio.to_thread(backups.prune)
     assert (pruned.kept, pruned.backups) == ([kept.name], [])
-    assert len(await asyncio.to_thread(backups.catalog.names)) == 2
+    assert len(await names(backups)) == 2
 
 
-async def test_the_rights_that_it_needs(between: Proxy, bucket: Place, database: Path, tmp_path: Path):
-    """objects.create, get, list, delete; buckets.create once; nothing else is asked for."""
+async def test_backups_need_only_the_documented_rights(between: Proxy, bucket: Place, database: Path, tmp_path: Path):
+    """Backups use objects.create, get, list, delete, buckets.create once, and nothing else."""
     backups = of(database, bucket, count=1, days=0.0)
     made = await create(backups)
     await create(backups)
     await asyncio.to_thread(backups.prune)
     other = of(tmp_path / "elsewhere" / "sessions.db", bucket)
     await asyncio.to_thread(other.restore_if_missing)
-    await asyncio.to_thread(backups.verify, (await asyncio.to_thread(backups.catalog.names))[0])
-    assert made.name not in await asyncio.to_thread(backups.catalog.names)
+    await asyncio.to_thread(backups.verify, (await names(backups))[0])
+    assert made.name not in await names(backups)
     kinds = {_right(*asked.split(" ", 1)) for asked in between.asked}
     assert kinds == {"buckets.create", "objects.create", "objects.get", "objects.list", "objects.delete"}
 
@@ -130,23 +132,6 @@ def _right(method: str, path: str) -> str:
     if len(parts) == 3:
         return "objects.list" if method == "GET" else "?"
     return {"GET": "objects.get", "DELETE": "objects.delete"}.get(method, "?") if len(parts) > 3 else "buckets.get"
-
-
-@pytest.mark.parametrize(
-    ("error", "ours"),
-    [
-        (PermissionError(errno.EACCES, "no"), StorageDenied),
-        (OSError("Forbidden: b\nno"), StorageDenied),
-        (FileNotFoundError("b"), StorageMissing),
-        (OSError(errno.ENOSPC, "full"), StorageError),
-        (TimeoutError(), StorageUnavailable),
-        (ConnectionResetError(), StorageUnavailable),
-        (ValueError("Bad Request: x"), StorageError),
-    ],
-    ids=repr,
-)
-def test_what_libraries_say(error: Exception, ours: type[StorageError]):
-    assert type(translated(error, "gs://bucket")) is ours
 
 
 FULL = """
@@ -171,12 +156,12 @@ except BackupError as error:
 
 
 def limited(path: Path, place: Place, verb: str, limit: int) -> str:
-    """What it says where no file may grow beyond ``limit`` bytes, as on a full disk."""
+    """Return the error on a disk where no file can grow beyond ``limit`` bytes."""
     command = [sys.executable, "-c", FULL, str(path), place.url, verb, str(limit)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-async def test_a_disk_that_is_full(folder: Place, database: Path, tmp_path: Path):
+async def test_a_full_disk_is_reported_and_changes_nothing(folder: Place, database: Path, tmp_path: Path):
     await fill(database, sessions=1, messages=300, text="long " * 2000)
     before = texts(database)
     size = database.stat().st_size
@@ -193,7 +178,7 @@ async def test_a_disk_that_is_full(folder: Place, database: Path, tmp_path: Path
     assert texts(database) == before
 
 
-async def test_a_copy_for_which_there_is_no_room_is_not_begun(
+async def test_a_copy_without_room_on_the_disk_is_not_begun(
     backups: Backups, database: Path, monkeypatch: pytest.MonkeyPatch
 ):
     usage = shutil.disk_usage(database)

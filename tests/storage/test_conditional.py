@@ -1,4 +1,4 @@
-"""What a lease needs of its object, kept by each of the places."""
+"""One contract for conditional objects in every kind of place."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from session_manager.domain.errors import StorageError, StorageUnavailable
-from session_manager.storage.conditional import Contended, LeaseObject, open_lease_object
+from session_manager.storage.conditional import ConditionalObject, Contended
+from session_manager.storage.open_conditional import open_conditional
 from session_manager.storage.places import Place, open_place
 from tests.servers.gcs import GcsServer
 
-OpenOne = Callable[[], LeaseObject]
+OpenOne = Callable[[], ConditionalObject]
 
 
 @pytest.fixture
@@ -27,10 +28,10 @@ def place(any_place: Place) -> Place:
 def open_one(place: Place, request: pytest.FixtureRequest) -> Iterator[OpenOne]:
     place.ensure()
     endpoint = request.getfixturevalue("gcs").host if place.url.startswith("gs://") else None
-    opened: list[LeaseObject] = []
+    opened: list[ConditionalObject] = []
 
-    def one() -> LeaseObject:
-        opened.append(open_lease_object(place, "session_writer/lease", 10.0, endpoint))
+    def one() -> ConditionalObject:
+        opened.append(open_conditional(place, "session_writer/lease", 10.0, endpoint))
         return opened[-1]
 
     yield one
@@ -38,7 +39,7 @@ def open_one(place: Place, request: pytest.FixtureRequest) -> Iterator[OpenOne]:
         each.close()
 
 
-def test_there_is_none_until_it_is_made(open_one: OpenOne) -> None:
+def test_an_object_does_not_exist_until_it_is_created(open_one: OpenOne) -> None:
     store = open_one()
     assert store.read() is None
     version = store.replace(b"1", None)
@@ -47,13 +48,13 @@ def test_there_is_none_until_it_is_made(open_one: OpenOne) -> None:
     assert (found.content, found.version) == (b"1", version)
 
 
-def test_it_is_made_once(open_one: OpenOne) -> None:
+def test_an_object_is_created_once(open_one: OpenOne) -> None:
     open_one().replace(b"1", None)
     with pytest.raises(Contended):
         open_one().replace(b"2", None)
 
 
-def test_who_knows_the_version_replaces_it_and_nobody_else(open_one: OpenOne) -> None:
+def test_only_the_expected_version_is_replaced(open_one: OpenOne) -> None:
     mine, theirs = open_one(), open_one()
     first = mine.replace(b"1", None)
     second = theirs.replace(b"2", first)
@@ -66,7 +67,7 @@ def test_who_knows_the_version_replaces_it_and_nobody_else(open_one: OpenOne) ->
     assert found.content == b"4"
 
 
-def test_of_many_at_once_one_wins(open_one: OpenOne, place: Place) -> None:
+def test_one_of_many_simultaneous_replacements_wins(open_one: OpenOne, place: Place) -> None:
     if place.url.startswith("s3://"):
         pytest.skip("S3 decides it at once, its imitation does not")
     version = open_one().replace(b"0", None)
@@ -87,8 +88,8 @@ def test_of_many_at_once_one_wins(open_one: OpenOne, place: Place) -> None:
     assert found.content == b"%d" % (won.index(True) + 1)
 
 
-def test_versions_of_long_ago_do_not_come_back(open_one: OpenOne) -> None:
-    """One that was stopped for many renewals is not taken for the newest when it goes on."""
+def test_an_old_version_never_comes_back(open_one: OpenOne) -> None:
+    """A process that was stopped for many renewals cannot replace the newest version when it continues."""
     store = open_one()
     old = version = store.replace(b"0", None)
     for number in range(5):
@@ -100,19 +101,19 @@ def test_versions_of_long_ago_do_not_come_back(open_one: OpenOne) -> None:
     assert (found.content, found.version) == (b"5", version)
 
 
-def test_in_a_folder_one_object_stays(tmp_path: Path) -> None:
-    store = open_lease_object(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
+def test_a_folder_keeps_one_file_per_object(tmp_path: Path) -> None:
+    store = open_conditional(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
     version = store.replace(b"0", None)
     for number in range(5):
         version = store.replace(b"%d" % number, version)
     assert [path.name for path in (tmp_path / "session_writer").iterdir()] == ["lease.6"]
 
 
-def test_a_silent_server_is_told_in_time() -> None:
+def test_a_silent_server_is_reported_in_time() -> None:
     with GcsServer() as server:
         place = open_place("gs://silent", project="project", endpoint=server.host)
         place.ensure()
-        store = open_lease_object(place, "lease", 0.2, server.host)
+        store = open_conditional(place, "lease", 0.2, server.host)
         store.replace(b"1", None)
         os.kill(server.pid, signal.SIGSTOP)
         with pytest.raises(StorageUnavailable):
@@ -123,8 +124,8 @@ def test_a_silent_server_is_told_in_time() -> None:
         store.close()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "session_writer").touch()
-    store = open_lease_object(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
+    store = open_conditional(open_place(f"file://{tmp_path}"), "session_writer/lease", 1.0)
     with pytest.raises(StorageError):
         store.replace(b"1", None)

@@ -1,3 +1,3 @@
--- The pods of the machine ARGV[3] count no more: another one may begin at once.
+-- Release the lease of the machine ARGV[3]: another machine may run the pods at once.
 if redis.call('HGET', 'machine', 'id') == ARGV[3] then redis.call('HSET', 'machine', 'until', 0) end
 return {'OK'}
