@@ -11,8 +11,7 @@ import asyncpg
 from session_manager.databases.engine import Row, RowRefused
 from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
 from session_manager.domain.errors import SessionManagerError, StartupFailure, StoreUnavailable
-from session_manager.store.open import SETTING
-from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.address import SETTING, PostgresAddress
 from session_manager.store.postgres.errors import translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES
 from session_manager.store.transactions.base import Transaction
@@ -64,7 +63,7 @@ class PostgresEngine:
         self._connection = connection
 
     @classmethod
-    async def open(cls, address: Address, *, read_only: bool, patience: float = 5.0) -> PostgresEngine:
+    async def open(cls, address: PostgresAddress, *, read_only: bool, patience: float = 5.0) -> PostgresEngine:
         """StartupFailure or StoreUnavailable when there is no connection."""
         settings = {"application_name": "session-manager db", "lock_timeout": str(round(patience * 1000))}
         if read_only:

@@ -11,8 +11,8 @@ from typing import Literal
 from session_manager.databases.engine import Engine
 from session_manager.databases.on_sqlite import SqliteEngine
 from session_manager.domain.errors import StartupFailure
-from session_manager.store.open import SETTING, is_postgres, sqlite_path
-from session_manager.store.postgres.address import Address
+from session_manager.store.open import is_postgres, sqlite_path
+from session_manager.store.postgres.address import SETTING, PostgresAddress
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def opened(
     found = _parsed(uri, plain_hosts)
     async with AsyncExitStack() as aside:
         engine: Engine
-        if isinstance(found, Address):
+        if isinstance(found, PostgresAddress):
             engine = await _postgres(found, read_only=read_only, patience=patience)
         else:
             path = found
@@ -45,10 +45,10 @@ async def opened(
         yield engine
 
 
-def _parsed(uri: str, plain_hosts: str) -> Address | Path:
+def _parsed(uri: str, plain_hosts: str) -> PostgresAddress | Path:
     try:
         if "://" in uri and is_postgres(uri):
-            return Address.parse(uri, plain_hosts)
+            return PostgresAddress.parse(uri, plain_hosts)
         return (sqlite_path(uri) if "://" in uri else Path(uri)).absolute()
     except StartupFailure as error:  # the address need not be that of the settings
         raise StartupFailure(error.detail.replace(SETTING, "The address of a database")) from None
@@ -60,7 +60,7 @@ def _stand_in(path: Path, if_missing: str, aside: AsyncExitStack) -> Path:
     return Path(aside.enter_context(TemporaryDirectory(prefix="session-db-"))) / "sessions.db"
 
 
-async def _postgres(address: Address, *, read_only: bool, patience: float) -> Engine:
+async def _postgres(address: PostgresAddress, *, read_only: bool, patience: float) -> Engine:
     try:
         from session_manager.databases.on_postgres import PostgresEngine  # noqa: PLC0415  optional
     except ModuleNotFoundError:

@@ -19,7 +19,7 @@ from session_manager.aio.tasks import cancel, first_of
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
-from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of_session
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, PodExit, Runtime
 from session_manager.scaling.declared import Declared, NothingDeclared
@@ -210,7 +210,7 @@ class Scaler:
         """The session's class by the name that Redis has, or what its pod was started as when Redis lost that."""
         if not desire.class_name and session in self._started_as:
             return self._started_as[session]
-        return class_of(self._classes, desire.class_name)
+        return class_of_session(self._classes, desire.class_name)
 
     async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         if desire.pod:

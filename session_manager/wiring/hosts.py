@@ -18,7 +18,7 @@ from session_manager.domain.errors import Conflict, NotFound, PodRejected, Start
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto, Mode
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import SessionClass, SessionClasses, class_of
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of_session
 from session_manager.domain.times import micros
 from session_manager.leadership.one_machine import OneMachine
 from session_manager.podclient.adk import StoredSessions
@@ -224,11 +224,11 @@ class Records:
         return await self._store.get_session(uuid, access)
 
     async def adopt(self, uuid: str, owner: str, class_name: str) -> None:
-        ttl = micros(class_of(self._classes, class_name).ttl)
+        ttl = micros(class_of_session(self._classes, class_name).ttl)
         with suppress(Conflict):  # known already
             await self._store.create_session(NewSession(uuid, owner, class_name, ttl))
 
     async def resume(self, uuid: str) -> None:
         session = await self._store.get_session(uuid, EVERYTHING)
         if await self._store.unfinished_of(uuid):
-            await self._activity.wake(uuid, class_of(self._classes, session.class_name))
+            await self._activity.wake(uuid, class_of_session(self._classes, session.class_name))

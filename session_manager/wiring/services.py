@@ -15,9 +15,9 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of
 from session_manager.backup.wiring import open_service, open_writer
-from session_manager.domain.adk.model import Home
+from session_manager.domain.adk.model import ClassAndTtl
 from session_manager.domain.errors import StartupFailure, Unavailable
-from session_manager.domain.session_class import SessionClasses, class_for
+from session_manager.domain.session_class import SessionClasses, class_for_app
 from session_manager.domain.times import micros
 from session_manager.leadership.one_machine import MachineState
 from session_manager.leadership.writer_state import WriterState
@@ -50,8 +50,7 @@ class Services:
         self.link = Link.from_settings(settings)
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)
-        self.store = open_store(settings, self.writer.guard.fence if self.writer else None)
-        self.store.adopt_with(self._home_of)
+        self.store = open_store(settings, self.writer.guard.fence if self.writer else None, self._adopt_as)
         self.machine = open_machine(settings, self.link)
         self.activity = RedisActivity(
             self.link,
@@ -73,10 +72,10 @@ class Services:
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 
-    def _home_of(self, app: str) -> Home:
-        """What becomes of a session that a real ADK service made."""
-        session_class = class_for(self.classes, app)
-        return Home(session_class.name, micros(session_class.ttl))
+    def _adopt_as(self, app: str) -> ClassAndTtl:
+        """Return the class for a session that a real ADK service created."""
+        session_class = class_for_app(self.classes, app)
+        return ClassAndTtl(session_class.name, micros(session_class.ttl))
 
     @property
     def storage_uri(self) -> str:

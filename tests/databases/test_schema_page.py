@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.databases.schema_page import COLUMNS, PAGE, QUERIES, TABLES, page, types_of_both
 from tests.store.databases import make, say

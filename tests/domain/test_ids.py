@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from session_manager.domain.ids import new_id
+from session_manager.aio.ids import new_id
 
 MANY = 5_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import inline, threads
 from tests.servers import shared
 from tests.servers.postgres import PostgresServer, postgres_server

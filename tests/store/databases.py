@@ -15,10 +15,10 @@ import asyncpg
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import NewMessage, Outcome
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import NewSession
 from session_manager.store.schema.migrations import Migration
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore, Workers
 
 DAY = 86_400_000_000

@@ -9,7 +9,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Accepted, MessageStatus, Outcome
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DONE, Database, Opened, make, new_message, say
 
 ROUNDS = 10

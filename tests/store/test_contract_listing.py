@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
+from session_manager.domain.message import Attempt
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import COLD_SQL, Status, cold_status
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import SessionPage, SessionQuery
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DAY, Database, make, new_session
 
 ALL = frozenset(COLD_SQL)
@@ -120,7 +121,14 @@ async def crowd(store: SqlStore, database: Database) -> list[Session]:
             await every_status(store, user, class_name)
     await database.rows("UPDATE session SET created_at = 7 WHERE user_id = 'bob'")
     page = await store.list_sessions(SessionQuery(EVERYTHING, cold=ALL, limit=500))
+    for session in page.sessions[:2]:
+        values = f"'{session.uuid}', '{session.uuid}', 1, 'web', 'hello', 7"
+        await database.rows(f"INSERT INTO message (id, session, seq, caller, text, accepted_at) VALUES ({values})")
     return page.sessions
+
+
+def turn_in(session: str) -> OneSession:
+    return OneSession(session, Attempt(session, 1))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -129,7 +137,7 @@ async def test_any_query_gives_what_it_says(store: SqlStore, crowd: list[Session
     assert len(crowd) == len(USERS) * len(CLASSES) * len(COLD_SQL)
     ids = [session.uuid for session in crowd]
     hot = data.draw(st.frozensets(st.sampled_from(ids), max_size=6))
-    accesses: list[Access] = [EVERYTHING, NOTHING, *map(OwnedBy, USERS), *map(OneSession, ids[:2])]
+    accesses: list[Access] = [EVERYTHING, NOTHING, *map(OwnedBy, USERS), *map(turn_in, ids[:2])]
     query = SessionQuery(
         access=data.draw(st.sampled_from(accesses)),
         user_id=data.draw(st.sampled_from([None, None, *USERS, "nobody"])),

@@ -7,7 +7,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from session_manager.domain.message import MessageStatus, Outcome, StoredEvent
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DONE, make, new_id, new_message, pass_time, say
 
 

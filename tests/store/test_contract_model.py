@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import IdempotencyMismatch
 from session_manager.domain.message import Outcome
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import make, new_message
 
 

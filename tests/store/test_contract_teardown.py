@@ -7,7 +7,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import NotFound
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions import teardown
 from tests.store.databases import DAY, DONE, Database, make, new_id, pass_time, say
 

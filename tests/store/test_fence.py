@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from session_manager.aio.ids import new_id
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, NotTheWriter
-from session_manager.domain.ids import new_id
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore

@@ -1,7 +1,7 @@
-"""What the engines spell differently, as words in the SQL that look like functions.
+"""Words in the SQL that look like functions, for everything that the engines spell differently.
 
-``ids($1)`` is the set of strings in a JSON array. ``as_time($1)`` is a parameter in Unix seconds, ``unix(column)`` the
-other way; ``as_json($1)`` is JSON text. ``for_update()`` ends a SELECT that locks its rows. ``tie(table)`` orders
+``ids($1)`` is the set of strings in a JSON array. ``as_time($1)`` is a parameter in Unix seconds, ``unix(column)`` is
+the reverse; ``as_json($1)`` is JSON text. ``for_update()`` ends a SELECT that locks its rows. ``tie(table)`` orders
 events of the same time.
 """
 
@@ -31,5 +31,5 @@ POSTGRES = {
 
 
 def spelled(sql: str, words: Mapping[str, str]) -> str:
-    """The statement as one engine knows it."""
+    """Return the statement in the SQL of one engine."""
     return _WORD.sub(lambda found: words[found[1]].format(found[2]), sql)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from session_manager.domain.adk.turn import reply_id
-from session_manager.domain.ids import new_id as new_message_id
+from session_manager.aio.ids import new_id as new_message_id
+from session_manager.domain.adk.turn_events import reply_id
 from session_manager.domain.message import NewMessage, Outcome
 from tests.servers.front import FrontDoor
 from tests.store.databases import new_id

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, NewAdkSession, split_state
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import NewSession
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DAY, new_id
 
 

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkKey, Home
+from session_manager.domain.adk.model import AdkKey, ClassAndTtl
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome
 from session_manager.domain.status import Status
 from session_manager.domain.times import micros
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import SessionQuery
+from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, key_of, made, new_key
 from tests.store.databases import Opened, PostgresDatabase, make, new_session, say
 
@@ -44,7 +44,7 @@ async def notes(opened: Opened) -> int:
 async def test_adopted_at_first_sight(opened: Opened, store: SqlStore, sight: str) -> None:
     key = new_key(app="theirs")
     await insert(opened, key)
-    store.adopt_with(lambda app: Home(f"class of {app}", micros(5)))
+    store.adopt_as = lambda app: ClassAndTtl(f"class of {app}", micros(5))
     match sight:
         case "record":
             await store.adk_record(key)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
-from session_manager.domain.adk.turn import user_event
+from session_manager.domain.access import EVERYTHING, OneSession
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
+from session_manager.domain.adk.turn_events import user_event
 from session_manager.domain.errors import StaleSession
-from session_manager.domain.message import Message, Outcome
-from session_manager.store.base import SqlStore
+from session_manager.domain.message import Attempt, Message, Outcome
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_turns import AT_ONCE
 from tests.adk.store.made import event, key_of, made, texts
 from tests.store.databases import Database, Opened, new_message, new_session, say
@@ -113,12 +113,14 @@ async def test_a_pod_that_writes_its_own_history(store: SqlStore) -> None:
     await turn(store, uuid, "a")
     message = await say(store, uuid, "b")
     await store.adk_append(
-        key, [event(2e9, text="the pod's b"), event(2e9, text="its reply")], attempt=Attempt(message, 1)
+        key,
+        [event(2e9, text="the pod's b"), event(2e9, text="its reply")],
+        access=OneSession(uuid, Attempt(message, 1)),
     )
     await store.record(message, 1, Outcome.processed('{"reply": "its reply"}'), ENDED)
     assert texts((await store.adk_get(key)).events) == ["a", "A", "the pod's b", "its reply"]
     message = await say(store, uuid, "c")
-    await store.adk_append(key, [event(3e9, text="the pod's c")], attempt=Attempt(message, 1))
+    await store.adk_append(key, [event(3e9, text="the pod's c")], access=OneSession(uuid, Attempt(message, 1)))
     await store.record(message, None, Outcome.failed("cancelled"), FAILED)
     *_, last, ended = (await store.adk_get(key)).events
     assert texts([last]) == ["the pod's c"]

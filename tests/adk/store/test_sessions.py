@@ -11,7 +11,7 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
 from session_manager.store.transactions.words import POSTGRES, spelled
 from tests.adk.store.made import event, ids, key_of, made, new_key, texts
@@ -31,12 +31,12 @@ ODD = {
 
 async def test_a_new_session_is_one_of_ours_as_well(store: SqlStore) -> None:
     key = new_key(app="some app")
-    created = await store.adk_create(NewAdkSession(new_id(), key, "echo", DAY, STATE))  # type: ignore[arg-type]
+    record, created = await store.adk_create(NewAdkSession(new_id(), key, "echo", DAY, STATE))  # type: ignore[arg-type]
     assert (created.key, created.state, created.events) == (key, KEPT, [])
     assert await store.adk_get(key) == created
     session = await store.get_session(created.uuid, EVERYTHING)
     assert (session.app, session.user_id, session.adk_id, session.class_name) == (*key, "echo")
-    assert await store.adk_record(key) == session
+    assert await store.adk_record(key) == session == record
 
 
 async def test_a_session_of_our_door_is_one_of_adks_as_well(store: SqlStore) -> None:

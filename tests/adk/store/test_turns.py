@@ -7,11 +7,12 @@ import json
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
+from session_manager.domain.access import EVERYTHING, OneSession
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
 from session_manager.domain.errors import Forbidden, StoreUnavailable
-from session_manager.store.base import SqlStore
-from tests.adk.store.made import event, ids, made, texts
+from session_manager.domain.message import Attempt
+from session_manager.store.sql import SqlStore
+from tests.adk.store.made import event, ids, made, new_key, texts
 from tests.store.databases import DONE, Opened, new_id, new_message, say
 
 
@@ -95,24 +96,30 @@ async def test_of_many_that_record_one_turn_one_does(opened: Opened, store: SqlS
         turns[winner] = AdkTurn(None, (event(text=str(winner)),))
 
 
-async def test_a_pod_writes_while_its_attempt_is_open(store: SqlStore) -> None:
+async def test_a_pod_reads_and_writes_while_its_attempt_is_open(store: SqlStore) -> None:
     key, other = await made(store), await made(store)
-    message = await message_of(store, key)
-    await store.adk_append(key, [event(text="a")], attempt=Attempt(message, 1))
-    for where, attempt in [
-        (other, Attempt(message, 1)),
-        (key, Attempt(message, 2)),
-        (key, Attempt(new_id(), 1)),
-    ]:
-        with pytest.raises(Forbidden):
-            await store.adk_append(where, [event(text="b")], attempt=attempt)
+    message, uuid = await message_of(store, key), (await store.adk_record(key)).uuid
+
+    def turn(number: int, message_id: str = message, session: str = uuid) -> OneSession:
+        return OneSession(session, Attempt(message_id, number))
+
+    async def is_rejected(where: AdkKey, access: OneSession) -> None:
+        for call in (store.adk_append(where, [event(text="b")], access=access), store.adk_get(where, access=access)):
+            with pytest.raises(Forbidden):
+                await call
+
+    await store.adk_append(key, [event(text="a")], access=turn(1))
+    assert texts((await store.adk_get(key, access=turn(1))).events) == ["a"]
+    await is_rejected(other, turn(1))
+    await is_rejected(new_key(), turn(1))
+    await is_rejected(key, turn(2))
+    await is_rejected(key, turn(1, new_id()))
+    await is_rejected(other, turn(1, session=(await store.adk_record(other)).uuid))
     await store.begin_redelivery(message)
-    with pytest.raises(Forbidden):
-        await store.adk_append(key, [event(text="c")], attempt=Attempt(message, 1))
-    await store.adk_append(key, [event(2e9, text="d")], attempt=Attempt(message, 2))
+    await is_rejected(key, turn(1))
+    await store.adk_append(key, [event(2e9, text="d")], access=turn(2))
     await store.record(message, 2, DONE)
-    with pytest.raises(Forbidden):
-        await store.adk_append(key, [event(text="e")], attempt=Attempt(message, 2))
+    await is_rejected(key, turn(2))
     assert texts((await store.adk_get(key)).events) == ["a", "d"]
 
 
