@@ -115,10 +115,12 @@ class AdkStore(Protocol):
         """Return all versions without their parts, oldest first."""
         ...
 
-    async def delete_artifact(self, key: AdkKey, name: str) -> None: ...
+    async def delete_artifact(self, key: AdkKey, name: str) -> int:
+        """Delete all versions of that name, and return their number."""
+        ...
 
-    async def remember(self, key: AdkKey) -> None:
-        """Add the session's events so far to the searchable memory of its user."""
+    async def remember(self, key: AdkKey) -> int:
+        """Add the session's events so far to the searchable memory of its user. Return the number of new ones."""
         ...
 
     async def search_memory(self, app: str, user_id: str, query: str, limit: int) -> list[str]:

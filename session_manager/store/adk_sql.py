@@ -35,6 +35,8 @@ class AdkSql(Runner):
     adk_user_state = read(adk_sessions.user_state)
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)
+    delete_artifact = adopting_write(adk_artifacts.delete)
+    remember = adopting_write(adk_memory.remember)
     search_memory = read(adk_memory.search)
     _reconcile = adopting_write(adk_adoption.record)
 
@@ -93,10 +95,3 @@ class AdkSql(Runner):
     async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
         return await self._read(adk_artifacts.versions, await self.adk_record(key), name)
 
-    async def delete_artifact(self, key: AdkKey, name: str) -> None:
-        await self._write(adk_artifacts.delete, await self.adk_record(key), name)
-
-    async def remember(self, key: AdkKey) -> None:
-        record = await self.adk_record(key)
-        await self.adk_catch_up(record.uuid)
-        await self._write(adk_memory.remember, record)

@@ -268,3 +268,17 @@ async def test_pages_of_unfinished_end_whatever_is_accepted_meanwhile(store: Sql
         for session in sessions:
             await say(store, session)
     assert (len(found), set(found)) == (6, ids)
+
+
+async def test_a_message_is_cancelled_once(store: SqlStore) -> None:
+    session, other = await make(store), await make(store)
+    message = await say(store, session)
+    for where, which in ((other, message), (session, new_id()), (new_id(), message)):
+        with pytest.raises(NotFound):
+            await store.cancel(where, which, EVERYTHING)
+    cancelled = await store.cancel(session, message, OwnedBy("ann"))
+    assert (cancelled.message.status, cancelled.message.error) == (MessageStatus.FAILED, "cancelled")
+    assert (cancelled.event.number, cancelled.event.kind) == (1, "turn.failed")
+    assert await store.record(message, 1, DONE) is None
+    with pytest.raises(Conflict):
+        await store.cancel(session, message, EVERYTHING)

@@ -30,7 +30,7 @@ _ALL = f"SELECT name, version, '', {_DESCRIBED} FROM artifact WHERE {_OF} ORDER 
 _GET = f"SELECT name, version, part, {_DESCRIBED} FROM artifact WHERE {_OF}"
 _LATEST = f"{_GET} ORDER BY version DESC LIMIT 1"
 _VERSION = f"{_GET} AND version = $5"
-_DELETE = f"DELETE FROM artifact WHERE {_OF}"
+_DELETE = f"DELETE FROM artifact WHERE {_OF} RETURNING 1"
 
 
 def save(now: Micros, adopt_as: AdoptAs, key: AdkKey, artifact: Artifact) -> Transaction[Artifact | None]:
@@ -65,8 +65,10 @@ def versions(session: Session, name: str) -> Transaction[list[Artifact]]:
     return [_artifact(row) for row in rows]
 
 
-def delete(now: Micros, session: Session, name: str) -> Transaction[None]:
-    yield _DELETE, _which(session, name)
+def delete(now: Micros, adopt_as: AdoptAs, key: AdkKey, name: str) -> Transaction[int | None]:
+    """Return the number of deleted versions, or None if there is no such session."""
+    located = yield from adk_adoption.locate(now, adopt_as, key)
+    return None if located is None else len((yield _DELETE, _which(located.record, name)))
 
 
 def _which(session: Session, name: str) -> tuple[str, str, str, str]:

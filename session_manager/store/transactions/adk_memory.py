@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
-from session_manager.domain.session import Session
+from session_manager.domain.adk.model import AdkKey, AdoptAs
 from session_manager.domain.times import Micros
+from session_manager.store.transactions import adk_adoption, adk_turns
 from session_manager.store.transactions.base import Transaction
 
 MOST_WORDS = 50  # of a query; the others are ignored
@@ -27,16 +28,22 @@ _SEARCH = "SELECT data FROM memory WHERE app = $1 AND user_id = $2"
 _LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL for_update()"
 
 
-def remember(now: Micros, session: Session) -> Transaction[None]:
-    """Add the session's new events that contain words."""
-    if not (yield _LIVE, (session.uuid,)):
-        return
-    app, user_id, uuid = session.app, session.user_id, session.uuid
-    events = yield _EVENTS, (app, user_id, session.adk_id, uuid)
+def remember(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[int | None]:
+    """Add the session's new events that contain words. Return their number, or None if there is no such session."""
+    located = yield from adk_adoption.locate(now, adopt_as, key)
+    if located is None or not (yield _LIVE, (located.record.uuid,)):
+        return None
+    app, user_id, uuid = key.app, key.user_id, located.record.uuid
+    if located.behind:
+        yield from adk_turns.catch_up_whole(now, uuid)
+    events = yield _EVENTS, (*located.key, uuid)
+    added = 0
     for event in events:
         words = words_of(text_of(json.loads(event[2])))
         if words:
             yield _KEEP, (app, user_id, uuid, event[0], event[1], f" {' '.join(words)} ", event[2])
+            added += 1
+    return added
 
 
 def search(app: str, user_id: str, query: str, limit: int) -> Transaction[list[str]]:
