@@ -94,4 +94,3 @@ class AdkSql(Runner):
 
     async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
         return await self._read(adk_artifacts.versions, await self.adk_record(key), name)
-

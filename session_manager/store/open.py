@@ -18,7 +18,7 @@ from session_manager.store.sqlite.file_system import unsuitable
 
 log = logging.getLogger(__name__)
 
-_FORMS = "{} is not a database address; expected postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
+_FORMS = "{} is not valid; expected postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
 
 
 def open_store(settings: Settings, fence: Callable[[], None] | None = None, adopt_as: AdoptAs = default_class) -> Store:

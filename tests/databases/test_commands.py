@@ -56,7 +56,7 @@ def test_copy_tells_what_does_not_fit(source: Path, postgres_uri: str, tmp_path:
         connection.commit()
     planned = call("db", "copy", str(source), postgres_uri, "--dry-run")
     assert planned.returncode == 1
-    assert planned.stderr == "cannot be copied: app_states (x): state: it contains a NUL\n"
+    assert planned.stderr == "cannot be copied: app_states (x): state: contains a NUL\n"
 
 
 async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
@@ -81,9 +81,9 @@ async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("mysql://x", "The address of a database must be postgresql://…"),
-        ("{uri}_gone", "{shown}_gone names"),
-        ("{wrong}", "refused the user or the password of {shown}"),
+        ("mysql://x", "the address of a database is not valid; expected postgresql://…"),
+        ("{uri}_gone", "the database of {shown}_gone does not exist"),
+        ("{wrong}", "rejected the user or the password of {shown}"),
         ("postgresql://ada:secret@127.0.0.1:1/there", "postgresql://127.0.0.1:1/there is unavailable"),
     ],
     ids=["no such engine", "no such database", "wrong password", "away"],

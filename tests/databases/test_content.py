@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_manager.databases.content import Mapping
+from session_manager.databases.content import TablePair
 from session_manager.databases.tables import Column, Kind, Table
 from tests.servers.postgres import PostgresServer
 
@@ -23,7 +23,7 @@ POSTGRES = Table(
     ("id",),
     ("id",),
 )
-THERE, BACK = Mapping(SQLITE, POSTGRES), Mapping(POSTGRES, SQLITE)
+THERE, BACK = TablePair(SQLITE, POSTGRES), TablePair(POSTGRES, SQLITE)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 NUMBERS = (
@@ -81,11 +81,11 @@ def test_what_does_not():
     ("row", "words"),
     [
         (("123456", "{}", 1.0), "id: longer than 5 characters"),
-        ((None, "{}", 1.0), "id: it must not be empty"),
-        (("\0", "{}", 1.0), "id: it contains a NUL"),
-        (("x", '{"a": "\\u0000"}', 1.0), "state: it contains a NUL"),
-        (("x", '{"a": "\\ud800"}', 1.0), "state: it is no JSON"),
-        (("x", '{"a": NaN}', 1.0), "state: it is no JSON"),
+        ((None, "{}", 1.0), "id: must not be empty"),
+        (("\0", "{}", 1.0), "id: contains a NUL"),
+        (("x", '{"a": "\\u0000"}', 1.0), "state: contains a NUL"),
+        (("x", '{"a": "\\ud800"}', 1.0), "state: is not valid JSON"),
+        (("x", '{"a": NaN}', 1.0), "state: is not valid JSON"),
         (("x", '{"a": "\\\\u0000"}', 1.0), None),
         (("x", None, 1.0), None),
     ],

@@ -139,10 +139,10 @@ async def test_an_empty_database_in_use_is_a_target(source: Path, postgres_uri: 
 
 
 async def test_what_is_no_source(tmp_path: Path, postgres_uri: str):
-    with pytest.raises(StartupFailure, match="no database file"):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await copy(tmp_path / "none.db", postgres_uri)
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StartupFailure, match="no database of this program"):
+    with pytest.raises(StartupFailure, match="not a database of this program"):
         await copy(tmp_path / "empty.db", postgres_uri)
     (tmp_path / "letter.db").write_text("Dear aunt, " * 200)
     with pytest.raises(StartupFailure, match="cannot be used"):
@@ -168,13 +168,13 @@ async def test_rows_that_do_not_fit_are_told_and_stop_a_copy(source: Path, postg
     async with opened(source, read_only=True) as old, opened(postgres_uri, read_only=False) as new:
         seen = await Copier(old, new).look()
     assert [misfit.partition("state: ")[2].split(" (")[0] or misfit.rpartition(": ")[2] for misfit in seen.misfits] == [
-        "it contains a NUL",
-        "it is no JSON that PostgreSQL takes",
-        "it is no JSON that PostgreSQL takes",
-        "it is no JSON that PostgreSQL takes",
+        "contains a NUL",
+        "is not valid JSON for PostgreSQL",
+        "is not valid JSON for PostgreSQL",
+        "is not valid JSON for PostgreSQL",
         "longer than 128 characters",
     ]
-    with pytest.raises(StartupFailure, match=r"sessions \(x, y, a\): state: it contains a NUL"):
+    with pytest.raises(StartupFailure, match=r"sessions \(x, y, a\): state: contains a NUL"):
         await copy(source, postgres_uri)
 
 

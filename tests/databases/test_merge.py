@@ -131,13 +131,13 @@ async def test_into_postgresql_and_from_it(source: Path, postgres_uri: str, tmp_
 
 
 async def test_what_is_no_database(source: Path, tmp_path: Path):
-    with pytest.raises(StartupFailure, match="no database file"):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await merge(source, tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists()
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StartupFailure, match="no database of this program"):
+    with pytest.raises(StartupFailure, match="not a database of this program"):
         await merge(source, tmp_path / "empty.db")
-    with pytest.raises(StartupFailure, match="no database file"):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await merge(tmp_path / "none.db", source)
 
 
@@ -153,7 +153,7 @@ def test_for_programs_and_as_a_script(tmp_path: Path, source: Path, target: Path
     assert done.stdout.endswith("were there already\n")
     done = subprocess.run([*command[:3], tmp_path / "none.db"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no database file" in done.stderr
+    assert "does not exist" in done.stderr
 
 
 async def test_sources_of_two_machines(tmp_path: Path):

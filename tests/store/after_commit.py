@@ -35,7 +35,8 @@ class Failing:
             if self.committed:
                 raise StoreUnavailable
             result = await run(*args, **kwargs)
-            self.committed = self.committed or commits
+            if commits:
+                self.committed = True
             return result
 
         return failing
