@@ -57,7 +57,7 @@ def test_the_file_system_of_a_path(path: str, kind: str) -> None:
     ("mount", "words"),
     [
         ("server:/x / nfs4 rw 0 0", r"a network file system \(nfs4\)"),
-        ("bucket / fuse.gcsfuse rw 0 0", r"a mounted bucket \(fuse.gcsfuse\), which is no place for a live database"),
+        ("bucket / fuse.gcsfuse rw 0 0", r"a mounted bucket \(fuse.gcsfuse\), which cannot hold a live database"),
         ("mountpoint-s3 / fuse rw 0 0", "a mounted bucket"),
         ("remote: / fuse.rclone rw 0 0", "a mounted bucket"),
     ],
@@ -115,7 +115,7 @@ def test_fuse_that_does_all_of_it(mount: Mount) -> None:
     [
         (("-o", "direct_io"), "without the shared memory maps that SQLite's WAL needs"),
         (("--rename-deny",), "where no file can be renamed"),
-        (("-r",), "no folder can be made"),
+        (("-r",), "no folder can be created"),
     ],
 )
 def test_fuse_that_lacks_something(mount: Mount, options: tuple[str, ...], words: str) -> None:

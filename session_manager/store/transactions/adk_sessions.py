@@ -74,7 +74,7 @@ def change(now: Micros, adopt_as: AdoptAs, key: AdkKey, events: Sequence[AdkEven
 def get(
     key: AdkKey, recent: int | None = None, since: float = 0.0, access: Access = EVERYTHING
 ) -> Transaction[AdkSession | None]:
-    """Return the session, or None unless both ADK's row and a live session of ours exist."""
+    """Return the session, or None unless both ADK's row and our live session exist."""
     reached, params = may(access, Right.READ, 4)
     rows = yield f"SELECT ({_LIVE}), ({_LIVE} AND {reached}), {_STATES}", (*key, *params)
     uuid = rows[0][0] if rows else None
