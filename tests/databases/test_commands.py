@@ -40,7 +40,7 @@ def test_copy(source: Path, postgres_uri: str, tmp_path: Path):
 def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path):
     target = tmp_path / "new.db"
     with closing(sqlite3.connect(target)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")  # so that it waits
+        connection.execute("BEGIN EXCLUSIVE")  # so that the command waits
         copy = Running("db", "copy", str(source), str(target), cwd=tmp_path, DATABASE_PATIENCE="60")
         journal = psutil.Process(copy.pid)
         until(lambda: any(str(target) == each.path for each in journal.open_files()), "it has the target open")
@@ -50,7 +50,7 @@ def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path
     assert copy.err.endswith("Interrupted; the same command goes on where it was.\n")
 
 
-def test_copy_tells_what_does_not_fit(source: Path, postgres_uri: str, tmp_path: Path):
+def test_copy_reports_rows_that_do_not_fit(source: Path, postgres_uri: str, tmp_path: Path):
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("INSERT INTO app_states VALUES ('x', '{\"a\": \"\\u0000\"}', 1)")
         connection.commit()
@@ -88,7 +88,7 @@ async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
     ],
     ids=["no such engine", "no such database", "wrong password", "away"],
 )
-def test_it_says_which_database_is_meant(source: Path, postgres_uri: str, target: str, words: str):
+def test_errors_name_the_database(source: Path, postgres_uri: str, target: str, words: str):
     places = {
         "uri": postgres_uri,
         "shown": postgres_uri.replace(f"postgres:{PASSWORD}@", ""),

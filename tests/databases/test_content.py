@@ -1,4 +1,4 @@
-"""When two rows are the same, whichever engine wrote them."""
+"""Rows are compared independently of the engine that wrote them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TREES = st.recursive(
 )
 
 
-def test_what_postgresql_makes_of_a_row_is_the_same_row(postgres: PostgresServer):
+def test_a_row_stored_by_postgresql_has_the_same_fingerprint(postgres: PostgresServer):
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(postgres.uri))
 
@@ -66,12 +66,12 @@ def test_what_postgresql_makes_of_a_row_is_the_same_row(postgres: PostgresServer
         (("x", "{}", 1.0), ("x", None, 1.0)),
     ],
 )
-def test_what_differs(one: tuple[object, ...], other: tuple[object, ...]):
+def test_different_rows_have_different_fingerprints(one: tuple[object, ...], other: tuple[object, ...]):
     fingerprint = THERE.fingerprint(SQLITE)
     assert fingerprint(one) != fingerprint(other)
 
 
-def test_what_does_not():
+def test_equal_rows_have_equal_fingerprints():
     fingerprint = THERE.fingerprint(SQLITE)
     assert fingerprint(("x", '{"b": 1e3, "a": [1.0]}', 1.5)) == fingerprint(("x", '{"a":[1],"b":1000}', 1.5000000001))
     assert THERE.converter()(("x", "{}", 1.5)) == ("x", "{}", datetime(1970, 1, 1, 0, 0, 1, 500_000))
@@ -90,6 +90,6 @@ def test_what_does_not():
         (("x", None, 1.0), None),
     ],
 )
-def test_what_does_not_fit(row: tuple[object, ...], words: str | None):
+def test_rows_that_do_not_fit(row: tuple[object, ...], words: str | None):
     reason = THERE.misfit()(THERE.converter()(row))
     assert reason is None if words is None else (reason or "").startswith(words)

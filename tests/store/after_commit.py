@@ -18,7 +18,7 @@ _LOOPS = {"ready", "repair", "history", "pods", "backups"}
 
 
 class Failing:
-    """Makes ``store`` fail after its next commit, until ``end``. The loops of a front door do not notice."""
+    """Makes ``store`` fail after its next commit, until ``end``. The loops of a front door are not affected."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The predicate of rights, on each engine: every statement that works for a caller carries it."""
+"""The predicate of rights on each engine: each statement that works for a caller has it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def act(store: SqlStore, what: str, session: str, message: str, access: Ac
 
 @pytest.mark.parametrize("what", RIGHT)
 @pytest.mark.parametrize(
-    "who", ["everything", "owner", "stranger", "turn", "other turn", "ended turn", "later attempt", "nobody"]
+    "who", ["everything", "owner", "stranger", "turn", "other turn", "ended turn", "later attempt", "anonymous"]
 )
 async def test_each_access_reaches_what_it_may(store: SqlStore, what: str, who: str) -> None:
     session = await make(store, user="ann")
@@ -62,7 +62,7 @@ async def test_each_access_reaches_what_it_may(store: SqlStore, what: str, who: 
         "other turn": (OneSession(new_id(), Attempt(message, 1)), False),
         "ended turn": (OneSession(session, Attempt(ended, 1)), False),
         "later attempt": (OneSession(session, Attempt(message, 2)), False),
-        "nobody": (NOTHING, False),
+        "anonymous": (NOTHING, False),
     }
     access, reaches = cases[who]
     if reaches:

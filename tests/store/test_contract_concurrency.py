@@ -1,4 +1,4 @@
-"""What holds when several front doors do things at once: two stores over one database."""
+"""The contract with several front doors at once: two stores on one database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any history of one inbox gives what a model of a few lines gives."""
+"""Any history of one inbox has the same result as in a simple model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry:
 
 @dataclass
 class Inbox:
-    """What one session's messages and events ought to be."""
+    """The expected messages and events of one session."""
 
     entries: list[Entry] = field(default_factory=list)
     keys: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Every operation that writes returns what it did: it does nothing after its commit that could fail.
+"""Each operation that writes returns its result, and does nothing after its commit that could fail.
 
-Else the caller would read a 503, which promises that nothing was committed.
+Otherwise the caller would get a 503, which promises that nothing was committed.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ READS = {
     *("ping", "now", "get_session", "list_sessions", "count_sessions", "expirable", "deleted_sessions"),
     *("get_message", "list_messages", "events", "backlog", "has_unfinished", "unfinished", "unfinished_of"),
     *("adk_user_state", "adk_behind", "artifact_names", "artifact", "artifact_versions", "search_memory"),
-    # These write what real ADK services and turns left to do, and then read.
+    # These reconcile with ADK services and turns if necessary, and then read.
     *("adk_record", "adk_get", "adk_list"),
 }
 OTHERS = {
     *("uri", "start", "close"),
-    # They commit in steps, which may be repeated. No caller of the API waits for them.
+    # They commit in steps that may be repeated, and no caller of the API waits for them.
     *("purge_session", "adk_sweep", "adk_catch_up"),
 }
 

@@ -1,4 +1,4 @@
-"""A real Runner lives on our database: it talks and rewinds, and we read what it left."""
+"""A real Runner uses our database: it talks and rewinds, and we read the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ADK events of a turn go into the commit that records it."""
+"""The ADK events of a turn are stored in the commit that records it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_turn_leaves_its_events_in_order(store: SqlStore) -> None:
     assert texts(session.events) == list("abcdef")
     assert session.update_time > updated + 50
     assert texts((await store.adk_get(key, 2)).events) == ["e", "f"]
-    assert json.loads(session.events[0])["timestamp"] == 5.0, "what the event itself says is left alone"
+    assert json.loads(session.events[0])["timestamp"] == 5.0, "event data is never changed"
 
 
 async def test_a_turn_changes_state(store: SqlStore) -> None:
@@ -67,7 +67,7 @@ async def test_the_same_event_twice_in_a_turn_is_one(store: SqlStore) -> None:
     assert texts((await store.adk_get(key)).events) == ["said", "twice", "once"]
 
 
-async def test_the_fence_holds_for_them_too(store: SqlStore) -> None:
+async def test_the_fence_applies_to_them_too(store: SqlStore) -> None:
     key = await made(store)
     message = await message_of(store, key)
     await store.begin_redelivery(message)
@@ -80,7 +80,7 @@ async def test_the_fence_holds_for_them_too(store: SqlStore) -> None:
     assert texts((await store.adk_get(key)).events) == ["said", "reply"]
 
 
-async def test_of_many_that_record_one_turn_one_does(opened: Opened, store: SqlStore) -> None:
+async def test_one_of_many_records_a_turn(opened: Opened, store: SqlStore) -> None:
     key, other = await made(store), await opened()
     turns = [AdkTurn(None, (event(delta={"by": n} if n % 2 else None, text=str(n)),)) for n in range(8)]
     for _ in range(3):
@@ -143,7 +143,7 @@ async def test_no_event_keeps_a_turn_from_ending(store: SqlStore, bad: AdkEvent)
     await store.adk_append(key, [event()])
 
 
-async def test_a_session_deleted_meanwhile(store: SqlStore) -> None:
+async def test_a_session_that_was_deleted_meanwhile(store: SqlStore) -> None:
     key = await made(store)
     message = await message_of(store, key)
     await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
