@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from session_manager.domain.ids import uuid7
-
 _SIZE = 10
 _AT_ONCE = 256
 _MILLISECOND = 1_000_000  # nanoseconds
@@ -15,11 +13,16 @@ os.register_at_fork(after_in_child=_random.clear)
 
 
 def new_id() -> str:
-    """Return a new UUID of version 7."""
+    """Return a UUIDv7: the time in milliseconds, then 74 random bits.
+
+    Ids that grow with time are added at the end of an index. Their order has no meaning: clocks differ and jump.
+    """
     try:
         raw = _random.pop()
     except IndexError:
         data = os.urandom(_SIZE * _AT_ONCE)
         _random.extend(data[at : at + _SIZE] for at in range(_SIZE, len(data), _SIZE))
         raw = data[:_SIZE]
-    return uuid7(time.time_ns() // _MILLISECOND, raw)
+    at, text = f"{time.time_ns() // _MILLISECOND:012x}", raw.hex()
+    variant = "89ab"[raw[0] & 3]
+    return f"{at[:8]}-{at[8:]}-7{text[2:5]}-{variant}{text[5:8]}-{text[8:]}"

@@ -14,7 +14,7 @@ from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.base import Transaction, run
 
 T = TypeVar("T")
 
@@ -95,13 +95,7 @@ class PostgresDatabase:
 
     async def run(self, transaction: Transaction[T]) -> T:
         with _our_errors(self.shown):
-            try:
-                sql, params = next(transaction)
-                while True:
-                    sql, params = transaction.send(await self._connection.fetch(sql, *params))
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
+            return await run(transaction, self._connection.fetch)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
         order = ", ".join(quoted(table.order))

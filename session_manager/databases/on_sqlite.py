@@ -68,8 +68,7 @@ class SqliteDatabase:
             return self._raw.execute(sql, params).fetchall()
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
-        with _our_errors(self.shown):
-            return self._raw.execute(sql.replace("$", "?"), params).fetchall()
+        return self._all(sql.replace("$", "?"), *params)
 
     async def run(self, transaction: Transaction[T]) -> T:
         with _our_errors(self.shown):

@@ -10,9 +10,8 @@ The method takes the parameters of the transaction, so that a type checker compa
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -85,20 +84,13 @@ class adopting_write(Generic[P, T]):  # noqa: N801  used like a decorator
 
     def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
         async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            with errors_about(self._field):
+            try:
                 found = await runner._write(self._transaction, runner.adopt_as, *args, **kwargs)
+            except InvalidInput as error:
+                error.field = error.field or self._field
+                raise
             if found is None:
                 raise NotFound(NO_SESSION)
             return found
 
         return run
-
-
-@contextlib.contextmanager
-def errors_about(field: str | None) -> Iterator[None]:
-    """Add the field to an InvalidInput that names none."""
-    try:
-        yield
-    except InvalidInput as error:
-        error.field = error.field or field
-        raise

@@ -37,11 +37,9 @@ class SqlStore(AdkSql):
     async def close(self) -> None: ...
 
     @abstractmethod
-    async def ping(self) -> None: ...
-
-    @abstractmethod
     async def now(self) -> Micros: ...
 
+    ping = read(installation.ping)
     secret = write(installation.secret)
 
     create_session = write(sessions.create)

@@ -27,10 +27,10 @@ from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated,
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
 from session_manager.store.sql import SqlStore
-from session_manager.store.transactions import messages, words
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions import messages
+from session_manager.store.transactions.base import Transaction, run
 from session_manager.store.transactions.rows import session_of
-from session_manager.store.transactions.words import spelled
+from session_manager.store.transactions.words import in_postgres
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -69,7 +69,6 @@ class PostgresStore(SqlStore):
         self._patience = patience
         self._migrations = all_migrations() if migrations is None else migrations
         self._pool: asyncpg.Pool | None = None
-        self._sql: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
@@ -113,9 +112,6 @@ class PostgresStore(SqlStore):
                 await pool.close()
         except (TimeoutError, asyncpg.InterfaceError):
             pool.terminate()
-
-    async def ping(self) -> None:
-        await self._rows("SELECT 1")
 
     async def now(self) -> Micros:
         [row] = await self._rows(hot.NOW)
@@ -191,13 +187,13 @@ class PostgresStore(SqlStore):
     ) -> T:
         async with self._connection() as connection, connection.transaction():
             now = Micros(await connection.fetchval(hot.NOW))
-            return await self._run(connection, transaction(now, *args, **kwargs))
+            return await _run(connection, transaction(now, *args, **kwargs))
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run without a transaction: each statement has its own snapshot."""
         with _our_errors():
             async with self._connection() as connection:
-                return await self._run(connection, transaction(*args, **kwargs))
+                return await _run(connection, transaction(*args, **kwargs))
 
     async def _rows(self, sql: str, *params: object) -> list[Record]:
         """Run one statement and commit it."""
@@ -214,24 +210,14 @@ class PostgresStore(SqlStore):
                 except IN_DOUBT as error:
                     raise InDoubt from error
 
-    async def _run(self, connection: Connection, transaction: Transaction[T]) -> T:
-        try:
-            sql, params = next(transaction)
-            while True:
-                rows = await connection.fetch(self._sql.get(sql) or self._translate(sql), *params)
-                sql, params = transaction.send(rows)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-
-    def _translate(self, sql: str) -> str:
-        text = self._sql[sql] = spelled(sql, words.POSTGRES)
-        return text
-
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         if self._pool is None:
             raise StoreUnavailable
         return self._pool.acquire(timeout=self._patience)
+
+
+async def _run(connection: Connection, transaction: Transaction[T]) -> T:
+    return await run(transaction, lambda sql, *params: connection.fetch(in_postgres(sql), *params))
 
 
 @contextlib.contextmanager

@@ -91,9 +91,6 @@ class SqliteStore(SqlStore):
         if writer is not None:
             await writer.close()
 
-    async def ping(self) -> None:
-        await self._read(_ping)
-
     async def now(self) -> Micros:
         return Micros(self._clock())
 
@@ -115,7 +112,3 @@ class SqliteStore(SqlStore):
         if self._reader is None:
             raise StoreUnavailable
         return await self._reader.read(transaction(*args, **kwargs))
-
-
-def _ping() -> Transaction[None]:
-    yield "SELECT 1", ()

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from session_manager.domain.errors import Conflict, InvalidInput, SessionManagerError, StoreUnavailable
-from session_manager.store.transactions import words
 from session_manager.store.transactions.base import Transaction
-from session_manager.store.transactions.words import spelled
+from session_manager.store.transactions.words import in_sqlite
 
 T = TypeVar("T")
 Clock = Callable[[], int]
@@ -33,7 +32,6 @@ class Connection:
     def __init__(self, path: str, patience: float, clock: Clock = wall_clock, *, read_only: bool = False) -> None:
         self.clock = clock
         self._patience = patience
-        self._sql: dict[str, str] = {}
         self.raw = sqlite3.connect(
             path,
             timeout=patience if read_only else 0,
@@ -48,20 +46,15 @@ class Connection:
 
     def run(self, transaction: Transaction[T]) -> T:
         """Run the statements of a generator and send it their rows. This neither begins nor commits."""
-        execute, cached = self.raw.execute, self._sql
+        execute = self.raw.execute
         try:
             sql, params = next(transaction)
             while True:
-                rows = execute(cached.get(sql) or self._translate(sql), params).fetchall()
+                rows = execute(in_sqlite(sql), params).fetchall()
                 sql, params = transaction.send(rows)
         except StopIteration as stop:
             value: T = stop.value
             return value
-
-    def _translate(self, sql: str) -> str:
-        text = spelled(sql, words.SQLITE).replace("$", "?")
-        self._sql[sql] = text
-        return text
 
     def begin(self) -> None:
         """Take the write lock. Raises sqlite3.OperationalError if another process holds it longer than the patience.

@@ -56,12 +56,9 @@ Note = tuple[int | None, AdkKey]
 class Located(NamedTuple):
     """A live session with its ADK row. ``behind``: events of its turns may be missing in ADK's tables."""
 
+    key: AdkKey
     record: Session
     behind: bool
-
-    @property
-    def key(self) -> AdkKey:
-        return AdkKey(self.record.app, self.record.user_id, self.record.adk_id)
 
 
 class Reconciled(NamedTuple):
@@ -86,10 +83,10 @@ def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Located |
     for each in dict.fromkeys((key, key._replace(id=key.id.strip()))):
         rows = yield _FIND, each
         if rows and rows[0][SESSION_WIDTH]:
-            return Located(session_of(rows[0]), bool(rows[0][SESSION_WIDTH + 1]))
+            return Located(each, session_of(rows[0]), bool(rows[0][SESSION_WIDTH + 1]))
         session = (yield from reconcile(now, adopt_as, each)).session
         if session is not None:
-            return Located(session, behind=True)
+            return Located(each, session, behind=True)
     return None
 
 
@@ -118,7 +115,8 @@ def reconcile(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconc
             yield from teardown.delete(now, session.uuid, EVERYTHING)
             return Reconciled(closed=session.uuid)
     else:
-        yield from _make_row(session, key)
+        yield from adk_rows.create(key, seconds(session.created_at), Delta({}, {}, {}))
+        yield _HAS_ROW, (session.uuid,)
     return Reconciled(session)
 
 
@@ -158,8 +156,3 @@ def _adopt(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconcile
     adopted = yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired)
     live = yield _LIVE, key  # another front door's, if it was faster
     return Reconciled(session_of(live[0]), adopted=bool(adopted))
-
-
-def _make_row(session: Session, key: AdkKey) -> Transaction[None]:
-    yield from adk_rows.create(key, seconds(session.created_at), Delta({}, {}, {}))
-    yield _HAS_ROW, (session.uuid,)

@@ -7,7 +7,7 @@ values. The module ``words`` has a word for each difference between the engines.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -21,3 +21,14 @@ class Row(Protocol):
 
 Statement: TypeAlias = tuple[str, Sequence[object]]
 Transaction: TypeAlias = Generator[Statement, Sequence[Row], T]
+
+
+async def run(transaction: Transaction[T], fetch: Callable[..., Awaitable[Sequence[Row]]]) -> T:
+    """Run a transaction on an asynchronous connection. ``fetch`` takes a statement and its parameters."""
+    try:
+        sql, params = next(transaction)
+        while True:
+            sql, params = transaction.send(await fetch(sql, *params))
+    except StopIteration as stop:
+        value: T = stop.value
+        return value

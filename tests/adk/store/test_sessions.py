@@ -13,7 +13,7 @@ from session_manager.domain.errors import Conflict, InvalidInput, NotFound, Stal
 from session_manager.store.adk import AdkQuery
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
-from session_manager.store.transactions.words import POSTGRES, spelled
+from session_manager.store.transactions.words import in_postgres
 from tests.adk.store.made import event, ids, key_of, made, new_key, texts
 from tests.store.databases import DAY, Opened, PostgresDatabase, new_id, new_session
 
@@ -143,7 +143,7 @@ async def test_known_events_among_many_are_ignored(opened: Opened, store: SqlSto
     assert found.state == {"n": 299}
     if isinstance(opened.database, PostgresDatabase):
         # Comparing each of twelve thousand ids with all events would exceed the time limit of a query.
-        sql = spelled(KNOWN_OF_MANY, POSTGRES)
+        sql = in_postgres(KNOWN_OF_MANY)
         for number, value in enumerate((*key, '["a", "b"]'), 1):
             sql = sql.replace(f"${number}", f"'{value}'")
         assert "hashed SubPlan" in str(await opened.database.rows(f"EXPLAIN {sql}"))
