@@ -17,10 +17,10 @@ from pathlib import Path
 
 import requests
 
+from session_manager.aio.ids import new_id
 from session_manager.backup.litestream import Line, Litestream
 from session_manager.backup.shipping import Shipper
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
 from session_manager.storage.places import open_place

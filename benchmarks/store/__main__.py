@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.progress import say
 from benchmarks.store import measured, report
 from benchmarks.store.sides import APP, Ours, Theirs
-from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.postgres import PostgresServer, postgres_server
 

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 from session_manager.domain.adk.model import AdkEvent, AdkKey, NewAdkSession, split_state
 from session_manager.domain.times import micros
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 
 APP = "bench"
 DAY = micros(86_400)
@@ -66,7 +66,7 @@ class Ours(Side):
 
     async def create(self, user: str) -> _Seen:
         new = str(uuid.uuid4())
-        session = await self.store.adk_create(NewAdkSession(new, AdkKey(APP, user, new), "default", DAY))
+        _, session = await self.store.adk_create(NewAdkSession(new, AdkKey(APP, user, new), "default", DAY))
         return _Seen(session.key, session.update_time)
 
     async def append(self, session: _Seen, event: Event) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import orjson
 
+from session_manager.aio.ids import new_id
 from session_manager.api import sse
 from session_manager.api.bodies import MAX_CHAT_BODY, checked_json, read_body
 from session_manager.api.limits import ChatLimit
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
-from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.people.identity import Actor
 from session_manager.turns.feed import DELETED, Feed

@@ -13,7 +13,7 @@ from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
 from session_manager.storage.places import open_place
 from session_manager.store.open import database_path, database_uri
-from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.address import PostgresAddress
 
 
 def open_backups(settings: Settings, path: Path | None = None) -> Backups | None:
@@ -43,7 +43,7 @@ def _source_of(settings: Settings) -> Source:
         from session_manager.backup.postgres import PostgresSource  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    return PostgresSource(Address.parse(database_uri(settings), settings.session_db_plain_hosts).uri)
+    return PostgresSource(PostgresAddress.parse(database_uri(settings), settings.session_db_plain_hosts).uri)
 
 
 def backup_session_db_to_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> str:

@@ -1,1 +1,1 @@
-"""Work on whole databases, by hand and now and then: copy, merge, count. It walks the tables of the code's schema."""
+"""Maintenance of whole databases by hand: copy, merge, count. It walks the tables of the code's schema."""

@@ -1,4 +1,4 @@
-"""Which tables are ours: those that the migrations make, in an order in which each comes after what it refers to."""
+"""The tables of the code's schema, in an order in which each comes after the tables that it refers to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 
-from session_manager.databases.engine import Engine
+from session_manager.databases.database import Database
 from session_manager.databases.tables import Table
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.times import Micros
@@ -15,15 +15,15 @@ from session_manager.store.schema.upgrade import SQLITE, is_current, upgrade
 from session_manager.store.sqlite.connection import Connection
 
 VERSIONS = "session_manager_schema"
-# Triggers of other tables write to it, so it is the last to be filled.
+# Triggers of other tables write to it, so it is filled last.
 _LAST = ("adk_note",)
-# Made by the first start: it says which installation this is, not what is kept in it.
+# The first start fills it. It identifies the installation and holds no data of users.
 OF_THE_INSTALLATION = frozenset({"installation"})
 
 
 @cache
 def table_names() -> tuple[str, ...]:
-    """As SQLite makes them; PostgreSQL has all of them, and ADK's version mark besides."""
+    """Return the tables that the migrations create on SQLite. PostgreSQL also has ADK's table of versions."""
     connection = Connection(":memory:", 1.0)
     try:
         connection.run(upgrade(Micros(0), SQLITE, all_migrations()))
@@ -34,32 +34,32 @@ def table_names() -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name in _LAST))
 
 
-async def our_tables(engine: Engine) -> list[Table]:
-    """Those that are there, in that order."""
-    there = await engine.tables()
+async def our_tables(database: Database) -> list[Table]:
+    """Return the tables that exist, in that order."""
+    there = await database.tables()
     return [there[name] for name in table_names() if name in there]
 
 
-async def check_version(engine: Engine) -> None:
-    """StartupFailure when the database is not exactly at this version: nothing here upgrades what it only reads."""
-    if VERSIONS not in await engine.tables():
+async def check_version(database: Database) -> None:
+    """Raise StartupFailure unless the database has exactly this version: one that is only read is not upgraded."""
+    if VERSIONS not in await database.tables():
         raise StartupFailure(
-            f"{engine.shown} is no database of this program; 'session-manager db upgrade' makes it one where "
-            "SESSION_DB_URI names it"
+            f"{database.shown} is not a database of this program; to make it one, set SESSION_DB_URI to it and run "
+            "'session-manager db upgrade'"
         )
-    if not await engine.run(is_current(engine.dialect, all_migrations())):
+    if not await database.run(is_current(database.dialect, all_migrations())):
         raise StartupFailure(
-            f"{engine.shown} has the schema of another version, or is the target of an unfinished copy: "
-            "run 'session-manager db upgrade' where SESSION_DB_URI names it, or finish the copy"
+            f"{database.shown} has the schema of another version, or is the target of an unfinished copy; set "
+            "SESSION_DB_URI to it and run 'session-manager db upgrade', or finish the copy"
         )
 
 
-async def make_schema(engine: Engine) -> None:
-    """Bring it to this version, inside the caller's transaction."""
-    await engine.run(upgrade(Micros(time.time_ns() // 1000), engine.dialect, all_migrations()))
+async def make_schema(database: Database) -> None:
+    """Upgrade the database to this version, inside the caller's transaction."""
+    await database.run(upgrade(Micros(time.time_ns() // 1000), database.dialect, all_migrations()))
 
 
-async def filled(engine: Engine, tables: Sequence[Table]) -> list[str]:
-    """Those that hold anything of anybody."""
+async def filled(database: Database, tables: Sequence[Table]) -> list[str]:
+    """Return the names of the tables that have data of users."""
     names = [table.name for table in tables if table.name not in OF_THE_INSTALLATION]
-    return [name for name in names if await engine.fetch(f'SELECT 1 FROM "{name}" LIMIT 1')]  # noqa: S608
+    return [name for name in names if await database.fetch(f'SELECT 1 FROM "{name}" LIMIT 1')]  # noqa: S608

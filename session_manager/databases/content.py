@@ -1,4 +1,4 @@
-"""A row on its way from one engine to the other, and what two rows have to have in common to be the same."""
+"""Converts rows from one engine to another, and compares the content of both."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 import orjson
 
-from session_manager.databases.engine import Row
+from session_manager.databases.database import Row, RowRefused
 from session_manager.databases.tables import Column, Kind, Table
 
 Change = Callable[[Any], Any]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  ADK's columns have no zone, and mean UTC
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escape, and not a backslash with letters behind it
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escape, and not a backslash followed by letters
 _EXACT = 2**53  # whole numbers up to here are the same as a float
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
-    """Columns that two tables of one name have in common, in the order of the source."""
+class TablePair:
+    """Two tables of one name in two databases, and their common columns in the order of the source."""
 
     source: Table
     target: Table
@@ -35,12 +35,30 @@ class Mapping:
         return [(column, there[column.name]) for column in self.source.columns if column.name in there]
 
     @property
+    def names(self) -> list[str]:
+        return [column.name for column, _ in self.pairs]
+
+    @property
     def missing(self) -> list[str]:
-        """Columns of the source that the target lacks."""
+        """Return columns of the source that the target lacks."""
         return [name for name in self.source.names if name not in self.target.names]
 
+    def fitter(self) -> Callable[[Row], Row]:
+        """Return a function that converts a row for the target, and raises RowRefused if the row does not fit."""
+        convert, misfit = self.converter(), self.misfit()
+
+        def fit(row: Row) -> Row:
+            converted = convert(row)
+            reason = misfit(converted)
+            if reason is not None:
+                key = ", ".join(str(value)[:80] for value in key_of(self.source, row))
+                raise RowRefused(f"{self.source.name} ({key}): {reason}")
+            return converted
+
+        return fit
+
     def converter(self) -> Callable[[Row], Row]:
-        """From a row of the source to one that the target takes. Both rows have the common columns first."""
+        """Return a function that makes a row of the common columns for the target from a row of the source."""
         changes = [_change(here.kind, there.kind) for here, there in self.pairs]
         return lambda row: tuple(
             value if change is None or value is None else change(value)
@@ -48,7 +66,7 @@ class Mapping:
         )
 
     def misfit(self) -> Callable[[Row], str | None]:
-        """Why a converted row cannot be stored, as "column: reason", or None."""
+        """Return a function that says why a converted row cannot be stored, as "column: reason", or None."""
         checks = [(there, here.kind is Kind.TEXT or there.kind is Kind.JSON) for here, there in self.pairs]
 
         def look(row: Row) -> str | None:
@@ -61,7 +79,7 @@ class Mapping:
         return look
 
     def fingerprint(self, side: Table) -> Callable[[Row], int]:
-        """A number of 256 bits for a row of ``side``, the same for the row that it becomes on the other one."""
+        """Return a function that hashes a row of ``side`` to 256 bits. Its copy on the other side has the same hash."""
         kinds = {here.name: _common(here.kind, there.kind) for here, there in self.pairs}
         forms = [(number, _FORMS[kinds[name]]) for number, name in enumerate(side.names) if name in kinds]
         order = sorted(forms, key=lambda form: side.names[form[0]])
@@ -81,7 +99,7 @@ def _micros(moment: datetime | float) -> int:
 
 
 def _common(here: Kind, there: Kind) -> Kind:
-    """What both can hold: a timestamp has microseconds, a JSON tree neither spaces nor an order of keys."""
+    """Return the kind that both can hold: a timestamp has microseconds, a JSON tree no spaces and no order of keys."""
     for kind in (Kind.TIME, Kind.JSON):
         if here is not there and kind in (here, there):
             return kind
@@ -90,21 +108,21 @@ def _common(here: Kind, there: Kind) -> Kind:
 
 def _misfit(column: Column, value: Any) -> str | None:
     if value is None:
-        return "it must not be empty" if column.required else None
+        return "must not be empty" if column.required else None
     if column.limit is not None and len(value) > column.limit:
         return f"longer than {column.limit} characters"
     if column.kind is Kind.JSON:
         return _json_misfit(value)
-    return "it contains a NUL" if isinstance(value, str) and "\0" in value else None
+    return "contains a NUL" if isinstance(value, str) and "\0" in value else None
 
 
 def _json_misfit(text: str) -> str | None:
-    """JSONB holds text that PostgreSQL can hold, and numbers that JSON has."""
+    """Return the reason why PostgreSQL's JSONB cannot store a text, or None."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return f"it is no JSON that PostgreSQL takes ({str(error).partition(':')[0]})"
-    return "it contains a NUL" if "\\u0000" in text and _NUL.search(text) else None
+        return f"is not valid JSON for PostgreSQL ({str(error).partition(':')[0]})"
+    return "contains a NUL" if "\\u0000" in text and _NUL.search(text) else None
 
 
 def _plain(value: Any) -> bytes:
@@ -120,7 +138,7 @@ def _tree(value: str | None) -> bytes:
 
 
 def _numbers(tree: Any) -> Any:
-    """Each number in one form: PostgreSQL writes 1e16 with all its digits, and they are not those of the float."""
+    """Return the tree with each number in one form: PostgreSQL writes 1e16 with digits that a float does not have."""
     if isinstance(tree, dict):
         return {name: _numbers(value) for name, value in tree.items()}
     if isinstance(tree, list):
@@ -149,7 +167,7 @@ def _digest(parts: Iterable[bytes]) -> int:
 
 @dataclass(slots=True)
 class Content:
-    """Of many rows, in any order: how many, and the sum of their fingerprints."""
+    """A summary of rows in any order: their number and the sum of their fingerprints."""
 
     rows: int = 0
     total: int = 0
@@ -164,5 +182,5 @@ class Content:
 
 
 def key_of(table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
-    """The values of its primary key."""
+    """Return the values of a row's primary key."""
     return tuple(row[table.names.index(name)] for name in table.key)

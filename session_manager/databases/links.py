@@ -1,7 +1,7 @@
-"""What belongs to what: a conversation is its row and everything that leads to it, and is merged whole or not at all.
+"""The links between tables. A conversation is a row with all rows that refer to it; it is merged as a whole.
 
-Foreign keys say most of it. What they cannot say, since a row may also stand alone, is said here: ADK's row of a
-session and ours have one key, and artifacts and memories name the session that they came from.
+Most links are foreign keys. The others are listed here, because their rows may also exist alone: ADK's row of a session
+has the same key as ours, and artifacts and memories name their session.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _BESIDE_FOREIGN_KEYS: Mapping[str, Reference] = {
     "artifact": Reference(("session",), "session", ("uuid",)),
     "memory": Reference(("session",), "session", ("uuid",)),
 }
-# Of the one database: what it is called, and what it has still to look at.
+# These belong to one database: its identity, and its keys to reconcile.
 _NOT_MERGED = frozenset({"installation", "adk_note"})
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """``tables`` in an order in which each comes after what it leads to."""
+    """``tables`` are in an order in which each comes after the tables that it refers to."""
 
     tables: Mapping[str, Table]
 
@@ -42,5 +42,5 @@ class Links:
         return found
 
     def roots(self) -> list[Table]:
-        """Tables whose rows may stand alone: those without a foreign key."""
+        """Return tables whose rows may exist alone: those without a foreign key."""
         return [table for table in self.tables.values() if not table.references]

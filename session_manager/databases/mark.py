@@ -1,7 +1,6 @@
-"""How far a copy has come, kept in its target: what survives a kill -9 between two batches.
+"""The progress of a copy, stored in its target, so that it survives a kill -9 between two batches.
 
-While it is there the target claims a schema version that no program knows, so that no front door serves half of the
-data.
+While it exists the target has a schema version that no program supports, so that no front door serves half of the data.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from session_manager.databases.code_schema import VERSIONS
-from session_manager.databases.engine import Engine
+from session_manager.databases.database import Database
 from session_manager.domain.errors import Conflict, StartupFailure
 from session_manager.store.schema.upgrade import HALF_COPIED
 
@@ -21,7 +20,7 @@ _SOURCE = "source"
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Behind which row of a table a copy goes on, after how many; ``done``: no more are to come."""
+    """The progress in one table: the last copied row, the number of copied rows, and whether the table is complete."""
 
     after: tuple[Any, ...] | None = None
     rows: int = 0
@@ -29,14 +28,14 @@ class Position:
 
 
 class Mark:
-    """Of the one copy that fills ``target`` from ``source``, an address without secrets."""
+    """The progress of the copy into ``target``. ``source`` is an address without secrets."""
 
-    def __init__(self, target: Engine, source: str) -> None:
+    def __init__(self, target: Database, source: str) -> None:
         self._target = target
         self._source = source
 
     async def found(self) -> bool:
-        """Whether an unfinished copy of the same source is there. StartupFailure for one of another source."""
+        """Return True for an unfinished copy of this source. Raises StartupFailure for one of another source."""
         if TABLE not in await self._target.tables():
             return False
         rows = await self._target.fetch(f"SELECT value FROM {TABLE} WHERE name = $1", _SOURCE)  # noqa: S608
@@ -54,7 +53,7 @@ class Mark:
         await self._target.fetch(f"DROP TABLE {TABLE}")
 
     async def position(self, table: str) -> Position | None:
-        """None: not begun."""
+        """Return the position, or None if the table is not begun."""
         rows = await self._target.fetch(f"SELECT value FROM {TABLE} WHERE name = $1", _name(table))  # noqa: S608
         if not rows:
             return None
@@ -67,7 +66,7 @@ class Mark:
         return Position()
 
     async def move(self, table: str, old: Position, new: Position) -> None:
-        """In the transaction that adds the rows. Conflict when another copy has moved it meanwhile."""
+        """Store the position in the transaction that adds the rows. Raises Conflict if another copy has moved it."""
         moved = await self._target.fetch(
             f"UPDATE {TABLE} SET value = $1 WHERE name = $2 AND value = $3 RETURNING name",  # noqa: S608
             _text(new),
@@ -78,7 +77,7 @@ class Mark:
             raise Conflict("another copy into the same database is running")
 
     async def restart(self) -> None:
-        """The next run copies everything again."""
+        """Make the next run copy everything again."""
         await self._target.fetch(f"DELETE FROM {TABLE} WHERE name <> $1", _SOURCE)  # noqa: S608
 
 

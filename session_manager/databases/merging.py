@@ -1,8 +1,8 @@
-"""What another database has, into one that is in use.
+"""Adds the conversations of another database to one that is in use.
 
-The unit is a conversation with all that belongs to it (see ``links``): it comes whole, in one transaction, or not at
-all.  What both have is compared: the same is left alone, and what differs is a conflict that a person has to look at.
-Nothing in the target is ever changed, so a merge may be run again.  The source is opened for reading only.
+A conversation comes with all its rows (see ``links``) in one transaction, or not at all. If both databases have it, the
+rows are compared: a difference is a conflict for a person to resolve. Rows of the target are never changed, so a merge
+may be repeated. The source is opened for reading only.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from session_manager.databases.code_schema import check_version, our_tables
-from session_manager.databases.content import Content, Mapping, key_of
-from session_manager.databases.engine import Engine, Row, RowRefused
+from session_manager.databases.content import Content, TablePair, key_of
+from session_manager.databases.database import Database, Row, RowRefused
 from session_manager.databases.links import Links
 from session_manager.databases.opening import opened
-from session_manager.databases.states import fill_states, says_something
+from session_manager.databases.states import content_check, fill_states
 from session_manager.databases.tables import Table, quote
 
 Group = dict[str, list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """A row of ``table`` that was left out with all that belongs to it, by its key, and why."""
+class MergeConflict:
+    """A row of ``table`` that was left out with everything that belongs to it, by its key, and the reason."""
 
     table: str
     key: tuple[Any, ...]
@@ -39,32 +39,32 @@ class Conflict:
 
 @dataclass(slots=True)
 class Merged:
-    """``rows`` that came (or would come) by table; ``same``: units that both had; ``deleted``: ended in the source."""
+    """The result: ``rows`` added (or to add) by table, conversations that are the ``same`` in both, or ``deleted``."""
 
     rows: Counter[str] = field(default_factory=Counter)
     same: int = 0
     deleted: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
+    conflicts: list[MergeConflict] = field(default_factory=list)
 
 
 class Merger:
-    """``source`` opened for reading, ``target`` for writing."""
+    """``source`` must be opened for reading, ``target`` for writing."""
 
-    def __init__(self, source: Engine, target: Engine) -> None:
+    def __init__(self, source: Database, target: Database) -> None:
         self._source = source
         self._target = target
         self._report = Merged()
 
     async def merge(self, *, dry_run: bool = False) -> Merged:
-        """Add what is missing. StartupFailure when one of them is not at this version."""
+        """Add the missing conversations. Raises StartupFailure unless both databases have this version."""
         await check_version(self._source)
         await check_version(self._target)
         here, there = Links.of(await our_tables(self._source)), Links.of(await our_tables(self._target))
         async with self._source.reading():
             for table in here.roots():
-                counts = says_something(table)
+                has_content = content_check(table)
                 async for row in self._source.rows(table):
-                    if counts(row) and not await self._has_parent(here, table, row):
+                    if has_content(row) and not await self._has_parent(here, table, row):
                         await self._merge_unit(here, there, table, row, dry_run=dry_run)
         if not dry_run:
             async with self._target.writing():
@@ -72,7 +72,7 @@ class Merger:
         return self._report
 
     async def _has_parent(self, links: Links, table: Table, row: Row) -> bool:
-        """Then it came, or did not, with that one."""
+        """Return True if the row belongs to another row, and is merged with it."""
         parent = links.parent(table)
         if parent is None:
             return False
@@ -87,62 +87,53 @@ class Merger:
         group = await _collect(self._source, here, table, row)
         found = await _rows_where(self._target, there.tables[table.name], table.key, key)
         if not found:
-            await self._add(
-                here, there, group, Conflict(table.name, key, "something of it is in the target already"), dry_run
-            )
+            await self._add(here, there, group, (table.name, key), dry_run=dry_run)
         elif _same(here, there, group, await _collect(self._target, there, there.tables[table.name], found[0])):
             self._report.same += 1
         else:
-            self._report.conflicts.append(Conflict(table.name, key, "both have it, and they differ"))
+            self._report.conflicts.append(MergeConflict(table.name, key, "both have it, and they differ"))
 
-    async def _add(self, here: Links, there: Links, group: Group, otherwise: Conflict, dry_run: bool) -> None:
+    async def _add(
+        self, here: Links, there: Links, group: Group, root: tuple[str, tuple[Any, ...]], *, dry_run: bool
+    ) -> None:
         try:
             async with self._target.writing(keep=not dry_run):
                 for name, rows in group.items():
-                    await self._insert(Mapping(here.tables[name], there.tables[name]), rows)
+                    pair = TablePair(here.tables[name], there.tables[name])
+                    await self._target.insert(pair.target, pair.names, [*map(pair.fitter(), rows)])
         except RowRefused as refused:
-            reason = f"{otherwise.reason} ({refused})"
-            self._report.conflicts.append(Conflict(otherwise.table, otherwise.key, reason))
+            reason = f"part of it is in the target already, or does not fit ({refused})"
+            self._report.conflicts.append(MergeConflict(*root, reason))
         else:
             self._report.rows.update({name: len(rows) for name, rows in group.items()})
 
-    async def _insert(self, mapping: Mapping, rows: Sequence[Row]) -> None:
-        convert, misfit = mapping.converter(), mapping.misfit()
-        names = [here.name for here, _ in mapping.pairs]
-        converted = [convert(row)[: len(names)] for row in rows]
-        for row in converted:
-            reason = misfit(row)
-            if reason:
-                raise RowRefused(reason)
-        await self._target.insert(mapping.target, names, converted)
 
-
-async def _rows_where(engine: Engine, table: Table, columns: Sequence[str], values: Sequence[Any]) -> Sequence[Row]:
+async def _rows_where(database: Database, table: Table, columns: Sequence[str], values: Sequence[Any]) -> Sequence[Row]:
     if not columns:
         return []
     terms = " AND ".join(f"{quote(name)} = ${number}" for number, name in enumerate(columns, 1))
     order = ", ".join(quote(name) for name in table.order)
-    return await engine.fetch(table.select(f" WHERE {terms} ORDER BY {order}"), *values)
+    return await database.fetch(table.select(f" WHERE {terms} ORDER BY {order}"), *values)
 
 
-async def _collect(engine: Engine, links: Links, table: Table, row: Row) -> Group:
-    """The row and all that belongs to it, by table, each after what it refers to."""
+async def _collect(database: Database, links: Links, table: Table, row: Row) -> Group:
+    """Return the row and everything that belongs to it by table, each row after the rows that it refers to."""
     group: Group = {table.name: [row]}
     for child, reference in links.children(table):
         values = [row[table.names.index(name)] for name in reference.parents]
-        for each in await _rows_where(engine, child, reference.columns, values):
-            for name, rows in (await _collect(engine, links, child, each)).items():
+        for each in await _rows_where(database, child, reference.columns, values):
+            for name, rows in (await _collect(database, links, child, each)).items():
                 group.setdefault(name, []).extend(rows)
     return group
 
 
 def _same(here: Links, there: Links, group: Group, other: Group) -> bool:
-    """Whether both sides have the same rows, whatever their engines write them like."""
+    """Return True if both sides have the same rows, however their engines store them."""
     for name in {*group, *other}:
-        mapping = Mapping(here.tables[name], there.tables[name])
+        pair = TablePair(here.tables[name], there.tables[name])
         contents = (Content(), Content())
-        for content, rows, side in zip(contents, (group, other), (mapping.source, mapping.target), strict=True):
-            fingerprint = mapping.fingerprint(side)
+        for content, rows, side in zip(contents, (group, other), (pair.source, pair.target), strict=True):
+            fingerprint = pair.fingerprint(side)
             for row in rows.get(name, ()):
                 content.add(fingerprint(row))
         if contents[0] != contents[1]:
@@ -151,14 +142,14 @@ def _same(here: Links, there: Links, group: Group, other: Group) -> bool:
 
 
 class DatabaseMerger:
-    """For programs without an event loop. ``target``: the path of a SQLite file, or a URI as in SESSION_DB_URI."""
+    """Merges without an event loop. ``target`` is the path of a SQLite file, or a URI as in SESSION_DB_URI."""
 
     def __init__(self, target: str | Path, plain_hosts: str = "") -> None:
         self._target = target
         self._plain_hosts = plain_hosts
 
     def merge_databases(self, *sources: str | Path, dry_run: bool = False) -> Merged:
-        """Each source in turn, into the target. The report is of all of them; no source is changed."""
+        """Merge each source into the target, and return one report of all. No source is changed."""
         return asyncio.run(self._merge(sources, dry_run=dry_run))
 
     async def _merge(self, sources: Sequence[str | Path], *, dry_run: bool) -> Merged:

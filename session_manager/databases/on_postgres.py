@@ -1,4 +1,4 @@
-"""A PostgreSQL database for maintenance."""
+"""The ``Database`` on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from session_manager.databases.engine import Row, RowRefused
+from session_manager.databases.database import Row, RowRefused
 from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
-from session_manager.domain.errors import SessionManagerError, StartupFailure, StoreUnavailable
-from session_manager.store.open import SETTING
-from session_manager.store.postgres.address import Address
+from session_manager.domain.errors import StoreUnavailable
+from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.base import Transaction, run
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ _KINDS = {
     "timestamp without time zone": Kind.TIME,
     "jsonb": Kind.JSON,
 }
-# By their numbers, which grow: a table that refers to another one is made after it.
+# Ordered by oid, which grows: a table is created after the tables that it refers to.
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, NULL), a.attnotnull,
     CASE WHEN a.atttypid = 'varchar'::regtype AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
@@ -54,8 +53,8 @@ WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
 """
 
 
-class PostgresEngine:
-    """Made by ``open``. ``shown`` has no secret."""
+class PostgresDatabase:
+    """A connection to PostgreSQL, made by ``open``."""
 
     dialect = POSTGRES
 
@@ -64,22 +63,22 @@ class PostgresEngine:
         self._connection = connection
 
     @classmethod
-    async def open(cls, address: Address, *, read_only: bool, patience: float = 5.0) -> PostgresEngine:
-        """StartupFailure or StoreUnavailable when there is no connection."""
+    async def open(cls, address: PostgresAddress, *, read_only: bool, patience: float = 5.0) -> PostgresDatabase:
+        """Connect. Raises StartupFailure or StoreUnavailable."""
         settings = {"application_name": "session-manager db", "lock_timeout": str(round(patience * 1000))}
         if read_only:
             settings["default_transaction_read_only"] = "on"
         try:
             connection = await asyncpg.connect(address.uri, timeout=patience, server_settings=settings)
         except Exception as error:
-            raise _named(translated_at_start(error), address.shown) from error
+            raise _translated(error, address.shown) from error
         return cls(connection, address.shown)
 
     async def close(self) -> None:
         await self._connection.close(timeout=5)
 
     async def tables(self) -> dict[str, Table]:
-        with _told():
+        with _our_errors(self.shown):
             columns = await self._connection.fetch(_COLUMNS)
             references = await self._connection.fetch(_REFERENCES)
         tables = {}
@@ -91,31 +90,25 @@ class PostgresEngine:
         return tables
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
-        with _told():
+        with _our_errors(self.shown):
             return [tuple(row) for row in await self._connection.fetch(sql, *params)]
 
     async def run(self, transaction: Transaction[T]) -> T:
-        with _told():
-            try:
-                sql, params = next(transaction)
-                while True:
-                    sql, params = transaction.send(await self._connection.fetch(sql, *params))
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
+        with _our_errors(self.shown):
+            return await run(transaction, self._connection.fetch)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
         order = ", ".join(quoted(table.order))
         places = ", ".join(f"${number}" for number in range(1, len(table.order) + 1))
         behind = f" WHERE ({order}) > ({places})" if after else ""
-        with _told():
+        with _our_errors(self.shown):
             async for row in self._connection.cursor(table.select(f"{behind} ORDER BY {order}"), *(after or ())):
                 yield tuple(row)
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        with _told():
+        with _our_errors(self.shown):
             try:
-                async with self._connection.transaction():  # so that a caller may go on behind a refusal
+                async with self._connection.transaction():  # a rejected row must not end the caller's
                     await self._connection.copy_records_to_table(table.name, records=rows, columns=list(columns))
             except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
                 raise RowRefused(str(error)) from None
@@ -134,10 +127,10 @@ class PostgresEngine:
         except BaseException:
             await transaction.rollback()
             raise
-        with _told():
+        with _our_errors(self.shown):
             await (transaction.commit() if keep else transaction.rollback())
 
-    async def settle(self) -> None:
+    async def reset_counters(self) -> None:
         for table, column in await self.fetch(_NUMBERED):
             await self.fetch(
                 f"SELECT setval(pg_get_serial_sequence($1, $2), coalesce(max({quote(column)}), 0) + 1, false) "  # noqa: S608
@@ -155,23 +148,15 @@ def _column(row: asyncpg.Record) -> Column:
     return Column(row[1], _KINDS.get(row[2], Kind.TEXT), row[3], row[4])
 
 
-def _named(error: Exception, shown: str) -> Exception:
-    """Which database it is about: there may be two of them, and neither the one of the settings."""
-    if isinstance(error, StoreUnavailable):
-        return StoreUnavailable(f"{shown} is unavailable")
-    if isinstance(error, StartupFailure):
-        return StartupFailure(error.detail.replace(SETTING, shown))
-    return error
+def _translated(error: Exception, shown: str) -> Exception:
+    ours = translated_at_start(error, shown)
+    return StoreUnavailable(f"{shown} is unavailable") if isinstance(ours, StoreUnavailable) else ours
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """PostgreSQL's errors, in our words."""
+def _our_errors(shown: str) -> Iterator[None]:
+    """Translate errors of PostgreSQL. Their text names the database ``shown``."""
     try:
         yield
-    except asyncpg.InsufficientPrivilegeError:
-        raise StartupFailure("The user of the PostgreSQL address may not create or use the tables") from None
-    except (SessionManagerError, RowRefused, StopAsyncIteration, GeneratorExit):
-        raise
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise translated_at_start(error) from error
+        raise _translated(error, shown) from error

@@ -1,4 +1,4 @@
-"""A SQLite file for maintenance: read without ever writing to it, or written in transactions."""
+"""The ``Database`` on a SQLite file, which is either read without ever writing to it, or written in transactions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote as escaped
 
-from session_manager.databases.engine import Row, RowRefused
+from session_manager.databases.database import Row, RowRefused
 from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
 from session_manager.store.schema.upgrade import SQLITE
@@ -26,16 +26,19 @@ T = TypeVar("T")
 _KINDS = {"TEXT": Kind.TEXT, "INTEGER": Kind.INT, "REAL": Kind.REAL}
 
 
-class SqliteEngine:
-    """``read_only``: the file must be there, and is not touched. ``patience``: seconds to wait for a lock."""
+class SqliteDatabase:
+    """A connection to a file, or to ``stand_in`` in its place. With ``read_only`` the file must exist.
+
+    ``patience`` is the time in seconds to wait for a lock.
+    """
 
     dialect = SQLITE
 
-    def __init__(self, path: Path, *, read_only: bool, patience: float = 5.0) -> None:
+    def __init__(self, path: Path, stand_in: Path | None = None, *, read_only: bool, patience: float = 5.0) -> None:
         self.shown = f"sqlite:///{path}"
-        self._path = path
+        self._path = path = stand_in or path
         self._aside = ExitStack()
-        with _told(self.shown):
+        with _our_errors(self.shown):
             self._connection = _read_only(path, patience, self._aside) if read_only else _writable(path, patience)
         self._raw = self._connection.raw
 
@@ -61,28 +64,27 @@ class SqliteEngine:
             yield Reference(tuple(row[2] for row in of_one), of_one[0][1], tuple(row[3] for row in of_one))
 
     def _all(self, sql: str, *params: object) -> list[Row]:
-        with _told(self.shown):
+        with _our_errors(self.shown):
             return self._raw.execute(sql, params).fetchall()
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
-        with _told(self.shown):
-            return self._raw.execute(sql.replace("$", "?"), params).fetchall()
+        return self._all(sql.replace("$", "?"), *params)
 
     async def run(self, transaction: Transaction[T]) -> T:
-        with _told(self.shown):
+        with _our_errors(self.shown):
             return self._connection.run(transaction)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
         order = ", ".join(quoted(table.order))
         behind = f" WHERE ({order}) > ({', '.join('?' * len(table.order))})" if after else ""
-        with _told(self.shown):
+        with _our_errors(self.shown):
             for row in self._raw.execute(table.select(f"{behind} ORDER BY {order}"), tuple(after or ())):
                 yield row
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
         places = ", ".join("?" * len(columns))
         into = f"INSERT INTO {quote(table.name)} ({', '.join(quoted(columns))}) VALUES ({places})"  # noqa: S608
-        with _told(self.shown):
+        with _our_errors(self.shown):
             try:
                 self._raw.executemany(into, rows)
             except sqlite3.IntegrityError as error:
@@ -98,7 +100,7 @@ class SqliteEngine:
 
     @asynccontextmanager
     async def writing(self, *, keep: bool = True) -> AsyncIterator[None]:
-        with _told(self.shown):
+        with _our_errors(self.shown):
             self._connection.begin()
         try:
             yield
@@ -107,8 +109,8 @@ class SqliteEngine:
         finally:
             self._connection.rollback()
 
-    async def settle(self) -> None:
-        """SQLite counts on from the highest by itself."""
+    async def reset_counters(self) -> None:
+        """Do nothing: SQLite continues after the highest number by itself."""
 
     async def size(self) -> dict[str, int]:
         beside = [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm")]
@@ -117,10 +119,11 @@ class SqliteEngine:
 
 def _read_only(path: Path, patience: float, aside: ExitStack) -> Connection:
     if not path.is_file():
-        raise StartupFailure(f"There is no database file {path}")
+        raise StartupFailure(f"the database file {path} does not exist")
     if unsuitable(path.parent) is None:
         return _looked_into(path, patience)
-    # Even to read in WAL takes locks and shared memory. Where there is none, nobody can be writing either.
+    # In WAL even reading needs locks and shared memory. Without them no program can be writing either, so copy the
+    # file.
     folder = Path(aside.enter_context(tempfile.TemporaryDirectory(prefix="session-db-")))
     for end in ("", "-wal"):
         if path.with_name(path.name + end).exists():
@@ -146,8 +149,8 @@ def _writable(path: Path, patience: float) -> Connection:
 
 
 @contextmanager
-def _told(shown: str) -> Iterator[None]:
-    """SQLite's errors, in our words."""
+def _our_errors(shown: str) -> Iterator[None]:
+    """Translate errors of SQLite. Their text names the database ``shown``."""
     try:
         yield
     except sqlite3.Error as error:

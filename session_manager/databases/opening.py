@@ -1,4 +1,4 @@
-"""An engine for an address: a URI as in SESSION_DB_URI, or the path of a file."""
+"""Opens a database by its address: a URI as in SESSION_DB_URI, or the path of a file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from session_manager.databases.engine import Engine
-from session_manager.databases.on_sqlite import SqliteEngine
+from session_manager.databases.database import Database
+from session_manager.databases.on_sqlite import SqliteDatabase
 from session_manager.domain.errors import StartupFailure
-from session_manager.store.open import SETTING, is_postgres, sqlite_path
-from session_manager.store.postgres.address import Address
+from session_manager.store.open import is_postgres, sqlite_path
+from session_manager.store.postgres.address import PostgresAddress
+
+_NAME = "the address of a database"  # in errors: it need not be the address of the settings
 
 
 @asynccontextmanager
@@ -23,46 +25,43 @@ async def opened(
     if_missing: Literal["make", "refuse", "pretend"] = "make",
     plain_hosts: str = "",
     patience: float = 5.0,
-) -> AsyncIterator[Engine]:
-    """``plain_hosts`` and ``patience`` as in the settings. StartupFailure, StoreUnavailable: it cannot be opened.
+) -> AsyncIterator[Database]:
+    """Open a database. ``plain_hosts`` and ``patience`` are as in the settings.
 
-    ``if_missing`` is about a SQLite file that is to be written; ``pretend`` works on one that goes at the end.
+    ``if_missing`` is for a SQLite file to write; ``pretend`` uses a temporary file. Raises StartupFailure or
+    StoreUnavailable if the database cannot be opened.
     """
-    uri = str(place)
-    found = _parsed(uri, plain_hosts)
+    address = _parsed(str(place), plain_hosts)
     async with AsyncExitStack() as aside:
-        engine: Engine
-        if isinstance(found, Address):
-            engine = await _postgres(found, read_only=read_only, patience=patience)
+        database: Database
+        if isinstance(address, PostgresAddress):
+            database = await _postgres(address, read_only=read_only, patience=patience)
         else:
-            path = found
-            real = path
-            if not read_only and not path.exists() and if_missing != "make":
-                real = _stand_in(path, if_missing, aside)
-            engine = SqliteEngine(real, read_only=read_only, patience=patience)
-            engine.shown = f"sqlite:///{path}"
-        aside.push_async_callback(engine.close)
-        yield engine
+            stand_in = None
+            if not read_only and not address.exists() and if_missing != "make":
+                stand_in = _stand_in(address, if_missing, aside)
+            database = SqliteDatabase(address, stand_in, read_only=read_only, patience=patience)
+        aside.push_async_callback(database.close)
+        yield database
 
 
-def _parsed(uri: str, plain_hosts: str) -> Address | Path:
-    try:
-        if "://" in uri and is_postgres(uri):
-            return Address.parse(uri, plain_hosts)
-        return (sqlite_path(uri) if "://" in uri else Path(uri)).absolute()
-    except StartupFailure as error:  # the address need not be that of the settings
-        raise StartupFailure(error.detail.replace(SETTING, "The address of a database")) from None
+def _parsed(uri: str, plain_hosts: str) -> PostgresAddress | Path:
+    if "://" not in uri:
+        return Path(uri).absolute()
+    if is_postgres(uri, _NAME):
+        return PostgresAddress.parse(uri, plain_hosts, _NAME)
+    return sqlite_path(uri, _NAME).absolute()
 
 
 def _stand_in(path: Path, if_missing: str, aside: AsyncExitStack) -> Path:
     if if_missing == "refuse":
-        raise StartupFailure(f"There is no database file {path}")
+        raise StartupFailure(f"the database file {path} does not exist")
     return Path(aside.enter_context(TemporaryDirectory(prefix="session-db-"))) / "sessions.db"
 
 
-async def _postgres(address: Address, *, read_only: bool, patience: float) -> Engine:
+async def _postgres(address: PostgresAddress, *, read_only: bool, patience: float) -> Database:
     try:
-        from session_manager.databases.on_postgres import PostgresEngine  # noqa: PLC0415  optional
+        from session_manager.databases.on_postgres import PostgresDatabase  # noqa: PLC0415  optional
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    return await PostgresEngine.open(address, read_only=read_only, patience=patience)
+    return await PostgresDatabase.open(address, read_only=read_only, patience=patience)

@@ -1,12 +1,13 @@
-"""ADK's shared state: on PostgreSQL a session needs a row of its app and one of its user, on SQLite only where there is
-state. An empty one says the same as none.
+"""ADK's shared state. On PostgreSQL each session needs a state row of its app and of its user, even an empty one.
+
+On SQLite these rows exist only if there is state, so an empty row means the same as a missing one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from session_manager.databases.engine import Engine, Row
+from session_manager.databases.database import Database, Row
 from session_manager.databases.tables import Table
 
 _STATES = frozenset({"app_states", "user_states"})
@@ -23,14 +24,14 @@ _FILL = (
 )
 
 
-async def fill_states(engine: Engine) -> None:
-    """Rows for what has none, where ADK's layout wants them."""
-    for statement in _FILL if engine.dialect.engine == "postgresql" else ():
-        await engine.fetch(statement)
+async def fill_states(database: Database) -> None:
+    """Insert missing state rows if ADK's layout needs them."""
+    for statement in _FILL if database.dialect.engine == "postgresql" else ():
+        await database.fetch(statement)
 
 
-def says_something(table: Table) -> Callable[[Row], bool]:
-    """Whether a row of the table is more than an empty state."""
+def content_check(table: Table) -> Callable[[Row], bool]:
+    """Return a function that is False for a row that is only an empty state."""
     if table.name not in _STATES:
         return lambda _: True
     number = table.names.index("state")

@@ -1,4 +1,4 @@
-"""How much a database holds, and how much of it is alive."""
+"""The size of a database, and the number of its active sessions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import time
 from dataclasses import dataclass
 
 from session_manager.databases.code_schema import check_version, our_tables
-from session_manager.databases.engine import Engine
+from session_manager.databases.database import Database
 from session_manager.databases.tables import quote
 from session_manager.domain.times import Micros
 from session_manager.store.transactions import history, listing
 
 HOUR = 3_600_000_000  # microseconds
-# ``last_activity`` is whole microseconds since 1970 on both engines.
+# ``last_activity`` is in whole microseconds since 1970 on both engines.
 ACTIVE = "SELECT count(*) FROM session WHERE deleted_at IS NULL AND last_activity >= $1"
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """``bytes``: the whole, and by table where the engine knows it. ``sessions`` by status, as SQL alone knows it.
+    """``bytes`` of the whole, and by table if the engine knows them. ``sessions`` by the status that SQL knows.
 
-    ``active``: sessions with a turn in the last hour. ``waiting``: messages without a result.
+    ``active`` counts sessions with a turn in the last hour, ``waiting`` messages without a result.
     """
 
     uri: str
@@ -31,18 +31,18 @@ class Stats:
     waiting: int
 
 
-async def stats(engine: Engine) -> Stats:
-    """Reads only. StartupFailure when it is no database of this version."""
-    await check_version(engine)
+async def stats(database: Database) -> Stats:
+    """Count without writing. Raises StartupFailure unless the database has this version."""
+    await check_version(database)
     hour_ago = Micros(time.time_ns() // 1000 - HOUR)
-    async with engine.reading():
-        rows = {table.name: await _count(engine, table.name) for table in await our_tables(engine)}
-        by_status = await engine.run(listing.count(None))
-        waiting, _ = await engine.run(history.backlog())
-        active = (await engine.fetch(ACTIVE, hour_ago))[0][0]
+    async with database.reading():
+        rows = {table.name: await _count(database, table.name) for table in await our_tables(database)}
+        by_status = await database.run(listing.count(None))
+        waiting, _ = await database.run(history.backlog())
+        active = (await database.fetch(ACTIVE, hour_ago))[0][0]
     sessions = {status.value: number for status, number in by_status.items()}
-    return Stats(engine.shown, await engine.size(), rows, sessions, active, waiting)
+    return Stats(database.shown, await database.size(), rows, sessions, active, waiting)
 
 
-async def _count(engine: Engine, table: str) -> int:
-    return int((await engine.fetch(f"SELECT count(*) FROM {quote(table)}"))[0][0])  # noqa: S608
+async def _count(database: Database, table: str) -> int:
+    return int((await database.fetch(f"SELECT count(*) FROM {quote(table)}"))[0][0])  # noqa: S608

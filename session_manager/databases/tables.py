@@ -1,4 +1,4 @@
-"""What the two engines say of a table, in the same words."""
+"""The description of a table, the same for both engines."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a column holds. ADK's tables hold times and JSON in types of the engine's own."""
+    """The kind of a column's values. ADK's tables on PostgreSQL have times and JSON."""
 
     TEXT = "text"
     INT = "int"
     REAL = "real"
     TIME = "time"  # a timestamp without a zone, UTC
-    JSON = "json"  # parsed and kept as a tree
+    JSON = "json"  # stored as a tree
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``limit``: characters at most, or None."""
+    """A column. ``limit`` is its longest text in characters, or None."""
 
     name: str
     kind: Kind
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Rows of ``table`` that this table's ``columns`` lead to, by its ``parents``."""
+    """A link from this table's ``columns`` to the columns ``parents`` of ``table``."""
 
     columns: tuple[str, ...]
     table: str
@@ -38,7 +38,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``key``: the primary key. ``order``: what rows are read by; for SQLite the order in which they were made."""
+    """A table. ``key`` is the primary key; rows are read by ``order``, on SQLite the order of their creation."""
 
     name: str
     columns: tuple[Column, ...]
@@ -51,7 +51,7 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def select(self, where: str = "") -> str:
-        """Its columns in their order, then those of ``order``."""
+        """Return a SELECT of its columns in their order, then those of ``order``."""
         wanted = ", ".join(quoted((*self.names, *self.order)))
         return f"SELECT {wanted} FROM {quote(self.name)}{where}"  # noqa: S608  names of the schema, quoted
 

@@ -1,1 +1,1 @@
-"""The pure core: what a session, a message and a status are. No I/O, no framework, no clock of its own."""
+"""The pure core: sessions, messages and statuses. It does no I/O, uses no framework, and reads no clock."""

@@ -1,7 +1,7 @@
-"""Which sessions a caller may reach, and with which right.
+"""The sessions that a caller may reach, and with which right.
 
-Every statement of the store that works for a caller takes an ``Access`` and applies it in its own WHERE clause, so that
-a change of rights and a write cannot both win. There is no "None for everybody": work of the front door itself says
+Each statement of the store that works for a caller takes an ``Access`` and applies it in its own WHERE clause, so that
+a change of rights and a write cannot both win. None never means "all sessions": the front door's own work passes
 ``EVERYTHING``.
 """
 
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from session_manager.domain.message import Attempt
+
 
 class Right(StrEnum):
-    """What somebody may do with a session."""
+    """An action that a caller may take on a session."""
 
     READ = "read"
     WRITE = "write"  # send messages and cancel them
@@ -23,26 +25,27 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """Every session, with every right: a service that acts for no user, and the front door's own loops."""
+    """All sessions, with all rights: for a service that acts for no user, and for the front door's own loops."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedBy:
-    """The sessions of one user, with every right."""
+    """The sessions of one user, with all rights."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class OneSession:
-    """The session of a pod's turn, for reading and writing."""
+    """The session of a pod's turn, for reading and writing while this attempt is open."""
 
     uuid: str
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """No session: an anonymous caller."""
+    """No session at all: for an anonymous caller."""
 
 
 Access: TypeAlias = Everything | OwnedBy | OneSession | Nothing

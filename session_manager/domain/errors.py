@@ -1,35 +1,33 @@
-"""Every error that this package raises on purpose, in one tree.
+"""All errors that this package raises on purpose, in one tree.
 
 ::
 
     SessionManagerError
-    ├── InvalidInput            400  a field that is missing, too long, of the wrong type
-    ├── Unauthenticated         401  no credential, or one nobody issued
-    ├── Forbidden               403  a caller that may not do this
-    ├── NotFound                404  no such session or message, or one of somebody else
-    ├── MethodNotAllowed        405  the path exists, the method does not
-    ├── Conflict                409  the request contradicts the present state
+    ├── InvalidInput            400  a field that is missing, too long or of the wrong type
+    ├── Unauthenticated         401  no credential, or an unknown one
+    ├── Forbidden               403  the caller may not do this
+    ├── NotFound                404  no such session or message, or it belongs to another user
+    ├── Conflict                409  the request contradicts the current state
     │   ├── IdempotencyMismatch      the same Idempotency-Key with another body
-    │   ├── SessionBusy              a turn runs or waits
+    │   ├── SessionBusy              a turn is running or waiting
     │   ├── StaleSession             a writer of ADK events has an older copy of the session
-    │   └── WrongMode                the mode of its resource forbids it: Suspended, AlwaysOn
+    │   └── WrongMode                the mode of the session does not allow it: Suspended, AlwaysOn
     ├── TooLarge                413  a body over the limit
     ├── RateLimited             429  over a limit; says when to retry
-    ├── NotSupported            501  this runtime cannot do that
-    ├── Unavailable             503  a dependency is away; nothing was committed
+    ├── Unavailable             503  a dependency cannot be reached; nothing was committed
     │   ├── StoreUnavailable         the SQL database
     │   ├── ActivityUnavailable      Redis
-    │   │   └── AnotherMachine       Redis says that another machine's pods count
+    │   │   └── AnotherMachine       Redis says that another machine runs the pods
     │   └── NotTheWriter             another instance has, or may have, the right to write
-    ├── BackupError             500  a backup or a restore that could not be made
-    │   ├── BackupDamaged            what lies there is not what was stored
-    │   ├── BackupNotForUs           other engine, a key that is not here, a newer program's
-    │   └── StorageError        502  what the bucket or folder of the backups did
-    │       ├── StorageDenied        it does not let us
-    │       ├── StorageMissing       there is no such object
-    │       └── StorageUnavailable 503  it is away, or silent
-    ├── StartupFailure               the process cannot start: one line for a person
-    ├── PodFailure                   what a pod did to a request
+    ├── BackupError             500  a backup or a restore failed
+    │   ├── BackupDamaged            the stored content is not what was written
+    │   ├── BackupNotForUs           another engine, an unknown key, or a newer program
+    │   └── StorageError        502  the bucket or folder of the backups failed
+    │       ├── StorageDenied        access was denied
+    │       ├── StorageMissing       the object does not exist
+    │       └── StorageUnavailable 503  it cannot be reached, or does not answer
+    ├── StartupFailure               the process cannot start; the text is one line for the operator
+    ├── PodFailure                   a pod failed to serve a request
     │   ├── PodUnreachable           it never received the request
     │   ├── PodDied                  the connection broke after the request was sent
     │   ├── PodBusy                  503: ask again later
@@ -37,15 +35,15 @@
     │   └── PodRejected              any answer that ends the turn as failed
     └── PodCannotStart               the runtime gave up on a start: reason and remedy
 
-``http_status`` is the one mapping to HTTP; a test walks this tree.  ``detail`` is for a person and never holds a
-path, a key, a stack or a host.
+``http_status`` is the only mapping to HTTP; a test walks this tree. ``detail`` is written for people and never contains
+a path, a key, a stack trace or a host.
 """
 
 from __future__ import annotations
 
 
 class SessionManagerError(Exception):
-    """The root. ``detail`` is the sentence that a caller of the API reads."""
+    """The root of the tree. ``detail`` is the sentence that a caller of the API reads."""
 
     http_status: int = 500
     title: str = "Internal error"
@@ -79,11 +77,6 @@ class NotFound(SessionManagerError):
     title = "Not found"
 
 
-class MethodNotAllowed(SessionManagerError):
-    http_status = 405
-    title = "Method not allowed"
-
-
 class Conflict(SessionManagerError):
     http_status = 409
     title = "Conflict"
@@ -94,7 +87,7 @@ class IdempotencyMismatch(Conflict):
 
 
 class SessionBusy(Conflict):
-    title = "A turn runs or waits"
+    title = "A turn is running or waiting"
 
 
 class StaleSession(Conflict):
@@ -102,7 +95,7 @@ class StaleSession(Conflict):
 
 
 class WrongMode(Conflict):
-    title = "The mode of the session forbids it"
+    title = "The mode of the session does not allow it"
 
 
 class TooLarge(SessionManagerError):
@@ -119,13 +112,8 @@ class RateLimited(SessionManagerError):
         self.retry_after = retry_after
 
 
-class NotSupported(SessionManagerError):
-    http_status = 501
-    title = "Not supported here"
-
-
 class Unavailable(SessionManagerError):
-    """A dependency is away. Raised only before anything was committed; ``retry_after`` is in seconds."""
+    """A dependency cannot be reached. Raised only if nothing was committed; ``retry_after`` is in seconds."""
 
     http_status = 503
     title = "Temporarily unavailable"
@@ -144,7 +132,7 @@ class ActivityUnavailable(Unavailable):
 
 
 class AnotherMachine(ActivityUnavailable):
-    """As good as no Redis: nothing may be decided here."""
+    """Another machine owns the pods, so this one must act as if Redis could not be reached."""
 
     title = "Another machine runs the pods"
 
@@ -154,7 +142,7 @@ class NotTheWriter(Unavailable):
 
 
 class BackupError(SessionManagerError):
-    """``reason`` is for logs and for who runs this: it may name files and hosts, and never a secret."""
+    """``reason`` is for logs and operators: it may name files and hosts, but never contains a secret."""
 
     title = "The backup failed"
 
@@ -177,7 +165,7 @@ class StorageError(BackupError):
 
 
 class StorageDenied(StorageError):
-    title = "The backup storage does not allow it"
+    title = "The backup storage denied access"
 
 
 class StorageMissing(StorageError):
@@ -203,11 +191,11 @@ class PodUnreachable(PodFailure):
 
 
 class PodDied(PodFailure):
-    title = "The pod died while it worked"
+    title = "The pod died during the request"
 
 
 class PodBusy(PodFailure):
-    title = "The pod asked to be called again later"
+    title = "The pod is busy"
 
     def __init__(self, detail: str = "", retry_after: float = 1.0) -> None:
         super().__init__(detail)
@@ -219,11 +207,11 @@ class PodMisdirected(PodFailure):
 
 
 class PodRejected(PodFailure):
-    title = "The pod's answer cannot be used"
+    title = "The pod's answer is not usable"
 
 
 class PodCannotStart(SessionManagerError):
-    """A start that the runtime gave up on. ``reason`` is a CamelCase word, ``remedy`` a sentence for a person."""
+    """The runtime gave up on a start. ``reason`` is a CamelCase word, ``remedy`` a sentence for people."""
 
     title = "The pod cannot start"
 

@@ -1,6 +1,6 @@
-"""Durations by how long they were.
+"""A histogram of durations.
 
-Plain integers instead of prometheus_client's: one event loop needs no locks, and a turn is observed four times.
+It uses plain integers instead of prometheus_client: one event loop needs no locks, and a turn is observed four times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 
 class Histogram:
-    """Seconds. ``sum`` of all that were observed."""
+    """Durations in seconds; ``sum`` is the sum of all of them."""
 
     __slots__ = ("_counts", "sum")
 
@@ -25,6 +25,6 @@ class Histogram:
         self.sum += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """How many took no longer than each bound, which is in words as Prometheus has them; the last is all."""
+        """Return the number of durations up to each bound, written as in Prometheus; the last bound is ``+Inf``."""
         names = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
         return list(zip(names, accumulate(self._counts), strict=True))

@@ -1,6 +1,6 @@
-"""Messages: what was accepted, how often it was given to a pod, how it ended.
+"""Messages: their text, their attempts and their result.
 
-What every turn makes is a named tuple: a frozen dataclass of so many fields takes four times as long to make.
+Objects that each turn creates are named tuples: a frozen dataclass with this many fields takes four times as long.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class MessageStatus(StrEnum):
 
 
 class Message(NamedTuple):
-    """One row of ``message``. ``response``: the pod's JSON object as text. ``finished_at``: None while unfinished.
+    """One row of ``message``. ``response`` is the pod's JSON object as text. ``finished_at`` is None while unfinished.
 
-    ``payload``: what ADK's ``/run`` was given beside the text, as JSON text; None for a message from our own door.
+    ``payload`` is the body of ADK's ``/run`` as JSON text, or None for a message from our own API.
     """
 
     id: str
@@ -44,8 +44,15 @@ class Message(NamedTuple):
     payload: str | None = None
 
 
+class Attempt(NamedTuple):
+    """One delivery of a message to a pod. The first has number 1."""
+
+    message_id: str
+    number: int
+
+
 class NewMessage(NamedTuple):
-    """What is to be accepted. ``body_hash``: compared when ``idempotency_key`` repeats. ``payload``: see Message."""
+    """A message to accept. ``body_hash`` is compared if ``idempotency_key`` repeats; see Message for ``payload``."""
 
     id: str
     session: str
@@ -57,9 +64,9 @@ class NewMessage(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """The accept commit's answer. ``repeated``: the Idempotency-Key was known and nothing was written.
+    """The result of an accept. ``repeated``: the Idempotency-Key was known, and nothing was written.
 
-    ``lowest_unfinished`` is the lowest seq of the session that has no result, this message's own included.
+    ``lowest_unfinished`` is the lowest seq in the session without a result, including this message.
     """
 
     message: Message
@@ -69,7 +76,7 @@ class Accepted(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a turn ended: exactly one of ``response`` (JSON text) and ``error`` is set."""
+    """The result of a turn: exactly one of ``response`` (JSON text) and ``error`` is set."""
 
     status: MessageStatus
     response: str | None = None
@@ -92,6 +99,14 @@ class StoredEvent(NamedTuple):
     message_id: str | None
     data: str
     created_at: Micros
+
+
+class Cancelled(NamedTuple):
+    """A message that was ended by its caller, the event that says so, and the class of its session."""
+
+    message: Message
+    event: StoredEvent
+    class_name: str
 
 
 @dataclass(frozen=True, slots=True)

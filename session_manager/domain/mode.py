@@ -1,4 +1,4 @@
-"""What a session's resource in the cluster asks for: sleep when idle, never sleep, or be suspended."""
+"""The mode that a session's resource in the cluster asks for: sleep when idle, never sleep, or be suspended."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from session_manager.domain.errors import WrongMode
 class Mode(StrEnum):
     AUTO = "Auto"
     ALWAYS_ON = "AlwaysOn"  # neither sleeps nor expires
-    SUSPENDED = "Suspended"  # takes no messages, and what is queued waits
+    SUSPENDED = "Suspended"  # accepts no messages; queued ones wait
 
 
 class Modes(Protocol):
-    """Where the mode of a session is looked up."""
+    """The source of the modes of sessions."""
 
     def mode(self, session: str) -> Mode:
-        """Unavailable while the cluster has not told which sessions and classes there are."""
+        """Return the mode. Raises Unavailable until the sessions and classes of the cluster are known."""
         ...
 
 
 def suspended() -> WrongMode:
-    """What a caller reads who wants something of a suspended session."""
+    """Return the error for a caller who sends a message to a suspended session or wakes it."""
     return WrongMode("the session is suspended: it takes messages again when its mode is Auto or AlwaysOn")
 
 
@@ -32,7 +32,7 @@ def always_on() -> WrongMode:
 
 
 class AllAuto:
-    """Where there is no cluster, nobody can ask for another mode."""
+    """The modes without a cluster: no session can have another mode than Auto."""
 
     def mode(self, session: str) -> Mode:
         return Mode.AUTO

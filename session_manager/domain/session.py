@@ -1,4 +1,4 @@
-"""The session record as SQL keeps it, and the hot facts beside it."""
+"""The session record in SQL, and the facts about it in Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from session_manager.domain.times import Micros
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a pod cannot start, and when the next try may be made."""
+    """The reason why a pod cannot start, and the time of the next try."""
 
     reason: str
     remedy: str
@@ -37,7 +37,7 @@ class Session(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """What Redis knows of one session. ``wanted``: it is in ``awake``. ``address``: a pod answers."""
+    """The facts about a session in Redis. ``wanted``: it is in ``awake``. ``address``: a pod answers."""
 
     wanted: bool = False
     address: bool = False

@@ -1,4 +1,4 @@
-"""A SessionClass: what the pod of a session is, like a StorageClass is what a volume is."""
+"""A SessionClass describes the pods of sessions, as a StorageClass describes volumes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DEFAULT = "default"
 
 
 class Redelivery(StrEnum):
-    """What a pod that may have seen a message already gets before it is sent again."""
+    """The treatment of a pod that may have seen a message, before the message is sent again."""
 
-    REPLACE = "replace"  # a new pod, so that half a turn's effects in memory are gone
-    IDEMPOTENT = "idempotent"  # the same pod: it recognises X-Message-Id itself
+    REPLACE = "replace"  # start a new pod, so that no effects of half a turn stay in memory
+    IDEMPOTENT = "idempotent"  # keep the pod: it recognises X-Message-Id itself
 
 
 class PodProtocol(StrEnum):
-    """What a pod speaks: the plain contract of docs/pod-contract.md, or that of an ADK server."""
+    """The protocol of a pod: the contract of docs/pod-contract.md, or that of an ADK server."""
 
     HTTP = "http"
     ADK = "adk"
@@ -27,7 +27,7 @@ class PodProtocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Readiness: ``path`` answers 2xx. Seconds."""
+    """The readiness check: ``path`` must answer 2xx. Times are in seconds."""
 
     path: str = "/health"
     startup_timeout: float = 60.0
@@ -37,9 +37,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SessionClass:
-    """All times in seconds. ``command`` is what the process runtime starts; ``image`` is for Kubernetes.
+    """Times are in seconds. The process runtime starts ``command``, Kubernetes starts ``image``.
 
-    ``warm``: how many pods the process runtime keeps ready for sessions that wake.
+    ``warm`` is the number of pods that the process runtime keeps ready for sessions that wake.
     """
 
     name: str
@@ -58,17 +58,17 @@ class SessionClass:
 
 
 class SessionClasses(Protocol):
-    """Where SessionClasses are looked up: a YAML file, or the cluster."""
+    """The source of SessionClasses: a YAML file, or the cluster."""
 
     def get(self, name: str) -> SessionClass:
-        """InvalidInput, naming the known ones, when there is none of this name. Unavailable before they are known."""
+        """Return the class. Raises InvalidInput with the known names, or Unavailable before the classes are known."""
         ...
 
 
 def class_for_app(classes: SessionClasses, app: str) -> SessionClass:
-    """The class of a session to be made for an app: that of its name, else the default one.
+    """Return the class for a new session of an app: the one with its name, or else the default class.
 
-    InvalidInput when there is neither, Unavailable before they are known.
+    Raises InvalidInput if both are unknown, Unavailable before the classes are known.
     """
     try:
         return classes.get(app)
@@ -76,8 +76,8 @@ def class_for_app(classes: SessionClasses, app: str) -> SessionClass:
         return classes.get(DEFAULT)
 
 
-def class_of(classes: SessionClasses, name: str) -> SessionClass:
-    """The class of an existing session. One whose class was removed keeps the default times; its pod cannot start."""
+def class_of_session(classes: SessionClasses, name: str) -> SessionClass:
+    """Return the class of an existing session. If it was removed, the default times apply and no pod can start."""
     try:
         return classes.get(name)
     except InvalidInput:

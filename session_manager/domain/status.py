@@ -1,4 +1,4 @@
-"""The status of a session: one pure table of stored facts.
+"""The status of a session, as one pure table of stored facts.
 
 =========  ======  =======  ========  =======  =======
 status     wanted  address  expired   failed   woken
@@ -12,8 +12,8 @@ created    no      any      no        no       no
 =========  ======  =======  ========  =======  =======
 
 ``wanted`` (the id is in Redis ``awake``) and ``address`` are hot; the others are columns of ``session``.
-``COLD_SQL`` is the lower half of the table as predicates, so that lists filter, count and page in SQL; a test holds
-the two against each other.
+``COLD_SQL`` is the lower half of the table as predicates, so that lists filter, count and page in SQL; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLD_SQL: dict[Status, str] = {
 
 
 def cold_status(session: Session) -> Status:
-    """The status of a session that Redis does not list as awake."""
+    """Return the status of a session that Redis does not list as awake."""
     if session.expired_at is not None:
         return Status.EXPIRED
     if session.failure is not None:
@@ -54,10 +54,10 @@ def cold_status(session: Session) -> Status:
 
 
 def status_of(session: Session, hot: Hot) -> Status:
-    """The status of a session, given what Redis knows of it."""
+    """Return the status of a session, given the facts in Redis."""
     if hot.wanted:
         return Status.AWAKE if hot.address else Status.WAKING
     if hot.failure is not None and session.expired_at is None:
-        # The scaler has told Redis, and no front door has committed it yet.
+        # The scaler has written it to Redis, and no front door has committed it yet.
         return Status.FAILED
     return cold_status(session)

@@ -43,7 +43,7 @@ class Actor:
         if self.caller == ANONYMOUS:
             return NOTHING
         if self.grant is not None:
-            return OneSession(self.grant.session)
+            return OneSession(*self.grant)
         return EVERYTHING if self.user is None else OwnedBy(self.user)
 
     def limit_key(self, scope: str) -> str:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from session_manager.domain.adk.model import Attempt
 from session_manager.domain.errors import Unauthenticated
+from session_manager.domain.message import Attempt
 
 SECRET_NAME = "session-token"  # noqa: S105  its name in the store
 LEEWAY = 60.0  # seconds beyond the turn's own limit: clocks of front doors differ

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from uuid import uuid4
+
 from pydantic_core import ValidationError, to_json
 
 from session_manager.domain.adk.events import parse_event
@@ -106,7 +109,7 @@ def _read(data: str) -> tuple[str, Json]:
 
 def _stored(event: Json) -> AdkEvent:
     try:
-        return parse_event(event)
+        return parse_event(event, time.time(), uuid4)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))

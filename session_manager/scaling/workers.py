@@ -19,7 +19,7 @@ from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
-from session_manager.domain.session_class import SessionClass, class_of
+from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import Address, Runtime
 from session_manager.scaling.kit import ScalerKit
@@ -122,7 +122,7 @@ class Workers:
         """Return the class that Redis names, or the one that the pod was started with if Redis has lost the name."""
         if not desire.class_name and session in self._started_as:
             return self._started_as[session]
-        return class_of(self._classes, desire.class_name)
+        return class_of_session(self._classes, desire.class_name)
 
     async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         if desire.pod:

@@ -1,1 +1,1 @@
-"""Durable facts in SQL: one Protocol, an adapter per engine."""
+"""Durable facts in SQL: ports in ``protocol``, transactions, and an adapter per engine."""

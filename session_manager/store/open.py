@@ -1,4 +1,4 @@
-"""Which database, from the settings."""
+"""Opens the store that the settings name."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import DEFAULT_DATABASE, Settings
-from session_manager.store.postgres.address import Address
+from session_manager.store.operations import default_class
+from session_manager.store.postgres.address import SETTING, PostgresAddress
 from session_manager.store.protocol import Store
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.store.sqlite.file_system import unsuitable
 
 log = logging.getLogger(__name__)
 
-SETTING = "SESSION_DB_URI"  # as errors call the address
-_FORMS = "SESSION_DB_URI must be postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
+_FORMS = "{} is not valid; expected postgresql://…, sqlite:///relative/path or sqlite:////absolute/path"
 
 
-def open_store(settings: Settings, fence: Callable[[], None] | None = None) -> Store:
-    """The store that the settings name, not started yet. StartupFailure when they name none.
+def open_store(settings: Settings, fence: Callable[[], None] | None = None, adopt_as: AdoptAs = default_class) -> Store:
+    """Return the store that the settings name, not started. Raises StartupFailure if they are invalid.
 
-    ``fence`` raises when another machine may be writing to a copy of the file.
+    ``fence`` raises NotTheWriter if another machine may be writing to a copy of the file.
     """
     path = database_path(settings)
     if path is None:
-        return _postgres(database_uri(settings), settings)
-    return SqliteStore(path, settings.database_patience, fence=fence)
+        return _postgres(database_uri(settings), settings, adopt_as)
+    return SqliteStore(path, settings.database_patience, fence=fence, adopt_as=adopt_as)
 
 
 def database_uri(settings: Settings) -> str:
-    """SESSION_DB_URI with its secrets, or nothing."""
+    """Return SESSION_DB_URI with its secrets, or an empty text."""
     return settings.session_db_uri.get_secret_value().strip() if settings.session_db_uri else ""
 
 
 def database_path(settings: Settings) -> Path | None:
-    """The file of the live database; None with PostgreSQL. StartupFailure when the settings name none."""
+    """Return the file of the live database, or None with PostgreSQL. Raises StartupFailure for an invalid setting."""
     uri = database_uri(settings)
     if uri and is_postgres(uri):
         return None
@@ -46,50 +47,50 @@ def database_path(settings: Settings) -> Path | None:
 
 
 def _on_local_disk(path: Path, settings: Settings) -> Path:
-    """Where backups keep the file, it need not lie on a mount that cannot hold it: then it is in the data folder."""
+    """Return the path, or one in the data folder if SQLite cannot use that mount. Then backups keep the file."""
     reason = unsuitable(_existing(path.absolute().parent))
     local = settings.data_dir / Path(DEFAULT_DATABASE).relative_to("data")
     if reason is None or path.absolute() == local.absolute():
         return path
     if path.exists() and path.stat().st_size and not local.exists():
         raise StartupFailure(
-            f"The database file {path} is on {reason}. Move it once, while nobody uses it: "
+            f"The database file {path} is on {reason}. Move it once, with all front doors stopped: "
             f"session-manager db copy sqlite:///{path} sqlite:///{local}"
         )
     extra = {"event": "store.moved", "local_db": str(local), "reason": reason}
-    log.warning("%s is on %s: facts are kept in %s, and in backups", path, reason, local, extra=extra)
+    log.warning("%s is on %s; the database is kept in %s and in backups", path, reason, local, extra=extra)
     return local
 
 
 def _existing(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return folder if folder.is_dir() else _existing(folder.parent)
 
 
-def is_postgres(uri: str) -> bool:
-    """Whether it names PostgreSQL, and not SQLite. StartupFailure when it names neither."""
+def is_postgres(uri: str, name: str = SETTING) -> bool:
+    """Return True for a PostgreSQL address, False for SQLite. Raises StartupFailure, naming ``name``, for any other."""
     # The part after + names a driver, for programs that have several.
     scheme, _, _ = uri.partition("://")[0].partition("+")
     if scheme not in ("postgresql", "postgres", "sqlite"):
-        raise StartupFailure(_FORMS)
+        raise StartupFailure(_FORMS.format(name))
     return scheme != "sqlite"
 
 
-def sqlite_path(uri: str) -> Path:
-    """The path in ``sqlite:///relative`` or ``sqlite:////absolute``."""
+def sqlite_path(uri: str, name: str = SETTING) -> Path:
+    """Return the path in ``sqlite:///relative`` or ``sqlite:////absolute``. Raises StartupFailure, naming ``name``."""
     parts = urlsplit(uri)
     path = unquote(parts.path[1:])
     if parts.netloc or not path or path.endswith("/"):
-        raise StartupFailure(_FORMS)
+        raise StartupFailure(_FORMS.format(name))
     if path == ":memory:":
-        raise StartupFailure("A database in memory keeps nothing: SESSION_DB_URI must name a file")
+        raise StartupFailure(f"{name}: a database in memory would lose all data; expected the path of a file")
     return Path(path)
 
 
-def _postgres(uri: str, settings: Settings) -> Store:
+def _postgres(uri: str, settings: Settings, adopt_as: AdoptAs) -> Store:
     try:
         from session_manager.store.postgres.adapter import PostgresStore  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    address = Address.parse(uri, settings.session_db_plain_hosts)
-    return PostgresStore(address.uri, settings.database_pool, settings.database_patience)
+    address = PostgresAddress.parse(uri, settings.session_db_plain_hosts)
+    return PostgresStore(address.uri, settings.database_pool, settings.database_patience, adopt_as=adopt_as)

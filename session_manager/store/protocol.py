@@ -1,4 +1,4 @@
-"""The port to the durable facts. One Protocol, one contract suite, an adapter per engine."""
+"""The ports to the durable facts, by subject. One contract suite checks the adapter of each engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from session_manager.domain.access import Access
 from session_manager.domain.adk.model import AdkTurn
-from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent, Unfinished
+from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent, Unfinished
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import Status
 from session_manager.domain.times import Micros
@@ -17,7 +17,10 @@ from session_manager.store.adk import AdkStore
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """``ttl`` in microseconds. ``app`` is the class name and ``adk_id`` the uuid for a session made on our door."""
+    """A session to create from our own API: in ADK its app is the class name, and its id the uuid.
+
+    ``ttl`` is in microseconds.
+    """
 
     uuid: str
     user_id: str
@@ -28,11 +31,11 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionQuery:
-    """Filters of a listing; None means any. Newest first by (created_at, uuid).
+    """A listing, newest first by (created_at, uuid). None as a filter means any.
 
-    ``access`` is what the caller may see, ``user_id`` a filter. ``cold`` are the statuses wanted by
-    the SQL half of the status table among sessions *not* in ``hot_ids``; ``hot_wanted`` are ids (some of ``hot_ids``)
-    wanted whatever their columns say. ``after`` is the key of the last row of the page before.
+    ``access`` limits what the caller sees; ``user_id`` is a filter. ``cold`` are the wanted statuses of sessions that
+    are not in ``hot_ids``, as SQL knows them. ``hot_wanted`` are ids of ``hot_ids`` that are wanted whatever their
+    columns say. ``after`` is the key of the last row of the previous page.
     """
 
     access: Access
@@ -48,93 +51,79 @@ class SessionQuery:
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """``total`` counts all matches, not only this page. ``next_after`` is None on the last page."""
+    """One page. ``total`` counts all matches on all pages. ``next_after`` is None on the last page."""
 
     total: int
     sessions: list[Session] = field(default_factory=list)
     next_after: tuple[int, str] | None = None
 
 
-class Store(AdkStore, Protocol):
-    """Durable facts. Every method is one transaction, committed and fsynced when it returns.
-
-    Raises StoreUnavailable when the database cannot be reached or is locked for longer than its patience; then nothing
-    was written. A session beyond the caller's ``access`` is NotFound.
-    """
-
-    @property
-    def uri(self) -> str:
-        """Where the data lives, without user or password."""
-        ...
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-    async def ping(self) -> None: ...
-    async def now(self) -> Micros: ...
+class SessionStore(Protocol):
+    """Sessions, from their creation to the removal of their tombstones."""
 
     async def create_session(self, new: NewSession) -> Session: ...
     async def get_session(self, uuid: str, access: Access) -> Session: ...
     async def list_sessions(self, query: SessionQuery) -> SessionPage: ...
     async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
-        """Sessions by their cold status (hot ones as what they would be asleep); all, or only those ``among`` ids."""
-        ...
-
-    async def backlog(self) -> tuple[int, Micros | None]:
-        """How many messages are unfinished, and when the oldest of them was accepted."""
+        """Count sessions by the status that they have when asleep: all, or only those in ``among``."""
         ...
 
     async def rename_session(self, uuid: str, name: str | None, access: Access) -> Session: ...
     async def touch_session(self, uuid: str, access: Access) -> Session:
-        """last_activity = now, not expired any more, its failure's next try due at once."""
+        """Set the last activity to now, revive an expired session, and make the next try of a failed one due."""
         ...
 
     async def record_wake(self, uuid: str) -> None:
-        """The pod answered: woken_at is set once, the failure is gone. Unknown or deleted: nothing."""
+        """Record that the pod answers: set ``woken_at`` once, and clear the failure. Ignores an unknown session."""
         ...
 
     async def record_failure(self, uuid: str, failure: Failure) -> None: ...
     async def expirable(self, limit: int) -> list[Session]:
-        """Sessions past expires_at with nothing unfinished, not yet expired; the oldest first."""
+        """Return sessions to expire, oldest first: past ``expires_at``, not expired, with nothing unfinished."""
         ...
 
     async def expire(self, uuid: str, last_activity: Micros) -> bool:
-        """Mark expired if nothing happened since ``last_activity`` was read and nothing is unfinished."""
+        """Expire the session, unless it has been active since ``last_activity`` or has an unfinished message."""
         ...
 
     async def delete_session(self, uuid: str, access: Access) -> None:
-        """Set deleted_at; in the same commit every unfinished message of it ends as failed."""
+        """Mark the session as deleted, and end its unfinished messages as failed in the same commit."""
         ...
 
     async def deleted_sessions(self, limit: int) -> list[str]:
-        """Tombstones whose teardown has not finished, oldest first."""
+        """Return tombstones whose teardown has not finished, oldest first."""
         ...
 
     async def purge_session(self, uuid: str) -> None:
-        """Remove messages and events of a deleted session and note the teardown as finished; the tombstone stays."""
+        """Remove messages and events of a deleted session and mark its teardown as finished. The tombstone stays."""
         ...
 
     async def reopen_teardowns(self) -> None:
-        """Every tombstone counts as one whose teardown has not finished: Redis may have forgotten the deletes."""
+        """Mark all teardowns as unfinished, because Redis may have lost the deletes."""
         ...
 
     async def drop_tombstones(self, before: Micros) -> int:
-        """Remove finished tombstones deleted before then."""
+        """Remove tombstones of sessions that were deleted before that time and whose teardown has finished."""
         ...
 
-    async def accept(self, new: NewMessage, access: Access) -> Accepted:
-        """Make a message durable with the next seq of its session; touches and revives the session.
 
-        An idempotency key already used by this caller in this session returns that message, ``repeated``, and writes
-        nothing; IdempotencyMismatch when its body_hash differs. NotFound when the session is unknown or deleted.
+class MessageStore(Protocol):
+    """Messages, their attempts and results, and the numbered events of sessions."""
+
+    async def accept(self, new: NewMessage, access: Access) -> Accepted:
+        """Store a message with the next seq of its session. This touches and revives the session.
+
+        An idempotency key that this caller used before in this session returns that message as ``repeated`` and writes
+        nothing. Raises IdempotencyMismatch if its ``body_hash`` differs, NotFound if there is no such session.
         """
         ...
 
     async def begin_redelivery(self, message_id: str) -> Message | None:
-        """attempt + 1 where unfinished; None when it is finished or unknown."""
+        """Increment the attempt and return the message, or None if it is finished or unknown."""
         ...
 
     async def record_death(self, message_id: str, attempt: int) -> int | None:
-        """A pod died in this attempt: deaths + 1, returned; None when the attempt is not the open one."""
+        """Count the death of a pod in this attempt. Return all deaths, or None if the attempt is not open."""
         ...
 
     async def record(
@@ -145,26 +134,55 @@ class Store(AdkStore, Protocol):
         events: Sequence[tuple[str, str]] = (),
         adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
-        """Record the one result, with its numbered events (kind, JSON text), and touch the session.
+        """Store the one result with its events (kind, JSON text), and touch the session.
 
-        ``adk``: what a pod that speaks ADK told of the turn, for the same commit, after all that is there. A known
-        event id is ignored; events that no database can hold are left out rather than keep a turn from ending. Of a
-        turn without, ``adk_catch_up`` tells.
+        Returns the numbered events, or None if the message has a result, is unknown, or ``attempt`` is not the open
+        one. An attempt of None matches any.
 
-        None when the message has a result already, is unknown, or ``attempt`` (unless None) is not the open one.
+        ``adk`` are ADK's events of the turn, for the same commit, after all stored events. Known ids are ignored, and
+        events that no database can store are left out. ``adk_catch_up`` writes the events of a turn without ``adk``.
         """
+        ...
+
+    async def cancel(self, session: str, message_id: str, access: Access) -> Cancelled:
+        """End an unfinished message as failed. Raises NotFound, or Conflict if it has ended."""
         ...
 
     async def get_message(self, session: str, message_id: str, access: Access) -> Message: ...
     async def list_messages(self, session: str, access: Access, limit: int, after_seq: int = 0) -> list[Message]: ...
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
+    async def backlog(self) -> tuple[int, Micros | None]:
+        """Return the number of unfinished messages, and the time when the oldest one was accepted."""
+        ...
+
     async def has_unfinished(self) -> bool: ...
     async def unfinished(
         self, accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
     ) -> list[Unfinished]:
-        """Unfinished messages of all sessions that are older than that, by (session, seq), past the key ``after``."""
+        """Return older unfinished messages of all sessions, ordered by (session, seq), after the key ``after``."""
         ...
 
     async def unfinished_of(self, session: str) -> list[Unfinished]:
-        """Unfinished messages of one session by seq."""
+        """Return the unfinished messages of one session by seq."""
+        ...
+
+
+class Store(SessionStore, MessageStore, AdkStore, Protocol):
+    """All durable facts. A method that writes is committed and fsynced when it returns, and does nothing after that.
+
+    Methods raise StoreUnavailable if the database cannot be reached, or is locked for longer than its patience; then
+    nothing was written. They raise NotFound for a session outside the caller's ``access``.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Return the address of the database without user and password."""
+        ...
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def ping(self) -> None: ...
+    async def now(self) -> Micros: ...
+    async def secret(self, name: str) -> str:
+        """Return a random secret that all front doors of this installation share. The first call creates it."""
         ...

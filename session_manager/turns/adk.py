@@ -12,7 +12,7 @@ import logging
 import time
 
 from session_manager.domain.adk.model import AdkTurn
-from session_manager.domain.adk.turn import failure_event, invocation_of, user_event
+from session_manager.domain.adk.turn_events import failure_event, invocation_of, user_event
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Message, Outcome
 from session_manager.podclient.protocol import AdkExchange

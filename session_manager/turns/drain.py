@@ -17,7 +17,7 @@ from session_manager.aio.tasks import end_within, is_set_within
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import Mode
-from session_manager.domain.session_class import class_of
+from session_manager.domain.session_class import class_of_session
 from session_manager.turns.kit import Kit
 from session_manager.turns.turn import Turn, TurnTools
 
@@ -91,7 +91,7 @@ class Drains:
 
     async def _drain(self, uuid: str) -> None:
         session = await self._store.get_session(uuid, EVERYTHING)
-        session_class = class_of(self._classes, session.class_name)
+        session_class = class_of_session(self._classes, session.class_name)
         while not self._closing and self._modes.mode(uuid) is not Mode.SUSPENDED:
             asked = time.perf_counter()
             claim = await self._activity.claim(uuid, session_class)

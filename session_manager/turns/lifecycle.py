@@ -10,7 +10,7 @@ from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
 from session_manager.domain.mode import Mode, always_on, suspended
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import class_of
+from session_manager.domain.session_class import class_of_session
 from session_manager.turns.kit import Kit
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Lifecycle:
             raise suspended()
         session = await self._store.touch_session(uuid, access)
         try:
-            return await self._activity.wake(uuid, class_of(self._classes, session.class_name), keep_awake)
+            return await self._activity.wake(uuid, class_of_session(self._classes, session.class_name), keep_awake)
         except SessionGone:
             raise NotFound("no such session") from None
 
@@ -66,7 +66,7 @@ class Lifecycle:
         if self._modes.mode(uuid) is Mode.ALWAYS_ON:
             raise always_on()
         try:
-            answer = await self._activity.fence(uuid, class_of(self._classes, session.class_name), force=True)
+            answer = await self._activity.fence(uuid, class_of_session(self._classes, session.class_name), force=True)
             if answer in (Fenced.BUSY, Fenced.UNSETTLED) and when_idle:
                 await self._activity.sleep_when_idle(uuid)
                 return Slept(session, had_pod=True)
@@ -103,7 +103,7 @@ class Lifecycle:
         if self._modes.mode(session.uuid) is Mode.ALWAYS_ON:
             await self._store.touch_session(session.uuid, EVERYTHING)
             return False
-        session_class = class_of(self._classes, session.class_name)
+        session_class = class_of_session(self._classes, session.class_name)
         try:
             answer = await self._activity.fence(session.uuid, session_class, force=True)
             if answer is not Fenced.PASSED:
@@ -120,7 +120,7 @@ class Lifecycle:
 
     async def _drop_stale(self, session: Session) -> None:
         """Remove inbox entries whose results are in SQL: Redis was unavailable when they were recorded."""
-        session_class = class_of(self._classes, session.class_name)
+        session_class = class_of_session(self._classes, session.class_name)
         for message_id in await self._activity.inbox(session.uuid):
             try:
                 message = await self._store.get_message(session.uuid, message_id, EVERYTHING)

@@ -15,7 +15,7 @@ from session_manager.aio.tasks import is_set_within
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Outcome, Unfinished
 from session_manager.domain.mode import Mode
-from session_manager.domain.session_class import class_of
+from session_manager.domain.session_class import class_of_session
 from session_manager.domain.times import Micros, micros
 from session_manager.turns.drain import Drains
 from session_manager.turns.kit import Kit
@@ -70,7 +70,7 @@ class Repair:
                 await self._repair_session(session, class_name)
 
     async def _repair_session(self, session: str, class_name: str) -> None:
-        session_class = class_of(self._classes, class_name)
+        session_class = class_of_session(self._classes, class_name)
         try:
             unfinished = await self._end_overdue(session, await self._store.unfinished_of(session), session_class.ttl)
             if not unfinished or self._modes.mode(session) is Mode.SUSPENDED:
@@ -91,7 +91,7 @@ class Repair:
             outcome = Outcome.failed(f"not processed within {ttl:g} s")
             if await self._store.record(message.id, None, outcome, [("turn.failed", "{}")]) is not None:
                 log.warning("message overdue", extra={"event": "turn.overdue", "session": session})
-            session_class = class_of(self._classes, message.class_name)
+            session_class = class_of_session(self._classes, message.class_name)
             await self._activity.remove(session, message.id, session_class)
         return alive
 

@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone
 from session_manager.aio.tasks import end_within
 from session_manager.domain.access import EVERYTHING, Access
-from session_manager.domain.errors import Conflict, NotFound, Unavailable
+from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import Mode, suspended
-from session_manager.domain.session_class import SessionClass, class_of
+from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
 from session_manager.turns.kit import Kit
 from session_manager.turns.turn import Turn, TurnTools
 
 log = logging.getLogger(__name__)
-
-CANCELLED = "cancelled"
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class Turns:
             return ticket
         asked = time.perf_counter()
         try:
-            session_class = class_of(self._classes, accepted.session.class_name)
+            session_class = class_of_session(self._classes, accepted.session.class_name)
             taken = await self._take(accepted, session_class)
         except SessionGone:
             raise NotFound("no such session") from None
@@ -187,22 +185,15 @@ class Turns:
 
         Conflict: the message has a result. Unavailable: nothing was committed.
         """
-        record = await self._store.get_session(session, access)
-        session_class = class_of(self._classes, record.class_name)
-        message = await self._store.get_message(session, message_id, access)
-        outcome = Outcome.failed(CANCELLED)
-        stored = await self._store.record(message_id, None, outcome, [("turn.failed", "{}")])
-        if stored is None:
-            raise Conflict("the message has ended already")
-        event = stored[-1]
+        message, event, class_name = await self._store.cancel(session, message_id, access)
         self._tools.adk_history.behind.add(session)
         try:
-            await self._activity.remove(session, message_id, session_class)
+            await self._activity.remove(session, message_id, class_of_session(self._classes, class_name))
             await self._activity.notify(session, {"kind": "event", "number": event.number, "message_id": message_id})
         except (Unavailable, SessionGone):
             # The turn's own front door, or the repair, finds the result in SQL.
             log.info("cancelled; Redis is updated later", extra={"event": "turn.cancelled", "session": session})
-        return message._replace(finished_at=event.created_at, status=outcome.status, error=outcome.error)
+        return message
 
     async def state(self, message: Message) -> MessageStatus:
         """Return its status. Without Redis an unfinished message is reported as queued."""

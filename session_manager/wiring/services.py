@@ -13,7 +13,7 @@ from typing import Any
 from session_manager.activity.link import Link
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of
-from session_manager.domain.adk.model import Home
+from session_manager.domain.adk.model import ClassAndTtl
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
@@ -47,8 +47,7 @@ class Services:
         self.link = Link.from_settings(settings)
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)
-        self.store = open_store(settings, self.writer.leadership.fence if self.writer else None)
-        self.store.adopt_with(self._home_of)
+        self.store = open_store(settings, self.writer.leadership.fence if self.writer else None, self._adopt_as)
         self.host = open_host(settings, self.link, self.store)
         self.activity, self.pods = self.host.activity, self.host.pods
         self.machine, self.classes = self.host.machine, self.host.classes
@@ -63,10 +62,10 @@ class Services:
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 
-    def _home_of(self, app: str) -> Home:
-        """What becomes of a session that a real ADK service made."""
+    def _adopt_as(self, app: str) -> ClassAndTtl:
+        """Return the class for a session that a real ADK service created."""
         session_class = class_for_app(self.classes, app)
-        return Home(session_class.name, micros(session_class.ttl))
+        return ClassAndTtl(session_class.name, micros(session_class.ttl))
 
     @property
     def storage_uri(self) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
-from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.address import PostgresAddress
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -89,7 +89,7 @@ def test_the_front_door_understands_what_it_is_given(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert open_store(settings).uri == "postgresql://postgres:5432/adk_sessions"
-    address = Address.parse(environment["SESSION_DB_URI"], settings.session_db_plain_hosts)
+    address = PostgresAddress.parse(environment["SESSION_DB_URI"], settings.session_db_plain_hosts)
     assert "sslmode" not in address.uri
     assert (settings.redis_host, settings.redis_port, settings.listen_port) == ("redis", 6379, 8080)
     assert int(service["stop_grace_period"].rstrip("s")) > settings.shutdown_timeout + settings.shutdown_delay

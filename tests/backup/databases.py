@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from session_manager.aio.ids import new_id
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.ids import new_id
 from session_manager.domain.message import NewMessage
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import NewSession
+from session_manager.store.sql import SqlStore
 from tests.store.databases import opened
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.address import PostgresAddress
 from tests.chart.helm import CHART, KEDA, ROOT, needs_helm, refusal, render, run
 
 pytestmark = needs_helm
@@ -122,7 +122,9 @@ def test_postgresql_of_somebody_else(database: Json, secret: str):
 
 def test_the_bundled_postgresql_needs_no_certificate():
     env = render().env("Deployment", "session-manager")
-    address = Address.parse(env["SESSION_DB_URI"].replace("$(POSTGRES_PASSWORD)", "pw"), env["SESSION_DB_PLAIN_HOSTS"])
+    address = PostgresAddress.parse(
+        env["SESSION_DB_URI"].replace("$(POSTGRES_PASSWORD)", "pw"), env["SESSION_DB_PLAIN_HOSTS"]
+    )
     assert address.hosts == ("session-manager-postgres",)
     assert "sslmode" not in address.uri
     env = render({"postgresql": {"enabled": False}, "database": {"uri": "postgresql://db/x"}}).env(

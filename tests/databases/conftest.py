@@ -1,4 +1,4 @@
-"""Databases with everything in them: our sessions with their messages, and what real ADK services wrote."""
+"""Databases with rows in all tables: our sessions with messages, and sessions of real ADK services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["postgres", "postgres_uri"]
 
 @pytest.fixture
 async def source(tmp_path: Path) -> Path:
-    """A SQLite file with something in every table."""
+    """Return a SQLite file with rows in each table."""
     path = tmp_path / "source.db"
     await fill(path)
     return path

@@ -1,4 +1,4 @@
-"""What a database in use holds."""
+"""Fills a database like one in use, and reads it like an ADK client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATE = {
 
 
 async def fill(path: Path) -> None:
-    """Our own sessions, ADK's, and a row in each of the other tables."""
+    """Create our own sessions, ADK's sessions, and a row in each of the other tables."""
     async with opened(path) as store:
         for user in ("ann", "bob"):
             session = await make(store, user=user)
@@ -51,11 +51,11 @@ async def fill(path: Path) -> None:
         )
         connection.execute("INSERT OR IGNORE INTO installation VALUES ('key', 'value')")
         connection.commit()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is all of it
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is complete
 
 
 async def converse(service: SqliteSessionService | DatabaseSessionService) -> None:
-    """Sessions of two users, one without any shared state, events of one moment among them."""
+    """Create sessions of two users, one without shared state, and some events with the same time."""
     for user in (USER, "bob"):
         state: dict[str, Any] = STATE if user == USER else {}
         session = await service.create_session(
@@ -73,7 +73,7 @@ async def converse(service: SqliteSessionService | DatabaseSessionService) -> No
 
 
 async def read(service: SqliteSessionService | DatabaseSessionService) -> list[dict[str, Any]]:
-    """All that an ADK client sees, to compare."""
+    """Return everything that an ADK client sees."""
     found = []
     for app in (APP, "other"):
         listed = await service.list_sessions(app_name=app)
@@ -85,7 +85,7 @@ async def read(service: SqliteSessionService | DatabaseSessionService) -> list[d
 
 
 def _comparable(session: dict[str, Any]) -> dict[str, Any]:
-    """Times to the microsecond, as PostgreSQL keeps them; events of one moment in any order."""
+    """Return a session with times in microseconds as in PostgreSQL, and events of the same time sorted."""
     session["last_update_time"] = round(session["last_update_time"], 6)
     for event in session["events"]:
         event["timestamp"] = round(event["timestamp"], 6)

@@ -40,7 +40,7 @@ def test_copy(source: Path, postgres_uri: str, tmp_path: Path):
 def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path):
     target = tmp_path / "new.db"
     with closing(sqlite3.connect(target)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")  # so that it waits
+        connection.execute("BEGIN EXCLUSIVE")  # so that the command waits
         copy = Running("db", "copy", str(source), str(target), cwd=tmp_path, DATABASE_PATIENCE="60")
         journal = psutil.Process(copy.pid)
         until(lambda: any(str(target) == each.path for each in journal.open_files()), "it has the target open")
@@ -50,13 +50,13 @@ def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path
     assert copy.err.endswith("Interrupted; the same command goes on where it was.\n")
 
 
-def test_copy_tells_what_does_not_fit(source: Path, postgres_uri: str, tmp_path: Path):
+def test_copy_reports_rows_that_do_not_fit(source: Path, postgres_uri: str, tmp_path: Path):
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("INSERT INTO app_states VALUES ('x', '{\"a\": \"\\u0000\"}', 1)")
         connection.commit()
     planned = call("db", "copy", str(source), postgres_uri, "--dry-run")
     assert planned.returncode == 1
-    assert planned.stderr == "cannot be copied: app_states (x): state: it contains a NUL\n"
+    assert planned.stderr == "cannot be copied: app_states (x): state: contains a NUL\n"
 
 
 async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
@@ -81,14 +81,14 @@ async def test_merge_into_the_database_in_use(source: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("mysql://x", "The address of a database must be postgresql://…"),
-        ("{uri}_gone", "{shown}_gone names"),
-        ("{wrong}", "refused the user or the password of {shown}"),
+        ("mysql://x", "the address of a database is not valid; expected postgresql://…"),
+        ("{uri}_gone", "the database of {shown}_gone does not exist"),
+        ("{wrong}", "rejected the user or the password of {shown}"),
         ("postgresql://ada:secret@127.0.0.1:1/there", "postgresql://127.0.0.1:1/there is unavailable"),
     ],
     ids=["no such engine", "no such database", "wrong password", "away"],
 )
-def test_it_says_which_database_is_meant(source: Path, postgres_uri: str, target: str, words: str):
+def test_errors_name_the_database(source: Path, postgres_uri: str, target: str, words: str):
     places = {
         "uri": postgres_uri,
         "shown": postgres_uri.replace(f"postgres:{PASSWORD}@", ""),

@@ -1,4 +1,4 @@
-"""When two rows are the same, whichever engine wrote them."""
+"""Rows are compared independently of the engine that wrote them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_manager.databases.content import Mapping
+from session_manager.databases.content import TablePair
 from session_manager.databases.tables import Column, Kind, Table
 from tests.servers.postgres import PostgresServer
 
@@ -23,7 +23,7 @@ POSTGRES = Table(
     ("id",),
     ("id",),
 )
-THERE, BACK = Mapping(SQLITE, POSTGRES), Mapping(POSTGRES, SQLITE)
+THERE, BACK = TablePair(SQLITE, POSTGRES), TablePair(POSTGRES, SQLITE)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 NUMBERS = (
@@ -34,7 +34,7 @@ TREES = st.recursive(
 )
 
 
-def test_what_postgresql_makes_of_a_row_is_the_same_row(postgres: PostgresServer):
+def test_a_row_stored_by_postgresql_has_the_same_fingerprint(postgres: PostgresServer):
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(postgres.uri))
 
@@ -66,12 +66,12 @@ def test_what_postgresql_makes_of_a_row_is_the_same_row(postgres: PostgresServer
         (("x", "{}", 1.0), ("x", None, 1.0)),
     ],
 )
-def test_what_differs(one: tuple[object, ...], other: tuple[object, ...]):
+def test_different_rows_have_different_fingerprints(one: tuple[object, ...], other: tuple[object, ...]):
     fingerprint = THERE.fingerprint(SQLITE)
     assert fingerprint(one) != fingerprint(other)
 
 
-def test_what_does_not():
+def test_equal_rows_have_equal_fingerprints():
     fingerprint = THERE.fingerprint(SQLITE)
     assert fingerprint(("x", '{"b": 1e3, "a": [1.0]}', 1.5)) == fingerprint(("x", '{"a":[1],"b":1000}', 1.5000000001))
     assert THERE.converter()(("x", "{}", 1.5)) == ("x", "{}", datetime(1970, 1, 1, 0, 0, 1, 500_000))
@@ -81,15 +81,15 @@ def test_what_does_not():
     ("row", "words"),
     [
         (("123456", "{}", 1.0), "id: longer than 5 characters"),
-        ((None, "{}", 1.0), "id: it must not be empty"),
-        (("\0", "{}", 1.0), "id: it contains a NUL"),
-        (("x", '{"a": "\\u0000"}', 1.0), "state: it contains a NUL"),
-        (("x", '{"a": "\\ud800"}', 1.0), "state: it is no JSON"),
-        (("x", '{"a": NaN}', 1.0), "state: it is no JSON"),
+        ((None, "{}", 1.0), "id: must not be empty"),
+        (("\0", "{}", 1.0), "id: contains a NUL"),
+        (("x", '{"a": "\\u0000"}', 1.0), "state: contains a NUL"),
+        (("x", '{"a": "\\ud800"}', 1.0), "state: is not valid JSON"),
+        (("x", '{"a": NaN}', 1.0), "state: is not valid JSON"),
         (("x", '{"a": "\\\\u0000"}', 1.0), None),
         (("x", None, 1.0), None),
     ],
 )
-def test_what_does_not_fit(row: tuple[object, ...], words: str | None):
+def test_rows_that_do_not_fit(row: tuple[object, ...], words: str | None):
     reason = THERE.misfit()(THERE.converter()(row))
     assert reason is None if words is None else (reason or "").startswith(words)

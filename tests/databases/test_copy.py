@@ -1,4 +1,4 @@
-"""Copies between the engines: all of it arrives, a half is never taken for the whole, and the source is only read."""
+"""Copies between engines are complete, half a copy is never used, and the source is only read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.store.databases import opened as running
 from tests.store.test_file_systems import bindfs, needs_fuse
 from tests.waiting import until
 
-# The connection of a process that was killed ends a moment later.
+# The connection of a killed process ends a moment later.
 ALONE = "SELECT 1 WHERE (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) = 1"
 
 
@@ -52,7 +52,7 @@ def digest(path: Path) -> str:
 
 
 def counts(path: Path) -> dict[str, int]:
-    """Rows by table, without empty rows of shared state, which say nothing."""
+    """Return the number of rows by table, without empty rows of shared state."""
     with closing(sqlite3.connect(path)) as connection:
         found = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in table_names()}
         for name in ("app_states", "user_states"):
@@ -105,8 +105,8 @@ async def test_adk_reads_the_copy_as_it_read_the_source(source: Path, postgres_u
     assert back == expected
 
 
-async def test_adk_goes_on_in_the_copy(source: Path, postgres_uri: str):
-    """Its service refuses to append where a row of shared state is missing, which SQLite does not have."""
+async def test_adk_continues_in_the_copy(source: Path, postgres_uri: str):
+    """ADK's service for servers needs rows of shared state, which SQLite does not have."""
     await copy(source, postgres_uri)
     service = DatabaseSessionService(postgres_uri.replace("postgresql:", "postgresql+asyncpg:"))
     session = await service.get_session(app_name="other", user_id="bob", session_id="of bob")
@@ -119,7 +119,7 @@ async def test_adk_goes_on_in_the_copy(source: Path, postgres_uri: str):
     await store.close()
 
 
-async def test_a_target_with_data_is_refused(source: Path, postgres_uri: str, tmp_path: Path):
+async def test_a_target_with_data_is_rejected(source: Path, postgres_uri: str, tmp_path: Path):
     await copy(source, postgres_uri)
     for target in (postgres_uri, source):
         with pytest.raises(StartupFailure, match=r"has data already|same database"):
@@ -131,18 +131,18 @@ async def test_a_target_with_data_is_refused(source: Path, postgres_uri: str, tm
 
 
 async def test_an_empty_database_in_use_is_a_target(source: Path, postgres_uri: str):
-    """The first start of a front door leaves nothing that would be in the way."""
+    """The first start of a front door leaves no rows that would prevent a copy."""
     store = PostgresStore(postgres_uri, 1)
     await store.start()
     await store.close()
     assert (await copy(source, postgres_uri)).rows == counts(source)
 
 
-async def test_what_is_no_source(tmp_path: Path, postgres_uri: str):
-    with pytest.raises(StartupFailure, match="no database file"):
+async def test_invalid_sources(tmp_path: Path, postgres_uri: str):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await copy(tmp_path / "none.db", postgres_uri)
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StartupFailure, match="no database of this program"):
+    with pytest.raises(StartupFailure, match="not a database of this program"):
         await copy(tmp_path / "empty.db", postgres_uri)
     (tmp_path / "letter.db").write_text("Dear aunt, " * 200)
     with pytest.raises(StartupFailure, match="cannot be used"):
@@ -158,7 +158,7 @@ async def test_a_dry_run_writes_nothing(source: Path, postgres_uri: str, tmp_pat
         assert (seen.rows, seen.misfits) == (counts(source), [])
 
 
-async def test_rows_that_do_not_fit_are_told_and_stop_a_copy(source: Path, postgres_uri: str):
+async def test_rows_that_do_not_fit_are_reported_and_stop_a_copy(source: Path, postgres_uri: str):
     with closing(sqlite3.connect(source)) as connection:
         for number, (state, name) in enumerate(
             [('{"a": "\\u0000"}', "a"), ("{", "b"), ('{"a": NaN}', "c"), ('{"a": "\\ud800"}', "d"), ("{}", "e" * 129)]
@@ -168,17 +168,17 @@ async def test_rows_that_do_not_fit_are_told_and_stop_a_copy(source: Path, postg
     async with opened(source, read_only=True) as old, opened(postgres_uri, read_only=False) as new:
         seen = await Copier(old, new).look()
     assert [misfit.partition("state: ")[2].split(" (")[0] or misfit.rpartition(": ")[2] for misfit in seen.misfits] == [
-        "it contains a NUL",
-        "it is no JSON that PostgreSQL takes",
-        "it is no JSON that PostgreSQL takes",
-        "it is no JSON that PostgreSQL takes",
+        "contains a NUL",
+        "is not valid JSON for PostgreSQL",
+        "is not valid JSON for PostgreSQL",
+        "is not valid JSON for PostgreSQL",
         "longer than 128 characters",
     ]
-    with pytest.raises(StartupFailure, match=r"sessions \(x, y, a\): state: it contains a NUL"):
+    with pytest.raises(StartupFailure, match=r"sessions \(x, y, a\): state: contains a NUL"):
         await copy(source, postgres_uri)
 
 
-async def test_half_a_copy_serves_nobody(source: Path, postgres_uri: str, monkeypatch: pytest.MonkeyPatch):
+async def test_no_front_door_serves_half_a_copy(source: Path, postgres_uri: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(copying, "BATCH_ROWS", 2)
     done = 0
 
@@ -203,7 +203,7 @@ async def test_half_a_copy_serves_nobody(source: Path, postgres_uri: str, monkey
     assert copied.rows == counts(source)
 
 
-async def test_a_source_that_changes_is_noticed(source: Path, postgres_uri: str, monkeypatch: pytest.MonkeyPatch):
+async def test_a_change_of_the_source_is_detected(source: Path, postgres_uri: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(copying, "BATCH_ROWS", 2)
     async with running(source) as store:
         session = await make(store)
@@ -224,7 +224,7 @@ async def test_a_source_that_changes_is_noticed(source: Path, postgres_uri: str,
 
 
 async def test_killed_and_run_again(source: Path, postgres_uri: str, tmp_path: Path):
-    """SIGKILL in the middle, many times: each run goes on where the last one was, and nothing is there twice."""
+    """After each SIGKILL the next run continues, and no row is copied twice."""
     async with running(source) as store:
         session = await make(store)
         for number in range(400):
@@ -279,8 +279,8 @@ async def test_two_copies_at_once_do_not_mix(source: Path, postgres_uri: str, mo
 
 
 @needs_fuse
-async def test_a_source_on_a_mount_that_no_database_can_live_on(tmp_path: Path):
-    """The way off it: what was written last may still be in the WAL."""
+async def test_a_source_on_an_unsuitable_mount(tmp_path: Path):
+    """The last writes may still be in the WAL."""
     folder = tmp_path / "source"
     folder.mkdir()
     await fill(folder / "x.db")

@@ -1,4 +1,4 @@
-"""Merges: a conversation comes whole or not at all, nothing that is there is changed, and the source is only read."""
+"""Merges add whole conversations, change no existing row, and only read the source."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def merge(source: Path | str, target: Path | str, *, dry_run: bool = False
 
 @pytest.fixture
 async def target(tmp_path: Path) -> Path:
-    """With a session of its own."""
+    """Create a target with its own session."""
     path = tmp_path / "target.db"
     async with running(path) as store:
         await say(store, await make(store, user="carl"), "here first")
@@ -48,7 +48,7 @@ def dump(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-async def test_everything_comes_once(source: Path, target: Path):
+async def test_everything_is_merged_once(source: Path, target: Path):
     before, there = hashlib.sha256(source.read_bytes()).digest(), dump(target)
     planned = await merge(source, target, dry_run=True)
     assert dump(target) == there
@@ -68,7 +68,7 @@ async def test_everything_comes_once(source: Path, target: Path):
     assert await read(SqliteSessionService(str(target))) == expected
 
 
-async def test_what_differs_is_a_conflict_and_stays(source: Path, target: Path):
+async def test_a_difference_is_a_conflict_and_stays(source: Path, target: Path):
     await merge(source, target)
     async with running(target) as store:
         [one] = [session for session in (await store.list_sessions(ALL)).sessions if session.user_id == "bob"]
@@ -81,7 +81,7 @@ async def test_what_differs_is_a_conflict_and_stays(source: Path, target: Path):
 
 
 async def test_the_same_name_of_another_session_is_a_conflict(source: Path, tmp_path: Path):
-    """Two databases in which ADK made a session of the same key: which one is meant, nobody can say."""
+    """ADK has created different sessions with the same key in both databases."""
     other = tmp_path / "other.db"
     async with running(other):
         pass
@@ -97,8 +97,8 @@ async def test_the_same_name_of_another_session_is_a_conflict(source: Path, tmp_
     assert len(dump(other)) > len(there)
 
 
-async def test_nothing_of_a_unit_comes_when_a_part_does_not_fit(source: Path, target: Path):
-    """The message's id is taken here: its session does not come without it."""
+async def test_a_conversation_with_a_row_that_does_not_fit_is_not_merged(source: Path, target: Path):
+    """The message's id exists in the target, so its session is not merged either."""
     with closing(sqlite3.connect(source)) as connection:
         [taken, session] = connection.execute("SELECT id, session FROM message ORDER BY id LIMIT 1").fetchone()
     with closing(sqlite3.connect(target)) as connection:
@@ -130,14 +130,14 @@ async def test_into_postgresql_and_from_it(source: Path, postgres_uri: str, tmp_
     assert (merged.conflicts, merged.rows["session"]) == ([], 3)
 
 
-async def test_what_is_no_database(source: Path, tmp_path: Path):
-    with pytest.raises(StartupFailure, match="no database file"):
+async def test_files_that_are_not_databases(source: Path, tmp_path: Path):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await merge(source, tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists()
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StartupFailure, match="no database of this program"):
+    with pytest.raises(StartupFailure, match="not a database of this program"):
         await merge(source, tmp_path / "empty.db")
-    with pytest.raises(StartupFailure, match="no database file"):
+    with pytest.raises(StartupFailure, match="does not exist"):
         await merge(tmp_path / "none.db", source)
 
 
@@ -153,7 +153,7 @@ def test_for_programs_and_as_a_script(tmp_path: Path, source: Path, target: Path
     assert done.stdout.endswith("were there already\n")
     done = subprocess.run([*command[:3], tmp_path / "none.db"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no database file" in done.stderr
+    assert "does not exist" in done.stderr
 
 
 async def test_sources_of_two_machines(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What docs/migration.md tells people to run, run."""
+"""Runs the commands of docs/migration.md."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_from_memory(tmp_path: Path):
         await store.ping()
 
 
-def test_commands_exist_as_they_are_told():
+def test_the_documented_commands_exist():
     for page in ("migration", "SESSION_DATABASE_CONFIG", "production-checklist"):
         text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text("utf-8")
         for group, command in set(re.findall(r"session-manager (db|backup) ([a-z]+)", text)):

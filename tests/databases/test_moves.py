@@ -1,4 +1,4 @@
-"""A conversation that began on SQLite goes on in PostgreSQL, and in a merged database, as callers see it."""
+"""For callers a conversation continues after a copy from SQLite to PostgreSQL, and after a merge."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_a_conversation_moves(tmp_path: Path, redis_url: str, postgres_uri
         assert adk["id"] == session
 
 
-async def test_a_conversation_of_another_machine_comes_while_the_front_door_runs(tmp_path: Path, redis_url: str):
+async def test_a_conversation_of_another_machine_is_merged_while_the_front_door_runs(tmp_path: Path, redis_url: str):
     there = tmp_path / "there"
     there.mkdir()
     async with front_door(settings_for(there, redis_url)) as front:

@@ -1,4 +1,4 @@
-"""The page of the schema says what both engines have, and its queries count what they say."""
+"""The page of the schema shows the tables of both engines, and its queries return the described counts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.databases.schema_page import COLUMNS, PAGE, QUERIES, TABLES, page, types_of_both
 from tests.store.databases import make, say
 
 
-async def test_the_page_is_what_the_engines_say(tmp_path: Path, postgres_uri: str):
+async def test_the_page_shows_the_tables_of_both_engines(tmp_path: Path, postgres_uri: str):
     sqlite, postgres = await types_of_both(tmp_path, postgres_uri)
     assert set(sqlite) | {"adk_internal_metadata"} == set(postgres) == set(TABLES)
     for name, types in postgres.items():
@@ -44,7 +44,7 @@ async def test_the_queries_count_the_last_hour(engine: str, tmp_path: Path, post
 
 
 async def ask(engine: str, path: Path, uri: str, *changes: str) -> list[int]:
-    """What the page's queries for this engine count, after changes."""
+    """Return the counts of the page's queries for an engine after some changes."""
     queries = [query for title, query in QUERIES.items() if title.startswith(engine)]
     if engine == "SQLite":
         with closing(sqlite3.connect(path, isolation_level=None)) as file:

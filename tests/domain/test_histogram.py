@@ -3,7 +3,7 @@ from __future__ import annotations
 from session_manager.domain.histogram import BOUNDS, Histogram
 
 
-def test_each_bound_counts_what_took_no_longer():
+def test_each_bound_counts_shorter_durations():
     histogram = Histogram()
     for seconds in (0.0, BOUNDS[0], BOUNDS[0] * 1.01, 1.0, BOUNDS[-1], BOUNDS[-1] + 1):
         histogram.observe(seconds)

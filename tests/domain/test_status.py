@@ -1,4 +1,4 @@
-"""The status table: the same in its docstring, in Python and in SQL."""
+"""The status table is the same in its docstring, in Python and in SQL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def session(expired: bool, failed: bool, woken: bool) -> Session:
 
 
 def documented() -> list[tuple[Status, list[str]]]:
-    """The rows of the table in the docstring: a status, and yes, no or any for each column."""
+    """Return the rows of the table in the docstring: a status, and yes, no or any for each column."""
     found = re.findall(r"^(\w+) +((?:(?:yes|no|any) *){5})$", module.__doc__ or "", re.M)
     return [(Status(name), cells.split()) for name, cells in found]
 
@@ -78,7 +78,7 @@ def test_a_status_is_either_hot_or_cold() -> None:
 
 
 @pytest.mark.parametrize(("expired", "failed", "woken"), COLUMNS)
-def test_a_failure_that_only_redis_knows_of(expired: bool, failed: bool, woken: bool) -> None:
+def test_a_failure_that_is_only_in_redis(expired: bool, failed: bool, woken: bool) -> None:
     found = status_of(session(expired, failed, woken), Hot(failure=FAILURE))
     assert found is (Status.EXPIRED if expired else Status.FAILED)
     assert status_of(session(expired, failed, woken), Hot(wanted=True, failure=FAILURE)) is Status.WAKING

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from session_manager.domain.adk.events import made
+from session_manager.domain.adk.events import parse_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import PodProtocol, SessionClass
@@ -25,7 +26,8 @@ CLASS = SessionClass("test", protocol=PodProtocol.ADK)
 
 def said(author: str, text: str, invocation_id: str | None = None) -> AdkEvent:
     role = "user" if author == "user" else "model"
-    return made({"author": author, "content": {"parts": [{"text": text}], "role": role}}, invocation_id)
+    value = {"author": author, "content": {"parts": [{"text": text}], "role": role}}
+    return parse_event(value, time.time(), uuid.uuid4, invocation_id=invocation_id or f"e-{uuid.uuid4()}")
 
 
 class Stored:

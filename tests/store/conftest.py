@@ -1,4 +1,4 @@
-"""Every test that asks for ``database`` or ``store`` runs on each engine."""
+"""Fixtures of the store's contract: a test that uses ``database`` or ``store`` runs on each engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import inline, threads
 from tests.servers import shared
 from tests.servers.postgres import PostgresServer, postgres_server
@@ -31,7 +31,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_uri(postgres: PostgresServer) -> Iterator[str]:
-    """An empty database of the test's own."""
+    """Return a new empty database."""
     name = f"test_{new_id()}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
@@ -44,7 +44,7 @@ def _shared_database(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def _emptied_database(postgres: PostgresServer, _shared_database: str) -> str:
-    """A database with the schema of this version, or none yet, and without rows: much quicker than a new one."""
+    """Return a database without rows, usually with the schema of this version. This is much faster than a new one."""
     postgres.execute(_EMPTY, "shared")
     return _shared_database
 
@@ -58,7 +58,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture
 async def opened(database: Database) -> AsyncIterator[Opened]:
-    """Opens more stores on the same database."""
+    """Open more stores on the same database."""
     opened = Opened(database)
     yield opened
     await opened.close()

@@ -1,4 +1,4 @@
-"""The engines that the contract holds for: one empty database each, opened as often as a test likes."""
+"""The engines of the contract: an empty database of each, which a test may open several times."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import asyncpg
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import NewMessage, Outcome
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import NewSession
 from session_manager.store.schema.migrations import Migration
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore, Workers
 
 DAY = 86_400_000_000
@@ -26,7 +26,7 @@ DONE = Outcome.processed('{"reply": "hello"}')
 
 
 class Database(Protocol):
-    """``rows`` looks at the database from outside of the store."""
+    """A database. ``rows`` accesses it without the store."""
 
     def store(self, patience: float = 5.0, migrations: Sequence[Migration] | None = None) -> SqlStore: ...
     async def rows(self, sql: str) -> list[tuple[Any, ...]]: ...
@@ -76,7 +76,7 @@ async def opened(path: Path) -> AsyncIterator[SqliteStore]:
 
 @dataclass
 class Opened:
-    """Stores that a test opened, closed at its end."""
+    """Stores that a test opened. They are closed at its end."""
 
     database: Database
     stores: list[SqlStore] = field(default_factory=list)
@@ -105,17 +105,17 @@ def new_message(session: str, text: str = "hello", caller: str = "web", **kwargs
 
 
 async def make(store: SqlStore, **kwargs: Any) -> str:
-    """A new session's id."""
+    """Create a session and return its id."""
     return (await store.create_session(new_session(**kwargs))).uuid
 
 
 async def say(store: SqlStore, session: str, text: str = "hello") -> str:
-    """A new message's id."""
+    """Accept a message and return its id."""
     return (await store.accept(new_message(session, text), EVERYTHING)).message.id
 
 
 async def pass_time(store: SqlStore) -> Micros:
-    """Wait until the database's clock has moved on by a microsecond."""
+    """Wait until the database's clock has advanced by a microsecond."""
     before = await store.now()
     while (now := await store.now()) <= before:
         pass

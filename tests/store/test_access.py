@@ -1,4 +1,4 @@
-"""The predicate of rights, on each engine: every statement that works for a caller carries it."""
+"""The predicate of rights on each engine: each statement that works for a caller has it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 
 from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy, Right
 from session_manager.domain.errors import NotFound
-from session_manager.store.base import SqlStore
-from tests.store.databases import make, new_id, new_message, say
+from session_manager.domain.message import Attempt
+from session_manager.store.sql import SqlStore
+from tests.store.databases import DONE, make, new_id, new_message, say
 
 RIGHT = {
     "get": Right.READ,
@@ -17,6 +18,7 @@ RIGHT = {
     "repeat": Right.WRITE,
     "touch": Right.WAKE,
     "rename": Right.MANAGE,
+    "cancel": Right.WRITE,
     "delete": Right.MANAGE,
 }
 
@@ -37,23 +39,30 @@ async def act(store: SqlStore, what: str, session: str, message: str, access: Ac
             await store.touch_session(session, access)
         case "rename":
             await store.rename_session(session, "new", access)
+        case "cancel":
+            await store.cancel(session, message, access)
         case "delete":
             await store.delete_session(session, access)
 
 
 @pytest.mark.parametrize("what", RIGHT)
-@pytest.mark.parametrize("who", ["everything", "owner", "stranger", "turn", "other turn", "nobody"])
+@pytest.mark.parametrize(
+    "who", ["everything", "owner", "stranger", "turn", "other turn", "ended turn", "later attempt", "anonymous"]
+)
 async def test_each_access_reaches_what_it_may(store: SqlStore, what: str, who: str) -> None:
     session = await make(store, user="ann")
     message = await say(store, session)
-    await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
+    ended = (await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)).message.id
+    await store.record(ended, 1, DONE)
     cases: dict[str, tuple[Access, bool]] = {
         "everything": (EVERYTHING, True),
         "owner": (OwnedBy("ann"), True),
         "stranger": (OwnedBy("bob"), False),
-        "turn": (OneSession(session), RIGHT[what] in (Right.READ, Right.WRITE)),
-        "other turn": (OneSession(new_id()), False),
-        "nobody": (NOTHING, False),
+        "turn": (OneSession(session, Attempt(message, 1)), RIGHT[what] in (Right.READ, Right.WRITE)),
+        "other turn": (OneSession(new_id(), Attempt(message, 1)), False),
+        "ended turn": (OneSession(session, Attempt(ended, 1)), False),
+        "later attempt": (OneSession(session, Attempt(message, 2)), False),
+        "anonymous": (NOTHING, False),
     }
     access, reaches = cases[who]
     if reaches:

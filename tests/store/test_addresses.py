@@ -30,7 +30,7 @@ ODD = "p@s:s/w#o?r%d+ä&[=]"
 
 @dataclass
 class Served:
-    """``login`` is user and password as in an address; ``folder`` the one of the socket, ``ca`` a file."""
+    """``login`` is user and password as in an address, ``folder`` contains the socket, ``ca`` is a file."""
 
     port: int
     login: str
@@ -40,7 +40,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    """With TLS for the name localhost, on 127.0.0.1 and ::1, with a socket where Cloud SQL's proxy would make one."""
+    """Start a server with TLS for localhost, on 127.0.0.1 and ::1, with a socket where Cloud SQL's proxy has one."""
     base = Path(tempfile.mkdtemp(prefix="pg-"))
     base.chmod(0o755)
     folder = base / "cloudsql" / "project:region:db"
@@ -64,7 +64,7 @@ def served() -> Iterator[Served]:
 
 
 async def connected_with(uri: str, plain_hosts: str = "") -> tuple[str, bool]:
-    """As which user, and whether through TLS."""
+    """Return the user of a connection, and True if it uses TLS."""
     settings = Settings(
         _env_file=None, session_db_uri=SecretStr(uri), session_db_plain_hosts=plain_hosts, database_pool=1
     )
@@ -80,11 +80,11 @@ async def connected_with(uri: str, plain_hosts: str = "") -> tuple[str, bool]:
 
 
 def forms(served: Served) -> dict[str, bool]:
-    """Addresses of the one server, and whether each goes through TLS."""
+    """Return addresses of the server, with True if the connection must use TLS."""
     login, port, ca, folder = served.login, served.port, served.ca, served.folder
     odd = f"{quote('o:d@d', safe='')}:{quote(ODD, safe='')}"
     return {
-        f"postgresql://{login}@127.0.0.1:{port}/postgres": True,  # offered, so taken
+        f"postgresql://{login}@127.0.0.1:{port}/postgres": True,  # because the server offers it
         f"postgresql://{login}@127.0.0.1:{port}/postgres?sslmode=disable": False,
         f"postgres://{login}@127.0.0.1:{port}/postgres?sslmode=require": True,
         f"postgresql+asyncpg://{login}@localhost:{port}/postgres?ssl=require": True,
@@ -108,16 +108,16 @@ async def test_every_form_connects(served: Served, number: int):
     assert encrypted == tls
 
 
-async def test_a_name_that_the_certificate_does_not_have_is_refused(served: Served):
+async def test_a_host_name_that_is_not_in_the_certificate_is_rejected(served: Served):
     where = f"{served.login}@127.0.0.1:{served.port}/postgres"
     with pytest.raises(StartupFailure, match="TLS connection"):
         await connected_with(f"postgresql://{where}?sslmode=verify-full&sslrootcert={served.ca}")
-    with pytest.raises(StartupFailure, match="TLS connection"):  # nobody but this test trusts its authority
+    with pytest.raises(StartupFailure, match="TLS connection"):  # this machine does not trust the test's authority
         await connected_with(f"postgresql://{where}?sslmode=verify-full&sslrootcert=system")
 
 
-async def test_another_machine_without_tls_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch):
-    """A name that is not loopback's, and a server that offers no TLS."""
+async def test_another_machine_without_tls_is_rejected(served: Served, monkeypatch: pytest.MonkeyPatch):
+    """The name is not a loopback name, and the server offers no TLS."""
     asked: list[str] = []
 
     async def pool(uri: str, **_: object) -> None:
@@ -153,7 +153,7 @@ def listens(port: int) -> bool:
 
 @pytest.mark.skipif(POOLER is None, reason="needs pgbouncer")
 async def test_through_a_pooler_of_sessions(served: Served):
-    """With what docs/SESSION_DATABASE_CONFIG.md tells to set; twice as many callers as it has connections."""
+    """Use the settings of docs/SESSION_DATABASE_CONFIG.md, with twice as many callers as the pooler has connections."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         listen = probe.getsockname()[1]

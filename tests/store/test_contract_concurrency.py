@@ -1,4 +1,4 @@
-"""What holds when several front doors do things at once: two stores over one database."""
+"""The contract with several front doors at once: two stores on one database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Accepted, MessageStatus, Outcome
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DONE, Database, Opened, make, new_message, say
 
 ROUNDS = 10

@@ -1,4 +1,4 @@
-"""Lists and counts, against a listing that is made in Python."""
+"""Lists and counts, compared with a listing in Python."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
+from session_manager.domain.message import Attempt
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.status import COLD_SQL, Status, cold_status
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import SessionPage, SessionQuery
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DAY, Database, make, new_session
 
 ALL = frozenset(COLD_SQL)
@@ -23,7 +24,7 @@ CLASSES = ("default", "gpu")
 
 
 async def every_status(store: SqlStore, user: str = "ann", class_name: str = "default") -> dict[Status, str]:
-    """A session of each cold status."""
+    """Create a session of each cold status."""
     made = {status: await make(store, user=user, class_name=class_name, ttl=1) for status in COLD_SQL}
     for status in (Status.SLEEPING, Status.FAILED, Status.EXPIRED):
         await store.record_wake(made[status])
@@ -44,7 +45,7 @@ def visible(session: Session, access: Access) -> bool:
 
 
 def expected(sessions: list[Session], query: SessionQuery) -> list[Session]:
-    """All pages of the query, as the docstring of SessionQuery says."""
+    """Return all rows of the query, as the docstring of SessionQuery describes them."""
 
     def wanted(session: Session) -> bool:
         if not visible(session, query.access):
@@ -114,25 +115,34 @@ async def test_hot_sessions_are_listed_by_what_redis_says(store: SqlStore) -> No
 
 @pytest.fixture
 async def crowd(store: SqlStore, database: Database) -> list[Session]:
-    """Sessions of every status, class and user, some made in the same microsecond."""
+    """Create sessions of each status, class and user, some in the same microsecond. Two have an open message."""
     for user in USERS:
         for class_name in CLASSES:
             await every_status(store, user, class_name)
     await database.rows("UPDATE session SET created_at = 7 WHERE user_id = 'bob'")
     page = await store.list_sessions(SessionQuery(EVERYTHING, cold=ALL, limit=500))
+    for session in page.sessions[:2]:
+        values = f"'{session.uuid}', '{session.uuid}', 1, 'web', 'hello', 7"
+        await database.rows(f"INSERT INTO message (id, session, seq, caller, text, accepted_at) VALUES ({values})")
     return page.sessions
+
+
+def turn_in(session: str) -> OneSession:
+    return OneSession(session, Attempt(session, 1))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-async def test_any_query_gives_what_it_says(store: SqlStore, crowd: list[Session], data: st.DataObject) -> None:
+async def test_any_query_returns_the_expected_sessions(
+    store: SqlStore, crowd: list[Session], data: st.DataObject
+) -> None:
     assert len(crowd) == len(USERS) * len(CLASSES) * len(COLD_SQL)
     ids = [session.uuid for session in crowd]
     hot = data.draw(st.frozensets(st.sampled_from(ids), max_size=6))
-    accesses: list[Access] = [EVERYTHING, NOTHING, *map(OwnedBy, USERS), *map(OneSession, ids[:2])]
+    accesses: list[Access] = [EVERYTHING, NOTHING, *map(OwnedBy, USERS), *map(turn_in, ids[:2])]
     query = SessionQuery(
         access=data.draw(st.sampled_from(accesses)),
-        user_id=data.draw(st.sampled_from([None, None, *USERS, "nobody"])),
+        user_id=data.draw(st.sampled_from([None, None, *USERS, "unknown"])),
         app=data.draw(st.sampled_from([None, None, *CLASSES])),
         adk_id=data.draw(st.sampled_from([None, None, None, ids[0]])),
         cold=data.draw(st.frozensets(st.sampled_from(sorted(ALL)))),

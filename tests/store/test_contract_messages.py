@@ -1,4 +1,4 @@
-"""Messages: accepted once, given out with a growing attempt, recorded once."""
+"""Messages: accepted once, delivered with increasing attempts, recorded or cancelled once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from session_manager.domain.message import MessageStatus, Outcome, StoredEvent
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DONE, make, new_id, new_message, pass_time, say
 
 
@@ -90,7 +90,7 @@ async def test_a_key_belongs_to_caller_and_session(store: SqlStore) -> None:
     assert len({one.message.id for one in accepted}) == 3
 
 
-async def test_a_key_with_another_body_is_refused(store: SqlStore) -> None:
+async def test_a_key_with_another_body_is_rejected(store: SqlStore) -> None:
     session = await make(store)
     await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
     with pytest.raises(IdempotencyMismatch):
@@ -100,7 +100,7 @@ async def test_a_key_with_another_body_is_refused(store: SqlStore) -> None:
     assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 2
 
 
-async def test_a_repeated_key_tells_strangers_nothing(store: SqlStore) -> None:
+async def test_a_repeated_key_reveals_nothing_to_other_users(store: SqlStore) -> None:
     session = await make(store, user="ann")
     await store.accept(new_message(session, idempotency_key="k", body_hash="h"), EVERYTHING)
     with pytest.raises(NotFound):
@@ -137,7 +137,7 @@ async def test_an_error_that_quotes_garbage_is_recorded(store: SqlStore) -> None
     assert (await store.get_message(session, message, EVERYTHING)).error == "The pod said ü \ufffd ?"
 
 
-async def test_record_of_nothing(store: SqlStore) -> None:
+async def test_record_of_an_unknown_message(store: SqlStore) -> None:
     assert await store.record(new_id(), 1, DONE) is None
     assert await store.record(new_id(), None, DONE) is None
 
@@ -232,7 +232,7 @@ async def test_a_message_is_found_in_its_session_only(store: SqlStore) -> None:
         await store.get_message(session, new_id(), EVERYTHING)
 
 
-async def test_what_is_unfinished_is_found_session_by_session(store: SqlStore) -> None:
+async def test_unfinished_messages_are_found_session_by_session(store: SqlStore) -> None:
     assert not await store.has_unfinished()
     assert await store.backlog() == (0, None)
     made = {await make(store, class_name=name): name for name in ("default", "gpu")}
@@ -256,7 +256,7 @@ async def test_what_is_unfinished_is_found_session_by_session(store: SqlStore) -
     assert await store.backlog() == (5, found[0].accepted_at)
 
 
-async def test_pages_of_unfinished_end_whatever_is_accepted_meanwhile(store: SqlStore) -> None:
+async def test_pages_of_unfinished_messages_end_while_others_are_accepted(store: SqlStore) -> None:
     sessions = [await make(store) for _ in range(3)]
     ids = {await say(store, session) for session in sessions * 2}
     before = await pass_time(store)
@@ -268,3 +268,17 @@ async def test_pages_of_unfinished_end_whatever_is_accepted_meanwhile(store: Sql
         for session in sessions:
             await say(store, session)
     assert (len(found), set(found)) == (6, ids)
+
+
+async def test_a_message_is_cancelled_once(store: SqlStore) -> None:
+    session, other = await make(store), await make(store)
+    message = await say(store, session)
+    for where, which in ((other, message), (session, new_id()), (new_id(), message)):
+        with pytest.raises(NotFound):
+            await store.cancel(where, which, EVERYTHING)
+    cancelled = await store.cancel(session, message, OwnedBy("ann"))
+    assert (cancelled.message.status, cancelled.message.error) == (MessageStatus.FAILED, "cancelled")
+    assert (cancelled.event.number, cancelled.event.kind) == (1, "turn.failed")
+    assert await store.record(message, 1, DONE) is None
+    with pytest.raises(Conflict):
+        await store.cancel(session, message, EVERYTHING)

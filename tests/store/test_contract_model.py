@@ -1,4 +1,4 @@
-"""Any history of one inbox gives what a model of a few lines gives."""
+"""Any history of one inbox has the same result as in a simple model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import IdempotencyMismatch
 from session_manager.domain.message import Outcome
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import make, new_message
 
 
@@ -24,7 +24,7 @@ class Entry:
 
 @dataclass
 class Inbox:
-    """What one session's messages and events ought to be."""
+    """The expected messages and events of one session."""
 
     entries: list[Entry] = field(default_factory=list)
     keys: dict[str, tuple[str, int]] = field(default_factory=dict)

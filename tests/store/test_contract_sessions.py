@@ -1,4 +1,4 @@
-"""Sessions, one at a time."""
+"""Single sessions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure
 from session_manager.domain.status import Status, cold_status
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.store.databases import DAY, Database, make, new_id, new_message, new_session, pass_time, say
 
 FAILURE = Failure("ImagePullBackOff", "Check the name of the image.", Micros(7), 3)
 
 
-async def test_a_new_session_has_what_was_asked_for(store: SqlStore) -> None:
+async def test_a_new_session_has_the_given_fields(store: SqlStore) -> None:
     before = await store.now()
     new = new_session(user="ann", ttl=DAY, class_name="gpu", name="Première ✨")
     made = await store.create_session(new)
@@ -39,12 +39,12 @@ async def test_an_id_is_used_once(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize("call", ["get_session", "touch_session", "delete_session", "rename", "accept", "list"])
-@pytest.mark.parametrize("why", ["unknown", "deleted", "of somebody else"])
-async def test_what_is_not_yours_is_not_found(store: SqlStore, call: str, why: str) -> None:
+@pytest.mark.parametrize("why", ["unknown", "deleted", "of another user"])
+async def test_sessions_of_other_users_are_not_found(store: SqlStore, call: str, why: str) -> None:
     session = new_id() if why == "unknown" else await make(store, user="ann")
     if why == "deleted":
         await store.delete_session(session, EVERYTHING)
-    access = OwnedBy("bob") if why == "of somebody else" else EVERYTHING
+    access = OwnedBy("bob") if why == "of another user" else EVERYTHING
     with pytest.raises(NotFound):
         match call:
             case "rename":
@@ -55,7 +55,7 @@ async def test_what_is_not_yours_is_not_found(store: SqlStore, call: str, why: s
                 await store.list_messages(session, access, 10)
             case _:
                 await getattr(store, call)(session, access)
-    if why == "of somebody else":
+    if why == "of another user":
         assert (await store.get_session(session, OwnedBy("ann"))).name is None
         assert await store.list_messages(session, OwnedBy("ann"), 10) == []
 
@@ -115,7 +115,7 @@ async def test_a_failure_replaces_the_one_before(store: SqlStore) -> None:
     assert (await store.get_session(session, EVERYTHING)).failure == again
 
 
-async def test_wakes_and_failures_of_nobody_are_nothing(store: SqlStore, database: Database) -> None:
+async def test_wakes_and_failures_of_unknown_sessions_are_ignored(store: SqlStore, database: Database) -> None:
     session = await make(store)
     await store.delete_session(session, EVERYTHING)
     for gone in (session, new_id()):
@@ -124,7 +124,7 @@ async def test_wakes_and_failures_of_nobody_are_nothing(store: SqlStore, databas
     assert await database.rows("SELECT woken_at, failed_at FROM session") == [(None, None)]
 
 
-async def test_what_was_written_is_there_after_a_restart(store: SqlStore, database: Database) -> None:
+async def test_data_survives_a_restart(store: SqlStore, database: Database) -> None:
     session = await make(store, name="kept")
     message = await say(store, session, "remember")
     await store.close()

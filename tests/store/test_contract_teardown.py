@@ -7,7 +7,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import NotFound
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions import teardown
 from tests.store.databases import DAY, DONE, Database, make, new_id, pass_time, say
 
@@ -39,7 +39,7 @@ async def test_a_message_at_the_same_moment_wins_over_expiry(store: SqlStore) ->
     await pass_time(store)
     assert await store.expirable(10) == []
     await store.record(message, 1, DONE)
-    assert not await store.expire(session, now_read.last_activity), "the turn ended after that was read"
+    assert not await store.expire(session, now_read.last_activity), "the turn ended after the session was read"
     assert await store.expire(session, (await store.get_session(session, EVERYTHING)).last_activity)
 
 
@@ -53,7 +53,7 @@ async def test_what_does_not_exist_does_not_expire(store: SqlStore) -> None:
     assert await store.expirable(10) == []
 
 
-async def test_delete_ends_what_waits(store: SqlStore, database: Database) -> None:
+async def test_delete_ends_waiting_messages(store: SqlStore, database: Database) -> None:
     session, other = await make(store), await make(store)
     done, open_one, kept = await say(store, session), await say(store, session), await say(store, other)
     await store.record(done, 1, DONE)

@@ -1,4 +1,4 @@
-"""A store that may lose the right to write: nothing is begun without it, and nothing acknowledged."""
+"""A store that may lose the right to write: without it no write begins, and no write is confirmed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from session_manager.aio.ids import new_id
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, NotTheWriter
-from session_manager.domain.ids import new_id
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 
 
 class Fence:
-    """Lets through so many looks."""
+    """Passes the first ``left`` checks."""
 
     left = 1_000
 
@@ -43,12 +43,12 @@ def new() -> NewSession:
     return NewSession(new_id(), "ada", "default", Micros(10**12))
 
 
-async def test_who_may_write_does(store: SqliteStore) -> None:
+async def test_the_writer_writes(store: SqliteStore) -> None:
     session = await store.create_session(new())
     assert await store.get_session(session.uuid, EVERYTHING) == session
 
 
-async def test_who_may_not_writes_nothing_and_still_reads(store: SqliteStore, fence: Fence) -> None:
+async def test_without_the_right_it_writes_nothing_and_still_reads(store: SqliteStore, fence: Fence) -> None:
     fence.left = 0
     wanted = new()
     with pytest.raises(NotTheWriter):
@@ -57,7 +57,7 @@ async def test_who_may_not_writes_nothing_and_still_reads(store: SqliteStore, fe
         await store.get_session(wanted.uuid, EVERYTHING)
 
 
-async def test_what_was_committed_when_the_right_was_gone_is_not_acknowledged(store: SqliteStore, fence: Fence) -> None:
+async def test_a_commit_after_losing_the_right_is_not_confirmed(store: SqliteStore, fence: Fence) -> None:
     fence.left = 1
     with pytest.raises(NotTheWriter):
         await store.create_session(new())

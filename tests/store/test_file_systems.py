@@ -1,4 +1,4 @@
-"""Where a live database can lie: told by kind, and tried on real file systems that lack something."""
+"""File systems for a live database: checked by type, and by trials on real file systems that lack features."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def test_the_file_system_of_a_path(path: str, kind: str) -> None:
     ("mount", "words"),
     [
         ("server:/x / nfs4 rw 0 0", r"a network file system \(nfs4\)"),
-        ("bucket / fuse.gcsfuse rw 0 0", r"a mounted bucket \(fuse.gcsfuse\), which is no place for a live database"),
+        ("bucket / fuse.gcsfuse rw 0 0", r"a mounted bucket \(fuse.gcsfuse\), which cannot hold a live database"),
         ("mountpoint-s3 / fuse rw 0 0", "a mounted bucket"),
         ("remote: / fuse.rclone rw 0 0", "a mounted bucket"),
     ],
 )
-async def test_kinds_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str, words: str) -> None:
+async def test_rejected_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str, words: str) -> None:
     monkeypatch.setattr(file_system, "_mounts", lambda: f"{mount}\n")
     with pytest.raises(StartupFailure, match=words):
         await SqliteStore(tmp_path / "x.db").start()
 
 
 @pytest.mark.parametrize("folder", ["/dev/shm", None])
-def test_a_local_disk_and_memory_will_do(tmp_path: Path, folder: str | None) -> None:
+def test_a_local_disk_and_memory_are_suitable(tmp_path: Path, folder: str | None) -> None:
     place = Path(folder) if folder else tmp_path
     before = set(place.iterdir())
     assert file_system.tried(place) is None
@@ -84,7 +84,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 @contextmanager
 def bindfs(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Path]:
-    """A folder of the disk through FUSE."""
+    """Mount a folder of the disk through FUSE."""
     source, point = tmp_path / "source", tmp_path / f"mount{len(list(tmp_path.iterdir()))}"
     source.mkdir(exist_ok=True)
     point.mkdir()
@@ -105,7 +105,7 @@ def bindfs(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Path]:
 
 
 @needs_fuse
-def test_fuse_that_does_all_of_it(mount: Mount) -> None:
+def test_fuse_with_everything_that_sqlite_needs(mount: Mount) -> None:
     assert file_system.tried(mount()) is None
 
 
@@ -115,7 +115,7 @@ def test_fuse_that_does_all_of_it(mount: Mount) -> None:
     [
         (("-o", "direct_io"), "without the shared memory maps that SQLite's WAL needs"),
         (("--rename-deny",), "where no file can be renamed"),
-        (("-r",), "no folder can be made"),
+        (("-r",), "no folder can be created"),
     ],
 )
 def test_fuse_that_lacks_something(mount: Mount, options: tuple[str, ...], words: str) -> None:
@@ -125,15 +125,15 @@ def test_fuse_that_lacks_something(mount: Mount, options: tuple[str, ...], words
 
 
 @needs_fuse
-async def test_a_database_on_such_a_file_system_is_refused(mount: Mount) -> None:
-    """Without the trial the first write would fail with a disk error, after the front door said that it serves."""
+async def test_a_database_on_an_unsuitable_file_system_is_rejected(mount: Mount) -> None:
+    """Without the trial the first write would fail with a disk error, when the front door already serves."""
     with pytest.raises(StartupFailure, match=r"is on a file system \(fuse\) without the shared memory maps"):
         await SqliteStore(mount("-o", "direct_io") / "sessions" / "x.db").start()
 
 
 @needs_fuse
-def test_a_folder_that_two_kernels_see(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each mount has locks and maps of its own, as two machines on one share without locks have."""
+def test_a_folder_shared_by_two_kernels(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mount has its own locks and maps, like two machines on a share without locks."""
     one, other = mount(), mount()
     ask = file_system._ask_the_neighbour
     monkeypatch.setattr(file_system, "_ask_the_neighbour", lambda path: ask(other / path.relative_to(one)))
@@ -153,7 +153,7 @@ def test_with_backups_the_file_moves_to_the_local_disk(mount: Mount, tmp_path: P
         return database_path(settings)
 
     assert path() == local
-    # Without a bucket it stays, and is refused when it is opened; from a disk that will do nothing is moved.
+    # Without a bucket it stays, and is rejected when it is opened. From a suitable disk it is not moved.
     assert path(bucket=None) == named
     assert path(tmp_path / "y.db") == tmp_path / "y.db"
     named.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Which database the settings mean."""
+"""The database that the settings select."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def settings(uri: str | None = None, path: str | None = None, plain_hosts: str =
         ("postgresql:///facts", None, "postgresql:///facts"),
     ],
 )
-def test_the_address_decides(uri: str | None, path: str | None, shown: str) -> None:
+def test_the_address_selects_the_engine(uri: str | None, path: str | None, shown: str) -> None:
     store = open_store(settings(uri, path))
     assert isinstance(store, PostgresStore if uri and uri.startswith("postgres") else SqliteStore)
     assert store.uri.endswith(shown)
@@ -83,7 +83,7 @@ def test_the_address_decides(uri: str | None, path: str | None, shown: str) -> N
         ("postgresql://me:secret@/facts?host=d.example&sslmode=disable", "SESSION_DB_PLAIN_HOSTS"),
     ],
 )
-def test_an_address_that_is_none(uri: str, words: str) -> None:
+def test_an_invalid_address(uri: str, words: str) -> None:
     with pytest.raises(StartupFailure) as caught:
         open_store(settings(uri))
     assert words in caught.value.detail
@@ -108,7 +108,7 @@ def test_postgresql_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_store(settings("sqlite:///x.db")).uri == "sqlite:///x.db"
 
 
-async def test_the_default_is_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_is_a_separate_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store(settings())
     await store.start()

@@ -1,4 +1,4 @@
-"""What only the PostgreSQL adapter promises: connections, what their loss means, and a statement per turn's step."""
+"""Promises of the PostgreSQL adapter only: connections and their loss, and one statement per step of a turn."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def connected(uri: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def waiting(connection: asyncpg.Connection) -> list[int]:
-    """Who waits for a lock in this database."""
+    """Return the sessions that wait for a lock in this database."""
     await connection.execute("SELECT pg_stat_clear_snapshot()")
     where = "wait_event_type = 'Lock' AND datname = current_database()"
     return [row[0] for row in await connection.fetch(f"SELECT pid FROM pg_stat_activity WHERE {where}")]
 
 
 def fetch(sql: str):
-    """A transaction of one statement."""
+    """Run one statement as a transaction."""
 
     def transaction():
         return (yield sql, ())
@@ -67,7 +67,7 @@ async def test_commits_are_fsynced(store: PostgresStore, setting: str, value: st
     assert shown == value
 
 
-async def test_a_server_that_does_not_wait_for_the_disk_is_told_to(postgres: PostgresServer, postgres_uri: str) -> None:
+async def test_a_server_that_does_not_wait_for_the_disk_is_made_to(postgres: PostgresServer, postgres_uri: str) -> None:
     name = postgres_uri.rpartition("/")[2]
     postgres.execute(f"ALTER DATABASE \"{name}\" SET synchronous_commit = 'off'")
     store = PostgresStore(postgres_uri, 1)
@@ -78,7 +78,7 @@ async def test_a_server_that_does_not_wait_for_the_disk_is_told_to(postgres: Pos
     again = PostgresStore(postgres_uri, 1)
     await again.start()
     [[shown]] = await again._read(fetch("SHOW synchronous_commit"))
-    assert shown == "remote_apply", "who asks for more gets more"
+    assert shown == "remote_apply", "a stronger setting is kept"
     await again.close()
     await store.close()
 
@@ -136,7 +136,7 @@ async def test_no_free_connection(postgres_uri: str) -> None:
     await store.close()
 
 
-async def test_lost_connections_are_made_again(store: PostgresStore, postgres_uri: str) -> None:
+async def test_lost_connections_are_replaced(store: PostgresStore, postgres_uri: str) -> None:
     session = await make(store)
     async with connected(postgres_uri) as other:
         kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'session-manager'"
@@ -152,7 +152,7 @@ async def test_lost_connections_are_made_again(store: PostgresStore, postgres_ur
     assert (await until(works)).message.session == session
 
 
-async def test_a_connection_cut_in_the_midst_of_a_statement(store: PostgresStore, postgres_uri: str) -> None:
+async def test_a_connection_cut_during_a_statement(store: PostgresStore, postgres_uri: str) -> None:
     session = await make(store)
     async with connected(postgres_uri) as other, other.transaction():
         await other.execute("SELECT FROM session FOR UPDATE")
@@ -186,7 +186,7 @@ async def test_a_deadlock_is_tried_again(store: PostgresStore, postgres_uri: str
 
             await until(both_wait)
         await crossed
-    assert tries >= 3, "nobody was interrupted"
+    assert tries >= 3, "no transaction was interrupted"
 
 
 async def test_text_that_cannot_be_stored(store: PostgresStore) -> None:
@@ -218,7 +218,7 @@ async def test_a_cancelled_caller_gives_its_connection_back(postgres_uri: str) -
     await store.close()
 
 
-async def test_what_no_waiting_will_mend(postgres: PostgresServer) -> None:
+async def test_errors_that_no_retry_fixes(postgres: PostgresServer) -> None:
     await asyncio.to_thread(postgres.execute, "DROP ROLE IF EXISTS stranger")
     await asyncio.to_thread(postgres.execute, "CREATE ROLE stranger LOGIN PASSWORD 'pw'")
     uri = postgres.database_uri("postgres")
@@ -297,7 +297,7 @@ async def test_an_accept_whose_connection_breaks_is_accepted_once(
     assert [each.id for each in await store.list_messages(session, EVERYTHING, 10)] == [before, new.id]
 
 
-async def test_an_accept_that_nobody_can_tell_the_end_of(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_accept_whose_outcome_stays_unknown(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = PostgresStore(postgres_uri, 1, patience=0.1)
     await store.start()
     session = await make(store)

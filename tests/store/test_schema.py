@@ -1,4 +1,4 @@
-"""The schema grows by numbered migrations, applied once, and a version back still works."""
+"""The schema grows by numbered migrations, each applied once, and an older version still works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BROKEN = Migration(len(NOW) + 1, 1, "CREATE TABLE extra (word {key} NOT NULL);\n
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, database: Database) -> Database:
-    """The engines again, with nothing in the database at all."""
+    """Return a database of each engine without any tables."""
     if isinstance(database, PostgresDatabase):
         return PostgresDatabase(request.getfixturevalue("postgres_uri"))
     return database
@@ -51,7 +51,7 @@ def test_migrations_are_numbered_without_gaps() -> None:
     assert sorted(NOW, key=lambda migration: migration.readable_by) == list(NOW)
 
 
-def test_statements_are_told_apart() -> None:
+def test_statements_are_split() -> None:
     statements = ADDITIVE.statements({"key": "TEXT"})
     assert statements == ["CREATE TABLE extra (word TEXT NOT NULL)", "INSERT INTO extra VALUES ('it; holds')"]
 
@@ -64,17 +64,17 @@ async def test_a_new_database_gets_the_schema(opened: Opened) -> None:
     await say(store, await make(store))
 
 
-async def test_an_older_database_is_brought_up(opened: Opened) -> None:
+async def test_an_older_database_is_upgraded(opened: Opened) -> None:
     old = await opened(migrations=NOW)
     session = await make(old, name="kept")
     new = await opened(migrations=[*NOW, ADDITIVE])
     assert await versions(opened.database) == expected([*NOW, ADDITIVE])
     assert await opened.database.rows("SELECT word FROM extra") == [("it; holds",)]
     assert (await new.get_session(session, EVERYTHING)).name == "kept"
-    assert await say(old, session), "the version before goes on beside it"
+    assert await say(old, session), "the older version continues beside it"
 
 
-async def test_a_rollback_opens_a_database_that_was_only_added_to(opened: Opened) -> None:
+async def test_a_rollback_opens_a_database_with_additive_changes(opened: Opened) -> None:
     new = await opened(migrations=[*NOW, ADDITIVE])
     session = await make(new)
     await new.close()

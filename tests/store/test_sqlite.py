@@ -1,4 +1,4 @@
-"""What only the SQLite adapter promises: one fsync for many, a lock's time, a file for its owner only."""
+"""Promises of the SQLite adapter only: one fsync for many calls, its patience with locks, a private file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another process holds the write lock."""
+    """Hold the write lock in another process."""
     with subprocess.Popen(
         [sys.executable, "-c", LOCK, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -59,7 +59,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def writing(store: SqliteStore) -> sqlite3.Connection:
-    """The connection that writes."""
+    """Return the connection that writes."""
     assert isinstance(store._writer, ThreadWriter)
     return store._writer._connection.raw
 
@@ -89,7 +89,7 @@ async def test_readers_cannot_write(store: SqliteStore) -> None:
     assert "readonly" in str(caught.value.__cause__)
 
 
-async def test_what_waits_is_committed_at_once(store: SqliteStore, path: Path) -> None:
+async def test_waiting_calls_are_committed_at_once(store: SqliteStore, path: Path) -> None:
     session = await make(store)
     statements: list[str] = []
     with locked(path):
@@ -116,7 +116,7 @@ async def test_a_batch_is_bounded(store: SqliteStore, path: Path) -> None:
     assert statements.count("COMMIT") == 2
 
 
-async def test_a_bad_one_fails_alone(store: SqliteStore, path: Path) -> None:
+async def test_a_bad_call_fails_alone(store: SqliteStore, path: Path) -> None:
     session = await make(store)
     known = await say(store, session)
     with locked(path):
@@ -139,7 +139,7 @@ async def test_a_bad_one_fails_alone(store: SqliteStore, path: Path) -> None:
     assert [message.seq for message in await store.list_messages(session, EVERYTHING, 10)] == [1, 2, 3]
 
 
-async def test_a_bad_one_alone_undoes_what_it_did(store: SqliteStore) -> None:
+async def test_a_single_bad_call_is_undone(store: SqliteStore) -> None:
     session = await make(store)
     known = await say(store, session)
     before = await store.get_session(session, EVERYTHING)
@@ -159,9 +159,9 @@ async def test_locked_for_longer_than_the_patience(path: Path, caplog: pytest.Lo
             return_exceptions=True,
         )
         assert [type(one) for one in results] == [StoreUnavailable] * 6
-        assert (await store.get_session(session, EVERYTHING)).uuid == session, "reading goes on"
-        assert caplog.text.count("cannot be written") < 10, "it waits without spinning"
-    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 1, "what was refused never runs"
+        assert (await store.get_session(session, EVERYTHING)).uuid == session, "reads still work"
+        assert caplog.text.count("could not be locked") < 10, "it waits without spinning"
+    assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 1, "a rejected call never runs"
     await store.close()
     assert rows(path, "SELECT count(*) FROM message") == [(1,)]
 
@@ -175,10 +175,10 @@ async def test_each_call_has_its_own_patience(path: Path, caplog: pytest.LogCapt
         second = asyncio.ensure_future(store.accept(new_message(session), EVERYTHING))
         await asyncio.sleep(0)
         assert isinstance(store._writer, ThreadWriter)
-        store._writer._queue[1].since += 1000  # as if it had come so much later
+        store._writer._queue[1].since += 1000  # as if it had arrived much later
         with pytest.raises(StoreUnavailable):
             await first
-        await until(lambda: caplog.text.count("cannot be written") >= 2)
+        await until(lambda: caplog.text.count("could not be locked") >= 2)
         assert not second.done()
     assert (await second).message.seq == 1
     await store.close()
@@ -198,7 +198,7 @@ async def test_locked_at_the_start(path: Path) -> None:
     await first.close()
 
 
-async def test_who_hung_up_before_the_start_never_runs(store: SqliteStore, path: Path) -> None:
+async def test_a_call_cancelled_before_its_start_never_runs(store: SqliteStore, path: Path) -> None:
     session = await make(store)
     with locked(path):
         gone = asyncio.ensure_future(store.accept(new_message(session, "gone"), EVERYTHING))
@@ -241,7 +241,7 @@ async def test_a_commit_that_fails(store: SqliteStore) -> None:
     await store.accept(new_message(await make(store)), EVERYTHING)
 
 
-async def test_close_finishes_what_was_submitted(path: Path) -> None:
+async def test_close_finishes_submitted_calls(path: Path) -> None:
     store = SqliteStore(path)
     await store.start()
     session = await make(store)
@@ -253,7 +253,7 @@ async def test_close_finishes_what_was_submitted(path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             await call
     await store.close()
-    assert [file.name for file in path.parent.iterdir()] == ["sessions.db"], "the WAL is folded in"
+    assert [file.name for file in path.parent.iterdir()] == ["sessions.db"], "the WAL is merged into the file"
     await store.start()
     assert (await store.accept(new_message(session), EVERYTHING)).message.seq == 21
     await store.close()
@@ -273,7 +273,7 @@ async def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> No
     await store.start()
     await store.close()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o755, "a folder that was there is somebody's own"
+    assert path.parent.stat().st_mode & 0o777 == 0o755, "an existing folder keeps its mode"
 
 
 @pytest.mark.parametrize("where", ["file/x.db", "folder", "/proc/nowhere/x.db"])
@@ -285,7 +285,7 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path, where: str) -> None
         await store.start()
 
 
-async def test_a_file_that_is_no_database(path: Path) -> None:
+async def test_a_file_that_is_not_a_database(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("This is a letter to my aunt. " * 100)
     with pytest.raises(StartupFailure, match="not a database"):
@@ -295,7 +295,7 @@ async def test_a_file_that_is_no_database(path: Path) -> None:
 def test_a_file_system_without_wal(tmp_path: Path) -> None:
     connection = Connection(str(tmp_path / "x.db"), 1.0)
     connection.raw.close()
-    # This way of locking has no shared memory, which WAL needs.
+    # This locking mode has no shared memory, which WAL needs.
     connection.raw = sqlite3.connect(f"file:{tmp_path / 'y.db'}?vfs=unix-dotfile", uri=True, isolation_level=None)
     with pytest.raises(StartupFailure, match="does not support SQLite's WAL"):
         make_durable(connection, 1.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from google.adk.events.event import Event
 
 from session_manager.domain.adk.events import parse_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey
-from session_manager.domain.adk.turn import reply_id
+from session_manager.domain.adk.turn_events import reply_id
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.times import Micros
 from session_manager.podclient.protocol import AdkExchange
@@ -25,7 +27,7 @@ def read(event: AdkEvent | None) -> Event:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_events_of_the_pod_and_of_its_failure(kept: bool):
-    event = parse_event({"author": "a", "content": {"parts": [{"text": "Hi"}]}}, invocation_id="e-pods")
+    event = parse_event({"author": "a", "content": {"parts": [{"text": "Hi"}]}}, 1e9, uuid4, invocation_id="e-pods")
     exchange = AdkExchange(KEY, events=[event], kept=kept)
     turn = turn_events(MESSAGE, "app", Outcome.processed("{}"), 0.5, exchange)
     assert turn.events == (event,)

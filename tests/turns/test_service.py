@@ -87,9 +87,9 @@ async def turns(activity: RedisActivity, tools: TurnTools, pods: Pods) -> AsyncI
 
 async def test_cancel_reads_nothing_after_its_commit(store: SqliteStore, turns: Open) -> None:
     await store.accept(NEW, EVERYTHING)
-    lost = LostAfter(store, "record")
+    lost = LostAfter(store, "cancel")
     message = await turns(lost).cancel(SESSION, MESSAGE, EVERYTHING)
-    assert lost.calls[-1] == "record"
+    assert lost.calls == ["cancel"]
     assert message == await store.get_message(SESSION, MESSAGE, EVERYTHING)
     assert (message.status, message.error) == (MessageStatus.FAILED, "cancelled")
 
@@ -107,7 +107,8 @@ async def test_cancel_without_redis(
 
 async def test_cancel_of_an_unavailable_store_commits_nothing(store: SqliteStore, turns: Open) -> None:
     await store.accept(NEW, EVERYTHING)
-    lost = LostAfter(store, "get_session")
+    lost = LostAfter(store, "ping")
+    await lost.ping()
     with pytest.raises(StoreUnavailable):
         await turns(lost).cancel(SESSION, MESSAGE, EVERYTHING)
     assert (await store.get_message(SESSION, MESSAGE, EVERYTHING)).finished_at is None

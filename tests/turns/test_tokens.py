@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager.domain.adk.model import Attempt
 from session_manager.domain.errors import Unauthenticated
+from session_manager.domain.message import Attempt
 from session_manager.people.tokens import LEEWAY, Grant, Tokens
 
 SESSION = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"

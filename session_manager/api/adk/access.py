@@ -6,21 +6,17 @@ an acting user may act for any. The token of a turn opens its own session, while
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
 from session_manager.api.limits import Check
-from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import APP, AdkKey, Attempt, State
+from session_manager.domain.adk.model import APP, AdkKey, State
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
 from session_manager.people.identity import LOCAL, Actor, valid_user_id
 from session_manager.wiring.services import Services
 
 MAX_LENGTH = 128  # characters: of an id, an app or a user in PostgreSQL's columns
-
-T = TypeVar("T")
 
 
 class Asked(NamedTuple):
@@ -79,36 +75,7 @@ def counted(limit: Check) -> list[Any]:
     return [Depends(_asked), Depends(limit)]
 
 
-async def attempt_of(services: Services, access: Asked, key: AdkKey) -> Attempt | None:
-    """The attempt that the caller's token is for; None for a caller with a key. Forbidden for another session's."""
-    grant = access.actor.grant
-    if grant is None:
-        return None
-    try:
-        record = await services.store.adk_record(key)
-    except NotFound:
-        record = None
-    if record is None or record.uuid != grant.session:
-        raise Forbidden("this token is for another session")
-    return grant.attempt
-
-
-async def check_open(services: Services, session: str, attempt: Attempt) -> None:
-    """Forbidden when the attempt has ended. An append looks by itself, in its own commit."""
-    try:
-        message = await services.store.get_message(session, attempt.message_id, EVERYTHING)
-    except NotFound:
-        message = None
-    if message is None or message.finished_at is not None or message.attempt != attempt.number:
-        raise Forbidden("the turn of this token is over")
-
-
-async def under(key: AdkKey, work: Callable[[AdkKey], Awaitable[T]]) -> T:
-    """``work`` on the session of that id as it stands, else trimmed: some of ADK's services trim ids, some do not."""
-    try:
-        return await work(key)
-    except NotFound:
-        trimmed = key._replace(id=key.id.strip())
-        if trimmed == key:
-            raise
-        return await work(trimmed)
+async def located(services: Services, access: Asked, session_id: str) -> AdkKey:
+    """Return the key of an existing session, whose id may lack the outer spaces of ``session_id``. Raises NotFound."""
+    key = access.key(session_id)
+    return key._replace(id=(await services.store.adk_record(key)).adk_id)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic_core import from_json, to_json
 
-from session_manager.api.adk.access import Access, Asked, counted, under
+from session_manager.api.adk.access import Access, Asked, counted, located
 from session_manager.api.adk.bodies import Route, SaveArtifact
 from session_manager.api.adk.errors import missing
 from session_manager.api.adk.sessions import JSON, SESSION
@@ -39,21 +39,17 @@ def _add_saving(routes: APIRouter, services: Services, limits: RouteLimits) -> N
     async def save_artifact(access: Access, session_id: str, body: SaveArtifact) -> dict[str, Any]:
         """Save the next version of an artifact."""
         name = _name(body.filename)
-        key = access.key(session_id)
+        key = await located(services, access, session_id)
         metadata = to_json(body.custom_metadata or {}).decode()
         kind = media_type(body.artifact, key)
         new = Artifact(name, 0, PART.stored(body.artifact), kind, metadata, 0.0)
-
-        async def save(key: AdkKey) -> dict[str, Any]:
-            return _described(key, await services.store.save_artifact(key, new))
-
-        return await under(key, save)
+        return _described(key, await services.store.save_artifact(key, new))
 
     @routes.get(ARTIFACTS, dependencies=counted(limits.read))
     async def list_artifact_names(access: Access, session_id: str) -> list[str]:
         """Names of the session's and of the user's artifacts."""
         try:
-            return await under(access.key(session_id), services.store.artifact_names)
+            return await services.store.artifact_names(access.key(session_id))
         except NotFound:
             return []
 
@@ -78,11 +74,9 @@ def _add_versions(routes: APIRouter, services: Services, limits: RouteLimits) ->
     reading = counted(limits.read)
 
     async def versions(access: Asked, session_id: str, name: str) -> list[dict[str, Any]]:
-        async def described(key: AdkKey) -> list[dict[str, Any]]:
-            return [_described(key, each) for each in await services.store.artifact_versions(key, _asked(name))]
-
         try:
-            return await under(access.key(session_id), described)
+            key = await located(services, access, session_id)
+            return [_described(key, each) for each in await services.store.artifact_versions(key, _asked(name))]
         except NotFound:
             return []
 
@@ -135,17 +129,14 @@ def _add_loading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     async def delete_artifact(access: Access, session_id: str, artifact_name: str) -> None:
         """Remove all versions; null also where there are none."""
         try:
-            await under(access.key(session_id), lambda key: services.store.delete_artifact(key, _asked(artifact_name)))
+            await services.store.delete_artifact(access.key(session_id), _asked(artifact_name))
         except NotFound:
             return
 
 
 async def _load(services: Services, access: Asked, session_id: str, name: str, version: int | None) -> Response:
-    async def load(key: AdkKey) -> dict[str, Any]:
-        return await _resolved(services, key, name, version)
-
     with missing(NO_ARTIFACT):
-        part = await under(access.key(session_id), load)
+        part = await _resolved(services, await located(services, access, session_id), name, version)
     if not part or part == REMOVED:
         raise HTTPException(404, NO_ARTIFACT)
     return Response(PART.rest(part), media_type=JSON)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic_core import from_json, to_json
 
-from session_manager.api.adk.access import Access, counted, under
+from session_manager.api.adk.access import Access, counted
 from session_manager.api.adk.bodies import Route, UpdateMemory
 from session_manager.api.adk.queries import Stored
 from session_manager.api.adk.sessions import JSON
@@ -26,7 +26,7 @@ def router(services: Services, limits: RouteLimits) -> APIRouter:
     @routes.patch(USER + "/memory", dependencies=counted(limits.change))
     async def patch_memory(access: Access, body: UpdateMemory) -> None:
         """The session's events so far become part of what is searched as its user's memory."""
-        await under(access.key(body.session_id), services.store.remember)
+        await services.store.remember(access.key(body.session_id))
 
     @routes.get(USER + "/memory", dependencies=counted(limits.read))
     async def search_memory(

@@ -15,7 +15,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic_core import to_json
 
-from session_manager.api.adk.access import asked, under
+from session_manager.aio.ids import new_id
+from session_manager.api.adk.access import asked
 from session_manager.api.adk.bodies import Body, ContentBody, Route
 from session_manager.api.adk.errors import missing
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
@@ -24,7 +25,6 @@ from session_manager.api.limits import ChatLimit
 from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.errors import NotFound, TooLarge
-from session_manager.domain.ids import new_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
 from session_manager.domain.session import Session
 from session_manager.people.identity import Actor
@@ -106,7 +106,7 @@ class _Door:
             raise HTTPException(400, "appName is required")
         access = asked(request, body.app_name, body.user_id)
         with missing(f"Session not found: {body.session_id}"):
-            session = await under(access.key(body.session_id), self._services.store.adk_record)
+            session = await self._services.store.adk_record(access.key(body.session_id))
         access.check_shared(body.state_delta)
         return session
 

@@ -13,11 +13,11 @@ from pydantic_core import from_json, to_json
 from session_manager.api.sse import SIGN_OF_LIFE
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.model import AdkKey
-from session_manager.domain.adk.turn import answer_event, invocation_of, reply_id
+from session_manager.domain.adk.turn_events import answer_event, invocation_of, reply_id
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import PodProtocol, class_of
+from session_manager.domain.session_class import PodProtocol, class_of_session
 from session_manager.domain.times import seconds
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
     @property
     def speaks_adk(self) -> bool:
-        return class_of(self.services.classes, self.session.class_name).protocol is PodProtocol.ADK
+        return class_of_session(self.services.classes, self.session.class_name).protocol is PodProtocol.ADK
 
 
 async def events_of(run: Run, outcome: Outcome) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -10,15 +11,15 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Response
 
-from session_manager.api.adk.access import Access, Asked, attempt_of, check_open, counted, under
+from session_manager.api.adk.access import Access, Asked, counted
 from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, UpdateSession
 from session_manager.api.adk.listing import LARGE, listed
 from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
 from session_manager.api.limits import CurrentActor, RouteLimits
-from session_manager.domain.access import EVERYTHING, OwnedBy
+from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
-from session_manager.domain.adk.initial import check_initial
-from session_manager.domain.adk.model import TEMP, AdkKey, AdkSession, NewAdkSession, State
+from session_manager.domain.adk.initial_events import check_initial
+from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
@@ -74,13 +75,13 @@ async def _make(
     key = access.new_key(session_id.strip() or uuid)
     access.check_shared(state)
     session_class = class_for_app(services.classes, key.app)
-    kept = tuple(stored_event(each, restored=True) for each in events if not is_partial(each))
+    kept = tuple(stored_event(each, time.time(), uuid4, restored=True) for each in events if not is_partial(each))
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
     try:
-        session = await services.store.adk_create(new)
+        record, session = await services.store.adk_create(new)
     except Conflict:
         raise HTTPException(409, f"Session already exists: {key.id}") from None
-    services.host.created(await services.store.get_session(uuid, EVERYTHING))
+    services.host.created(record)
     return session
 
 
@@ -97,10 +98,7 @@ def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     ) -> Response:
         """The session with its events, or with the last of them."""
         key = access.key(session_id)
-        attempt = await attempt_of(services, access, key)
-        if attempt is not None and access.actor.grant is not None:
-            await check_open(services, access.actor.grant.session, attempt)
-        session = await under(key, lambda each: services.store.adk_get(each, num_recent_events, after_timestamp))
+        session = await services.store.adk_get(key, num_recent_events, after_timestamp, access=access.actor.access)
         return await shown(session, stored=stored and access.service)
 
     @routes.get(SESSIONS, dependencies=reading)
@@ -122,21 +120,16 @@ def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> 
     @routes.patch(SESSION, dependencies=counted(limits.change))
     async def update_session(access: Access, session_id: str, body: UpdateSession) -> Response:
         """Change the state. It is one more event, and never too late for one that came in between."""
-
-        async def change(key: AdkKey) -> AdkSession:
-            await services.store.adk_append(key, [state_event(body.state_delta)])
-            return await services.store.adk_get(key)
-
         key = access.key(session_id)
         access.check_shared(body.state_delta)
-        session = await under(key, change)
+        session = await services.store.adk_change(key, [state_event(body.state_delta, time.time(), uuid4)])
         return await shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
 
     @routes.delete(SESSION, dependencies=counted(limits.delete))
     async def delete_session(access: Access, session_id: str) -> None:
         """End the session for good, with its pod and its files; null also where there is none."""
         try:
-            record = await under(access.key(session_id), services.store.adk_record)
+            record = await services.store.adk_record(access.key(session_id))
             await services.lifecycle.delete(record.uuid, OwnedBy(access.user_id))
         except NotFound:
             return
@@ -152,13 +145,11 @@ def _add_append(routes: APIRouter, services: Services, limits: RouteLimits) -> N
         given = [*([body.event] if body.event is not None else []), *(body.events or [])]
         if not given:
             raise InvalidInput("event or events: must be given", "event")
-        events = [stored_event(each, internal=access.service) for each in given if not is_partial(each)]
+        events = [
+            stored_event(each, time.time(), uuid4, internal=access.service) for each in given if not is_partial(each)
+        ]
         key = access.key(session_id)
         for each in given:
             access.check_shared(each["actions"]["state_delta"])
-        attempt = await attempt_of(services, access, key)
-
-        async def append(key: AdkKey) -> float:
-            return await services.store.adk_append(key, events, seen=body.last_update_time, attempt=attempt)
-
-        return {"lastUpdateTime": await under(key, append)}
+        updated = await services.store.adk_append(key, events, seen=body.last_update_time, access=access.actor.access)
+        return {"lastUpdateTime": updated}

@@ -1,1 +1,1 @@
-"""ADK's words for a conversation: sessions, state, events, and their JSON forms. Pure, and without google-adk."""
+"""ADK's sessions and events: their model, their two spellings, and the rules for them."""

@@ -1,10 +1,10 @@
-"""ADK's events: read from what a client or a pod sends, shown to clients, and made by the front door itself."""
+"""ADK's events: parsed from clients and pods, shown to clients, and made by the front door itself."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -17,26 +17,34 @@ RESTORED = INTERNAL + "restored_event"
 EVENT = Codec("Event")
 CONTENT = Codec("Content")
 PART = Codec("Part")
+NewId = Callable[[], UUID | str]
 
 
-def parse_event(value: Any, *, invocation_id: str = "") -> AdkEvent:
-    """A client's event, in either spelling, as it is to be stored. wire.ValidationError where ADK could not read it.
+def parse_event(value: Any, now: float, new_id: NewId, *, invocation_id: str = "") -> AdkEvent:
+    """Return a client's event, in either spelling, as it is stored. See ``stored_event`` for the parameters.
 
-    ``invocation_id`` is given to one that has none.
+    Raises wire.ValidationError if ADK could not read it.
     """
-    return stored_event(EVENT.validate(value), invocation_id=invocation_id)
+    return stored_event(EVENT.validate(value), now, new_id, invocation_id=invocation_id)
 
 
 def stored_event(
-    checked: dict[str, Any], *, invocation_id: str = "", restored: bool = False, internal: bool = False
+    checked: dict[str, Any],
+    now: float,
+    new_id: NewId,
+    *,
+    invocation_id: str = "",
+    restored: bool = False,
+    internal: bool = False,
 ) -> AdkEvent:
-    """``checked``: what ``EVENT.validate`` returned. ``restored``: mark it as one that was given at the creation.
+    """Return a result of ``EVENT.validate`` as it is stored.
 
-    ``internal``: it comes from a service of ADK's, whose own metadata is kept.
+    ``now`` (Unix seconds), ``new_id`` and ``invocation_id`` fill in what is missing. ``restored`` marks an event that
+    was given when its session was created. ``internal`` keeps the internal metadata of an event from an ADK service.
     """
     event = dict(checked)
-    event["id"] = event.get("id") or str(uuid4())
-    event["timestamp"] = event.get("timestamp", time.time())
+    event["id"] = event.get("id") or str(new_id())
+    event["timestamp"] = event.get("timestamp", now)
     event["invocation_id"] = event.get("invocation_id") or invocation_id
     if event.get("custom_metadata") is not None or restored:
         metadata = event.get("custom_metadata") or {}
@@ -49,7 +57,7 @@ def stored_event(
 
 
 def is_partial(checked: dict[str, Any]) -> bool:
-    """A piece of a streamed reply, which is shown and not kept."""
+    """Return True for a piece of a streamed reply, which is shown and not stored."""
     return bool(checked.get("partial"))
 
 
@@ -58,7 +66,7 @@ def _without_internal(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def event_json(data: str) -> bytes:
-    """A stored event as REST shows it: camelCase, without internal metadata and without secrets of credentials."""
+    """Return a stored event as REST shows it: in camelCase, without internal metadata and secrets of credentials."""
     return _without_secrets(_renamed(data))
 
 
@@ -75,9 +83,9 @@ def _without_secrets(shown: bytes) -> bytes:
 
 
 def session_json(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> bytes:
-    """A session as REST shows it. ``temporary``: ``temp:`` keys, which only the answer to their own request shows.
+    """Return a session as REST shows it. ``temporary`` are ``temp:`` keys for the answer to their own request.
 
-    ``stored``: state and events are those that are kept, with internal metadata and secrets: for other services.
+    ``stored`` shows state and events exactly as stored, with internal metadata and secrets, for other services.
     """
     key = session.key
     state = to_json({**session.state, **(temporary or {})})
@@ -85,7 +93,7 @@ def session_json(session: AdkSession, temporary: State | None = None, *, stored:
         events = ",".join(session.events).encode()
     else:
         events = b",".join(map(_renamed, session.events))
-        if may_hold_secrets(events):  # one look at all of them: there hardly ever are any
+        if may_hold_secrets(events):  # one check for all of them, since secrets are rare
             events = b",".join(map(event_json, session.events))
         state = _without_secrets(state)
     return b'{"id":%b,"appName":%b,"userId":%b,"state":%b,"events":[%b],"lastUpdateTime":%b}' % (
@@ -98,11 +106,7 @@ def session_json(session: AdkSession, temporary: State | None = None, *, stored:
     )
 
 
-def state_event(delta: State, *, invocation_id: str | None = None) -> AdkEvent:
-    """A change of state by the user; ``temp:`` keys of ``delta`` are left out."""
-    return made({"author": "user", "actions": {"state_delta": delta}}, invocation_id or f"p-{uuid4()}")
-
-
-def made(value: dict[str, Any], invocation_id: str | None = None) -> AdkEvent:
-    """An event of the front door's own. Without an invocation id it begins an invocation."""
-    return parse_event(value, invocation_id=invocation_id or f"e-{uuid4()}")
+def state_event(delta: State, now: float, new_id: NewId) -> AdkEvent:
+    """Return the event for a change of state by the user, without ``temp:`` keys."""
+    event = {"author": "user", "actions": {"state_delta": delta}}
+    return parse_event(event, now, new_id, invocation_id=f"p-{new_id()}")

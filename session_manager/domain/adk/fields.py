@@ -1,7 +1,7 @@
-"""The fields of ADK's events, by model. Generated from google-adk; its test says how, and that it is current.
+"""The fields of ADK's events, by model. A test generates them from google-adk and checks that they are current.
 
-A model is its manner with unknown fields, then its fields as ``name:type``. Marks behind the type: ``?`` may be null,
-``!`` must be given, ``=alias`` is how REST spells a name that is not simply put into camelCase, ``#`` its default.
+A model is its treatment of unknown fields, then its fields as ``name:type``. Marks after the type: ``?`` may be null,
+``!`` is required, ``=alias`` is a spelling in REST that is not plain camelCase, ``#`` is the default.
 ``[T]`` is a list, ``{T}`` an object with values of T, ``<T>`` a sorted set, ``'a'|'b'`` one of these strings.
 """
 

@@ -1,14 +1,16 @@
-"""Sessions and events as ADK knows them.
+"""Sessions and events as ADK sees them.
 
-Times are Unix seconds as floats, which is what ADK stores and sends. ``data`` of an event is ``event_data``: one JSON
-object in snake_case, nulls left out, with ``id``, ``invocation_id`` and ``timestamp`` inside.
+Times are Unix seconds as floats, as ADK stores and sends them. An event's ``data`` is ``event_data``: one JSON object
+in snake_case without nulls, including ``id``, ``invocation_id`` and ``timestamp``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 
 State = dict[str, Any]
@@ -17,7 +19,7 @@ APP, USER, TEMP = "app:", "user:", "temp:"
 
 
 class AdkKey(NamedTuple):
-    """What ADK calls a session by. Our ``uuid`` stands beside it."""
+    """ADK's name of a session. Our own name is its ``uuid``."""
 
     app: str
     user_id: str
@@ -25,7 +27,7 @@ class AdkKey(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """Changes of state by where they are kept, keys without their prefix."""
+    """Changes of state, by the state that keeps them. Keys have no prefix."""
 
     app: State
     user: State
@@ -33,7 +35,7 @@ class Delta(NamedTuple):
 
 
 class AdkEvent(NamedTuple):
-    """An event to be stored. ``data`` holds no ``temp:`` key."""
+    """An event to store. ``data`` contains no ``temp:`` key."""
 
     id: str
     invocation_id: str
@@ -43,26 +45,30 @@ class AdkEvent(NamedTuple):
 
 
 class AdkTurn(NamedTuple):
-    """What a pod that speaks ADK tells of its turn. ``user``: the front door's event for the user's message.
+    """The events that a pod speaking ADK reports of its turn. ``user`` is the front door's event for the message.
 
-    It is left out when the pod keeps its own record of both: one of ``events`` is known already, say.
+    It is not stored if the pod keeps its own history, which shows for example if one of ``events`` is stored already.
     """
 
     user: AdkEvent | None
     events: tuple[AdkEvent, ...] = ()
 
 
-class Home(NamedTuple):
-    """What a session that a real ADK service made becomes here. ``ttl`` in microseconds."""
+class ClassAndTtl(NamedTuple):
+    """The class of a session and its TTL in microseconds."""
 
     class_name: str
     ttl: Micros
 
 
-class AdkSession(NamedTuple):
-    """``state`` is merged, with its prefixes. ``events`` are their ``data``, oldest first.
+AdoptAs = Callable[[str], ClassAndTtl]
+"""Returns the class and TTL for a session that a real ADK service created for this app. Any thread may call it."""
 
-    ``size``: characters of the JSON of all of it, about.
+
+class AdkSession(NamedTuple):
+    """A session with its merged state (keys with prefixes) and the ``data`` of its events, oldest first.
+
+    ``size`` is the approximate length of its JSON, in characters.
     """
 
     uuid: str
@@ -73,9 +79,16 @@ class AdkSession(NamedTuple):
     size: int = 0
 
 
+class CreatedAdkSession(NamedTuple):
+    """Our record of a new session, and the session as ADK sees it."""
+
+    record: Session
+    session: AdkSession
+
+
 @dataclass(frozen=True, slots=True)
 class NewAdkSession:
-    """``ttl`` in microseconds. ``state`` with its prefixes."""
+    """A session to create. ``ttl`` is in microseconds; keys of ``state`` have their prefixes."""
 
     uuid: str
     key: AdkKey
@@ -85,15 +98,8 @@ class NewAdkSession:
     events: tuple[AdkEvent, ...] = ()
 
 
-class Attempt(NamedTuple):
-    """The one attempt of the one message that a pod may write for."""
-
-    message_id: str
-    number: int
-
-
 def split_state(state: State) -> Delta:
-    """State by its prefixes; ``temp:`` keys are left out."""
+    """Return the state split by prefix, without ``temp:`` keys."""
     delta = Delta({}, {}, {})
     for key, value in state.items():
         if key.startswith(APP):
@@ -106,6 +112,6 @@ def split_state(state: State) -> Delta:
 
 
 def merge_state(app: State, user: State, session: State) -> State:
-    """What a reader of a session sees."""
+    """Return the state that a reader of a session sees."""
     prefixed = {APP + key: value for key, value in app.items()} | {USER + key: value for key, value in user.items()}
     return session | prefixed

@@ -1,4 +1,4 @@
-"""Secrets of credentials do not leave by REST: what ADK takes out of its answers is taken out of ours."""
+"""Secrets of credentials are removed from REST answers, as ADK does."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def _both(names: Iterable[str]) -> frozenset[str]:
 
 
 SECRETS = _both(_SECRETS)
-# By name in either case, and as they are written (apiKey, …).
+# Names in either case, and values (apiKey, …).
 METHODS = _both(each.lower() for each in _METHODS) | frozenset(_METHODS)
 METHOD = _both(["auth_type"])
 CARRIERS = _both(["raw_auth_credential", "exchanged_auth_credential"])
 REQUESTED = _both(["requested_auth_configs"])
 CONFIG = _both(["auth_config"])
-# Where none of these words stands, nothing is to be taken out.
+# A text without any of these words contains no secret.
 _WORDS = [f'"{each}"'.encode() for each in (*METHOD, *CARRIERS, CREDENTIAL_CALL)]
 _USUALLY_EMPTY = [f'"{each}"'.encode() for each in REQUESTED]
 
 
 def may_hold_secrets(text: bytes) -> bool:
-    """Cheap and over-cautious, so that most events are never walked through. ``text``: compact JSON."""
+    """Return False if compact JSON contains no secret. The check is cheap, so that most events are never walked."""
     if any(word in text for word in _WORDS):
         return True
     return any(text.count(name) != text.count(name + b":{}") for name in _USUALLY_EMPTY)
 
 
 def redacted(value: Any) -> Any:
-    """A JSON value without the secrets of credentials in it."""
+    """Return a JSON value without the secrets of its credentials."""
     if isinstance(value, list):
         return [redacted(each) if isinstance(each, dict | list) else each for each in value]
     if not isinstance(value, dict):

@@ -1,10 +1,10 @@
 """ADK's events and contents in their two spellings, without google-adk.
 
-Stored (``event_data``): snake_case, nulls left out. REST: camelCase, nulls left out. Free-form values (state, arguments
-and responses of functions, custom metadata, …) pass as they are, nulls inside included.
+Stored (``event_data``) they are in snake_case, in REST in camelCase, both without nulls. Free-form values (state,
+arguments and responses of functions, custom metadata, …) are kept as they are, including nulls.
 
-What comes from outside is validated against the table in ``fields``: what google-adk could not read again is refused.
-What is stored already is only renamed, never refused: a newer ADK may have written it.
+Input is validated against the table in ``fields``: anything that google-adk could not read again is rejected. Stored
+data is only renamed and never rejected, because a newer ADK may have written it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ DEFAULTS = {"true": True, "false": False}
 
 
 def camel(name: str) -> str:
-    """``state_delta`` → ``stateDelta``."""
+    """Return the name in camelCase: ``state_delta`` becomes ``stateDelta``."""
     first, *others = name.split("_")
     return first + "".join(each.capitalize() for each in others)
 
 
 def schema_of(type_: str, *, strict: bool) -> core_schema.CoreSchema:
-    """``strict``: what may come in. Else only what is needed to rename: models and where they stand."""
+    """Return the schema of a type. A ``strict`` one validates input; the other has only what renaming needs."""
     if type_[0] in "[{<":
         return _container(type_, strict=strict)
     if "|" in type_ or type_[0] == "'":
@@ -142,7 +142,7 @@ def _older_citations(value: Any) -> Any:
 
 
 def _short_forms(value: Any) -> Any:
-    """Event takes ``message``, ``state``, ``route`` and ``node_path`` for what lies deeper."""
+    """Expand Event's short forms: ``message``, ``state``, ``route`` and ``node_path``."""
     if not isinstance(value, dict):
         return value
     value = dict(value)
@@ -164,7 +164,7 @@ def _put_inside(value: dict[str, Any], name: str, fields: dict[str, Any]) -> Non
 
 
 def content_of(message: Any) -> Any:
-    """A content for a text, a part, or a list of these; what is none is left for validation to refuse."""
+    """Return a content for a text, a part, or a list of these. Anything else is left for validation to reject."""
     if isinstance(message, dict) and not message.keys() & {"parts", "role"}:
         calls = message.keys() & {"functionCall", "function_call"}
         return {"parts": [message], "role": "model" if calls else "user"}
@@ -183,7 +183,7 @@ RULES: dict[str, Callable[[Any], Any]] = {
 
 
 class Codec:
-    """One model, in both spellings."""
+    """One model in both spellings."""
 
     def __init__(self, model: str) -> None:
         self.schema = schema_of(model, strict=True)
@@ -192,14 +192,14 @@ class Codec:
         self._renaming = SchemaSerializer(schema_of(model, strict=False), CONFIG)
 
     def validate(self, value: Any) -> dict[str, Any]:
-        """A JSON value in either spelling, checked, with stored names. ValidationError says what is wrong and where."""
+        """Return a JSON value in either spelling as a checked value with stored names. Raises ValidationError."""
         checked: dict[str, Any] = self._validator.validate_python(value)
         return checked
 
     def stored(self, checked: dict[str, Any]) -> str:
-        """What ``validate`` returned, as it is stored."""
+        """Return a result of ``validate`` as the JSON text that is stored."""
         return self._stored.to_json(checked, exclude_none=True, warnings=False).decode()
 
     def rest(self, stored: Any) -> bytes:
-        """A stored JSON value as REST shows it."""
+        """Return a stored JSON value as REST shows it."""
         return self._renaming.to_json(stored, by_alias=True, exclude_none=True, warnings=False)

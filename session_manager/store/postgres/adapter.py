@@ -1,6 +1,7 @@
-"""The Store on PostgreSQL.
+"""The ``Store`` on PostgreSQL.
 
-A connection is held for one transaction only. Who finds none free within the patience gets StoreUnavailable.
+A connection is held for one transaction only. A call that gets no connection within the patience fails with
+StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
 import asyncpg
 
 from session_manager.domain.access import Access, Everything, OwnedBy
-from session_manager.domain.adk.model import AdkTurn
+from session_manager.domain.adk.model import AdkTurn, AdoptAs
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
+from session_manager.store.operations import default_class
 from session_manager.store.postgres import hot
-from session_manager.store.postgres.address import Address
+from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
-from session_manager.store.transactions import messages, words
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.sql import SqlStore
+from session_manager.store.transactions import messages
+from session_manager.store.transactions.base import Transaction, run
 from session_manager.store.transactions.rows import session_of
-from session_manager.store.transactions.words import spelled
+from session_manager.store.transactions.words import in_postgres
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -40,10 +42,10 @@ P = ParamSpec("P")
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[Record]"
 
-_TRIES = 3  # of a transaction that PostgreSQL ended to break a deadlock
-_LOOK_AGAIN = 0.2  # seconds between tries to find out what became of a commit
+_TRIES = 3  # of a transaction that PostgreSQL aborted to break a deadlock
+_LOOK_AGAIN = 0.2  # seconds between tries to find out whether a commit succeeded
 _IDLE = 300  # seconds until an unused connection is closed, before some firewall forgets it
-_SILENCE = 6  # patiences after which a server that says nothing counts as away
+_SILENCE = 6  # patiences after which a silent server is unavailable
 _SYNCHRONOUS = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
@@ -53,15 +55,20 @@ class PostgresStore(SqlStore):
     """``uri`` as libpq knows it, ``pool`` connections at most, ``patience`` in seconds for a connection or a lock."""
 
     def __init__(
-        self, uri: str, pool: int, patience: float = 5.0, migrations: Sequence[Migration] | None = None
+        self,
+        uri: str,
+        pool: int,
+        patience: float = 5.0,
+        migrations: Sequence[Migration] | None = None,
+        adopt_as: AdoptAs = default_class,
     ) -> None:
+        super().__init__(adopt_as)
         self._uri = uri
-        self._shown = Address.parse(uri, "*").shown
+        self._shown = PostgresAddress.parse(uri, "*").shown
         self._size = pool
         self._patience = patience
         self._migrations = all_migrations() if migrations is None else migrations
         self._pool: asyncpg.Pool | None = None
-        self._sql: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
@@ -106,14 +113,11 @@ class PostgresStore(SqlStore):
         except (TimeoutError, asyncpg.InterfaceError):
             pool.terminate()
 
-    async def ping(self) -> None:
-        await self._rows("SELECT 1")
-
     async def now(self) -> Micros:
         [row] = await self._rows(hot.NOW)
         return Micros(row[0])
 
-    # The two of every turn, in one round trip each
+    # The two operations of each turn, in one round trip each
 
     async def accept(self, new: NewMessage, access: Access) -> Accepted:
         if not isinstance(access, Everything | OwnedBy):
@@ -125,18 +129,18 @@ class PostgresStore(SqlStore):
         except Conflict:
             rows = []
         except InDoubt:
-            return await self._settle(new, access)
+            return await self._resolve(new, access)
         if not rows:
-            # Unknown, deleted, or a known Idempotency-Key: the long way finds out which, and settles a race.
+            # Unknown, deleted, or a known Idempotency-Key: the full transaction finds out which, and resolves a race.
             return await super().accept(new, access)
         row = rows[0]
         seq, at, lowest = row[hot.SEQ], row[hot.ACCEPTED_AT], row[hot.LOWEST]
         return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
 
-    async def _settle(self, new: NewMessage, access: Access) -> Accepted:
-        """Accept what may have been accepted already. Under the same id that cannot be done twice.
+    async def _resolve(self, new: NewMessage, access: Access) -> Accepted:
+        """Accept a message that may have been accepted already. With the same id it cannot be accepted twice.
 
-        A 503 would say that nothing was accepted, so it waits for the answer as long as for any other.
+        A 503 would mean that nothing was accepted, so this waits for the answer as long as for any other.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience * _SILENCE
@@ -145,9 +149,9 @@ class PostgresStore(SqlStore):
                 return await self._read(messages.find_accepted, new) or await super().accept(new, access)
             except IdempotencyMismatch:
                 raise
-            except (Conflict, StoreUnavailable):  # Conflict: the first try was committed just now
+            except (Conflict, StoreUnavailable):  # Conflict: the first try has just been committed
                 if loop.time() > deadline:
-                    log.error("nobody knows whether a message was accepted", extra={"event": "store.in_doubt"})
+                    log.error("it is unknown whether a message was accepted", extra={"event": "store.in_doubt"})
                     raise StoreUnavailable from None
             await asyncio.sleep(_LOOK_AGAIN)
 
@@ -156,13 +160,13 @@ class PostgresStore(SqlStore):
         message_id: str,
         attempt: int | None,
         outcome: Outcome,
-        events: Sequence[tuple[str, str]],
-        adk: AdkTurn | None,
+        events: Sequence[tuple[str, str]] = (),
+        adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
         if adk is not None:
             return await self._write(messages.record_locked, message_id, attempt, outcome, events, adk)
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
-        result = (outcome.status.value, outcome.response, messages.storable(outcome.error))
+        result = (outcome.status.value, outcome.response, messages.cleaned_error(outcome.error))
         rows = await self._rows(hot.RECORD, message_id, attempt, *result, kinds, data)
         return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
 
@@ -171,7 +175,7 @@ class PostgresStore(SqlStore):
     async def _write(
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Read committed: each statement sees what was committed before it. A broken deadlock is tried again."""
+        """Run in read committed: a statement sees everything committed before it. Retry after a deadlock."""
         with _our_errors():
             for _ in range(_TRIES - 1):
                 with contextlib.suppress(asyncpg.TransactionRollbackError):
@@ -183,22 +187,22 @@ class PostgresStore(SqlStore):
     ) -> T:
         async with self._connection() as connection, connection.transaction():
             now = Micros(await connection.fetchval(hot.NOW))
-            return await self._run(connection, transaction(now, *args, **kwargs))
+            return await _run(connection, transaction(now, *args, **kwargs))
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Without a transaction: each statement is a snapshot of its own."""
+        """Run without a transaction: each statement has its own snapshot."""
         with _our_errors():
             async with self._connection() as connection:
-                return await self._run(connection, transaction(*args, **kwargs))
+                return await _run(connection, transaction(*args, **kwargs))
 
     async def _rows(self, sql: str, *params: object) -> list[Record]:
-        """One statement, committed by itself."""
+        """Run one statement and commit it."""
         with _our_errors():
             async with self._connection() as connection:
                 return await connection.fetch(sql, *params)
 
     async def _commit(self, sql: str, *params: object) -> list[Record]:
-        """``_rows``, but InDoubt when the connection broke after the statement was sent."""
+        """Run one statement and commit it. Raises InDoubt if the connection broke after the statement was sent."""
         with _our_errors():
             async with self._connection() as connection:
                 try:
@@ -206,24 +210,14 @@ class PostgresStore(SqlStore):
                 except IN_DOUBT as error:
                     raise InDoubt from error
 
-    async def _run(self, connection: Connection, transaction: Transaction[T]) -> T:
-        try:
-            sql, params = next(transaction)
-            while True:
-                rows = await connection.fetch(self._sql.get(sql) or self._translate(sql), *params)
-                sql, params = transaction.send(rows)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-
-    def _translate(self, sql: str) -> str:
-        text = self._sql[sql] = spelled(sql, words.POSTGRES)
-        return text
-
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         if self._pool is None:
             raise StoreUnavailable
         return self._pool.acquire(timeout=self._patience)
+
+
+async def _run(connection: Connection, transaction: Transaction[T]) -> T:
+    return await run(transaction, lambda sql, *params: connection.fetch(in_postgres(sql), *params))
 
 
 @contextlib.contextmanager
@@ -238,9 +232,9 @@ def _our_errors() -> Iterator[None]:
 
 
 async def _make_durable(connection: asyncpg.Connection[Record]) -> None:
-    """A commit that is not on disk when it returns is none, whatever the server's default is."""
+    """Make commits wait until they are on disk, whatever the server's default is."""
     await connection.execute(_SYNCHRONOUS)
 
 
 async def _keep(connection: asyncpg.Connection[Record]) -> None:
-    """Nothing to reset between uses: no transaction here leaves anything behind, and a reset is a round trip."""
+    """Skip asyncpg's reset between uses: transactions leave nothing behind, and a reset is a round trip."""

@@ -1,7 +1,7 @@
-"""A PostgreSQL address as people, libpq and SQLAlchemy write it, made into one that asyncpg takes as it is meant.
+"""PostgreSQL addresses as people, libpq and SQLAlchemy write them, converted for asyncpg without a change of meaning.
 
-What goes over a network goes through TLS: without ``sslmode`` it is required, and a weaker one is refused, unless every
-host is this machine (loopback or a socket) or stands among those that the settings allow without.
+Connections over a network use TLS. Without ``sslmode`` it is required, and a weaker mode is rejected, unless each host
+is this machine (loopback or a socket) or one of those that the settings allow without TLS.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from session_manager.domain.errors import StartupFailure
 
 _WITH_TLS = frozenset({"require", "verify-ca", "verify-full"})
 _MODES = _WITH_TLS | {"disable", "allow", "prefer"}
-# Where libpq and its kin look without a host. Named, since PGHOST could lead elsewhere unnoticed.
+# The places that libpq tries without a host. They are named because PGHOST could silently point elsewhere.
 _LOCAL = "/run/postgresql,/var/run/postgresql,/tmp,localhost"
-# What libpq knows and asyncpg would take for a setting of the server, which refuses it.
+# libpq knows these; asyncpg would send them to the server as settings, and the server would reject them.
 _IGNORED = frozenset({"connect_timeout", "gssencmode", "sslcompression", "sslsni", "fallback_application_name"})
-_OWN_ROOT = Path("~/.postgresql/root.crt")  # what libpq and asyncpg take when no file is named
+_OWN_ROOT = Path("~/.postgresql/root.crt")  # libpq and asyncpg use it if no file is named
+SETTING = "SESSION_DB_URI"
+INVALID = "{} is not a valid PostgreSQL address; write special characters of a password as %XX"
 _SHOWN = ("host", "port", "sslmode", "target_session_attrs")
-_WRONG = "SESSION_DB_URI is not a valid PostgreSQL address; special characters of a password are written as %XX"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """``uri`` for asyncpg, with its secrets; ``shown`` for people. ``hosts``: names, addresses, socket folders."""
+class PostgresAddress:
+    """``uri``, with secrets, is for asyncpg, ``shown`` for people. ``hosts``: names, IP addresses, socket folders."""
 
     uri: str
     shown: str
@@ -39,47 +40,52 @@ class Address:
     database: str
 
     @classmethod
-    def parse(cls, uri: str, plain_hosts: str = "") -> Address:
-        """``plain_hosts``: comma-separated hosts without TLS, ``*`` for all. StartupFailure: wrong, or not allowed."""
-        parts, query = _split(uri)
+    def parse(cls, uri: str, plain_hosts: str = "", name: str = SETTING) -> PostgresAddress:
+        """Parse an address. ``plain_hosts`` are comma-separated hosts that may be used without TLS, ``*`` for all.
+
+        Raises StartupFailure if the address, which the text calls ``name``, is invalid or not allowed.
+        """
+        parts, query = _split(uri, name)
         login, _, place = parts.netloc.rpartition("@")
         hosts = _hosts(place or query.get("host", _LOCAL))
-        query = _with_tls(query, hosts, plain_hosts)
+        query = _with_tls(query, hosts, plain_hosts, name)
         shown = {name: query[name] for name in _SHOWN if query.get(name, _LOCAL) != _LOCAL}
         if not place:
             query.setdefault("host", _LOCAL)
         database = unquote(parts.path[1:]) or query.get("dbname") or query.get("database") or ""
         whole = parts._replace(scheme="postgresql", netloc=_requoted(login) + place, query=urlencode(query))
-        return cls(whole.geturl(), _told(place, parts.path, shown), hosts, database)
+        return cls(whole.geturl(), _shown(place, parts.path, shown), hosts, database)
 
 
-def _split(uri: str) -> tuple[SplitResult, dict[str, str]]:
+def _split(uri: str, name: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(uri)
         query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
-        raise StartupFailure(_WRONG) from None
+        raise StartupFailure(INVALID.format(name)) from None
     if parts.fragment or parts.path.count("/") > 1:
-        raise StartupFailure(_WRONG)
-    return parts, _known(query)
+        raise StartupFailure(INVALID.format(name))
+    return parts, _known(query, name)
 
 
-def _known(query: dict[str, str]) -> dict[str, str]:
-    """As libpq calls them, without those that only tune libpq itself."""
-    known = {name: value for name, value in query.items() if name not in _IGNORED and not name.startswith("keepalives")}
-    if "ssl" in known:  # SQLAlchemy's word for asyncpg
+def _known(query: dict[str, str], name: str) -> dict[str, str]:
+    """Return the parameters by libpq's names, without those that only tune libpq itself."""
+    known = {key: value for key, value in query.items() if key not in _IGNORED and not key.startswith("keepalives")}
+    if "ssl" in known:  # SQLAlchemy's name for asyncpg
         known.setdefault("sslmode", known.pop("ssl"))
     if known.pop("channel_binding", "prefer") == "require":
         raise StartupFailure(
-            "SESSION_DB_URI asks for channel_binding, which asyncpg does not know: sslmode=verify-full says as much"
+            f"{name} requires channel_binding, which asyncpg does not support; use sslmode=verify-full instead"
         )
     if "service" in known:
-        raise StartupFailure("SESSION_DB_URI names a service file; write host and database out instead")
+        raise StartupFailure(
+            f"{name} names a service file, which is not supported; write the host and the database instead"
+        )
     return known
 
 
 def _requoted(login: str) -> str:
-    """User and password with every special character escaped, also where a person left one as it is."""
+    """Return user and password with all special characters escaped, including those that a person did not escape."""
     if not login:
         return ""
     user, colon, password = login.partition(":")
@@ -87,7 +93,7 @@ def _requoted(login: str) -> str:
 
 
 def _hosts(places: str) -> tuple[str, ...]:
-    """Hosts without their ports. A socket folder like ``/cloudsql/project:region:instance`` has colons of its own."""
+    """Return the hosts without ports. A socket folder like ``/cloudsql/project:region:instance`` contains colons."""
     return tuple(_host(place) for place in places.split(","))
 
 
@@ -100,19 +106,19 @@ def _host(place: str) -> str:
     return name.partition(":")[0]
 
 
-def _with_tls(query: dict[str, str], hosts: Iterable[str], plain_hosts: str) -> dict[str, str]:
+def _with_tls(query: dict[str, str], hosts: Iterable[str], plain_hosts: str, name: str) -> dict[str, str]:
     mode = query.get("sslmode")
     if mode is not None and mode not in _MODES:
-        raise StartupFailure(f"sslmode in SESSION_DB_URI is none of {', '.join(sorted(_MODES))}")
-    allowed = frozenset(name.strip() for name in plain_hosts.split(","))
+        raise StartupFailure(f"invalid sslmode {mode!r} in {name}; expected one of {', '.join(sorted(_MODES))}")
+    allowed = frozenset(host.strip() for host in plain_hosts.split(","))
     if "*" not in allowed and not all(_is_local(host) or host in allowed for host in hosts):
         if mode is not None and mode not in _WITH_TLS:
             raise StartupFailure(
-                f"SESSION_DB_URI leads to another machine with sslmode={mode}, and could be read on the way: use "
-                "sslmode=require or verify-full, or name the host in SESSION_DB_PLAIN_HOSTS"
+                f"{name} points to another machine with sslmode={mode}, so the data could be read on the way; use "
+                "sslmode=require or verify-full, or list the host in SESSION_DB_PLAIN_HOSTS"
             )
         query = {**query, "sslmode": mode or "require"}
-    return _with_root(query)
+    return _with_root(query, name)
 
 
 def _is_local(host: str) -> bool:
@@ -124,19 +130,19 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _with_root(query: dict[str, str]) -> dict[str, str]:
-    """``sslrootcert=system`` means what this machine trusts; ``verify-full`` without a file of its own does as well."""
+def _with_root(query: dict[str, str], name: str) -> dict[str, str]:
+    """Use this machine's certificates for ``sslrootcert=system``, and for ``verify-full`` without a file."""
     root = query.get("sslrootcert")
     verifies = query.get("sslmode") in {"verify-ca", "verify-full"}
     if root == "system" or (root is None and verifies and not _OWN_ROOT.expanduser().exists()):
         root = ssl.get_default_verify_paths().cafile or certifi.where()
         return {**query, "sslrootcert": root}
-    for name in ("sslrootcert", "sslcert", "sslkey"):
-        if name in query and not os.access(query[name], os.R_OK):
-            raise StartupFailure(f"The file that {name} in SESSION_DB_URI names cannot be read")
+    for key in ("sslrootcert", "sslcert", "sslkey"):
+        if key in query and not os.access(query[key], os.R_OK):
+            raise StartupFailure(f"the file of {key} in {name} cannot be read")
     return query
 
 
-def _told(place: str, path: str, shown: dict[str, str]) -> str:
+def _shown(place: str, path: str, shown: dict[str, str]) -> str:
     query = "&".join(f"{name}={value}" for name, value in shown.items())
     return f"postgresql://{place}{path}" + (f"?{query}" if query else "")

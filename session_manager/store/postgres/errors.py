@@ -1,4 +1,4 @@
-"""What asyncpg and the network raise, as the errors that callers of the store know. No text of theirs is passed on."""
+"""Translates errors of asyncpg and the network into the store's errors, without their texts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from session_manager.domain.errors import (
     StartupFailure,
     StoreUnavailable,
 )
+from session_manager.store.postgres.address import INVALID, SETTING
 
 _AWAY = (
-    OSError,  # includes TimeoutError: no connection, or none in time
-    asyncpg.InterfaceError,  # the connection or the pool was closed under us
-    asyncpg.InternalClientError,  # the server said goodbye while the connection was idle: nothing was sent on it
+    OSError,  # includes TimeoutError: no connection, or not in time
+    asyncpg.InterfaceError,  # the connection or the pool was closed meanwhile
+    asyncpg.InternalClientError,  # the server closed an idle connection, on which nothing was sent
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting, cancelled
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
@@ -26,48 +27,51 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # the primary became a standby
     asyncpg.InternalServerError,
 )
-# Of a statement that was sent: it may have been committed, or may yet be.
+# After these errors a statement that was sent may have been committed, or may still be.
 IN_DOUBT = (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 _BAD_TEXT = (UnicodeEncodeError, asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
-# JSON that PostgreSQL does not take (a number out of all bounds, nested too deep), text too long, a time out of range.
+# JSON that PostgreSQL rejects (a number out of range, nested too deep), text too long, a time out of range.
 _BAD_VALUE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 _REFUSED = {
-    asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL refused the user or the password of SESSION_DB_URI",
-    asyncpg.InvalidCatalogNameError: "The database that SESSION_DB_URI names does not exist",
-    asyncpg.InsufficientPrivilegeError: "The user of SESSION_DB_URI may not create or use the tables",
-    asyncpg.InvalidSQLStatementNameError: "The pooler in front of PostgreSQL shares connections between transactions; "
-    "let it pool sessions (pool_mode=session), or leave it out: front doors pool by themselves",
-    # Before ValueError, which a certificate of another name is as well.
-    ssl.SSLError: "The TLS connection to PostgreSQL failed: check sslmode and the certificates",
-    ValueError: "SESSION_DB_URI is not a valid PostgreSQL address",
+    asyncpg.InvalidAuthorizationSpecificationError: "PostgreSQL rejected the user or the password of {}",
+    asyncpg.InvalidCatalogNameError: "the database of {} does not exist",
+    asyncpg.InsufficientPrivilegeError: "the user of {} may not create or use the tables",
+    asyncpg.InvalidSQLStatementNameError: "the pooler in front of PostgreSQL shares connections between transactions; "
+    "set pool_mode=session, or connect without it: front doors have their own pools",
+    # Before ValueError, because a certificate for another name is one too.
+    ssl.SSLError: "the TLS connection to PostgreSQL failed; check sslmode and the certificates",
+    ValueError: INVALID,
 }
 
 
 class InDoubt(Exception):
-    """Nobody said whether a statement was committed."""
+    """It is unknown whether a statement was committed."""
 
 
 def translated(error: Exception) -> Exception:
-    """The error of one call. What is nobody's fault but the program's stays as it is."""
+    """Return the store's error for one call. A bug of the program stays as it is."""
     if isinstance(error, SessionManagerError):
         return error
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
-        return Conflict("It exists already, or what it belongs to does not")
+        return Conflict("it already exists, or the object that it belongs to does not")
     if isinstance(error, _BAD_TEXT) or isinstance(error.__cause__, UnicodeEncodeError):
-        return InvalidInput("Text with a NUL or invalid Unicode cannot be stored")
+        return InvalidInput("text with a NUL or invalid Unicode cannot be stored")
     if isinstance(error, _BAD_VALUE):
-        return InvalidInput("It holds a value that the database cannot keep")
+        return InvalidInput("it contains a value that the database cannot store")
     return StoreUnavailable() if isinstance(error, _AWAY) else error
 
 
-def translated_at_start(error: Exception) -> Exception:
-    """The error of the first connection: what no waiting will mend is a StartupFailure."""
+def translated_at_start(error: Exception, address: str = SETTING) -> Exception:
+    """Return the error of the first connection: a StartupFailure if trying again is useless.
+
+    The text calls the address ``address``.
+    """
     for kind, sentence in _REFUSED.items():
         if isinstance(error, kind):
-            return StartupFailure(sentence)
+            return StartupFailure(sentence.format(address))
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return StartupFailure(
-            "PostgreSQL does not offer TLS, and SESSION_DB_URI asks for it; one on another machine is used without "
-            "only where SESSION_DB_PLAIN_HOSTS names it"
+            f"PostgreSQL does not offer TLS, which {address} requires; to connect to another machine without TLS, "
+            "list its host in SESSION_DB_PLAIN_HOSTS"
         )
     return translated(error)

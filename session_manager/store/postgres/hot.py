@@ -1,18 +1,18 @@
-"""The two transactions of every turn, each as one statement: one round trip instead of five.
+"""The two transactions of each turn as single statements: one round trip instead of five.
 
-They write what ``transactions/messages.py`` writes. Both take the session's row first, as every transaction here does,
-so that none can wait for another in a circle. The parts of a statement see one snapshot, but a row that was locked by
-somebody else is read again when the lock is had: the conditions on it hold for what is written.
+They write the same rows as ``transactions/messages.py``. Like all transactions here they lock the session's row first,
+so that no deadlock is possible. The parts of a statement share one snapshot, but a row that another transaction had
+locked is read again, so that the conditions hold for the row that is written.
 """
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH
 
 NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 
-# No row: the session is unknown or deleted, or the Idempotency-Key is known. Which of them is asked afterwards, rarely.
+# No row: the session is unknown or deleted, or the Idempotency-Key is known. A second statement finds out which.
 # 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload
 ACCEPT = f"""
 WITH now AS MATERIALIZED ({NOW}),

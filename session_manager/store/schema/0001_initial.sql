@@ -26,14 +26,14 @@ CREATE TABLE session (
 
 CREATE UNIQUE INDEX session_adk_key ON session (app, user_id, adk_id) WHERE deleted_at IS NULL;
 
--- Both carry the columns of the status table, so that a filtered count reads the index alone.
+-- Both contain the columns of the status table, so that a filtered count reads only the index.
 CREATE INDEX session_newest ON session (created_at, uuid, expired_at, failed_at, woken_at)
     WHERE deleted_at IS NULL;
 CREATE INDEX session_newest_of_user ON session (user_id, created_at, uuid, expired_at, failed_at, woken_at)
     WHERE deleted_at IS NULL;
 
--- The earliest instant at which a session may expire. Unlike expires_at it never changes, so that touching a session,
--- which every turn does twice, rewrites no index.
+-- The earliest time at which a session may expire. Unlike expires_at it never changes, so that touching a session, which
+-- each turn does twice, rewrites no index.
 CREATE INDEX session_first_expiry ON session ((created_at + ttl)) WHERE expired_at IS NULL AND deleted_at IS NULL;
 
 CREATE INDEX session_deleted ON session (deleted_at, uuid) WHERE deleted_at IS NOT NULL;
@@ -58,7 +58,7 @@ CREATE TABLE message (
 
 CREATE UNIQUE INDEX message_idempotency ON message (session, caller, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- Every turn adds to it and takes away: one index serves an inbox, the repair and the backlog.
+-- Each turn adds a row and removes it: one index serves inboxes, the repair and the backlog.
 CREATE INDEX message_unfinished ON message (session, seq, accepted_at) WHERE finished_at IS NULL;
 
 CREATE TABLE session_event (

@@ -42,38 +42,46 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS idx_events_app_user_session_ts_id
     ON events (app_name, user_id, session_id, timestamp DESC, id DESC);
 
--- Ours: the first sessions of many, without reading the others.
+-- Our own index: the first of many sessions, without reading the others.
 CREATE INDEX session_manager_sessions_by_time ON sessions (app_name, user_id, update_time, id);
 
--- A row that ADK makes or removes is noted. What this program does itself is not: its own row is written first.
--- With the rights of their owner: a role that ADK uses needs none on our tables.
+-- Rows that ADK creates or removes are noted. This program's own changes are not, because it writes its own row first.
+-- The functions run with the rights of their owner, so that a role that ADK uses needs no rights on our tables.
 CREATE FUNCTION session_manager_made() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-BEGIN IF NOT EXISTS (SELECT 1 FROM session WHERE app = NEW.app_name AND user_id = NEW.user_id AND adk_id = NEW.id
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM session WHERE app = NEW.app_name AND user_id = NEW.user_id AND adk_id = NEW.id
         AND deleted_at IS NULL) THEN
-    INSERT INTO adk_note (app, user_id, adk_id) VALUES (NEW.app_name, NEW.user_id, NEW.id)
-; END IF; RETURN NULL; END $$;
+        INSERT INTO adk_note (app, user_id, adk_id) VALUES (NEW.app_name, NEW.user_id, NEW.id);
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE FUNCTION session_manager_removed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-BEGIN IF EXISTS (SELECT 1 FROM session WHERE app = OLD.app_name AND user_id = OLD.user_id AND adk_id = OLD.id
+BEGIN
+    IF EXISTS (SELECT 1 FROM session WHERE app = OLD.app_name AND user_id = OLD.user_id AND adk_id = OLD.id
         AND deleted_at IS NULL) THEN
-    INSERT INTO adk_note (app, user_id, adk_id) VALUES (OLD.app_name, OLD.user_id, OLD.id)
-; END IF; RETURN NULL; END $$;
+        INSERT INTO adk_note (app, user_id, adk_id) VALUES (OLD.app_name, OLD.user_id, OLD.id);
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE TRIGGER session_manager_made AFTER INSERT ON sessions FOR EACH ROW EXECUTE FUNCTION session_manager_made();
 CREATE TRIGGER session_manager_removed AFTER DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION session_manager_removed();
 
--- A trigger, so that a version of this program from before these tables also removes what belongs to a session. Events
--- first, as ADK does, so that the two never wait for each other in a circle.
+-- A trigger, so that a version of this program without these tables also removes the rows of a session. Events
+-- come first, as in ADK, so that the two never deadlock.
 CREATE FUNCTION session_manager_deleted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN DELETE FROM events WHERE app_name = NEW.app COLLATE "default" AND user_id = NEW.user_id COLLATE "default"
-        AND session_id = NEW.adk_id COLLATE "default"
-    ; DELETE FROM sessions WHERE app_name = NEW.app COLLATE "default" AND user_id = NEW.user_id COLLATE "default"
-        AND id = NEW.adk_id COLLATE "default"
-    ; DELETE FROM artifact WHERE app = NEW.app AND user_id = NEW.user_id AND session = NEW.uuid
-    ; DELETE FROM memory WHERE app = NEW.app AND user_id = NEW.user_id AND session = NEW.uuid
-; RETURN NULL; END $$;
+BEGIN
+    DELETE FROM events WHERE app_name = NEW.app COLLATE "default" AND user_id = NEW.user_id COLLATE "default"
+        AND session_id = NEW.adk_id COLLATE "default";
+    DELETE FROM sessions WHERE app_name = NEW.app COLLATE "default" AND user_id = NEW.user_id COLLATE "default"
+        AND id = NEW.adk_id COLLATE "default";
+    DELETE FROM artifact WHERE app = NEW.app AND user_id = NEW.user_id AND session = NEW.uuid;
+    DELETE FROM memory WHERE app = NEW.app AND user_id = NEW.user_id AND session = NEW.uuid;
+    RETURN NULL;
+END $$;
 CREATE TRIGGER session_manager_deleted AFTER UPDATE OF deleted_at ON session FOR EACH ROW
     WHEN (NEW.deleted_at IS NOT NULL AND OLD.deleted_at IS NULL) EXECUTE FUNCTION session_manager_deleted();
 
--- Sessions from before.
+-- Sessions that exist already.
 INSERT INTO adk_note (app, user_id, adk_id)
     SELECT app_name, sessions.user_id, id FROM sessions
     WHERE NOT EXISTS (SELECT 1 FROM session WHERE app = app_name AND session.user_id = sessions.user_id AND adk_id = id

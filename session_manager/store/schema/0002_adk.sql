@@ -1,18 +1,18 @@
--- What ADK keeps, and what we keep beside it. ADK's own tables and what watches them are in a file per engine.
+-- Our own tables and columns for ADK. ADK's tables and their triggers are in one file per engine.
 
 ALTER TABLE message ADD COLUMN payload TEXT;
 
--- 1: the pod that works on it writes to its session itself, so that nobody else has to tell ADK of the turn.
+-- 1: the pod writes to its session itself, so that the events of the turn must not be written by this program.
 ALTER TABLE message ADD COLUMN adk_kept {int} NOT NULL DEFAULT 0;
 
--- The number of the last event whose turn ADK's events tell of. No index: every turn changes last_event.
+-- The number of the last event whose turn is in ADK's events. No index, because each turn changes last_event.
 ALTER TABLE session ADD COLUMN adk_told {int} NOT NULL DEFAULT 0;
 
--- 1: a row of ADK's table "sessions" belongs to this one, or did. Until then nobody can have removed it.
+-- 1: this session has, or had, a row in ADK's table "sessions". Without one, an ADK service cannot have removed it.
 ALTER TABLE session ADD COLUMN adk_row {int} NOT NULL DEFAULT 0;
 CREATE INDEX session_without_adk ON session (uuid) WHERE adk_row = 0 AND deleted_at IS NULL;
 
--- Keys that need a look: somebody else made or removed their row. Only ever added to, so that no look misses a change.
+-- Keys to reconcile: an ADK service created or removed their rows. Triggers only insert, so that no change is missed.
 CREATE TABLE adk_note (
     number  {serial},
     app     {key} NOT NULL,
@@ -20,7 +20,7 @@ CREATE TABLE adk_note (
     adk_id  {key} NOT NULL
 ) {rowid};
 
--- session: its uuid, or empty for what all sessions of the user in the app share. created_at in Unix seconds.
+-- session is a uuid, or empty for artifacts that all sessions of the user in the app share. created_at: Unix seconds.
 CREATE TABLE artifact (
     app             {key} NOT NULL,
     user_id         {key} NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE artifact (
     PRIMARY KEY (app, user_id, session, name, version)
 ) {rowid};
 
--- words: those of the event's text in lower case, each between two spaces.
+-- words has the words of the event's text in lower case, each between two spaces.
 CREATE TABLE memory (
     app       {key} NOT NULL,
     user_id   {key} NOT NULL,

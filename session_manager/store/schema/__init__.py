@@ -1,1 +1,1 @@
-"""The schema of our own tables, as numbered migrations that both engines share."""
+"""The schema as numbered migrations, which both engines share."""

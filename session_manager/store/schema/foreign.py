@@ -1,4 +1,4 @@
-"""Whose tables are there already: those of the ADK service that our layout is made for, or others."""
+"""Checks existing tables with ADK's names: our layout is made for one ADK service, and others are rejected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _COLUMNS = {
     "events": {"id", "app_name", "user_id", "session_id", "invocation_id", "timestamp", "event_data"},
 }
 _OLD = (
-    "The database has the tables of an early ADK version, which kept events in columns of their own. "
-    "Convert it with 'adk migrate session' first."
+    "The database has the tables of an early ADK version, which kept event fields in separate columns. "
+    "Convert it first with 'adk migrate session'."
 )
 _OTHER_SERVICE = (
     "The database file was written by ADK's DatabaseSessionService; a file must have the layout of ADK's "
@@ -38,10 +38,10 @@ _TIMES_AS_TEXT = " UNION ALL ".join(
 )
 
 
-def refuse_foreign(engine: str, columns_of: str) -> Transaction[None]:
-    """StartupFailure when tables of ADK's names are there in a layout that cannot be used.
+def reject_foreign(engine: str, columns_of: str) -> Transaction[None]:
+    """Raise StartupFailure if there are tables with ADK's names in a layout that cannot be used.
 
-    ``columns_of``: gives the columns of the table in $1, none when it is not there.
+    ``columns_of`` selects the columns of the table in $1, and no row if it does not exist.
     """
     found = {}
     for table in (*_COLUMNS, _METADATA):
@@ -57,7 +57,7 @@ def refuse_foreign(engine: str, columns_of: str) -> Transaction[None]:
 
 
 def _check_file() -> Transaction[None]:
-    """The other service makes its table of versions in any file that it opens; only what it writes does harm."""
+    """Reject a file that DatabaseSessionService wrote to. It creates its table of versions even if it only reads."""
     ours = yield _TIMES_ARE_NUMBERS, ()
     if not ours:
         raise StartupFailure(_OTHER_SERVICE)
@@ -70,4 +70,4 @@ def _check_version() -> Transaction[None]:
     rows = yield _VERSION, ()
     version = rows[0][0] if rows else "unknown"
     if version != "1":
-        raise StartupFailure(f"The database has ADK's schema version {version}; this program knows version 1.")
+        raise StartupFailure(f"The database has ADK's schema version {version}; this program supports version 1.")

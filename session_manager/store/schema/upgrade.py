@@ -1,6 +1,6 @@
-"""Bring a database to the version of the code: one transaction, under the engine's lock, repeatable.
+"""Upgrades a database to the version of the code, in one transaction under the engine's lock.
 
-Several front doors that start at once wait for each other: SQLite by BEGIN IMMEDIATE, PostgreSQL by an advisory lock.
+Front doors that start at once wait for each other: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by an advisory lock.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.times import Micros
-from session_manager.store.schema.foreign import refuse_foreign
+from session_manager.store.schema.foreign import reject_foreign
 from session_manager.store.schema.migrations import Migration
 from session_manager.store.transactions.base import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where the engines differ: ``words`` of the migrations, ``lock`` taken first, ``columns`` of the table in $1."""
+    """An engine's ``words`` for migrations, the ``lock`` taken first, and a SELECT of the ``columns`` of table $1."""
 
     engine: str
     words: Mapping[str, str]
@@ -40,8 +40,8 @@ SQLITE = Dialect(
 )
 POSTGRES = Dialect(
     engine="postgresql",
-    # Collation "C" orders and compares by bytes, as SQLite does. The free room in a page keeps an update of a row that
-    # every turn touches in the same page and out of the indexes.
+    # Collation "C" orders and compares by bytes, as SQLite does. With free space in a page, an update of a row that
+    # each turn touches stays in the page and changes no index.
     words={
         "key": 'TEXT COLLATE "C"',
         "int": "BIGINT",
@@ -58,7 +58,7 @@ POSTGRES = Dialect(
     lock="SELECT pg_advisory_xact_lock(7310868735422100577)",
 )
 
-HALF_COPIED = 1_000_000  # the version of what is still being copied, so that nobody serves half of the data
+HALF_COPIED = 1_000_000  # the version of an unfinished copy, so that no front door serves half of the data
 _CREATE = (
     "CREATE TABLE session_manager_schema (version {int} NOT NULL PRIMARY KEY, readable_by {int} NOT NULL, "
     "applied_at {int} NOT NULL)"
@@ -66,9 +66,9 @@ _CREATE = (
 
 
 def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> Transaction[int]:
-    """Apply what is missing and return how many migrations that were.
+    """Apply the missing migrations and return their number.
 
-    StartupFailure when the database was written by a version whose changes this one cannot work with.
+    Raises StartupFailure if a newer program has made changes that this one cannot work with.
     """
     if dialect.lock:
         yield dialect.lock, ()
@@ -81,9 +81,9 @@ def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> T
         raise StartupFailure("This database is the target of an unfinished copy: run the same 'db copy' again")
     if version > known and readable_by > known:
         raise StartupFailure(
-            f"The database has schema version {version}; this program knows version {known}. Start a newer program."
+            f"The database has schema version {version}; this program supports version {known}. Start a newer program."
         )
-    yield from refuse_foreign(dialect.engine, dialect.columns)
+    yield from reject_foreign(dialect.engine, dialect.columns)
     missing = [migration for migration in migrations if migration.version > version]
     for migration in missing:
         yield from _apply(now, dialect, migration)
@@ -91,7 +91,7 @@ def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> T
 
 
 def is_current(dialect: Dialect, migrations: Sequence[Migration]) -> Transaction[bool]:
-    """Whether the database is exactly at the code's version, told without a lock or a right to change it."""
+    """Return True if the database has exactly the code's version. Needs neither a lock nor a right to change it."""
     found = yield from _found(dialect)
     return found is not None and found[0] == migrations[-1].version
 

@@ -1,1 +1,1 @@
-"""The store in one SQLite file: WAL, one writer that groups commits, readers beside it."""
+"""The store in one SQLite file, in WAL mode: one writer that groups commits, and readers beside it."""

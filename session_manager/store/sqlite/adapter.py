@@ -1,17 +1,18 @@
-"""The Store on one SQLite file."""
+"""The ``Store`` on one SQLite file."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.domain.times import Micros
-from session_manager.store.base import SqlStore
+from session_manager.store.operations import default_class
 from session_manager.store.schema.migrations import Migration, all_migrations
 from session_manager.store.schema.upgrade import SQLITE, upgrade
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.connection import Clock, Connection, wall_clock
 from session_manager.store.sqlite.file import MEMORY, make_durable, prepare_file
 from session_manager.store.sqlite.inline import InlineReader, InlineWriter
@@ -23,23 +24,23 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 Workers: TypeAlias = Callable[[Connection, Callable[[], Connection], float], tuple[Writer, Reader]]
-"""Who does the work: given the writing connection, how to open one for reading, and the patience in seconds."""
+"""Makes a writer and a reader from the writing connection, a factory of reading ones, and the patience in seconds."""
 
 
 def threads(writing: Connection, reading: Callable[[], Connection], patience: float) -> tuple[Writer, Reader]:
-    """One thread that groups commits, a few that read."""
+    """Use one thread that groups commits, and a few that read."""
     return ThreadWriter(writing, patience), ThreadReader(reading)
 
 
 def inline(writing: Connection, reading: Callable[[], Connection], patience: float) -> tuple[Writer, Reader]:
-    """The caller's own thread, on one connection."""
+    """Use the caller's own thread and one connection."""
     return InlineWriter(writing), InlineReader(writing)
 
 
 class SqliteStore(SqlStore):
     """``path`` of the file (``:memory:`` only with ``inline``), ``patience`` in seconds, ``clock`` in microseconds.
 
-    ``fence`` raises when this process may not write any more, where others could.
+    ``fence`` raises NotTheWriter if this process may no longer write because another machine could.
     """
 
     def __init__(
@@ -50,13 +51,15 @@ class SqliteStore(SqlStore):
         workers: Workers = threads,
         migrations: Sequence[Migration] | None = None,
         fence: Callable[[], None] | None = None,
+        adopt_as: AdoptAs = default_class,
     ) -> None:
+        super().__init__(adopt_as)
         self._path = path
         self._patience = patience
         self._clock = clock
         self._workers = workers
         self._migrations = all_migrations() if migrations is None else migrations
-        self._fence = fence
+        self._fence = fence or (lambda: None)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
@@ -88,37 +91,24 @@ class SqliteStore(SqlStore):
         if writer is not None:
             await writer.close()
 
-    async def ping(self) -> None:
-        await self._read(_ping)
-
     async def now(self) -> Micros:
         return Micros(self._clock())
 
     def _open(self, *, read_only: bool = False) -> Connection:
         return Connection(str(self._path), self._patience, self._clock, read_only=read_only)
 
-    def _write(
+    async def _write(
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]:
+    ) -> T:
+        """Check the fence also after the commit: a commit of a process that was stopped meanwhile is not confirmed."""
         if self._writer is None:
             raise StoreUnavailable
-        if self._fence is None:
-            return self._writer.submit(transaction, args, kwargs)
-        return _fenced(self._fence, partial(self._writer.submit, transaction, args, kwargs))
+        self._fence()
+        result = await self._writer.submit(transaction, args, kwargs)
+        self._fence()
+        return result
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._reader is None:
             raise StoreUnavailable
         return await self._reader.read(transaction(*args, **kwargs))
-
-
-async def _fenced(fence: Callable[[], None], submit: Callable[[], Awaitable[T]]) -> T:
-    """Looked at again after the commit: what this process did while it was stopped is nothing to acknowledge."""
-    fence()
-    result = await submit()
-    fence()
-    return result
-
-
-def _ping() -> Transaction[None]:
-    yield "SELECT 1", ()

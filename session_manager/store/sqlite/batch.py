@@ -1,4 +1,4 @@
-"""Several transactions in one commit: one fsync for all, and a bad one fails alone."""
+"""Runs several transactions in one commit, with one fsync for all. A transaction that fails does so alone."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from session_manager.store.transactions.base import Transaction
 logger = logging.getLogger(__name__)
 
 Call: TypeAlias = tuple[Callable[..., Transaction[Any]], tuple[Any, ...], dict[str, Any]]
-"""A transaction that waits to be run: called with the time and these arguments it gives the generator."""
+"""A transaction to run. Called with the time and these arguments, the function returns the generator."""
 
 Result: TypeAlias = tuple[Any, Exception | None]
-"""What one transaction returned, or the error that it ended with."""
+"""The result of one transaction, or its error."""
 
 
 def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
     """Run the calls inside the transaction that was begun on ``connection``, and commit.
 
-    Never raises: when the database itself refuses, nothing is written and every call ends with StoreUnavailable.
+    Never raises: if the database itself fails, nothing is written and all calls end with StoreUnavailable.
     """
     try:
         results = _run_all(connection, calls)
         connection.commit()
     except Exception:
-        logger.exception("The database refused a commit", extra={"event": "store.commit_failed"})
+        logger.exception("a commit failed", extra={"event": "store.commit_failed"})
         _abandon(connection)
         return [(None, StoreUnavailable())] * len(calls)
     return results
@@ -40,12 +40,12 @@ def _abandon(connection: Connection) -> None:
     try:
         connection.rollback()
     except sqlite3.Error:
-        # The next BEGIN then fails, and says so to the next callers.
-        logger.exception("A rollback failed", extra={"event": "store.rollback_failed"})
+        # Then the next BEGIN fails, and so do its callers.
+        logger.exception("a rollback failed", extra={"event": "store.rollback_failed"})
 
 
 def _run_all(connection: Connection, calls: Sequence[Call]) -> list[Result]:
-    """Savepoints cost a tenth of the work and hardly ever save anything: only when a call fails are they worth it."""
+    """Run all calls without savepoints, and again with them if a call fails: they cost a tenth of the work."""
     try:
         return [(_run(connection, call), None) for call in calls]
     except Exception as error:
@@ -58,7 +58,7 @@ def _run_all(connection: Connection, calls: Sequence[Call]) -> list[Result]:
 
 
 def _run_guarded(connection: Connection, call: Call) -> Result:
-    """Run one of several, so that what it did can be undone alone."""
+    """Run one of several calls so that it can be undone alone."""
     connection.savepoint()
     try:
         value = _run(connection, call)

@@ -1,7 +1,4 @@
-"""One connection to the file: how it is opened, and how a transaction runs on it.
-
-A ``Connection`` is used by one thread at a time.
-"""
+"""A connection to the file, on which transactions run. Only one thread may use it at a time."""
 
 from __future__ import annotations
 
@@ -11,32 +8,30 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from session_manager.domain.errors import Conflict, InvalidInput, SessionManagerError, StoreUnavailable
-from session_manager.store.transactions import words
 from session_manager.store.transactions.base import Transaction
-from session_manager.store.transactions.words import spelled
+from session_manager.store.transactions.words import in_sqlite
 
 T = TypeVar("T")
 Clock = Callable[[], int]
 
 _CACHED_STATEMENTS = 256
-_SHORTEST_PAUSE = 0.0005  # seconds between looks at a lock that another process holds; they grow with the wait
+_SHORTEST_PAUSE = 0.0005  # seconds between tries to get a lock from another process; they grow with the wait
 _LONGEST_PAUSE = 0.02
-# Errors of one statement. Every other code (locked, disk full, I/O, corrupt) says that the database is in trouble.
+# Errors of one statement. All other codes (locked, disk full, I/O, corrupt) are about the whole database.
 _OWN_FAULT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 
 
 def wall_clock() -> int:
-    """Microseconds since 1970, UTC. This machine's clock is the clock of a database that is a file on it."""
+    """Return microseconds since 1970, UTC. A database in a file has the clock of its machine."""
     return time.time_ns() // 1000
 
 
 class Connection:
-    """Autocommit unless ``begin`` was called. ``patience``: seconds to wait for a lock of another process."""
+    """A connection with autocommit outside ``begin``. ``patience``: seconds to wait for a lock of another process."""
 
     def __init__(self, path: str, patience: float, clock: Clock = wall_clock, *, read_only: bool = False) -> None:
         self.clock = clock
         self._patience = patience
-        self._sql: dict[str, str] = {}
         self.raw = sqlite3.connect(
             path,
             timeout=patience if read_only else 0,
@@ -50,27 +45,22 @@ class Connection:
             self.raw.execute("PRAGMA query_only = ON")
 
     def run(self, transaction: Transaction[T]) -> T:
-        """Give the generator the rows of its statements; neither begins nor commits."""
-        execute, cached = self.raw.execute, self._sql
+        """Run the statements of a generator and send it their rows. This neither begins nor commits."""
+        execute = self.raw.execute
         try:
             sql, params = next(transaction)
             while True:
-                rows = execute(cached.get(sql) or self._translate(sql), params).fetchall()
+                rows = execute(in_sqlite(sql), params).fetchall()
                 sql, params = transaction.send(rows)
         except StopIteration as stop:
             value: T = stop.value
             return value
 
-    def _translate(self, sql: str) -> str:
-        text = spelled(sql, words.SQLITE).replace("$", "?")
-        self._sql[sql] = text
-        return text
-
     def begin(self) -> None:
-        """Take the write lock. sqlite3.OperationalError when another process holds it for longer than the patience.
+        """Take the write lock. Raises sqlite3.OperationalError if another process holds it longer than the patience.
 
-        SQLite's own waiting looks every 100 ms in the end, and a busy neighbour's pauses are shorter than that: it
-        would win nearly every time.
+        SQLite's own waiting retries only every 100 ms in the end. A busy process releases the lock for less than that,
+        so it would win nearly every time.
         """
         started = time.monotonic()
         while True:
@@ -85,14 +75,14 @@ class Connection:
                 return
 
     def begin_read(self) -> None:
-        """Fix the snapshot that the following reads share."""
+        """Begin a read transaction: all its reads share one snapshot."""
         self.raw.execute("BEGIN")
 
     def commit(self) -> None:
         self.raw.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Undo, unless SQLite itself has done so for the error that is being handled."""
+        """Roll back, unless SQLite has already done so because of an error."""
         if self.raw.in_transaction:
             self.raw.execute("ROLLBACK")
 
@@ -111,28 +101,28 @@ class Connection:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process held a lock for longer than the patience."""
+    """Return True if another process held a lock for longer than the patience."""
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
 def is_own_fault(error: sqlite3.Error) -> bool:
-    """Whether this is about the statement and its values, so that others in the transaction may go on."""
+    """Return True if the error is about a statement and its values, so that other calls may continue."""
     return _primary_code(error) in _OWN_FAULT
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """The result code without the details that SQLite adds; errors of the Python module itself have none."""
+    """Return the primary result code. Errors of the Python module itself have no code."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 def translated(error: Exception) -> Exception:
-    """The error as the callers of the store know it. What is nobody's fault but the program's stays as it is."""
+    """Return the store's error. A bug of the program stays as it is."""
     if isinstance(error, SessionManagerError):
         return error
     if isinstance(error, UnicodeEncodeError):
-        return InvalidInput("Text that is not valid Unicode cannot be stored")
+        return InvalidInput("text with invalid Unicode cannot be stored")
     if isinstance(error, sqlite3.IntegrityError):
-        return Conflict("It exists already, or what it belongs to does not")
+        return Conflict("it already exists, or the object that it belongs to does not")
     if isinstance(error, sqlite3.Error) and not is_own_fault(error):
         return StoreUnavailable()
     return error

@@ -1,4 +1,4 @@
-"""The database file itself: made for its owner only, on a file system that can hold it, in WAL."""
+"""The database file: readable only by its owner, in WAL mode, on a file system that supports it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MEMORY = ":memory:"
 
 _BUSY_PAUSE = 0.01
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables and RETURNING
-_LARGEST_WAL = 64 * 1024 * 1024  # bytes that the WAL keeps on disk when long reads have let it grow
-# 16 MB of WAL: a quarter of the checkpoints, each of which costs two more fsyncs. Not more: until a new WAL has reached
-# this size every fsync has to commit the growth of the file as well, which makes a turn 40 % longer.
+_LARGEST_WAL = 64 * 1024 * 1024  # bytes to which the WAL is truncated after long reads have let it grow
+# 16 MB of WAL, a quarter of the default number of checkpoints, each of which costs two more fsyncs. Not more, because
+# until a new WAL has this size each fsync must also commit the growth of the file, which makes a turn 40 % longer.
 _CHECKPOINT_PAGES = 4000
 
 
 def prepare_file(path: Path) -> None:
-    """Make the folder (mode 700) and the file (mode 600), or say in one line why that cannot be."""
+    """Create the folder (mode 700) and the file (mode 600). Raises StartupFailure with the reason in one line."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        raise StartupFailure(f"SQLite 3.37 or newer is needed; this Python has {sqlite3.sqlite_version}")
+        raise StartupFailure(f"SQLite {sqlite3.sqlite_version} is too old; expected 3.37 or newer")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -36,14 +36,14 @@ def prepare_file(path: Path) -> None:
     reason = unsuitable(path.parent)
     if reason is not None:
         raise StartupFailure(
-            f"The database file {path} is on {reason}. Use a local disk, or PostgreSQL, and backups to the bucket."
+            f"The database file {path} is on {reason}. Use a local disk with backups to the bucket, or PostgreSQL."
         )
 
 
 def make_durable(connection: Connection, patience: float) -> None:
-    """WAL with an fsync at every commit, for a connection that writes. Blocks for at most ``patience`` seconds.
+    """Switch a writing connection to WAL with an fsync at each commit. Blocks for at most ``patience`` seconds.
 
-    SQLite does not wait by itself when two processes switch a new file to WAL at once.
+    SQLite itself does not wait if two processes switch a new file to WAL at once.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -1,9 +1,9 @@
-"""Whether a live database can lie in a folder: by the kind of its file system, and by trying what SQLite will do there.
+"""Checks that a folder can hold a live database, by the type of its file system and by a trial.
 
-The kind alone does not say it. A FUSE file system may do all or nothing of it, a container's root may be a 9p mount
-that does all of it, and the next bucket driver has a name that nobody knows yet. So two processes try: one renames and
-flushes a file, takes a lock and maps a file into memory as SQLite does with its WAL; the other must find the lock taken
-and see through its own map what the first one wrote.
+The type alone is not enough: a FUSE file system may support everything or nothing, a container's root may be a 9p mount
+that supports everything, and the next bucket driver has an unknown name. So two processes do what SQLite will do. One
+renames and flushes a file, takes a lock, and maps a file into memory as SQLite does with its WAL. The other must find
+the lock taken, and read through its own map what the first process wrote.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ BUCKETS = frozenset({"gcsfuse", "s3fs", "mount-s3", "mountpoint-s3", "goofys", "
 _BUCKETS = BUCKETS | {"rclone", "cosfs", "ossfs", "juicefs", "seaweedfs"}
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "afs", "fuse.glusterfs", "fuse.sshfs"})
 _NEIGHBOUR = Path(__file__).with_name("neighbour.py")
-_PATIENCE = 10.0  # seconds for a file system that does not answer
-_SIZE = 32 * 1024  # bytes: of SQLite's shared memory, one region
+_PATIENCE = 10.0  # seconds until a file system is considered unresponsive
+_SIZE = 32 * 1024  # bytes; one region of SQLite's shared memory
 _MARK, _ANSWER = b"first", b"other"
 _known: dict[int, str | None] = {}
 
 
 def unsuitable(folder: Path) -> str | None:
-    """Why no live database can lie in ``folder``, in words that follow "It is on"; None when it can.
+    """Return the reason why ``folder`` cannot hold a live database, as text after "It is on", or None if it can.
 
-    Tried once for each file system and process: it takes the start of a process.
+    A process tries each file system once, because a trial starts another process.
     """
     kind = file_system(folder.resolve(), _mounts())
     reason = _by_kind(kind)
@@ -51,19 +51,19 @@ def _by_kind(kind: str | None) -> str | None:
     if kind in _NETWORK:
         return f"a network file system ({kind})"
     if kind is not None and kind.removeprefix("fuse.") in _BUCKETS:
-        return f"a mounted bucket ({kind}), which is no place for a live database"
+        return f"a mounted bucket ({kind}), which cannot hold a live database"
     return None
 
 
 def file_system(path: Path, mounts: str) -> str | None:
-    """The type of the file system that holds ``path``, of a table like /proc/self/mounts; None when unknown."""
+    """Return the type of the file system of ``path`` from a table like /proc/self/mounts, or None if it is unknown."""
     found: tuple[int, str | None] = (-1, None)
     for line in mounts.splitlines():
         source, point, kind, *_ = line.split(" ")
-        if kind == "fuse" and source in BUCKETS:  # some give their name there
+        if kind == "fuse" and source in BUCKETS:  # some drivers have their name there
             kind = f"fuse.{source}"
         if path.is_relative_to(point.replace("\\040", " ")):
-            # Of two on the same point the later one covers the other.
+            # A later mount on the same point hides the earlier one.
             found = max((len(point), kind), found, key=lambda mount: mount[0])
     return found[1]
 
@@ -76,13 +76,15 @@ def _mounts() -> str:
 
 
 class _Missing(Exception):
-    """Something that SQLite needs is not there; the text completes "a file system that …"."""
+    """The file system lacks a feature that SQLite needs. The text completes "a file system …"."""
 
 
 def tried(folder: Path) -> str | None:
-    """What the file system of ``folder`` cannot do, in words; None when it can do all of it."""
+    """Return what the file system of ``folder`` cannot do, as text after "a file system", or None if it can do all."""
     try:
-        scratch = Path(_or_missing("where no folder can be made", lambda: tempfile.mkdtemp(prefix=".try-", dir=folder)))
+        scratch = Path(
+            _or_missing("where no folder can be created", lambda: tempfile.mkdtemp(prefix=".try-", dir=folder))
+        )
         try:
             _rename_and_flush(scratch)
             _share(scratch)
@@ -107,7 +109,7 @@ def _rename_and_flush(scratch: Path) -> None:
     _or_missing("where no file can be renamed", lambda: new.replace(old))
     _or_missing("where a folder cannot be flushed to disk", lambda: _flush(scratch))
     if old.read_bytes() != _MARK or new.exists():
-        raise _Missing("where a renamed file is not the one that was there")
+        raise _Missing("where a renamed file does not replace the other one")
 
 
 def _written(path: Path, content: bytes) -> None:
@@ -126,7 +128,7 @@ def _flush(folder: Path) -> None:
 
 
 def _share(scratch: Path) -> None:
-    """A lock and a map, and another process that looks at both."""
+    """Take a lock and map a file, and let another process check both."""
     path = scratch / "shared"
     _written(path, bytes(_SIZE))
     with path.open("r+b") as file:
@@ -146,8 +148,8 @@ def _ask_the_neighbour(path: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        raise _Missing(f"that does not answer within {_PATIENCE:g} seconds") from None
+        raise _Missing(f"that does not respond within {_PATIENCE:g} seconds") from None
     except OSError as error:
-        raise _Missing(f"that could not be tried: no process can be started ({error.strerror})") from None
+        raise _Missing(f"that could not be tested: no process can be started ({error.strerror})") from None
     if done.returncode or done.stdout.strip():
         raise _Missing(done.stdout.strip() or "where another process fails")

@@ -1,6 +1,6 @@
-"""The store's work done on the caller's own thread, at once: no threads, no time passes, every run is the same.
+"""Runs the store's work at once on the caller's own thread, so that no time passes and all runs are the same.
 
-For simulations in virtual time, and for tools that have no concurrent callers. A lock of another process blocks the
+It is for simulations in virtual time, and for tools without concurrent callers. A lock of another process blocks the
 caller's event loop.
 """
 
@@ -46,4 +46,4 @@ class InlineReader:
         return read_snapshot(lambda: self._connection, transaction)
 
     async def close(self) -> None:
-        """The writer closes the connection that both use."""
+        """Do nothing: the writer closes the shared connection."""

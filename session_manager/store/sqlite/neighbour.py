@@ -1,6 +1,6 @@
-"""The other process of a trial (see ``file_system``): run by its path, alone, so that it starts in no time.
+"""The other process of a trial (see ``file_system``). It is run by its path, without the package, to start quickly.
 
-Prints what is missing, in words that complete "a file system …", and nothing when all is there.
+It prints what is missing, as text after "a file system", or nothing if everything works.
 """
 
 import fcntl

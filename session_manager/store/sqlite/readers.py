@@ -1,4 +1,4 @@
-"""Reads beside the writer: a few threads, each with a connection of its own that cannot write."""
+"""Reads beside the writer, on a few threads, each with its own read-only connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from session_manager.store.transactions.base import Transaction
 
 T = TypeVar("T")
 
-THREADS = 4  # more than two cores can use, so that one long listing does not hold up the short reads
+THREADS = 4  # more than two cores can use, so that a long listing does not delay short reads
 
 
 class Reader(Protocol):
-    """Runs transactions that only read, each on one snapshot."""
+    """Runs transactions that only read, each on its own snapshot."""
 
     async def read(self, transaction: Transaction[T]) -> T: ...
 
@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 def read_snapshot(connect: Callable[[], Connection], transaction: Transaction[T]) -> T:
-    """Run all statements of the transaction on the same state of the database."""
+    """Run all statements of the transaction on one snapshot."""
     try:
         connection = connect()
         connection.begin_read()
@@ -42,7 +42,7 @@ def read_snapshot(connect: Callable[[], Connection], transaction: Transaction[T]
 
 
 class ThreadReader:
-    """``connect`` is called once per thread, on the thread's first read."""
+    """Reads on several threads. ``connect`` is called once per thread, at its first read."""
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
@@ -59,7 +59,7 @@ class ThreadReader:
         return read_snapshot(self._connection, transaction)
 
     def _connection(self) -> Connection:
-        """This thread's own."""
+        """Return this thread's own connection."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()

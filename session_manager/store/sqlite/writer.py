@@ -1,9 +1,9 @@
-"""The one writer of a process: a thread that commits everything that waits at once.
+"""The only writer of a process: a thread that commits all waiting calls at once.
 
-The order of things matters here. The thread first takes the write lock and only then the calls that wait, so a lock
-held by another process makes nobody's call "started": each call is refused when its own patience is over, by a timer on
-the event loop, and one that was refused can never run later. What was taken is run to its end and its real outcome
-reported. Results of a batch cross back to the event loop in one step.
+The order matters. The thread first takes the write lock, and only then the waiting calls. So a call is not "started"
+while another process holds the lock: a timer on the event loop rejects each call after its own patience, and a rejected
+call never runs later. A call that was taken runs to its end, and its real outcome is reported. The results of a batch
+return to the event loop in one step.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_BATCH = 256  # calls in one commit: bounds how long the first of them waits for the last
+MAX_BATCH = 256  # calls in one commit; limits the time that the first of them waits for the last
 
 
 class Writer(Protocol):
-    """Runs transactions that write, one after the other."""
+    """Runs transactions that write, one after another."""
 
     def submit(self, transaction: Callable[..., Transaction[T]], args: Any, kwargs: Any) -> Awaitable[T]:
-        """Run and commit. StoreUnavailable when it could not be started in time; then it never runs."""
+        """Run and commit a transaction. Raises StoreUnavailable if it could not start in time; then it never runs."""
         ...
 
     async def close(self) -> None:
-        """Finish what was submitted, and let go of the file."""
+        """Finish all submitted calls, and close the file."""
         ...
 
 
 class _Waiting:
-    """One call and who waits for it. ``since`` is on the monotonic clock."""
+    """A waiting call with the future of its caller. ``since`` is on the monotonic clock."""
 
     __slots__ = ("call", "future", "since")
 
@@ -53,14 +53,14 @@ class _Waiting:
 
 
 class ThreadWriter:
-    """Owns ``connection`` from here on. ``patience`` in seconds."""
+    """A writer on its own thread, which owns ``connection``. ``patience`` is in seconds."""
 
     def __init__(self, connection: Connection, patience: float) -> None:
         self._connection = connection
         self._patience = patience
         self._queue: deque[_Waiting] = deque()
         self._taking = threading.Lock()
-        self._asleep = threading.Lock()  # as a signal that costs less than an Event: released to wake the thread
+        self._asleep = threading.Lock()  # a signal cheaper than an Event; released to wake the thread
         self._asleep.acquire()
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -84,30 +84,30 @@ class ThreadWriter:
         self._queue.append(waiting)
         self._signal()
         if self._timer is None:
-            self._timer = self._loop.call_later(self._patience, self._refuse_late)
+            self._timer = self._loop.call_later(self._patience, self._reject_late)
         return waiting.future
 
     def _signal(self) -> None:
-        """Wake the thread, or keep it from going to sleep. Nobody but the event loop's thread calls it."""
+        """Wake the thread, or keep it awake. Only the event loop's thread may call this."""
         if self._asleep.locked():
             self._asleep.release()
 
-    def _refuse_late(self) -> None:
-        """Refuse what has waited for too long, and look again when the next may have."""
+    def _reject_late(self) -> None:
+        """Reject calls that have waited too long, and set the timer for the next one."""
         self._timer = None
         late = time.monotonic() - self._patience
         with self._taking:
-            refused = []
+            rejected = []
             while self._queue and self._queue[0].since <= late:
-                refused.append(self._queue.popleft())
+                rejected.append(self._queue.popleft())
             next_since = self._queue[0].since if self._queue else None
-        self._refuse(refused)
+        self._reject(rejected)
         if next_since is not None:
-            self._timer = self._loop.call_later(max(0.0, next_since - late), self._refuse_late)
+            self._timer = self._loop.call_later(max(0.0, next_since - late), self._reject_late)
 
     @staticmethod
-    def _refuse(refused: list[_Waiting]) -> None:
-        for waiting in refused:
+    def _reject(rejected: list[_Waiting]) -> None:
+        for waiting in rejected:
             if not waiting.future.done():
                 waiting.future.set_exception(StoreUnavailable())
 
@@ -131,7 +131,7 @@ class ThreadWriter:
             self._connection.close()
 
     def _wait(self) -> bool:
-        """Sleep until something waits; false when the writer is closing and nothing does."""
+        """Sleep until a call waits. Return False if none waits and the writer is closing."""
         while not self._queue:
             if self._closing:
                 return False
@@ -151,14 +151,16 @@ class ThreadWriter:
             connection.rollback()
 
     def _begin_failed(self, error: sqlite3.Error) -> None:
-        """Locked: those who still have patience go on waiting. Anything else will not get better by waiting."""
-        logger.error("The database cannot be written", extra={"event": "store.begin_failed", "reason": str(error)})
+        """Keep the calls waiting if the database is locked. After any other error, reject them: waiting is useless."""
+        logger.error(
+            "the database could not be locked for writing", extra={"event": "store.begin_failed", "reason": str(error)}
+        )
         if self._closing or not is_busy(error):
             batch = self._take(len(self._queue))
             self._hand_back(batch, [(None, StoreUnavailable())] * len(batch))
 
     def _take(self, limit: int) -> list[_Waiting]:
-        """At most ``limit`` calls, oldest first. Whoever hung up is left out: that call never runs."""
+        """Take at most ``limit`` calls, oldest first. Calls whose caller has given up are dropped and never run."""
         batch: list[_Waiting] = []
         with self._taking:
             while self._queue and len(batch) < limit:
@@ -171,4 +173,4 @@ class ThreadWriter:
         try:
             self._loop.call_soon_threadsafe(self._deliver, batch, results)
         except RuntimeError:
-            logger.warning("The event loop ended before its writes did", extra={"event": "store.loop_closed"})
+            logger.warning("the event loop ended before its writes", extra={"event": "store.loop_closed"})

@@ -1,1 +1,1 @@
-"""What the store does, written once: SQL and its order, as generators that any engine can run."""
+"""The store's work, written once: SQL in its order, as generators that any engine can run."""

@@ -1,10 +1,11 @@
-"""The one predicate of rights. A statement that works for a caller carries it in its own WHERE clause."""
+"""The one predicate of rights. A statement that works for a caller has it in its own WHERE clause."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
 from session_manager.domain.access import Access, Everything, Nothing, OneSession, OwnedBy, Right
+from session_manager.domain.errors import Forbidden
 from session_manager.store.transactions.base import Statement
 
 _OF_A_TURN = frozenset({Right.READ, Right.WRITE})
@@ -17,12 +18,19 @@ def may(access: Access, right: Right, number: int) -> tuple[str, tuple[object, .
             return "1 = 1", ()
         case OwnedBy(user):
             return f"session.user_id = ${number}", (user,)
-        case OneSession(uuid) if right in _OF_A_TURN:
-            return f"session.uuid = ${number}", (uuid,)
+        case OneSession(uuid, attempt) if right in _OF_A_TURN:
+            return _is_open(number), (uuid, attempt.message_id, attempt.number)
         case OneSession() | Nothing():
             return "1 = 0", ()
         case _:
             assert_never(access)
+
+
+def _is_open(number: int) -> str:
+    return (
+        f"session.uuid = ${number} AND EXISTS (SELECT 1 FROM message AS turn WHERE turn.id = ${number + 1} "  # noqa: S608
+        f"AND turn.session = session.uuid AND turn.attempt = ${number + 2} AND turn.finished_at IS NULL)"
+    )
 
 
 def restricted(sql: str, access: Access, right: Right, *params: object) -> Statement:
@@ -32,3 +40,10 @@ def restricted(sql: str, access: Access, right: Right, *params: object) -> State
     """
     condition, more = may(access, right, len(params) + 1)
     return f"{sql} AND {condition}", (*params, *more)
+
+
+def reject_turn(access: Access, uuid: str | None) -> None:
+    """Raise Forbidden for the access of a turn that does not reach the session ``uuid``."""
+    if isinstance(access, OneSession):
+        another = access.uuid != uuid
+        raise Forbidden("this token is for another session" if another else "the turn of this token has ended")

@@ -1,18 +1,20 @@
-"""Our sessions and ADK's rows brought together, after a real ADK service made or removed one of them.
+"""Reconciles our sessions with ADK's rows after a real ADK service created or removed a row.
 
-A live session of ours whose ADK row is gone was deleted by such a service, if the row was ever there (``adk_row``).
-An ADK row without a live session of ours was made by one. Triggers note the keys of both; ``settle`` decides by what is
-there now, so a note may come late, or twice.
+A live session whose ADK row is missing was deleted by such a service, if the row ever existed (``adk_row``). An ADK row
+without a live session was created by one. Triggers note the keys of both. ``reconcile`` looks only at the current rows,
+so that a note may arrive late or twice.
 """
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import uuid4
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkKey, Delta, Home
+from session_manager.domain.adk.model import AdkKey, AdoptAs, Delta
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, micros, seconds
@@ -22,104 +24,135 @@ from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH, sess
 
 log = logging.getLogger(__name__)
 
-_LIVE = f"""
-SELECT {SESSION}, adk_row FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL
-"""
+_IS_OURS = "app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
+_LIVE = f"SELECT {SESSION}, adk_row FROM session WHERE {_IS_OURS}"
 _ROW = """
 SELECT unix(create_time), unix(update_time) FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3
+"""
+_FIND = f"""
+SELECT {SESSION}, EXISTS (SELECT 1 FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3),
+    adk_told < last_event AND adk_row = 1
+FROM session WHERE {_IS_OURS}
 """
 _ADOPT = """
 INSERT INTO session (uuid, user_id, app, adk_id, class_name, ttl, created_at, last_activity, expires_at, expired_at,
     adk_row)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING 1
 """
 _HAS_ROW = "UPDATE session SET adk_row = 1 WHERE uuid = $1"
 _NOTES = "SELECT number, app, user_id, adk_id FROM adk_note ORDER BY number LIMIT $1"
 _FORGET = "DELETE FROM adk_note WHERE number = $1"
-# Made by a version of this program from before ADK's tables. One whose key does not fit into them stays without.
-_WITHOUT = """
+# Sessions from a version of this program before ADK's tables. One whose key does not fit into them never gets a row.
+_WITHOUT_ROW = """
 SELECT app, user_id, adk_id FROM session
 WHERE adk_row = 0 AND deleted_at IS NULL AND length(app) <= 128 AND length(user_id) <= 128 LIMIT $1
 """
 
 Note = tuple[int | None, AdkKey]
-"""The number of the note, None where the columns themselves say that there is something to do."""
+"""A key to reconcile, with the number of its note, or None if there is no note."""
+
+
+class Located(NamedTuple):
+    """A live session with its ADK row. ``behind``: events of its turns may be missing in ADK's tables."""
+
+    key: AdkKey
+    record: Session
+    behind: bool
+
+
+class Reconciled(NamedTuple):
+    """The live session of a key, and the uuid of one that was closed."""
+
+    session: Session | None = None
+    adopted: bool = False
+    closed: str | None = None
 
 
 def find(key: AdkKey) -> Transaction[Session | None]:
-    """Our session, if all is as it should be: ``settle`` has nothing to do."""
-    live = yield _LIVE, key
-    row = yield _ROW, key
-    return session_of(live[0]) if live and row else None
+    """Return our session if it has its ADK row, so that there is nothing to reconcile."""
+    rows = yield _FIND, key
+    return session_of(rows[0]) if rows and rows[0][SESSION_WIDTH] else None
 
 
-def is_orphan(key: AdkKey) -> Transaction[bool]:
-    """Whether our session is there and ADK's row is not."""
-    live = yield _LIVE, key
-    row = yield _ROW, key
-    return bool(live) and not row
+def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Located | None]:
+    """Return the session of a key, reconciled if necessary, or None if there is none.
 
-
-def settle(now: Micros, key: AdkKey, uuid: str, home: Home) -> Transaction[tuple[Session | None, str | None]]:
-    """The live session of that key, made or closed as need be, and the uuid of one that was closed.
-
-    ``uuid`` and ``home`` are those of a session that is adopted.
+    Some of ADK's services trim ids and some do not, so an unknown id is also looked up without its outer spaces.
     """
+    for each in dict.fromkeys((key, key._replace(id=key.id.strip()))):
+        rows = yield _FIND, each
+        if rows and rows[0][SESSION_WIDTH]:
+            return Located(each, session_of(rows[0]), bool(rows[0][SESSION_WIDTH + 1]))
+        session = (yield from reconcile(now, adopt_as, each)).session
+        if session is not None:
+            return Located(each, session, behind=True)
+    return None
+
+
+def record(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Session | None]:
+    """Return our session, reconciled if necessary, or None if there is none."""
+    located = yield from locate(now, adopt_as, key)
+    return located and located.record
+
+
+def close_orphan(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[None]:
+    """Close our session of that key if its ADK row was removed, so that the key is free."""
+    rows = yield _FIND, key
+    if rows and not rows[0][SESSION_WIDTH]:
+        yield from reconcile(now, adopt_as, key)
+
+
+def reconcile(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconciled]:
+    """Adopt or close the session of that key, or make its ADK row, as the current rows demand."""
     live = yield f"{_LIVE} for_update()", key
     updated = yield from adk_rows.lock(key)
     if not live:
-        adopted = None if updated is None else (yield from _adopt(now, key, uuid, home))
-        return adopted, None
+        return Reconciled() if updated is None else (yield from _adopt(now, adopt_as, key))
     session = session_of(live[0])
     if live[0][SESSION_WIDTH]:
         if updated is None:
             yield from teardown.delete(now, session.uuid, EVERYTHING)
-            return None, session.uuid
+            return Reconciled(closed=session.uuid)
     else:
-        yield from _make_row(session, key)
-    return session, None
+        yield from adk_rows.create(key, seconds(session.created_at), Delta({}, {}, {}))
+        yield _HAS_ROW, (session.uuid,)
+    return Reconciled(session)
 
 
 def notes(limit: int) -> Transaction[list[Note]]:
-    """What is to be settled, oldest first."""
+    """Return keys to reconcile, oldest first."""
     noted = yield _NOTES, (limit,)
-    without = yield _WITHOUT, (limit,)
+    without = yield _WITHOUT_ROW, (limit,)
     return [(row[0], AdkKey(*row[1:4])) for row in noted] + [(None, AdkKey(*row[:3])) for row in without]
 
 
-def sweep(
-    now: Micros, found: Sequence[Note], uuids: Sequence[str], homes: Mapping[str, Home]
-) -> Transaction[tuple[int, list[str]]]:
-    """Settle these; how many were adopted, and the uuids of those that were closed."""
+def sweep(now: Micros, adopt_as: AdoptAs, found: Sequence[Note]) -> Transaction[tuple[int, list[str]]]:
+    """Reconcile these keys. Return the number of adopted sessions, and the uuids of the closed ones."""
     adopted, closed = 0, []
-    for (number, key), uuid in zip(found, uuids, strict=True):
+    for number, key in found:
         try:
-            session, gone = yield from settle(now, key, uuid, homes[key.app])
-        except InvalidInput as error:  # a row that nobody can read must not stand in the way of all others
+            done = yield from reconcile(now, adopt_as, key)
+        except InvalidInput as error:  # an unreadable row must not block all others
             extra = {"event": "store.adk_unreadable", "reason": error.detail}
-            log.warning("a session of ADK's cannot be adopted", extra=extra)
+            log.warning("a session of ADK cannot be adopted", extra=extra)
         else:
-            adopted += session is not None and session.uuid == uuid
-            closed += [gone] if gone else []
+            adopted += done.adopted
+            closed += [done.closed] if done.closed else []
         if number is not None:
             yield _FORGET, (number,)
     return adopted, closed
 
 
-def _adopt(now: Micros, key: AdkKey, uuid: str, home: Home) -> Transaction[Session]:
+def _adopt(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconciled]:
+    class_name, ttl = adopt_as(key.app)
     [row] = yield _ROW, key
     created, updated = (adk_rows.time_of(value) for value in row[:2])
     active = min(now, micros(updated))
-    expires = active + home.ttl
+    expires = active + ttl
     expired = now if expires <= now else None
     yield from adk_rows.ensure_states(key, updated)
-    ours = (uuid, key.user_id, key.app, key.id, home.class_name, home.ttl)
-    yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired)
-    live = yield _LIVE, key  # somebody else's, if they were quicker
-    return session_of(live[0])
-
-
-def _make_row(session: Session, key: AdkKey) -> Transaction[None]:
-    yield from adk_rows.create(key, seconds(session.created_at), Delta({}, {}, {}))
-    yield _HAS_ROW, (session.uuid,)
+    ours = (str(uuid4()), key.user_id, key.app, key.id, class_name, ttl)
+    adopted = yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired)
+    live = yield _LIVE, key  # another front door's, if it was faster
+    return Reconciled(session_of(live[0]), adopted=bool(adopted))

@@ -1,27 +1,30 @@
-"""Events added to a session by an agent that keeps its session here, and by ADK's clients."""
+"""Appends events to a session, for agents that keep their sessions here and for ADK's clients."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from session_manager.domain.adk.model import AdkEvent, AdkKey, Attempt
-from session_manager.domain.adk.turn import message_of
-from session_manager.domain.errors import Forbidden, InvalidInput, StaleSession
+from session_manager.domain.access import EVERYTHING, Access, OneSession
+from session_manager.domain.adk.limits import check_events, check_key
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdoptAs
+from session_manager.domain.adk.ordering import apart, later
+from session_manager.domain.adk.turn_events import message_id_of
+from session_manager.domain.errors import InvalidInput, StaleSession
 from session_manager.domain.times import Micros
-from session_manager.store.transactions import adk_rows, adk_turns
-from session_manager.store.transactions.adk_checks import check_events, check_key
-from session_manager.store.transactions.adk_times import apart, later
+from session_manager.store.transactions import adk_adoption, adk_rows, adk_turns
+from session_manager.store.transactions.access import reject_turn
 from session_manager.store.transactions.base import Transaction
 
-_LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
+_LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL"
 _OPEN = f"""
-SELECT unix(update_time), ({_LIVE}) FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3 for_update()
+SELECT unix(update_time), ({_LIVE.replace("$1", "$4")}) FROM sessions
+WHERE app_name = $1 AND user_id = $2 AND id = $3 for_update()
 """
-# The session before its message, which is the order of every transaction that locks both.
+# Each transaction that locks both locks the session before its message.
 _LOCK_SESSION = f"{_LIVE} for_update()"
-# It is noted that the pod keeps its history itself: then nobody else has to tell of the turn.
+# This also records that the pod keeps its own history, so that nothing else writes the events of the turn.
 _OPEN_ATTEMPT = """
 UPDATE message SET adk_kept = adk_kept | $4 WHERE id = $1 AND session = $2 AND attempt = $3 AND finished_at IS NULL
 RETURNING 1
@@ -30,21 +33,38 @@ _ARE_OPEN = "SELECT 1 FROM message WHERE session = $1 AND id IN ids($2) AND fini
 
 
 def append(
-    now: Micros, key: AdkKey, events: Sequence[AdkEvent], seen: float | None, attempt: Attempt | None
+    now: Micros,
+    adopt_as: AdoptAs,
+    key: AdkKey,
+    events: Sequence[AdkEvent],
+    *,
+    seen: float | None = None,
+    access: Access = EVERYTHING,
 ) -> Transaction[float | None]:
-    """The new update time; None, and nothing written, unless both ADK's row and a live one of ours are there."""
+    """Return the new update time, or None if there is no such session."""
     check_key(key)
     check_events(events)
-    uuid = yield from adk_turns.is_behind(key)
-    if uuid is not None:
+    located = yield from adk_adoption.locate(now, adopt_as, key)
+    if located is None:
+        reject_turn(access, None)
+        return None
+    return (yield from append_to(now, located, events, seen, access))
+
+
+def append_to(
+    now: Micros, located: adk_adoption.Located, events: Sequence[AdkEvent], seen: float | None, access: Access
+) -> Transaction[float | None]:
+    """Return the new update time, or None if the session was deleted just now."""
+    uuid, key = located.record.uuid, located.key
+    if located.behind:
         yield from adk_turns.catch_up_whole(now, uuid)
-    if attempt is not None:
-        yield from _check_attempt(key, attempt, writes=bool(events))
-    found = yield _OPEN, key
+    if isinstance(access, OneSession):
+        yield from _check_turn(uuid, access, writes=bool(events))
+    found = yield _OPEN, (*key, uuid)
     if not found or found[0][1] is None:
         return None
     updated = adk_rows.time_of(found[0][0])
-    yield from _check_ids(found[0][1], events)
+    yield from _check_ids(uuid, events)
     new = yield from adk_rows.unknown(key, events)
     if not new:
         return updated
@@ -54,10 +74,9 @@ def append(
 
 
 def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transaction[float]:
-    """Store events under their own times, those of the same time in the order given; the new update time.
+    """Store events under their own times, those of the same time in the given order. Return the new update time.
 
-    It is the last event's time, but always later than the stored one, or else a writer with an older copy would not
-    be found out.
+    It is the last event's time, but always later than the stored one, so that a writer with an older copy is detected.
     """
     for event in events:
         updated = later(event.timestamp, updated)
@@ -65,13 +84,15 @@ def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transactio
 
 
 def _check_ids(uuid: str, events: Sequence[AdkEvent]) -> Transaction[None]:
-    """Nobody writes, before a turn has ended, the events by which it will be told of: they would be taken for known."""
-    reserved = [message_id for event in events if (message_id := message_of(event.id))]
+    """Reject ids that the events of an unfinished turn will have. Those would be taken for known ones and left out."""
+    reserved = [message_id for event in events if (message_id := message_id_of(event.id))]
     if reserved and (yield _ARE_OPEN, (uuid, json.dumps(reserved))):
         raise InvalidInput("id is that of a message whose turn has not ended", field="id")
 
 
-def _check_attempt(key: AdkKey, attempt: Attempt, *, writes: bool) -> Transaction[None]:
-    live = yield _LOCK_SESSION, key
-    if live and not (yield _OPEN_ATTEMPT, (attempt.message_id, live[0][0], attempt.number, int(writes))):
-        raise Forbidden("The turn that may write to this session is over")
+def _check_turn(uuid: str, access: OneSession, *, writes: bool) -> Transaction[None]:
+    if access.uuid != uuid:
+        reject_turn(access, uuid)
+    yield _LOCK_SESSION, (uuid,)
+    if not (yield _OPEN_ATTEMPT, (access.attempt.message_id, uuid, access.attempt.number, int(writes))):
+        reject_turn(access, uuid)

@@ -1,10 +1,10 @@
-"""ADK's own rows: what is in them, and how they change. $1, $2, $3 are ADK's key in every statement with one.
+"""ADK's own rows, and how they change. In each statement with ADK's key, the key is $1, $2 and $3.
 
-Locks are taken as ADK's DatabaseSessionService takes them: the session, the app's state, the user's state. Where our
-own row of the session is locked as well, it comes first.
+Locks are taken in the order of ADK's DatabaseSessionService: the session, the app's state, the user's state. If our own
+row of the session is locked as well, it comes first.
 """
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 import json
@@ -15,11 +15,9 @@ from typing import Any, Final
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, Delta, State, merge_state
 from session_manager.domain.errors import InvalidInput
-from session_manager.domain.times import SECOND
 from session_manager.store.transactions.base import Transaction
 
-TICK: Final = 1 / SECOND  # seconds by which a session's update time moves at least: what PostgreSQL can tell apart
-MOST_STATE: Final = 8 * 1024 * 1024  # characters, of one session, user or app: every read and every change takes all
+MOST_STATE: Final = 8 * 1024 * 1024  # characters of one session, user or app; each read and change processes all of it
 _PER_INSERT: Final = 200
 
 _KEY = "app_name = $1 AND user_id = $2 AND"
@@ -42,11 +40,11 @@ _CREATE = """
 INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time)
 VALUES ($1, $2, $3, as_json($4), as_time($5), as_time($5)) ON CONFLICT DO NOTHING RETURNING unix(update_time)
 """
-_KEPT = "RETURNING unix(update_time)"  # which the database may have rounded
+_KEPT = "RETURNING unix(update_time)"  # the database may have rounded it
 _MOVE = f"UPDATE sessions SET update_time = as_time($4) WHERE {_KEY} id = $3 {_KEPT}"
 _CHANGE = f"UPDATE sessions SET update_time = as_time($4), state = as_json($5) WHERE {_KEY} id = $3 {_KEPT}"
 _KNOWN = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND id IN ids($4)"
-# As a join PostgreSQL may compare each of many ids with every event. This is no join: it looks them up in a hash table.
+# PostgreSQL may run a join as a comparison of each id with every event. IS TRUE prevents that: a hash table is used.
 KNOWN_OF_MANY = f"SELECT id FROM events WHERE {_KEY} session_id = $3 AND (id IN ids($4)) IS TRUE"
 _MANY: Final = 50
 _INSERT_EVENTS = """
@@ -56,7 +54,7 @@ _EMPTY = "{}"
 
 
 def create(key: AdkKey, at: float, state: Delta) -> Transaction[float | None]:
-    """ADK's row of a new session, and those of the states that it shares; its update time, None when it is there."""
+    """Create ADK's rows of a new session and of its shared states. Return the update time, or None if it exists."""
     yield from ensure_states(key, at)
     yield from _merge_shared(key, state, at)
     rows = yield _CREATE, (*key, dump(state.session), at)
@@ -64,26 +62,26 @@ def create(key: AdkKey, at: float, state: Delta) -> Transaction[float | None]:
 
 
 def ensure_states(key: AdkKey, at: float) -> Transaction[None]:
-    """Both rows must be there for every session, or DatabaseSessionService refuses to append to it."""
+    """Create both rows of state if missing. Without them DatabaseSessionService refuses to append to a session."""
     yield _ENSURE_APP, (key.app, _EMPTY, at)
     yield _ENSURE_USER, (key.app, key.user_id, _EMPTY, at)
 
 
 def lock(key: AdkKey) -> Transaction[float | None]:
-    """The update time of the session, which nobody else changes until the commit; None without ADK's row."""
+    """Lock the session until the commit. Return its update time, or None if it has no ADK row."""
     rows = yield _LOCK, key
     return time_of(rows[0][0]) if rows else None
 
 
 def time_of(value: Any) -> float:
-    """A time that somebody else may have written. InvalidInput for a text, which SQLite keeps as well, or infinity."""
+    """Return a time from an ADK row. Raises InvalidInput if it is text, which SQLite would store, or infinite."""
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidInput("ADK's row of the session holds no time in seconds since 1970", field="update_time")
+        raise InvalidInput("ADK's row of the session has no valid time in seconds since 1970", field="update_time")
     return value
 
 
 def unknown(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[list[AdkEvent]]:
-    """Those that are not stored, each once."""
+    """Return the events that are not stored yet, each once."""
     sql = _KNOWN if len(events) < _MANY else KNOWN_OF_MANY
     rows = yield sql, (*key, json.dumps([event.id for event in events]))
     known = {row[0] for row in rows}
@@ -91,16 +89,16 @@ def unknown(key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[list[AdkEven
 
 
 def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: float) -> Transaction[float]:
-    """Store events at these times, merge what they change, and set the update time, returned as the database keeps it.
+    """Store events at these times, apply their changes of state, and set the update time. Return it as stored.
 
-    The session's row is locked.
+    The session's row must be locked.
     """
     yield from insert_events([(key, event, at) for event, at in events])
-    return (yield from settle(key, [event for event, _ in events], updated))
+    return (yield from apply_changes(key, [event for event, _ in events], updated))
 
 
 def insert_events(rows: Sequence[tuple[AdkKey, AdkEvent, float]]) -> Transaction[None]:
-    """Only that, of one session or of many. What is there already stays as it is."""
+    """Store events of one or many sessions, without their changes of state. Stored events stay as they are."""
     for start in range(0, len(rows), _PER_INSERT):
         some = rows[start : start + _PER_INSERT]
         yield (
@@ -109,8 +107,8 @@ def insert_events(rows: Sequence[tuple[AdkKey, AdkEvent, float]]) -> Transaction
         )
 
 
-def settle(key: AdkKey, events: Iterable[AdkEvent], updated: float) -> Transaction[float]:
-    """Merge what the events change, and set the update time, returned as the database keeps it."""
+def apply_changes(key: AdkKey, events: Iterable[AdkEvent], updated: float) -> Transaction[float]:
+    """Apply the events' changes of state, and set the update time. Return it as stored."""
     delta = _merged(event.delta for event in events)
     if delta.app or delta.user:
         yield from ensure_states(key, updated)
@@ -125,18 +123,18 @@ def settle(key: AdkKey, events: Iterable[AdkEvent], updated: float) -> Transacti
 
 
 def merged_state(app: str | None, user: str | None, session: str) -> State:
-    """What a reader sees, of the JSON text of the three; None where there is no row."""
+    """Return the state that a reader sees, from the JSON texts of its three rows, or None for a missing row."""
     return merge_state(json.loads(app or _EMPTY), json.loads(user or _EMPTY), json.loads(session))
 
 
 def dump(state: State) -> str:
-    """InvalidInput for what JSON has no form for, and for more than is kept in one row."""
+    """Return state as JSON text. Raises InvalidInput if it is not JSON, or too long for one row."""
     try:
         text = json.dumps(state, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("State must be JSON", field="state") from None
     if len(text) > MOST_STATE:
-        raise InvalidInput(f"State must be {MOST_STATE} characters of JSON at most", field="state")
+        raise InvalidInput(f"State is longer than {MOST_STATE} characters of JSON", field="state")
     return text
 
 
@@ -149,7 +147,7 @@ def _merged(deltas: Iterable[Delta]) -> Delta:
 
 
 def _merge_shared(key: AdkKey, delta: Delta, at: float) -> Transaction[None]:
-    """``dict.update`` of the states whose rows are there: values are replaced, and null is one."""
+    """Update the shared states as ``dict.update`` does. Their rows must exist. A null is a value like any other."""
     if delta.app:
         [row] = yield f"{_APP_STATE} for_update()", (key.app,)
         yield _SET_APP, (key.app, dump(json.loads(row[0]) | delta.app), at)

@@ -1,22 +1,33 @@
-"""Sessions as ADK reads them: made, read, listed."""
+"""Sessions as ADK sees them: create, change, read, list."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from session_manager.domain.adk.model import AdkKey, AdkSession, NewAdkSession, State, split_state
+from session_manager.domain.access import EVERYTHING, Access, Right
+from session_manager.domain.adk.limits import check_events, check_key
+from session_manager.domain.adk.model import (
+    AdkEvent,
+    AdkKey,
+    AdkSession,
+    AdoptAs,
+    CreatedAdkSession,
+    NewAdkSession,
+    State,
+    split_state,
+)
 from session_manager.domain.errors import Conflict
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.adk import AdkPage, AdkQuery
 from session_manager.store.protocol import NewSession
-from session_manager.store.transactions import adk_append, adk_rows, adk_turns, sessions
-from session_manager.store.transactions.adk_checks import check_events
+from session_manager.store.transactions import adk_adoption, adk_append, adk_rows, adk_turns, sessions
+from session_manager.store.transactions.access import may, reject_turn
 from session_manager.store.transactions.base import Row, Transaction
 
 _LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
-_GET = f"""
-SELECT ({_LIVE}), state, unix(update_time), (SELECT state FROM app_states WHERE app_name = $1),
+_STATES = """
+state, unix(update_time), (SELECT state FROM app_states WHERE app_name = $1),
     (SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2)
 FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3
 """
@@ -34,9 +45,11 @@ FROM sessions WHERE sessions.app_name = $1
 _OLDEST_FIRST = "ORDER BY sessions.update_time, sessions.user_id, sessions.id"
 
 
-def create(now: Micros, new: NewAdkSession) -> Transaction[AdkSession]:
-    """Conflict when the uuid or the key is taken."""
+def create(now: Micros, adopt_as: AdoptAs, new: NewAdkSession) -> Transaction[CreatedAdkSession | None]:
+    """Create a session with its events. Raises Conflict if the uuid or the key is taken."""
+    check_key(new.key)
     check_events(new.events)
+    yield from adk_adoption.close_orphan(now, adopt_as, new.key)
     ours = NewSession(new.uuid, new.key.user_id, new.class_name, new.ttl)
     state = split_state(new.state)
     created = yield from sessions.insert(now, ours, new.key, state)
@@ -44,31 +57,44 @@ def create(now: Micros, new: NewAdkSession) -> Transaction[AdkSession]:
         raise Conflict(f"Session already exists: {new.key.id}")
     if new.events:
         yield from adk_append.store(new.key, new.events, seconds(now))
-    read = yield from get(new.key, None if new.events else 0, 0.0)
-    if read is None:
-        raise Conflict(f"Session already exists: {new.key.id}")
-    return read
+    session = yield from get(new.key, None if new.events else 0)
+    return session and CreatedAdkSession(created, session)
 
 
-def get(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession | None]:
-    """None unless both ADK's row and a live one of ours are there."""
-    rows = yield _GET, key
-    if not rows or rows[0][0] is None:
+def change(now: Micros, adopt_as: AdoptAs, key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[AdkSession | None]:
+    """Append events, and return the session with all events, or None if there is no such session."""
+    check_key(key)
+    check_events(events)
+    located = yield from adk_adoption.locate(now, adopt_as, key)
+    if located is None or (yield from adk_append.append_to(now, located, events, None, EVERYTHING)) is None:
         return None
-    uuid, session, updated, app, user = (rows[0][n] for n in range(5))
+    return (yield from get(located.key))
+
+
+def get(
+    key: AdkKey, recent: int | None = None, since: float = 0.0, access: Access = EVERYTHING
+) -> Transaction[AdkSession | None]:
+    """Return the session, or None unless both ADK's row and our live session exist."""
+    reached, params = may(access, Right.READ, 4)
+    rows = yield f"SELECT ({_LIVE}), ({_LIVE} AND {reached}), {_STATES}", (*key, *params)
+    uuid = rows[0][0] if rows else None
+    if uuid is None or rows[0][1] is None:
+        reject_turn(access, uuid)
+        return None
+    session, updated, app, user = (rows[0][n] for n in range(2, 6))
     events = [] if recent == 0 else (yield from _events(key, recent, since))
     size = _length(app, user, session) + _length(*events)
     return AdkSession(uuid, key, adk_rows.merged_state(app, user, session), updated, events, size)
 
 
-def get_told(key: AdkKey, recent: int | None, since: float) -> Transaction[AdkSession | str | None]:
-    """``get``, but the uuid of a session whose turns have to be told of first."""
+def get_current(key: AdkKey, recent: int | None, since: float, access: Access) -> Transaction[AdkSession | str | None]:
+    """``get``, but only the uuid of a session whose turns are missing in ADK's events."""
     behind = yield from adk_turns.is_behind(key)
-    return behind or (yield from get(key, recent, since))
+    return behind or (yield from get(key, recent, since, access))
 
 
 def page(query: AdkQuery) -> Transaction[AdkPage]:
-    """A page whose sessions have an empty uuid where nobody has adopted them yet."""
+    """Return a page. Sessions that are not adopted yet have an empty uuid."""
     rows = yield _listed(query)
     shown = rows if query.limit is None else rows[: query.limit]
     app = yield _APP_STATE, (query.app,)
@@ -82,6 +108,7 @@ def page(query: AdkQuery) -> Transaction[AdkPage]:
 
 
 def user_state(app: str, user_id: str) -> Transaction[State]:
+    """Return the state that all sessions of a user in an app share."""
     rows = yield _USER_STATE, (app, user_id)
     state: State = json.loads(rows[0][0]) if rows else {}
     return state
@@ -101,7 +128,7 @@ def _events(key: AdkKey, recent: int | None, since: float) -> Transaction[list[s
 
 
 def _listed(query: AdkQuery) -> tuple[str, list[object]]:
-    """One row more than the limit, which tells whether there is a next page."""
+    """Select one row more than the limit, which shows whether there is a next page."""
     params: list[object] = [query.app]
 
     def param(value: object) -> str:

@@ -1,6 +1,6 @@
-"""What was said and what is still to do: messages and events, read."""
+"""Reads of messages and events, and of unfinished messages."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 from session_manager.domain.access import Access, Right
@@ -42,7 +42,7 @@ def get(session: str, message_id: str, access: Access) -> Transaction[Message]:
     return message_of(rows[0])
 
 
-def page(session: str, access: Access, limit: int, after_seq: int) -> Transaction[list[Message]]:
+def page(session: str, access: Access, limit: int, after_seq: int = 0) -> Transaction[list[Message]]:
     yield from sessions.get(session, access)
     rows = yield _LIST, (session, after_seq, limit)
     return [message_of(row) for row in rows]
@@ -62,7 +62,9 @@ def any_unfinished() -> Transaction[bool]:
     return bool((yield _ANY_UNFINISHED, ()))
 
 
-def unfinished(accepted_before: Micros, limit: int, after: tuple[str, int] | None) -> Transaction[list[Unfinished]]:
+def unfinished(
+    accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
+) -> Transaction[list[Unfinished]]:
     session, seq = after or ("", 0)
     rows = yield _UNFINISHED_BEFORE, (accepted_before, session, seq, limit)
     return [unfinished_of(row) for row in rows]

@@ -1,22 +1,25 @@
-"""What is the same for all front doors of one installation."""
+"""Values that all front doors of one installation share."""
 
 from __future__ import annotations
+
+import secrets
 
 from session_manager.domain.times import Micros
 from session_manager.store.transactions.base import Transaction
 
+_SECRET_BYTES = 32
 _FIND = "SELECT value FROM installation WHERE name = $1"
 _KEEP = "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 
-def find(name: str) -> Transaction[str | None]:
-    rows = yield _FIND, (name,)
-    return rows[0][0] if rows else None
+def ping() -> Transaction[None]:
+    """Check that the database answers."""
+    yield "SELECT 1", ()
 
 
-def keep(now: Micros, name: str, value: str) -> Transaction[str]:
-    """The value kept under that name: this one, unless somebody was quicker."""
-    yield _KEEP, (name, value)
+def secret(now: Micros, name: str) -> Transaction[str]:
+    """Return the secret of that name. The first call creates it."""
+    yield _KEEP, (name, secrets.token_urlsafe(_SECRET_BYTES))
     rows = yield _FIND, (name,)
     kept: str = rows[0][0]
     return kept

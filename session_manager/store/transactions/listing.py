@@ -1,10 +1,10 @@
 """Lists and counts of sessions, by filters and status.
 
-A session that is hot is wanted or not whatever its columns say, so the ids fall in two sets: ``wanted`` come in beside
-what the columns choose, ``unwanted`` go out. The total is counted in the same three parts: it would cost more than all
-the rest to look for each of ten thousand sessions among the ids.
+Whether a hot session is listed does not depend on its columns, so there are two sets of ids: ``wanted`` are added to
+the rows that the columns select, ``unwanted`` are removed. The total is counted in the same three parts, because
+looking up each of ten thousand sessions among the ids would cost more than everything else.
 """
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COUNT_EACH = f"SELECT {_EACH_STATUS} FROM session WHERE deleted_at IS NULL"
 
 
 def page(query: SessionQuery) -> Transaction[SessionPage]:
-    """One page and the total of all pages."""
+    """Return one page, and the total of all pages."""
     where = _Where(query)
     counted = yield where.total(), tuple(where.params)
     sessions = yield from _rows(query, where)
@@ -34,8 +34,8 @@ def page(query: SessionQuery) -> Transaction[SessionPage]:
     return SessionPage(counted[0][0], shown, (shown[-1].created_at, shown[-1].uuid) if more else None)
 
 
-def count(among: frozenset[str] | None) -> Transaction[dict[Status, int]]:
-    """Sessions by their cold status, zeros included."""
+def count(among: frozenset[str] | None = None) -> Transaction[dict[Status, int]]:
+    """Count sessions by their cold status, zeros included."""
     if among is None:
         [row] = yield _COUNT_EACH, ()
     else:
@@ -44,7 +44,7 @@ def count(among: frozenset[str] | None) -> Transaction[dict[Status, int]]:
 
 
 def _rows(query: SessionQuery, where: _Where) -> Transaction[list[Session]]:
-    """One row more than the limit, which tells whether there is a next page."""
+    """Select one row more than the limit, which shows whether there is a next page."""
     past = ""
     if query.after is not None:
         created_at, uuid = query.after
@@ -58,7 +58,7 @@ def _rows(query: SessionQuery, where: _Where) -> Transaction[list[Session]]:
 
 
 class _Where:
-    """The conditions of a query, with their numbered parameters. None stands for a condition that no row meets."""
+    """The conditions of a query, with their numbered parameters. None means a condition that no row meets."""
 
     def __init__(self, query: SessionQuery) -> None:
         self.params: list[object] = []
@@ -69,7 +69,7 @@ class _Where:
         self.filters = " AND ".join(["deleted_at IS NULL", visible, *chosen])
         self.cold = _cold(query.cold)
         self.wanted = self._ids(query.hot_wanted)
-        # Whoever is in no status that is asked for need not be kept out.
+        # If no cold status is wanted, the columns select no row that would have to be removed.
         self.unwanted = self._ids(query.hot_ids - query.hot_wanted) if self.cold else None
 
     def param(self, value: object) -> str:
@@ -80,7 +80,7 @@ class _Where:
         return self.param(_json(ids)) if ids else None
 
     def rows(self, columns: str) -> str:
-        """All rows that are wanted, not ordered yet, so that conditions may follow."""
+        """Return the SELECT of all wanted rows, without ORDER BY, so that conditions may follow."""
         if self.cold is None:
             return self._of(self.wanted, columns) if self.wanted else f"{self._all(columns)} AND 1 = 0"
         chosen = self.cold if self.wanted is None else f"({self.cold} OR uuid IN ids({self.wanted}))"
@@ -103,12 +103,12 @@ class _Where:
 
 
 def _named(ids: str) -> str:
-    """The sessions of these ids. Kept apart from other conditions, which would lead a planner to a worse index."""
+    """Return the CTE of the sessions with these ids. Combined with other conditions, planners choose a worse index."""
     return f"WITH named AS MATERIALIZED (SELECT * FROM session WHERE uuid IN ids({ids}))"
 
 
 def _cold(statuses: Collection[Status]) -> str | None:
-    """Exactly one predicate of the table holds for a row, so that the shorter of two forms may be chosen."""
+    """Return the condition in the shorter of two forms: exactly one predicate of the table holds for a row."""
     inside = [f"({predicate})" for status, predicate in COLD_SQL.items() if status in statuses]
     outside = [f"({predicate})" for status, predicate in COLD_SQL.items() if status not in statuses]
     if not inside:

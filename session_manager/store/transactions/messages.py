@@ -1,6 +1,6 @@
-"""Messages: accepted, given out, recorded. ``attempt`` is the fence of a turn, and it is held here and nowhere else."""
+"""Messages: accept, redeliver, record, cancel. ``attempt`` is the fence of a turn; only these statements check it."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import Any
 
 from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, AdkTurn
-from session_manager.domain.errors import IdempotencyMismatch, NotFound
-from session_manager.domain.message import Accepted, Message, NewMessage, Outcome, StoredEvent
+from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
+from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 from session_manager.store.transactions import adk_turns
@@ -18,9 +18,11 @@ from session_manager.store.transactions.base import Row, Transaction
 from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
 from session_manager.store.transactions.sessions import NO_SESSION
 
+CANCELLED = "cancelled"
+
 _LOWEST = "(SELECT min(seq) FROM message WHERE session = $1 AND finished_at IS NULL)"
 
-# expired_at is left alone here: to set it, if only to NULL again, would rewrite every index that carries it.
+# This does not set expired_at: even NULL over NULL would rewrite each index that includes it.
 _NEXT_SEQ = """
 UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 + ttl
 WHERE uuid = $1 AND deleted_at IS NULL
@@ -43,13 +45,15 @@ _REDELIVER = f"UPDATE message SET attempt = attempt + 1 WHERE id = $1 AND finish
 _DIED = """
 UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finished_at IS NULL RETURNING deaths
 """
-# To read first and then write is right where there is one writer, and cheaper than RETURNING. PostgreSQL has a
-# statement of its own for this.
+# Reading first and then writing is correct with one writer, and cheaper than RETURNING. PostgreSQL has its own
+# statement for this.
 _OPEN = """
 SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id, message.adk_kept
 FROM message JOIN session ON session.uuid = message.session
 WHERE message.id = $1 AND message.finished_at IS NULL AND message.attempt = coalesce($2, message.attempt)
 """
+_CANCELLABLE = "SELECT class_name, last_event FROM session WHERE uuid = $1 AND deleted_at IS NULL"
+_IN_SESSION = f"SELECT {MESSAGE} FROM message WHERE id = $1 AND session = $2"
 _LOCK = "SELECT uuid FROM session WHERE uuid = (SELECT session FROM message WHERE id = $1) for_update()"
 _NUMBER_EVENTS = """
 UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3 WHERE uuid = $1
@@ -79,13 +83,13 @@ def accept(now: Micros, new: NewMessage, access: Access) -> Transaction[Accepted
 
 
 def accepted(new: NewMessage, session: Session, seq: int, lowest: int, now: Micros) -> Accepted:
-    """The answer to a message that was written just now."""
+    """Return the result for a message that was just written."""
     message = Message(new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller, payload=new.payload)
     return Accepted(message, session, lowest)
 
 
 def find_repeated(new: NewMessage, access: Access) -> Transaction[Accepted | None]:
-    """The message that this caller has sent under this Idempotency-Key, if there is one."""
+    """Return the message that this caller sent with this Idempotency-Key, or None if there is none."""
     rows = yield restricted(_KNOWN, access, Right.WRITE, new.session, new.caller, new.idempotency_key)
     if not rows:
         return None
@@ -95,7 +99,7 @@ def find_repeated(new: NewMessage, access: Access) -> Transaction[Accepted | Non
 
 
 def find_accepted(new: NewMessage) -> Transaction[Accepted | None]:
-    """This very message, if it was accepted already."""
+    """Return this message if it was accepted before."""
     rows = yield _BY_ID, (new.session, new.id)
     return _accepted_before(rows[0], repeated=False) if rows else None
 
@@ -120,7 +124,7 @@ def record(
     message_id: str,
     attempt: int | None,
     outcome: Outcome,
-    events: Sequence[tuple[str, str]],
+    events: Sequence[tuple[str, str]] = (),
     adk: AdkTurn | None = None,
 ) -> Transaction[list[StoredEvent] | None]:
     rows = yield _OPEN, (message_id, attempt)
@@ -129,28 +133,52 @@ def record(
     session, last = rows[0][0], rows[0][1] + len(events)
     if adk is not None:
         yield from adk_turns.add_turn(now, session, AdkKey(*rows[0][2:5]), adk, kept=bool(rows[0][5]))
-    yield _NUMBER_EVENTS, (session, now, len(events))
-    yield _FINISH, (message_id, now, outcome.status.value, outcome.response, storable(outcome.error))
-    stored = numbered_events(message_id, events, last, now)
-    for event in stored:
-        yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
+    stored = yield from _finish(now, session, message_id, outcome, numbered_events(message_id, events, last, now))
     if adk is not None:
-        yield from adk_turns.told(session, last)
+        yield from adk_turns.mark_written(session, last)
     return stored
 
 
+def _finish(
+    now: Micros, session: str, message_id: str, outcome: Outcome, events: list[StoredEvent]
+) -> Transaction[list[StoredEvent]]:
+    yield _NUMBER_EVENTS, (session, now, len(events))
+    yield _FINISH, (message_id, now, outcome.status.value, outcome.response, cleaned_error(outcome.error))
+    for event in events:
+        yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
+    return events
+
+
 def record_locked(now: Micros, message_id: str, *rest: Any) -> Transaction[list[StoredEvent] | None]:
-    """``record`` where others write at the same time: the session's row first, and then a new look at the message."""
+    """``record`` for an engine with concurrent writers: lock the session's row, and only then read the message."""
     yield _LOCK, (message_id,)
     return (yield from record(now, message_id, *rest))
 
 
-def storable(error: str | None) -> str | None:
-    """An error quotes what a pod sent: whatever no engine can store must not keep the turn from ending."""
+def cancel(now: Micros, session: str, message_id: str, access: Access) -> Transaction[Cancelled]:
+    """End an unfinished message as failed. Raises NotFound, or Conflict if it has ended."""
+    sql, params = restricted(_CANCELLABLE, access, Right.WRITE, session)
+    found = yield f"{sql} for_update()", params
+    if not found:
+        raise NotFound(NO_SESSION)
+    rows = yield _IN_SESSION, (message_id, session)
+    if not rows:
+        raise NotFound("No such message")
+    message, outcome = message_of(rows[0]), Outcome.failed(CANCELLED)
+    if message.finished_at is not None:
+        raise Conflict("the message has already ended")
+    events = numbered_events(message_id, [("turn.failed", "{}")], found[0][1] + 1, now)
+    [event] = yield from _finish(now, session, message_id, outcome, events)
+    ended = message._replace(finished_at=now, status=outcome.status, error=outcome.error)
+    return Cancelled(ended, event, found[0][0])
+
+
+def cleaned_error(error: str | None) -> str | None:
+    """Return an error text without the characters that no engine stores: it may quote what a pod sent."""
     return error and error.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def numbered_events(message_id: str, events: Sequence[tuple[str, str]], last: int, now: Micros) -> list[StoredEvent]:
-    """The events as stored, when ``last`` is the number of the last of them."""
+    """Return the events as stored, if ``last`` is the number of the last one."""
     first = last - len(events) + 1
     return [StoredEvent(first + i, kind, message_id, data, now) for i, (kind, data) in enumerate(events)]

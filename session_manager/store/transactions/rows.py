@@ -1,4 +1,4 @@
-"""Columns and how a row of them becomes a domain object."""
+"""Columns, and the domain objects made from rows of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNFINISHED = "message.id, message.session, message.seq, session.class_name, mess
 
 
 def session_of(row: Row) -> Session:
-    """A row that begins with the columns ``SESSION``."""
+    """Return the session of a row that begins with the columns ``SESSION``."""
     failure = None if row[11] is None else Failure(row[12], row[13], row[14], row[15])
     return Session(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], failure
@@ -32,7 +32,7 @@ def session_of(row: Row) -> Session:
 
 
 def message_of(row: Row) -> Message:
-    """A row of the columns ``MESSAGE``."""
+    """Return the message of a row that begins with the columns ``MESSAGE``."""
     status = None if row[8] is None else _STATUSES[row[8]]
     return Message(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], status, row[9], row[10], row[11], row[12]
@@ -40,10 +40,10 @@ def message_of(row: Row) -> Message:
 
 
 def event_of(row: Row) -> StoredEvent:
-    """A row of the columns ``EVENT``."""
+    """Return the event of a row with the columns ``EVENT``."""
     return StoredEvent(row[0], row[1], row[2], row[3], row[4])
 
 
 def unfinished_of(row: Row) -> Unfinished:
-    """A row of the columns ``UNFINISHED``."""
+    """Return the message of a row with the columns ``UNFINISHED``."""
     return Unfinished(row[0], row[1], row[2], row[3], row[4])

@@ -1,11 +1,12 @@
-"""Sessions, one at a time: made, read, renamed, touched, woken, failed."""
+"""Single sessions: create, read, rename, touch, record wakes and failures."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from session_manager.domain.access import Access, Right
+from session_manager.domain.adk.limits import check_key
 from session_manager.domain.adk.model import AdkKey, Delta
 from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure, Session
@@ -13,7 +14,6 @@ from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import NewSession
 from session_manager.store.transactions import adk_rows
 from session_manager.store.transactions.access import restricted
-from session_manager.store.transactions.adk_checks import check_key
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
 
@@ -44,15 +44,15 @@ WHERE uuid = $1 AND deleted_at IS NULL
 
 
 def create(now: Micros, new: NewSession) -> Transaction[Session]:
-    """Conflict when the uuid, or the key that it stands for, is taken."""
+    """Create a session. Raises Conflict if its uuid or its ADK key is taken."""
     session = yield from insert(now, new, AdkKey(new.class_name, new.user_id, new.uuid), Delta({}, {}, {}))
     if session is None:
-        raise Conflict("A session of this id exists already")
+        raise Conflict("A session with this id already exists")
     return session
 
 
 def insert(now: Micros, new: NewSession, key: AdkKey, state: Delta) -> Transaction[Session | None]:
-    """Our row and ADK's; None when one of them is there, and then the transaction must be undone."""
+    """Insert our row and ADK's. If one of them exists, return None; then the transaction must be undone."""
     check_key(key)
     ours = (new.uuid, key.user_id, key.app, key.id, new.class_name, new.name)
     rows = yield _CREATE, (*ours, new.ttl, now, now, now + new.ttl)

@@ -1,6 +1,6 @@
-"""The end of a session: expiry, delete, and the rows' removal in steps small enough for others to write in between."""
+"""The end of a session: expiry, delete, and the removal of its rows in steps, so that others can write in between."""
 
-# ruff: noqa: S608  the SQL is put together from constants; values are parameters
+# ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
 from session_manager.domain.access import Access, Right
@@ -13,7 +13,7 @@ from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.rows import SESSION, session_of
 from session_manager.store.transactions.sessions import NO_SESSION
 
-PURGE_STEP = 500  # rows of one table per commit: a few milliseconds of SQLite's one writer
+PURGE_STEP = 500  # rows of one table per commit: SQLite's only writer needs a few milliseconds
 
 _IDLE = "NOT EXISTS (SELECT 1 FROM message m WHERE m.session = session.uuid AND m.finished_at IS NULL)"
 _EXPIRABLE = f"""
@@ -34,7 +34,7 @@ WHERE session = $1 AND finished_at IS NULL
 _DELETED = """
 SELECT uuid FROM session WHERE deleted_at IS NOT NULL AND purged_at IS NULL ORDER BY deleted_at, uuid LIMIT $1
 """
-# An update that changes nothing: it takes the row's lock, so that the session is locked before its messages everywhere.
+# An update that changes nothing, to lock the row: each transaction locks the session before its messages.
 _LOCK_DELETED = """
 UPDATE session SET deleted_at = deleted_at WHERE uuid = $1 AND deleted_at IS NOT NULL RETURNING 1
 """
@@ -73,7 +73,7 @@ def deleted(limit: int) -> Transaction[list[str]]:
 
 
 def purge_some(now: Micros, uuid: str) -> Transaction[bool]:
-    """Remove some rows of a deleted session, or note that none are left; true when that is done."""
+    """Remove some rows of a deleted session. Return True once none are left, which is recorded."""
     if not (yield _LOCK_DELETED, (uuid,)):
         return True
     events = yield _PURGE_EVENTS, (uuid, PURGE_STEP)

@@ -20,7 +20,7 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Conflict, NotFound, SessionManagerError, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import class_of
+from session_manager.domain.session_class import class_of_session
 from session_manager.domain.times import micros
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, ApiConflict, ApiError, ApiNotFound, Cluster
@@ -137,7 +137,7 @@ class SessionResources:
         """Wake a session that is no longer suspended, if messages wait."""
         record = await self._store.get_session(session, EVERYTHING)
         if await self._store.unfinished_of(session):
-            await self._activity.wake(session, class_of(self._classes, record.class_name))
+            await self._activity.wake(session, class_of_session(self._classes, record.class_name))
 
     def _on_scale(self, session: str) -> None:
         """Create the resource if it is missing. Usually it exists, and then neither SQL nor the API is asked."""
@@ -192,7 +192,7 @@ class SessionResources:
 
     async def _adopt(self, view: SessionView) -> None:
         """Create the record first, since a session without one has no conversation; then mark the resource as ours."""
-        ttl = micros(class_of(self._classes, view.class_name).ttl)
+        ttl = micros(class_of_session(self._classes, view.class_name).ttl)
         with suppress(Conflict):  # there is a record already
             await self._store.create_session(NewSession(view.uuid, view.owner, view.class_name, ttl))
         patch: Json = {

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from session_manager.domain.adk.turn import reply_id
-from session_manager.domain.ids import new_id as new_message_id
+from session_manager.aio.ids import new_id as new_message_id
+from session_manager.domain.access import EVERYTHING
+from session_manager.domain.adk.turn_events import reply_id
 from session_manager.domain.message import NewMessage, Outcome
 from tests.servers.front import FrontDoor
 from tests.store.databases import new_id
@@ -39,7 +40,7 @@ async def turn(request, start) -> Turn:
     service = {"Authorization": "Bearer s-key"} if with_keys else {}
     async with front.client.post(front.url + S, json={"sessionId": "one"}, headers=service) as response:
         uuid = response.headers["X-Session-Id"]
-    accepted = await front.services.store.accept(NewMessage(new_message_id(), uuid, "hello", "web"))
+    accepted = await front.services.store.accept(NewMessage(new_message_id(), uuid, "hello", "web"), EVERYTHING)
     await front.services.tokens.load()
     token = front.services.tokens.mint(uuid, accepted.message.id, 1, 60.0)
     return Turn(front, uuid, accepted.message.id, token, service)

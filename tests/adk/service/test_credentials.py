@@ -10,6 +10,7 @@ from google.adk.events import Event
 
 from session_manager.adk import use_token
 from session_manager.adk.client import Refused
+from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import NewMessage, Outcome
 from tests.adk.service.conftest import opened, service_of
 
@@ -44,7 +45,7 @@ async def test_the_token_of_a_turn_is_good_for_its_session_while_it_is_open(keys
         found = await front.call("GET", "/sessions", headers={"Authorization": f"Bearer {KEY}"})
         one = next(row["uuid"] for row in found[1]["sessions"] if row["uuid"] == session.id)
         store, tokens = front.services.store, front.services.tokens
-        message = (await store.accept(NewMessage(str(uuid.uuid4()), one, "Hi", "local"))).message
+        message = (await store.accept(NewMessage(str(uuid.uuid4()), one, "Hi", "local"), EVERYTHING)).message
         await tokens.load()
         first = tokens.mint(one, message.id, 1, 600)
         with use_token(first):

@@ -1,4 +1,4 @@
-"""The fixtures of the store's own contract: each test runs on every engine, or with every real ADK service."""
+"""Fixtures of the store's contract: each test runs on each engine, or with each real ADK service."""
 
 from __future__ import annotations
 

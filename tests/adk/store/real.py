@@ -30,7 +30,7 @@ DRIVERS = ("native", "asyncpg", "psycopg")
 
 @dataclass
 class Peers:
-    """Opens real services, each with connections of its own, as another program would."""
+    """Opens real services, each with its own connections, like another program."""
 
     database: Database
     driver: str
@@ -62,14 +62,14 @@ def adk_event(text: str = "hello", delta: dict[str, Any] | None = None, author: 
 
 
 def as_stored(event: Event) -> AdkEvent:
-    """The event as our side stores it."""
+    """Return the event as our side stores it."""
     data = event.model_dump_json(exclude_none=True)
     delta = split_state(event.actions.state_delta)
     return AdkEvent(event.id, event.invocation_id, event.timestamp, data, delta)
 
 
 def same(theirs: Session | None, ours: AdkSession) -> None:
-    """What they read equals what we read."""
+    """Check that both sides read the same."""
     assert theirs is not None
     assert AdkKey(theirs.app_name, theirs.user_id, theirs.id) == ours.key
     assert theirs.state == ours.state
@@ -84,12 +84,12 @@ async def get(service: BaseSessionService, key: AdkKey) -> Session:
 
 
 def names(key: AdkKey) -> dict[str, Any]:
-    """The key as the services' methods take it."""
+    """Return the key as arguments of the services' methods."""
     return {"app_name": key.app, "user_id": key.user_id, "session_id": key.id}
 
 
 async def append_patiently(service: BaseSessionService, key: AdkKey, event: Event) -> None:
-    """As an agent does it: on a stale copy, read again and try again."""
+    """Append like an agent: after a stale copy, read again and retry."""
     while True:
         session = await get(service, key)
         try:

@@ -1,4 +1,4 @@
-"""What a real ADK service makes or removes becomes, or ends, a session of ours."""
+"""Our sessions follow the rows that a real ADK service creates or removes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import asyncio
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkKey, Home
+from session_manager.domain.adk.model import AdkKey, ClassAndTtl
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome
 from session_manager.domain.status import Status
 from session_manager.domain.times import micros
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
 from session_manager.store.protocol import SessionQuery
+from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, key_of, made, new_key
 from tests.store.databases import Opened, PostgresDatabase, make, new_session, say
 
 
 async def insert(opened: Opened, key: AdkKey, at: float | None = None) -> None:
-    """As a real service makes a session, at ``at`` or now."""
+    """Create a session like a real service, at ``at`` or now."""
     at = at if at is not None else (await opened.stores[0].now()) / 1e6
     moment = f"to_timestamp({at!r}) AT TIME ZONE 'UTC'" if isinstance(opened.database, PostgresDatabase) else repr(at)
     for sql in (
@@ -41,10 +41,10 @@ async def notes(opened: Opened) -> int:
 
 
 @pytest.mark.parametrize("sight", ["record", "get", "append", "list", "sweep"])
-async def test_adopted_at_first_sight(opened: Opened, store: SqlStore, sight: str) -> None:
+async def test_adopted_on_first_use(opened: Opened, store: SqlStore, sight: str) -> None:
     key = new_key(app="theirs")
     await insert(opened, key)
-    store.adopt_with(lambda app: Home(f"class of {app}", micros(5)))
+    store.adopt_as = lambda app: ClassAndTtl(f"class of {app}", micros(5))
     match sight:
         case "record":
             await store.adk_record(key)
@@ -87,7 +87,7 @@ async def test_a_list_adopts_many_at_once(opened: Opened, store: SqlStore) -> No
     assert {session.key for session in (await store.adk_list(AdkQuery("app"))).sessions} == set(keys)
 
 
-async def test_one_long_unused_comes_in_as_expired(opened: Opened, store: SqlStore) -> None:
+async def test_a_session_unused_for_long_is_adopted_as_expired(opened: Opened, store: SqlStore) -> None:
     key = new_key()
     await insert(opened, key, 1e9)
     session = await store.adk_record(key)
@@ -99,7 +99,7 @@ async def test_one_long_unused_comes_in_as_expired(opened: Opened, store: SqlSto
 
 
 @pytest.mark.parametrize("sight", ["record", "get", "append", "create", "sweep"])
-async def test_closed_when_its_row_was_removed(opened: Opened, store: SqlStore, sight: str) -> None:
+async def test_closed_after_its_row_was_removed(opened: Opened, store: SqlStore, sight: str) -> None:
     key, other = await made(store), await made(store)
     await store.adk_append(key, [event(text="forget me")])
     await store.remember(key)
@@ -120,7 +120,7 @@ async def test_closed_when_its_row_was_removed(opened: Opened, store: SqlStore, 
             await calls[sight](key)  # type: ignore[operator]
     with pytest.raises(NotFound):
         await store.get_session(uuid, EVERYTHING)
-    assert await store.deleted_sessions(10) == [uuid], "the rest goes the way of every delete"
+    assert await store.deleted_sessions(10) == [uuid], "its teardown is that of any deleted session"
     assert await store.begin_redelivery(message) is None
     assert await store.search_memory("app", "ann", "forget", 9) == []
     assert await store.adk_sweep(10) == (0, [])
@@ -136,7 +136,7 @@ async def test_made_again_under_the_same_key(opened: Opened, store: SqlStore) ->
     assert (await store.adk_get(key)).uuid == uuid
 
 
-async def test_never_closed_for_a_row_that_was_never_there(opened: Opened, store: SqlStore) -> None:
+async def test_never_closed_for_a_row_that_never_existed(opened: Opened, store: SqlStore) -> None:
     uuid = await make(store)
     await opened.database.rows(f"UPDATE session SET adk_row = 0 WHERE uuid = '{uuid}'")
     await opened.database.rows(f"DELETE FROM sessions WHERE id = '{uuid}'")
@@ -157,7 +157,7 @@ async def test_expiry_leaves_adks_rows(opened: Opened, store: SqlStore) -> None:
     assert len((await store.adk_get(key)).events) == 1
 
 
-async def test_what_we_do_ourselves_is_not_noted(opened: Opened, store: SqlStore) -> None:
+async def test_our_own_changes_are_not_noted(opened: Opened, store: SqlStore) -> None:
     keys = [await made(store), await made(store, new_key(user="bob"))]
     await make(store)
     await store.adk_append(keys[0], [event()])
@@ -165,14 +165,14 @@ async def test_what_we_do_ourselves_is_not_noted(opened: Opened, store: SqlStore
     assert await notes(opened) == 0
 
 
-async def test_a_delete_by_a_version_from_before_takes_adks_rows_with_it(opened: Opened, store: SqlStore) -> None:
+async def test_a_delete_by_an_older_version_removes_adks_rows(opened: Opened, store: SqlStore) -> None:
     uuid, now = await make(store), await store.now()
     await opened.database.rows(f"UPDATE session SET deleted_at = {now} WHERE uuid = '{uuid}'")
     assert await opened.database.rows("SELECT * FROM sessions") == []
     assert await store.adk_sweep(10) == (0, [])
 
 
-async def test_a_sweep_does_so_much_at_a_time(opened: Opened, store: SqlStore) -> None:
+async def test_a_sweep_is_limited(opened: Opened, store: SqlStore) -> None:
     for _ in range(5):
         await insert(opened, new_key())
     assert [await store.adk_sweep(2) for _ in range(4)] == [(2, []), (2, []), (1, []), (0, [])]
@@ -181,8 +181,8 @@ async def test_a_sweep_does_so_much_at_a_time(opened: Opened, store: SqlStore) -
 NO_TIME = {"sqlite": "'2026-01-31 12:00:00.000000'", "postgresql": "'infinity'"}
 
 
-async def test_a_row_without_a_time_stands_in_nobodys_way(opened: Opened, store: SqlStore) -> None:
-    """ADK's service for servers writes times as text into a SQLite file, where it does not belong."""
+async def test_a_row_without_a_time_blocks_no_other(opened: Opened, store: SqlStore) -> None:
+    """ADK's service for servers writes times as text into a SQLite file, which is not supported."""
     first, second, third = (new_key(app="theirs") for _ in range(3))
     for key in (first, second, third):
         await insert(opened, key)
@@ -197,7 +197,7 @@ async def test_a_row_without_a_time_stands_in_nobodys_way(opened: Opened, store:
             await store.adk_append(key, [event()])
 
 
-async def test_turns_of_a_session_whose_row_lost_its_time_are_given_up(opened: Opened, store: SqlStore) -> None:
+async def test_turns_of_a_session_whose_row_has_no_time_are_skipped(opened: Opened, store: SqlStore) -> None:
     key = await key_of(store, new_session())
     no_time = NO_TIME["postgresql" if isinstance(opened.database, PostgresDatabase) else "sqlite"]
     await opened.database.rows(f"UPDATE sessions SET update_time = {no_time} WHERE id = '{key.id}'")

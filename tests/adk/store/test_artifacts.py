@@ -1,4 +1,4 @@
-"""Artifacts and memory: what ADK keeps beside a session."""
+"""Artifacts and memory, which ADK keeps beside sessions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
 from session_manager.store.adk import Artifact
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, made, new_key, texts
 from tests.store.databases import Opened
 
@@ -31,7 +31,7 @@ async def test_versions_count_from_0(store: SqlStore) -> None:
     assert {(each.mime_type, each.custom_metadata) for each in described} == {("text/plain", '{"by": "me"}')}
 
 
-async def test_what_is_not_there(store: SqlStore) -> None:
+async def test_unknown_artifacts(store: SqlStore) -> None:
     key = await made(store)
     await store.save_artifact(key, artifact("a", mime_type=None))
     for name, version in (("b", None), ("a", 1), ("a", -1)):
@@ -44,7 +44,7 @@ async def test_what_is_not_there(store: SqlStore) -> None:
             await call
 
 
-async def test_some_are_shared_by_the_sessions_of_a_user(store: SqlStore) -> None:
+async def test_user_artifacts_are_shared_by_the_sessions_of_a_user(store: SqlStore) -> None:
     first, second, stranger = await made(store), await made(store), await made(store, new_key(user="bob"))
     await store.save_artifact(first, artifact("user:profile"))
     await store.save_artifact(first, artifact("mine"))
@@ -58,7 +58,7 @@ async def test_some_are_shared_by_the_sessions_of_a_user(store: SqlStore) -> Non
     assert await store.artifact_names(second) == []
 
 
-async def test_those_of_a_session_go_with_it(opened: Opened, store: SqlStore) -> None:
+async def test_artifacts_are_deleted_with_their_session(opened: Opened, store: SqlStore) -> None:
     key = await made(store)
     await store.save_artifact(key, artifact())
     await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
@@ -67,7 +67,7 @@ async def test_those_of_a_session_go_with_it(opened: Opened, store: SqlStore) ->
     assert await store.artifact_names(key) == []
 
 
-async def test_many_that_save_at_once_get_a_version_each(opened: Opened, store: SqlStore) -> None:
+async def test_concurrent_saves_get_a_version_each(opened: Opened, store: SqlStore) -> None:
     key, other = await made(store), await opened()
     keys = [key, await made(store)]
     for name in ("own", "user:shared"):
@@ -104,7 +104,7 @@ async def test_memory_is_searched_by_word(store: SqlStore) -> None:
     assert await found("long again") == ["The cat again", "The Straße is long."]
 
 
-async def test_what_comes_later_is_remembered_when_told_again(store: SqlStore) -> None:
+async def test_later_events_are_remembered_by_the_next_call(store: SqlStore) -> None:
     key = await made(store)
     await store.adk_append(key, [event(1, text="one word")])
     await store.remember(key)

@@ -1,4 +1,4 @@
-"""Turns of pods that do not speak ADK: told to ADK's events afterwards, each once, in order, however late."""
+"""The ADK events of turns of other pods are written afterwards, once each and in order, however late."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
-from session_manager.domain.adk.turn import user_event
+from session_manager.domain.access import EVERYTHING, OneSession
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
+from session_manager.domain.adk.turn_events import user_event
 from session_manager.domain.errors import StaleSession
-from session_manager.domain.message import Message, Outcome
-from session_manager.store.base import SqlStore
+from session_manager.domain.message import Attempt, Message, Outcome
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_turns import AT_ONCE
 from tests.adk.store.made import event, key_of, made, texts
 from tests.store.databases import Database, Opened, new_message, new_session, say
@@ -35,17 +35,17 @@ async def session(store: SqlStore) -> tuple[str, AdkKey]:
 
 
 async def rows(database: Database, key: AdkKey) -> int:
-    """Events of the session in ADK's own table."""
+    """Return the number of the session's events in ADK's table."""
     [(count,)] = await database.rows(f"SELECT count(*) FROM events WHERE session_id = '{key.id}'")
     return int(count)
 
 
-async def test_they_are_there_when_adks_door_asks(opened: Opened, store: SqlStore) -> None:
+async def test_missing_events_are_written_before_adks_api_reads(opened: Opened, store: SqlStore) -> None:
     uuid, key = await session(store)
     before = (await store.adk_get(key)).update_time
     for said in ("a", "b"):
         await turn(store, uuid, said)
-    assert await rows(opened.database, key) == 0, "not on the path of a turn"
+    assert await rows(opened.database, key) == 0, "they are not written during a turn"
     assert await store.adk_behind(9) == [uuid]
     found = await store.adk_get(key)
     assert texts(found.events) == ["a", "A", "b", "B"]
@@ -55,7 +55,7 @@ async def test_they_are_there_when_adks_door_asks(opened: Opened, store: SqlStor
     assert texts((await store.adk_get(key, 2)).events) == ["c", "C"]
 
 
-async def test_told_twice_at_once_is_told_once(opened: Opened, store: SqlStore) -> None:
+async def test_events_written_twice_at_once_are_stored_once(opened: Opened, store: SqlStore) -> None:
     uuid, key = await session(store)
     other = await opened()
     for said in ("a", "b", "c"):
@@ -97,7 +97,7 @@ async def test_a_turn_that_failed_and_one_that_was_cancelled(store: SqlStore) ->
     assert texts([json.dumps(each) for each in events[::2]]) == ["b", "a"]
 
 
-async def test_what_a_pod_speaking_adk_tells_comes_after_what_was_left_to_tell(store: SqlStore) -> None:
+async def test_reported_events_come_after_missing_ones(store: SqlStore) -> None:
     uuid, key = await session(store)
     await turn(store, uuid, "a")
     message = await say(store, uuid, "b")
@@ -108,24 +108,26 @@ async def test_what_a_pod_speaking_adk_tells_comes_after_what_was_left_to_tell(s
     assert texts((await store.adk_get(key)).events) == ["a", "A", "b", "from the pod", "c", "C"]
 
 
-async def test_a_pod_that_writes_its_own_history(store: SqlStore) -> None:
+async def test_a_pod_that_keeps_its_own_history(store: SqlStore) -> None:
     uuid, key = await session(store)
     await turn(store, uuid, "a")
     message = await say(store, uuid, "b")
     await store.adk_append(
-        key, [event(2e9, text="the pod's b"), event(2e9, text="its reply")], attempt=Attempt(message, 1)
+        key,
+        [event(2e9, text="the pod's b"), event(2e9, text="its reply")],
+        access=OneSession(uuid, Attempt(message, 1)),
     )
     await store.record(message, 1, Outcome.processed('{"reply": "its reply"}'), ENDED)
     assert texts((await store.adk_get(key)).events) == ["a", "A", "the pod's b", "its reply"]
     message = await say(store, uuid, "c")
-    await store.adk_append(key, [event(3e9, text="the pod's c")], attempt=Attempt(message, 1))
+    await store.adk_append(key, [event(3e9, text="the pod's c")], access=OneSession(uuid, Attempt(message, 1)))
     await store.record(message, None, Outcome.failed("cancelled"), FAILED)
     *_, last, ended = (await store.adk_get(key)).events
     assert texts([last]) == ["the pod's c"]
     assert json.loads(ended)["error_message"] == "cancelled"
 
 
-async def test_such_a_pod_that_is_cancelled_before_its_first_event(store: SqlStore) -> None:
+async def test_a_cancel_before_the_first_event_of_such_a_pod(store: SqlStore) -> None:
     uuid, key = await session(store)
     message = await say(store, uuid, "b")
     await store.record(message, None, Outcome.failed("cancelled"), FAILED)
@@ -134,7 +136,7 @@ async def test_such_a_pod_that_is_cancelled_before_its_first_event(store: SqlSto
     assert json.loads(ended)["error_message"] == "cancelled"
 
 
-async def test_who_has_not_seen_a_turn_is_stale(store: SqlStore) -> None:
+async def test_a_writer_that_has_not_seen_a_turn_is_stale(store: SqlStore) -> None:
     uuid, key = await session(store)
     seen = (await store.adk_get(key)).update_time
     await turn(store, uuid, "a")
@@ -152,7 +154,7 @@ async def test_an_append_comes_after_the_turns_before_it(store: SqlStore) -> Non
     assert texts((await store.adk_get(key)).events) == ["a", "A", "b", "c", "C"]
 
 
-async def test_what_a_run_changed_in_the_state(store: SqlStore) -> None:
+async def test_a_change_of_state_by_a_run(store: SqlStore) -> None:
     key, other = await made(store), await made(store)
     uuid = (await store.adk_record(key)).uuid
     payload = json.dumps({"newMessage": {"parts": [{"text": "a"}]}, "stateDelta": {"n": 1, "user:u": 2, "temp:t": 3}})
@@ -162,7 +164,7 @@ async def test_what_a_run_changed_in_the_state(store: SqlStore) -> None:
     assert (await store.adk_get(other)).state == {"user:u": 2}
 
 
-async def test_what_no_database_holds_is_left_out(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_that_no_database_stores_are_left_out(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     (uuid, key), (other, beside) = await session(store), await session(store)
     await turn(store, uuid, "a")
     await turn(store, other, "fine")
@@ -190,7 +192,7 @@ async def test_a_session_that_an_adk_service_removed(opened: Opened, store: SqlS
     assert await store.adk_behind(9) == []
 
 
-async def test_what_is_remembered_holds_the_last_turn(store: SqlStore) -> None:
+async def test_memory_includes_the_last_turn(store: SqlStore) -> None:
     uuid, key = await session(store)
     await turn(store, uuid, "tulips")
     await store.remember(key)

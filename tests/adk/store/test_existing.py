@@ -1,4 +1,4 @@
-"""Databases that are there before us: those of ADK become ours, and what cannot be one of ours is left alone."""
+"""Existing databases: ADK's are adopted, and all others are rejected unchanged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import StartupFailure
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
 from session_manager.store.schema.migrations import all_migrations
+from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore, threads
 from tests.adk.store.made import made, texts
 from tests.adk.store.real import BaseSessionService, Peers, adk_event, as_stored, get, names, same
@@ -31,7 +31,7 @@ BEFORE = all_migrations()[:1]
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, database: Database) -> Database:
-    """Nothing in it at all."""
+    """Return a database without any tables."""
     if isinstance(database, PostgresDatabase):
         return PostgresDatabase(request.getfixturevalue("postgres_uri"))
     database.path.parent.mkdir()  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def database(request: pytest.FixtureRequest, database: Database) -> Database:
 
 
 async def fill(service: BaseSessionService) -> list[AdkKey]:
-    """Sessions of two users with state and events."""
+    """Create sessions of two users with state and events."""
     keys = []
     for n in range(6):
         user = f"user {n % 2}"
@@ -77,7 +77,7 @@ async def test_a_database_of_adk_becomes_ours(database: Database, peers: Peers) 
             await store.close()
 
 
-async def test_an_open_adk_service_goes_on_while_the_schema_comes(database: Database, peers: Peers) -> None:
+async def test_an_open_adk_service_continues_during_the_upgrade(database: Database, peers: Peers) -> None:
     async with peers() as [service]:
         [key, *_] = await fill(service)
         session = await get(service, key)
@@ -90,7 +90,7 @@ async def test_an_open_adk_service_goes_on_while_the_schema_comes(database: Data
             await store.close()
 
 
-async def test_sessions_from_before_get_adks_rows(database: Database, peers: Peers) -> None:
+async def test_existing_sessions_get_adks_rows(database: Database, peers: Peers) -> None:
     old = database.store(migrations=BEFORE)
     await old.start()
     live, gone = new_id(), new_id()
@@ -120,7 +120,7 @@ async def test_sessions_from_before_get_adks_rows(database: Database, peers: Pee
 async def refused(database: Database, sentence: str) -> None:
     with pytest.raises(StartupFailure, match=sentence):
         await database.store().start()
-    assert not await has_table(database, "message"), "nothing of ours was left in it"
+    assert not await has_table(database, "message"), "our tables were left in it"
 
 
 async def has_table(database: Database, name: str) -> bool:
@@ -134,19 +134,19 @@ def sync_address(database: Database) -> str:
     return f"sqlite:///{database.path}"  # type: ignore[attr-defined]
 
 
-async def test_the_oldest_layout_is_refused(database: Database) -> None:
+async def test_the_oldest_layout_is_rejected(database: Database) -> None:
     engine = create_engine(sync_address(database))
     v0.Base.metadata.create_all(engine)
     engine.dispose()
     await refused(database, "adk migrate session")
 
 
-async def test_tables_of_others_with_adks_names_are_refused(database: Database) -> None:
+async def test_foreign_tables_with_adks_names_are_rejected(database: Database) -> None:
     await database.rows("CREATE TABLE sessions (id TEXT, session_data TEXT)")
     await refused(database, r"^The database has a table 'sessions' that is not one of ADK's\.")
 
 
-async def test_a_version_of_adks_layout_that_nobody_knows_is_refused(database: Database, peers: Peers) -> None:
+async def test_an_unknown_version_of_adks_layout_is_rejected(database: Database, peers: Peers) -> None:
     if not isinstance(database, PostgresDatabase):
         return
     async with peers() as [service]:
@@ -160,7 +160,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"
 
 
-async def test_a_file_of_the_other_service_is_refused(file: Path) -> None:
+async def test_a_file_of_the_other_service_is_rejected(file: Path) -> None:
     service = DatabaseSessionService(f"sqlite+aiosqlite:///{file}")
     await fill(service)
     await service.close()
@@ -175,7 +175,7 @@ KEY = AdkKey("app", "ada", "one")
 
 @pytest.fixture
 async def visitor(file: Path) -> AsyncIterator[DatabaseSessionService]:
-    """The service that is not for files, on a file of ours."""
+    """Open our file with the service that is not for files."""
     store = SqliteStore(file)
     await store.start()
     await made(store, KEY)
@@ -186,16 +186,14 @@ async def visitor(file: Path) -> AsyncIterator[DatabaseSessionService]:
     await service.close()
 
 
-async def test_a_file_of_ours_that_the_other_service_only_read_is_as_good_as_before(
-    file: Path, visitor: DatabaseSessionService
-) -> None:
+async def test_our_file_works_after_the_other_service_only_read_it(file: Path, visitor: DatabaseSessionService) -> None:
     store = SqliteStore(file)
     await store.start()
     assert (await store.adk_get(KEY)).key == KEY
     await store.close()
 
 
-async def test_a_file_of_ours_that_the_other_service_wrote_to_is_refused(
+async def test_our_file_is_rejected_after_the_other_service_wrote_to_it(
     file: Path, visitor: DatabaseSessionService
 ) -> None:
     await visitor.create_session(app_name=KEY.app, user_id=KEY.user_id)
@@ -220,7 +218,7 @@ SHAPE = {
 async def test_the_tables_are_exactly_adks(
     request: pytest.FixtureRequest, database: Database, peers: Peers, tmp_path: Path
 ) -> None:
-    """Column for column, with their keys and indexes, as a real service makes them in an empty database."""
+    """All columns, keys and indexes are as a real service creates them in an empty database."""
     store = database.store()
     await store.start()
     await store.close()

@@ -1,4 +1,4 @@
-"""google-adk's own services on our database: each reads what the other wrote, and both write at once."""
+"""google-adk's own services on our database: each side reads the other's data, and both write at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.adk.store.made import key_of, made, new_key, texts
 from tests.adk.store.real import (
     AlreadyExistsError,
@@ -37,11 +37,11 @@ STATE = {
     "f": 0.1 + 0.2,
 }
 
-APPENDS = {"native": 13, "asyncpg": 8, "psycopg": 4}  # of each of the sixteen writers: PostgreSQL takes its time
+APPENDS = {"native": 13, "asyncpg": 8, "psycopg": 4}  # of each of the sixteen writers; PostgreSQL is slower
 
 
 async def compare(service: BaseSessionService, store: SqlStore, key: AdkKey) -> None:
-    """All ways to read are equal on both sides."""
+    """Check that all reads are equal on both sides."""
     theirs = await service.list_sessions(app_name=key.app, user_id=key.user_id)
     ours = await store.adk_list(AdkQuery(key.app, key.user_id))
     assert len(theirs.sessions) == len(ours.sessions)
@@ -95,7 +95,7 @@ async def test_both_append_in_turn(store: SqlStore, peers: Peers) -> None:
         await compare(service, store, key)
 
 
-async def test_stale_writers_are_refused_in_both_directions(store: SqlStore, peers: Peers) -> None:
+async def test_stale_writers_are_rejected_in_both_directions(store: SqlStore, peers: Peers) -> None:
     key = await made(store)
     async with peers() as [service]:
         theirs, seen = await get(service, key), (await store.adk_get(key)).update_time
@@ -135,7 +135,7 @@ async def test_deleted_by_either_side(store: SqlStore, peers: Peers) -> None:
 
 
 async def test_nothing_is_lost_when_all_write_at_once(opened: Opened, store: SqlStore, peers: Peers) -> None:
-    """Eight real writers and eight of ours on four sessions, with states that they share."""
+    """Eight real services and eight of our stores write to four sessions with shared states."""
     each, keys, stores = APPENDS[peers.driver], [await made(store) for _ in range(4)], [store, await opened()]
 
     async def ours(n: int) -> None:
@@ -181,7 +181,7 @@ async def append_and_delete(store: SqlStore, key: AdkKey) -> None:
 
 
 async def flip(service: BaseSessionService, key: AdkKey) -> None:
-    """Make the session if it is not there, else delete it."""
+    """Create the session, or delete it if it exists."""
     try:
         if await service.get_session(**names(key)) is None:
             await service.create_session(**names(key))
@@ -189,5 +189,5 @@ async def flip(service: BaseSessionService, key: AdkKey) -> None:
             await service.delete_session(**names(key))
     except AlreadyExistsError:
         return
-    except DBAPIError as error:  # two that delete, and an append between: they wait in a circle, and may try again
+    except DBAPIError as error:  # a deadlock of two deletes and an append, which may be retried
         assert "deadlock" in str(error)  # noqa: PT017

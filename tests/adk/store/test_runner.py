@@ -1,4 +1,4 @@
-"""A real Runner lives on our database: it talks and rewinds, and we read what it left."""
+"""A real Runner uses our database: it talks and rewinds, and we read the result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import AsyncGenerator
 
 from session_manager.domain.adk.model import AdkKey
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from tests.adk.store.made import texts
 from tests.adk.store.real import Event, Peers, adk_event, get, same, text_content
 

@@ -11,9 +11,9 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
 from session_manager.store.adk import AdkQuery
-from session_manager.store.base import SqlStore
+from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
-from session_manager.store.transactions.words import POSTGRES, spelled
+from session_manager.store.transactions.words import in_postgres
 from tests.adk.store.made import event, ids, key_of, made, new_key, texts
 from tests.store.databases import DAY, Opened, PostgresDatabase, new_id, new_session
 
@@ -29,17 +29,17 @@ ODD = {
 }
 
 
-async def test_a_new_session_is_one_of_ours_as_well(store: SqlStore) -> None:
+async def test_a_new_session_is_also_in_our_table(store: SqlStore) -> None:
     key = new_key(app="some app")
-    created = await store.adk_create(NewAdkSession(new_id(), key, "echo", DAY, STATE))  # type: ignore[arg-type]
+    record, created = await store.adk_create(NewAdkSession(new_id(), key, "echo", DAY, STATE))  # type: ignore[arg-type]
     assert (created.key, created.state, created.events) == (key, KEPT, [])
     assert await store.adk_get(key) == created
     session = await store.get_session(created.uuid, EVERYTHING)
     assert (session.app, session.user_id, session.adk_id, session.class_name) == (*key, "echo")
-    assert await store.adk_record(key) == session
+    assert await store.adk_record(key) == session == record
 
 
-async def test_a_session_of_our_door_is_one_of_adks_as_well(store: SqlStore) -> None:
+async def test_a_session_of_our_api_is_also_in_adks_tables(store: SqlStore) -> None:
     new = new_session(user="bob", class_name="echo")
     key = await key_of(store, new)
     assert key == AdkKey("echo", "bob", new.uuid)
@@ -57,7 +57,7 @@ async def test_a_taken_id_writes_nothing(store: SqlStore) -> None:
     await made(store, key._replace(user_id="bob"))
 
 
-async def test_of_many_that_want_one_id_one_gets_it(opened: Opened, store: SqlStore) -> None:
+async def test_one_of_many_gets_an_id(opened: Opened, store: SqlStore) -> None:
     other, key = await opened(), new_key()
     results = await asyncio.gather(
         *(made([store, other][n % 2], key, state={"app:n": n}) for n in range(8)), return_exceptions=True
@@ -87,7 +87,7 @@ async def test_a_delta_replaces_values_whole(store: SqlStore) -> None:
     assert (await store.adk_get(key)).state == {"o": None, "l": []}
 
 
-async def test_odd_values_come_back_as_they_were(store: SqlStore) -> None:
+async def test_odd_values_are_returned_unchanged(store: SqlStore) -> None:
     key = await made(store, state=ODD)
     assert (await store.adk_get(key)).state == ODD
     await store.adk_append(key, [event(delta={"user:odd": ODD, "s": ODD}, custom_metadata=ODD)])
@@ -96,14 +96,14 @@ async def test_odd_values_come_back_as_they_were(store: SqlStore) -> None:
     assert json.loads(session.events[0])["custom_metadata"] == ODD
 
 
-async def test_events_come_in_order_of_time_then_of_their_coming(store: SqlStore) -> None:
+async def test_events_are_ordered_by_time_and_then_by_arrival(store: SqlStore) -> None:
     key = await made(store)
     await store.adk_append(key, [event(30, text="c"), event(10, text="a"), event(20, text="b")])
     await store.adk_append(key, [event(40, text=text) for text in "defghijk"])
     assert texts((await store.adk_get(key)).events) == list("abcdefghijk")
 
 
-async def test_recent_events_and_those_since(store: SqlStore) -> None:
+async def test_recent_events_and_events_since_a_time(store: SqlStore) -> None:
     key = await made(store, events=tuple(event(n, text=str(n)) for n in range(1, 6)))
     for recent, since, expected in [
         (None, 0, "12345"),
@@ -122,7 +122,7 @@ async def test_a_known_event_is_ignored(store: SqlStore) -> None:
     key, first = await made(store), event(delta={"n": 1})
     updated = await store.adk_append(key, [first, first])
     again = first._replace(delta=event(delta={"n": 2}).delta)
-    assert await store.adk_append(key, [again], seen=0.0) == updated, "not stale either: its answer was lost"
+    assert await store.adk_append(key, [again], seen=0.0) == updated, "not stale, because its answer may have been lost"
     second = event(2e9)
     await store.adk_append(key, [again, second])
     session = await store.adk_get(key)
@@ -133,7 +133,7 @@ async def test_a_known_event_is_ignored(store: SqlStore) -> None:
     assert ids((await store.adk_get(other)).events) == [first.id], "an id is known within its session"
 
 
-async def test_of_many_events_those_that_are_known_are_ignored(opened: Opened, store: SqlStore) -> None:
+async def test_known_events_among_many_are_ignored(opened: Opened, store: SqlStore) -> None:
     key = await made(store)
     many = [event(1e9 + number, delta={"n": number}) for number in range(300)]
     await store.adk_append(key, many[:200])
@@ -142,8 +142,8 @@ async def test_of_many_events_those_that_are_known_are_ignored(opened: Opened, s
     assert ids(found.events) == [each.id for each in many]
     assert found.state == {"n": 299}
     if isinstance(opened.database, PostgresDatabase):
-        # Each id is looked up; compared with all events, twelve thousand of them took longer than a query may.
-        sql = spelled(KNOWN_OF_MANY, POSTGRES)
+        # Comparing each of twelve thousand ids with all events would exceed the time limit of a query.
+        sql = in_postgres(KNOWN_OF_MANY)
         for number, value in enumerate((*key, '["a", "b"]'), 1):
             sql = sql.replace(f"${number}", f"'{value}'")
         assert "hashed SubPlan" in str(await opened.database.rows(f"EXPLAIN {sql}"))
@@ -160,7 +160,7 @@ async def test_the_update_time_always_moves(store: SqlStore) -> None:
     assert await store.adk_append(key, [event(last + 7.25)]) == pytest.approx(last + 7.25, abs=1e-6)
 
 
-async def test_a_writer_with_an_older_copy_is_refused(store: SqlStore) -> None:
+async def test_a_writer_with_an_older_copy_is_rejected(store: SqlStore) -> None:
     key = await made(store)
     seen = (await store.adk_get(key)).update_time
     updated = await store.adk_append(key, [event(delta={"n": 1})], seen=seen)
@@ -185,7 +185,7 @@ async def test_no_such_session(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize("field", ["app_name", "user_id", "session_id"])
-async def test_what_does_not_fit_names_its_field(store: SqlStore, field: str) -> None:
+async def test_a_value_that_does_not_fit_names_its_field(store: SqlStore, field: str) -> None:
     names = ("app_name", "user_id", "session_id")
     for bad in ("x" * 129, "a\0b"):
         key = AdkKey(*(bad if name == field else new_id() for name in names))
@@ -250,7 +250,7 @@ async def test_some_ids_are_hidden_from_lists(store: SqlStore) -> None:
     assert [session.key for session in (await store.adk_list(query)).sessions] == [shown]
 
 
-async def test_delete_takes_all_that_belongs_to_the_session(opened: Opened, store: SqlStore) -> None:
+async def test_delete_removes_everything_of_the_session(opened: Opened, store: SqlStore) -> None:
     key, other = await made(store, state=STATE), await made(store)
     await store.adk_append(key, [event(text="remember me")])
     await store.adk_append(other, [event()])

@@ -1,4 +1,4 @@
-"""The ADK events of a turn go into the commit that records it."""
+"""The ADK events of a turn are stored in the commit that records it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Attempt
+from session_manager.domain.access import EVERYTHING, OneSession
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
 from session_manager.domain.errors import Forbidden, StoreUnavailable
-from session_manager.store.base import SqlStore
-from tests.adk.store.made import event, ids, made, texts
+from session_manager.domain.message import Attempt
+from session_manager.store.sql import SqlStore
+from tests.adk.store.made import event, ids, made, new_key, texts
 from tests.store.databases import DONE, Opened, new_id, new_message, say
 
 
@@ -33,7 +34,7 @@ async def test_a_turn_leaves_its_events_in_order(store: SqlStore) -> None:
     assert texts(session.events) == list("abcdef")
     assert session.update_time > updated + 50
     assert texts((await store.adk_get(key, 2)).events) == ["e", "f"]
-    assert json.loads(session.events[0])["timestamp"] == 5.0, "what the event itself says is left alone"
+    assert json.loads(session.events[0])["timestamp"] == 5.0, "event data is never changed"
 
 
 async def test_a_turn_changes_state(store: SqlStore) -> None:
@@ -66,7 +67,7 @@ async def test_the_same_event_twice_in_a_turn_is_one(store: SqlStore) -> None:
     assert texts((await store.adk_get(key)).events) == ["said", "twice", "once"]
 
 
-async def test_the_fence_holds_for_them_too(store: SqlStore) -> None:
+async def test_the_fence_applies_to_them_too(store: SqlStore) -> None:
     key = await made(store)
     message = await message_of(store, key)
     await store.begin_redelivery(message)
@@ -79,7 +80,7 @@ async def test_the_fence_holds_for_them_too(store: SqlStore) -> None:
     assert texts((await store.adk_get(key)).events) == ["said", "reply"]
 
 
-async def test_of_many_that_record_one_turn_one_does(opened: Opened, store: SqlStore) -> None:
+async def test_one_of_many_records_a_turn(opened: Opened, store: SqlStore) -> None:
     key, other = await made(store), await opened()
     turns = [AdkTurn(None, (event(delta={"by": n} if n % 2 else None, text=str(n)),)) for n in range(8)]
     for _ in range(3):
@@ -95,24 +96,30 @@ async def test_of_many_that_record_one_turn_one_does(opened: Opened, store: SqlS
         turns[winner] = AdkTurn(None, (event(text=str(winner)),))
 
 
-async def test_a_pod_writes_while_its_attempt_is_open(store: SqlStore) -> None:
+async def test_a_pod_reads_and_writes_while_its_attempt_is_open(store: SqlStore) -> None:
     key, other = await made(store), await made(store)
-    message = await message_of(store, key)
-    await store.adk_append(key, [event(text="a")], attempt=Attempt(message, 1))
-    for where, attempt in [
-        (other, Attempt(message, 1)),
-        (key, Attempt(message, 2)),
-        (key, Attempt(new_id(), 1)),
-    ]:
-        with pytest.raises(Forbidden):
-            await store.adk_append(where, [event(text="b")], attempt=attempt)
+    message, uuid = await message_of(store, key), (await store.adk_record(key)).uuid
+
+    def turn(number: int, message_id: str = message, session: str = uuid) -> OneSession:
+        return OneSession(session, Attempt(message_id, number))
+
+    async def is_rejected(where: AdkKey, access: OneSession) -> None:
+        for call in (store.adk_append(where, [event(text="b")], access=access), store.adk_get(where, access=access)):
+            with pytest.raises(Forbidden):
+                await call
+
+    await store.adk_append(key, [event(text="a")], access=turn(1))
+    assert texts((await store.adk_get(key, access=turn(1))).events) == ["a"]
+    await is_rejected(other, turn(1))
+    await is_rejected(new_key(), turn(1))
+    await is_rejected(key, turn(2))
+    await is_rejected(key, turn(1, new_id()))
+    await is_rejected(other, turn(1, session=(await store.adk_record(other)).uuid))
     await store.begin_redelivery(message)
-    with pytest.raises(Forbidden):
-        await store.adk_append(key, [event(text="c")], attempt=Attempt(message, 1))
-    await store.adk_append(key, [event(2e9, text="d")], attempt=Attempt(message, 2))
+    await is_rejected(key, turn(1))
+    await store.adk_append(key, [event(2e9, text="d")], access=turn(2))
     await store.record(message, 2, DONE)
-    with pytest.raises(Forbidden):
-        await store.adk_append(key, [event(text="e")], attempt=Attempt(message, 2))
+    await is_rejected(key, turn(2))
     assert texts((await store.adk_get(key)).events) == ["a", "d"]
 
 
@@ -136,7 +143,7 @@ async def test_no_event_keeps_a_turn_from_ending(store: SqlStore, bad: AdkEvent)
     await store.adk_append(key, [event()])
 
 
-async def test_a_session_deleted_meanwhile(store: SqlStore) -> None:
+async def test_a_session_that_was_deleted_meanwhile(store: SqlStore) -> None:
     key = await made(store)
     message = await message_of(store, key)
     await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)

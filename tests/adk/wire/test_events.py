@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import warnings
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from google.adk.auth.auth_credential import _redact_credential_secrets
@@ -97,7 +99,7 @@ EXAMPLES = settings(max_examples=50, deadline=None, database=None, suppress_heal
 def test_what_is_stored_reads_equal_and_is_shown_equal(value):
     value |= {"id": "e-1", "timestamp": 12.25}
     theirs = adk(value)
-    ours = events.parse_event(value)
+    ours = events.parse_event(value, time.time(), uuid4)
     assert adk(json.loads(ours.data)) == theirs
     shown = json.loads(events.event_json(ours.data))
     assert adk(shown) == theirs
@@ -122,9 +124,9 @@ def test_what_adk_refuses_is_refused(value, path, wrong):
         theirs = adk(value)
     except REFUSAL:
         with pytest.raises(wire.ValidationError):
-            events.parse_event(value)
+            events.parse_event(value, time.time(), uuid4)
     else:
-        ours = adk(json.loads(events.parse_event(value).data))
+        ours = adk(json.loads(events.parse_event(value, time.time(), uuid4).data))
         assert _without_names(ours) == _without_names(theirs)
 
 

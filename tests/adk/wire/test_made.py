@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from google.adk.auth.auth_credential import _redact_credential_secrets
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from session_manager.domain.adk import events, wire
-from session_manager.domain.adk.initial import check_initial
+from session_manager.domain.adk.initial_events import check_initial
 from session_manager.domain.adk.redaction import may_hold_secrets, redacted
 from session_manager.domain.errors import InvalidInput
 
@@ -25,7 +26,8 @@ def read(event) -> Event:
 
 def test_what_has_no_name_gets_one():
     before = time.time()
-    first, second = events.parse_event({}), events.parse_event({"id": "", "invocationId": ""}, invocation_id="e-1")
+    first = events.parse_event({}, time.time(), uuid4)
+    second = events.parse_event({"id": "", "invocationId": ""}, time.time(), uuid4, invocation_id="e-1")
     assert first.id
     assert first.id != second.id
     assert before <= first.timestamp <= time.time()
@@ -37,7 +39,9 @@ def test_what_has_no_name_gets_one():
 
 def test_state_is_split_and_temporary_state_is_not_kept():
     event = events.parse_event(
-        {"actions": {"stateDelta": {"a": None, "temp:b": 1, "app:c": 2, "user:d": {"e_f": 3}, "app:": 4}}}
+        {"actions": {"stateDelta": {"a": None, "temp:b": 1, "app:c": 2, "user:d": {"e_f": 3}, "app:": 4}}},
+        time.time(),
+        uuid4,
     )
     assert event.delta == ({"c": 2, "": 4}, {"d": {"e_f": 3}}, {"a": None})
     assert read(event).actions.state_delta == {"a": None, "app:c": 2, "user:d": {"e_f": 3}, "app:": 4}
@@ -45,18 +49,21 @@ def test_state_is_split_and_temporary_state_is_not_kept():
 
 def test_internal_metadata():
     value = {"customMetadata": {RESTORED_EVENT_KEY: True, "mine": None}}
-    assert read(events.parse_event(value)).custom_metadata == {"mine": None}
+    assert read(events.parse_event(value, time.time(), uuid4)).custom_metadata == {"mine": None}
     checked = events.EVENT.validate(value)
-    assert read(events.stored_event(checked, internal=True)).custom_metadata == value["customMetadata"]
+    assert (
+        read(events.stored_event(checked, time.time(), uuid4, internal=True)).custom_metadata == value["customMetadata"]
+    )
     for given_ in (value, {}):
-        restored = events.stored_event(events.EVENT.validate(given_ | {"id": "e", "timestamp": 1}), restored=True)
+        checked = events.EVENT.validate(given_ | {"id": "e", "timestamp": 1})
+        restored = events.stored_event(checked, time.time(), uuid4, restored=True)
         assert read(restored) == mark_restored(Event.model_validate(given_ | {"id": "e", "timestamp": 1}))
         shown = json.loads(events.event_json(restored.data))
         assert shown.get("customMetadata") == ({"mine": None} if given_ else None)
 
 
 def test_a_change_of_state():
-    change = events.state_event({"a": 1, "temp:b": 2})
+    change = events.state_event({"a": 1, "temp:b": 2}, time.time(), uuid4)
     assert (read(change).author, read(change).actions.state_delta) == ("user", {"a": 1})
     assert change.invocation_id.startswith("p-")
 
@@ -71,7 +78,7 @@ def test_a_change_of_state():
     ],
 )
 def test_a_requested_credential_is_read_again(auth):
-    stored = events.parse_event({"actions": {"requestedAuthConfigs": {"call": auth}}})
+    stored = events.parse_event({"actions": {"requestedAuthConfigs": {"call": auth}}}, time.time(), uuid4)
     config = read(stored).actions.requested_auth_configs["call"]
     scheme = (auth.get("authScheme") or auth.get("auth_scheme"))["type"]
     assert getattr(config.auth_scheme.type_, "value", config.auth_scheme.type_) == scheme
@@ -88,7 +95,7 @@ def test_a_requested_credential_is_read_again(auth):
 )
 def test_a_credential_that_could_not_be_read_is_refused(auth):
     with pytest.raises(wire.ValidationError):
-        events.parse_event({"actions": {"requestedAuthConfigs": {"call": auth}}})
+        events.parse_event({"actions": {"requestedAuthConfigs": {"call": auth}}}, time.time(), uuid4)
 
 
 METHODS = ["apiKey", "api_key", "API_KEY", "oauth2", "OAUTH2"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager.domain.adk.model import AdkEvent
-from session_manager.domain.adk.turn import answer_event, reply_id, user_event
+from session_manager.domain.adk.turn_events import answer_event, reply_id, user_event
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.times import Micros
 

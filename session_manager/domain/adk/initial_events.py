@@ -1,4 +1,4 @@
-"""Which events a client may give a new session: a conversation of another place, but nothing that drives an agent."""
+"""The rule for events of a new session: they may hold a conversation, but nothing that drives an agent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from session_manager.domain.errors import InvalidInput
 
-# Calls that ADK itself makes of the user, whose answers it acts on.
+# Calls that ADK itself makes to the user. It acts on the answers.
 RESERVED = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
 PLAIN: dict[str, Any] = {
     "state_delta": {},
@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {
 
 
 def check_initial(events: Iterable[dict[str, Any]]) -> None:
-    """``events`` as ``EVENT.validate`` returns them. InvalidInput for the first that may not be there."""
+    """Raise InvalidInput for the first event that is not allowed. ``events`` are results of ``EVENT.validate``."""
     for number, event in enumerate(events):
         reason = _reason(event)
         if reason is not None:

@@ -1,4 +1,4 @@
-"""What copying and merging ask of an engine."""
+"""The port to a database that is copied, merged or counted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Row = tuple[Any, ...]
 
 
 class RowRefused(Exception):
-    """The database refused rows: a constraint, or a value that it cannot hold. The text is for people."""
+    """The database cannot store a row, because of a constraint or a value. The text is for people."""
 
 
-class Engine(Protocol):
-    """One connection, used by one task."""
+class Database(Protocol):
+    """One connection, used by one task. ``shown`` is its address without secrets."""
 
     shown: str
     dialect: Dialect
@@ -27,35 +27,38 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
     async def tables(self) -> dict[str, Table]:
-        """All tables by name, in the order in which they were made."""
+        """Return all tables by name, in the order of their creation."""
         ...
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
-        """One statement with $1, $2, …"""
+        """Run one statement with $1, $2, …"""
         ...
 
     async def run(self, transaction: Transaction[T]) -> T: ...
 
     def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
-        """Columns, then the values of ``table.order``, by which they come; behind ``after``. Inside a transaction."""
+        """Yield rows: the columns, then the values of ``table.order``, which sorts them. Needs a transaction.
+
+        ``after`` is the value of ``table.order`` after which to start.
+        """
         ...
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """RowRefused when one of them does not fit; then none is there."""
+        """Insert all rows or none. Raises RowRefused if one does not fit."""
         ...
 
     def reading(self) -> AbstractAsyncContextManager[None]:
-        """All reads see the same state of the database."""
+        """Begin a transaction in which all reads see the same state of the database."""
         ...
 
     def writing(self, *, keep: bool = True) -> AbstractAsyncContextManager[None]:
-        """Committed at the end, or undone where ``keep`` is false or something was raised."""
+        """Begin a transaction. It is rolled back if ``keep`` is False or an exception is raised."""
         ...
 
-    async def settle(self) -> None:
-        """After rows were copied with their numbers: the next number of every column is a fresh one."""
+    async def reset_counters(self) -> None:
+        """Make each counter continue after the numbers of the copied rows."""
         ...
 
     async def size(self) -> dict[str, int]:
-        """Bytes on disk: of the whole, and by table where the engine knows it."""
+        """Return the bytes on disk of the whole ``database``, and by table if the engine knows them."""
         ...

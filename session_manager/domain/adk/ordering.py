@@ -1,24 +1,26 @@
-"""The times by which a session's events are sorted. ADK's own data keep what each event says of itself."""
+"""The times under which a session's events are stored, and by which they are sorted. Event data is never changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from session_manager.domain.adk.model import AdkEvent
 from session_manager.domain.times import SECOND, micros
-from session_manager.store.transactions.adk_rows import TICK
+
+TICK: Final = 1 / SECOND  # seconds; the smallest step of a session's update time, which PostgreSQL can distinguish
 
 Placed = Sequence[tuple[AdkEvent, float]]
 """Events with the times in Unix seconds under which they are stored."""
 
 
 def later(at: float, updated: float) -> float:
-    """``at``, or the first microsecond after ``updated``."""
+    """Return ``at``, or the first microsecond after ``updated`` if that is later."""
     return at if at >= updated + TICK else (micros(updated) + 1) / SECOND
 
 
 def placed_after(updated: float, events: Iterable[AdkEvent]) -> Placed:
-    """With times under which they sort in the order given, behind what was stored at ``updated``."""
+    """Return the events with times that keep their order and sort after everything stored at ``updated``."""
     placed = []
     for event in events:
         updated = later(event.timestamp, updated)
@@ -27,7 +29,7 @@ def placed_after(updated: float, events: Iterable[AdkEvent]) -> Placed:
 
 
 def apart(events: Iterable[AdkEvent]) -> Placed:
-    """At their own times, but for those that have the time of the one before."""
+    """Return the events with their own times, moved only if an event has the time of the one before."""
     placed, last, stamp = [], 0.0, None
     for event in events:
         same = micros(event.timestamp) == stamp

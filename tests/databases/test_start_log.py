@@ -1,4 +1,4 @@
-"""Where facts are kept is told at the start, without secrets."""
+"""The start is logged with the place of the database, without secrets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.servers.front import front_door, settings_for
 from tests.servers.postgres import PASSWORD
 
 
-async def told(caplog: pytest.LogCaptureFixture, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of the one line, and what /health says to whom may see all."""
+async def logged(caplog: pytest.LogCaptureFixture, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of the log line, and the full answer of /health."""
     caplog.set_level(logging.INFO, "session_manager")
     async with front_door(settings) as front:
         _, health = await front.call("GET", "/health")
@@ -23,7 +23,7 @@ async def told(caplog: pytest.LogCaptureFixture, settings: Any) -> tuple[dict[st
 
 
 async def test_a_file(tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture):
-    line, health = await told(caplog, settings_for(tmp_path, redis_url))
+    line, health = await logged(caplog, settings_for(tmp_path, redis_url))
     path = str(tmp_path / "sessions.db")
     assert (line["local_db"], line["backup_bucket"], line["uri"]) == (path, None, f"sqlite:///{path}")
     assert health["session_storage_uri"] == line["uri"]
@@ -31,7 +31,7 @@ async def test_a_file(tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureF
 
 async def test_postgresql(tmp_path: Path, redis_url: str, postgres_uri: str, caplog: pytest.LogCaptureFixture):
     uri = f"{postgres_uri}?sslmode=disable"
-    line, health = await told(caplog, settings_for(tmp_path, redis_url, session_db_uri=SecretStr(uri)))
+    line, health = await logged(caplog, settings_for(tmp_path, redis_url, session_db_uri=SecretStr(uri)))
     assert line["local_db"] is None
     assert line["uri"] == health["session_storage_uri"]
     assert line["uri"].endswith("?sslmode=disable")
