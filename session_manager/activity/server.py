@@ -1,8 +1,9 @@
 """A Redis of our own on this machine: whichever `find_redis` finds.
 
-It listens on loopback only, behind a password that appears on no command line.  It keeps every write in an append-only
-file in its folder, or in a snapshot if it is the embedded one, and ends when the thread that started it ends, for whatever reason.  The folder is locked for as
-long as the server itself runs, so that two servers never write to one file.
+It listens on loopback only, behind a password that appears on no command line.  It keeps its data in its folder (every
+write in an append-only file, or a snapshot if it is the embedded one), and ends when the thread that started it ends,
+for whatever reason.  The folder is locked for as long as the server itself runs, so that two servers never write to one
+file.
 """
 
 from __future__ import annotations
