@@ -34,13 +34,23 @@ UNLOCK_WITHIN = 5.0
 POLL = 0.01
 PORT_TRIES = 3
 
-# Linux ends the server with us even after SIGKILL; elsewhere the next start notices it by the lock on the folder.
+# Linux ends the server with us even after SIGKILL. Elsewhere a child of the server watches us, and ends after it.
 _TIED_EXEC = """
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, time
+owner, server = int(sys.argv[1]), os.getpid()
 if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != int(sys.argv[1]):
+    if os.getppid() != owner:
         sys.exit(1)
+elif os.fork() == 0:
+    os.closerange(0, 65536)
+    while os.getppid() == server:
+        try:
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            os.kill(server, signal.SIGTERM)
+        time.sleep(1)
+    os._exit(0)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 

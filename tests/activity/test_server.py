@@ -144,11 +144,13 @@ def test_the_one_in_the_package_comes_before_the_embedded_one(tmp_path: Path, mo
 STARTER = """
 import asyncio, sys
 from pathlib import Path
+from session_manager.activity import server
 from session_manager.activity.programs import RedisProgram
 from session_manager.activity.server import LocalRedis
 
 async def main():
-    program = RedisProgram(tuple(sys.argv[2:]), "")
+    server._TIED_EXEC = server._TIED_EXEC.replace("'linux'", repr(sys.argv[2]))
+    program = RedisProgram(tuple(sys.argv[3:]), "")
     local = LocalRedis(Path(sys.argv[1]), program=program)
     await local.start()
     print(local.pid, flush=True)
@@ -158,12 +160,13 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
+@pytest.mark.parametrize("tied_on", ["linux", "nowhere"])
 async def test_it_ends_with_the_process_that_started_it(
-    tmp_path: Path, redis_program: RedisProgram, make: Callable[[Path], LocalRedis]
+    tmp_path: Path, redis_program: RedisProgram, make: Callable[[Path], LocalRedis], tied_on: str
 ) -> None:
+    """The second time as where the kernel has no parent-death signal."""
     starter = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", STARTER, tmp_path, *redis_program.command, stdout=subprocess.PIPE
+        sys.executable, "-c", STARTER, tmp_path, tied_on, *redis_program.command, stdout=subprocess.PIPE
     )
     assert starter.stdout is not None
     orphan = psutil.Process(int(await starter.stdout.readline()))
