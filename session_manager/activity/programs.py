@@ -1,4 +1,4 @@
-"""Which Redis this machine can run: one from PATH, the one in a wheel, or the embedded one."""
+"""The Redis programs that this machine can run: one on PATH, one in a wheel, or the embedded one."""
 
 from __future__ import annotations
 

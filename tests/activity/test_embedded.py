@@ -1,4 +1,4 @@
-"""What the embedded Redis promises beyond the contract: its wire format, its fairness, its limits and its file."""
+"""The embedded Redis beyond the contract: its wire format, fairness, limits and file."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ sys.stdin.read()
 """
 
 
-def test_it_ends_with_its_parent_where_no_signal_says_so(tmp_path: Path) -> None:
+def test_it_ends_with_its_parent_without_a_signal_from_the_kernel(tmp_path: Path) -> None:
     """As on macOS: without the parent-death signal that LocalRedis asks Linux for."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

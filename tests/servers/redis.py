@@ -18,7 +18,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.programs import RedisProgram, embedded_redis, real_redis
 from session_manager.activity.server import LocalRedis
 
-# What can be started here; tests of what Redis itself has to do run on each.
+# The programs that this machine can run. The tests of the contract run on each.
 PROGRAMS = {name: program for name, program in {"real": real_redis(), "embedded": embedded_redis()}.items() if program}
 
 

@@ -2,5 +2,5 @@
 
 The engine is fakeredis with Lua, and around it stands what a server needs: a port on loopback, a password, pipelining,
 fairness between connections, and a snapshot on disk.  It is one process with one event loop, like Redis itself.  It
-serves what this project and ordinary clients send; ACL users, replication and MONITOR are missing.
+serves the commands of this project and of ordinary clients, without ACL users, replication and MONITOR.
 """

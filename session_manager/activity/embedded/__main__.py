@@ -18,7 +18,7 @@ PARENT_EVERY = 1.0  # seconds
 
 
 class _Format(logging.Formatter):
-    """The form of Redis' log: ``1234:M 28 Nov 2026 16:20:00.123 * Ready``, with # for what is worse than a notice."""
+    """The form of Redis' log: ``1234:M 28 Nov 2026 16:20:00.123 * Ready``, with # for warnings and errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.mark = "#" if record.levelno >= logging.WARNING else "*"
@@ -33,7 +33,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     parent = os.getppid()
     try:
-        import uvloop  # noqa: PLC0415 - what does not import is logged
+        import uvloop  # noqa: PLC0415 - so that a failed import is logged
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(config, parent))

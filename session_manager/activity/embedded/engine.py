@@ -53,7 +53,7 @@ class Engine:
                 database.clear()
 
     def forget_expired(self) -> None:
-        """Free what expired and was not asked for since."""
+        """Free the memory of expired keys that no client asked for again."""
         now = time.time()
         for database in self.server.dbs.values():
             database.time = now
@@ -110,7 +110,7 @@ class Client(FastScripts, AsyncFakeSocket):
     def killed(self) -> bool:
         return self._killed
 
-    # -- what fakeredis does otherwise or lacks -------------------------------------------------------------------
+    # -- commands that fakeredis lacks or answers differently ------------------------------------------------------
 
     def _decode_result(self, result: Any) -> Any:
         return result  # the encoder tells status, error and bulk apart

@@ -1,4 +1,4 @@
-"""What the embedded Redis keeps on disk: one file with the commands that make its data again.
+"""The file of the embedded Redis: the commands that make its data again.
 
 It is written a second after a change, into a new file that replaces the old one, and once more when the server stops.
 So a kill loses up to a second, as a power cut does with ``appendfsync everysec``.  Nothing depends on that second:
