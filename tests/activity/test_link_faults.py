@@ -129,6 +129,7 @@ async def test_closing_while_redis_is_unavailable(impatient: Link, own_redis: Re
     await impatient.close()
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_changed_password_keeps_callers_out_until_it_is_right_again(
     impatient: Link, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

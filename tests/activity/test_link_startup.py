@@ -39,6 +39,7 @@ async def test_a_wrong_database(redis_server: RedisServer) -> None:
     assert "database number" in await failure_of(redis_server.url.removesuffix("/0") + "/9999")
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_user_without_permission(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.acl_setuser("narrow", enabled=True, passwords=[f"+{SECRET}"], commands=["+ping"])
@@ -46,6 +47,7 @@ async def test_a_user_without_permission(redis_server: RedisServer) -> None:
         client.acl_deluser("narrow")
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_password_for_a_redis_without_one_is_reported(redis_server: RedisServer, redis_url: str) -> None:
     with redis_server.client() as client:
         client.config_set("requirepass", "")
@@ -55,6 +57,7 @@ async def test_a_password_for_a_redis_without_one_is_reported(redis_server: Redi
             client.config_set("requirepass", redis_server.password)
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_redis_with_too_many_clients_is_tried_again(redis_server: RedisServer, redis_url: str) -> None:
     with redis_server.client() as client:
         before = client.config_get("maxclients")["maxclients"]

@@ -129,6 +129,7 @@ async def subscribed(link: Link, seen: list[bytes]) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_user_who_may_not_subscribe(redis_server: RedisServer, redis_url: str) -> None:
     with redis_server.client() as client:
         client.acl_setuser("deaf", enabled=True, passwords=["+secret"], commands=["+@all", "-subscribe"])

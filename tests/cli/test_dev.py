@@ -15,11 +15,21 @@ import psutil
 import pytest
 import requests
 
-from tests.cli.program import BASE, PROGRAM, FrontDoor, assert_gone, assert_one_line, run, until
+from tests.cli.program import (
+    BASE,
+    PROGRAM,
+    FrontDoor,
+    assert_gone,
+    assert_one_line,
+    hide_real_redis,
+    is_redis,
+    run,
+    until,
+)
 
 
-def test_the_life_of_a_session(start):
-    front = start()
+def test_the_life_of_a_session(start_with_each_redis):
+    front = start_with_each_redis()
 
     def said(*args: str) -> str:
         done = run(*args, cwd=front.cwd, SESSION_MANAGER_URL=front.url)
@@ -58,7 +68,7 @@ def test_a_signal_ends_everything_quietly(start, number: signal.Signals):
     front = start()
     front.chat(front.create(), "hello")
     family = front.family()
-    assert any("redis-server" in " ".join(each.cmdline()) for each in family)
+    assert any(map(is_redis, family))
     assert any("talker.py" in " ".join(each.cmdline()) for each in family)
     front.signal(number)
     assert front.ended() == 0
@@ -67,8 +77,8 @@ def test_a_signal_ends_everything_quietly(start, number: signal.Signals):
     assert {line["severity"] for line in front.log} == {"INFO"}
 
 
-def test_killed_it_leaves_nothing_behind(start):
-    front = start()
+def test_killed_it_leaves_nothing_behind(start_with_each_redis):
+    front = start_with_each_redis()
     front.chat(front.create(), "hello")
     family = front.family()
     front.signal(signal.SIGKILL)
@@ -146,24 +156,24 @@ def test_its_folders_are_for_the_owner_only(start):
     assert stat.S_IMODE((front.cwd / "data" / "redis" / "address").stat().st_mode) == 0o600
 
 
-def test_what_was_said_is_there_after_a_restart(start):
-    first = start()
+def test_what_was_said_is_there_after_a_restart(start_with_each_redis):
+    first = start_with_each_redis()
     session = first.create()
     first.chat(session, "hello")
     assert first.stop() == 0
-    second = start()
+    second = start_with_each_redis()
     [message] = second.client.messages(session)
     assert message["pod_response"] == {"reply": "I heard hello"}
     assert second.chat(session, "more") == "I heard more"
 
 
 def owns_redis(front: FrontDoor) -> bool:
-    return any("redis-server" in each.name() for each in front.family())
+    return any(map(is_redis, front.family()))
 
 
-def test_two_on_one_folder_are_two_front_doors(start):
+def test_two_on_one_folder_are_two_front_doors(start_with_each_redis):
     with ThreadPoolExecutor(2) as both_at_once:
-        doors = list(both_at_once.map(lambda _: start(), range(2)))
+        doors = list(both_at_once.map(lambda _: start_with_each_redis(), range(2)))
     first, second = sorted(doors, key=owns_redis, reverse=True)
     assert not owns_redis(second)
     session = first.create()
@@ -179,16 +189,27 @@ def test_two_on_one_folder_are_two_front_doors(start):
     assert "Traceback" not in first.err + second.err
 
 
-def test_a_redis_that_was_killed_comes_back(start):
-    front = start()
+def test_a_redis_that_was_killed_comes_back(start_with_each_redis):
+    front = start_with_each_redis()
     session = front.create()
     front.chat(session, "one")
-    [redis] = [each for each in front.family() if "redis-server" in each.name()]
+    [redis] = filter(is_redis, front.family())
     redis.kill()
     psutil.wait_procs([redis], 10)
     front.until_said('"redis.started_again"')
     until(lambda: requests.get(f"{front.url}/readyz", timeout=10).ok, "Redis is back")
     assert front.chat(session, "two") == "I heard two"
+
+
+def test_it_says_which_redis_it_uses(start, tmp_path_factory):
+    hidden = hide_real_redis(tmp_path_factory.mktemp("hidden"))
+    first, second = start(**hidden), start()
+    [line], [shared] = ([each for each in front.log if each["event"] == "redis.local"] for front in (first, second))
+    assert line["message"].startswith("Redis is the embedded one, in Python: enough for a laptop")
+    assert shared["message"] == "Redis is the one of another front door on this folder"
+    assert second.stop() == first.stop() == 0
+    assert "Traceback" not in first.err + second.err
+    assert {line["severity"] for line in first.log} == {"INFO"}
 
 
 def test_with_a_given_redis_it_starts_none(start, redis_url):

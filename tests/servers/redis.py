@@ -1,4 +1,4 @@
-"""A real Redis, also for code without an event loop: start, stop, kill, pause, empty."""
+"""A Redis process, also for code without an event loop: start, stop, kill, pause, empty."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from urllib.parse import urlsplit
 import redis
 
 from session_manager.activity.link import Link
+from session_manager.activity.programs import RedisProgram, embedded_redis, real_redis
 from session_manager.activity.server import LocalRedis
+
+# The programs that this machine can run. The tests of the contract run on each.
+PROGRAMS = {name: program for name, program in {"real": real_redis(), "embedded": embedded_redis()}.items() if program}
 
 
 class RedisServer:
     """A context manager. Its methods block, and may be called inside an event loop and outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: RedisProgram | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
-        self._server = LocalRedis(self._folder)
+        self._server = LocalRedis(self._folder, program=program)
         self._thread = ThreadPoolExecutor(1)  # the server ends with the thread that started it
 
     def __enter__(self) -> RedisServer:

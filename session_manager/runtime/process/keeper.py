@@ -343,9 +343,11 @@ def started(pid: int) -> int | None:
 def raise_file_limit() -> tuple[int, int]:
     """Allow this process a file for each pod; returns the limits that pods get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    for most in (65536, 10240):  # macOS may refuse more than the second, whatever the hard limit says
+        wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+            break
     return soft, hard
 
 

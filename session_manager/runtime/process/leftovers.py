@@ -102,8 +102,10 @@ def _group_of(pid: int) -> int | None:
 
 def _kill_by_ps(record: Record) -> bool:
     """Where there is no /proc: kill the record's group if its leader is as old as the record."""
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(record.pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, env={"LC_ALL": "C"}, check=False).stdout
+    # One -o per column: to the ps of BSD and macOS, what follows "stat=" is all a header.
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(record.pid)]
+    env = os.environ | {"LC_ALL": "C"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=env, check=False).stdout
     state, _, when = shown.strip().partition(" ")
     if not when or state.startswith("Z"):
         return False
