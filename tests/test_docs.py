@@ -18,6 +18,7 @@ from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
+from tests.test_prose import PENDING
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -113,6 +114,18 @@ def test_links_resolve(page: Path):
 def test_every_page_is_in_an_index(page: Path):
     index = (page.parent if page.parent.name == "decisions" else DOCS) / "README.md"
     assert page == index or f"]({page.relative_to(index.parent)})" in index.read_text("utf-8")
+
+
+PEOPLE_PAGES = [
+    page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "decisions" and page.name != "README.md"
+]
+
+
+@pytest.mark.parametrize("page", PEOPLE_PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_page_says_first_whom_it_is_for(page: Path):
+    if str(page.relative_to(ROOT)) in PENDING:
+        pytest.skip("this page is not rewritten yet")
+    assert page.read_text("utf-8").split("\n\n")[1].startswith("For ")
 
 
 def test_the_decisions_are_numbered_without_a_gap():

@@ -84,8 +84,10 @@ def texts_of(path: Path) -> Iterator[Text]:
         yield from _python(content)
     elif path.suffix == ".md":
         yield Text(1, _without_code(re.sub(r"(?ms)^ *```.*?^ *```", _blank, content)))
+    elif path.suffix in {".lua", ".sql"}:
+        yield Text(1, _without_code(re.sub(r"(?m)^.*?(--[ \t]*|$)", "", content)))
     else:
-        yield Text(1, re.sub(r"(?m)^(\s*)(#+|--)(?= |$)", r"\1", _without_code(content)))
+        yield Text(1, re.sub(r"(?m)^(\s*)#+(?= |$)", r"\1", _without_code(content)))
 
 
 def _python(content: str) -> Iterator[Text]:
