@@ -65,19 +65,19 @@ async def _nothing_is_open() -> bool:
 
 
 async def main(pod_port: int) -> None:
-    settings = Settings()
-    folders = Folders(settings.data_dir)
+    settings = Settings.from_environment()
+    folders = Folders(settings.server.data_dir)
     folders.make()
     lock = await take_lock(folders.lock, patience=1.0)
     activity = RedisActivity(
         Link.from_settings(settings),
-        lease=settings.lease,
-        heartbeat=settings.heartbeat,
+        lease=settings.sessions.lease,
+        heartbeat=settings.pods.heartbeat,
         has_unfinished=_nothing_is_open,  # the database is new: no front door has a lease to assert again
     )
     await activity.start()
     try:
-        kit = ScalerKit(activity, load_classes(settings), ScalerTimes(), settings.max_wakes)
+        kit = ScalerKit(activity, load_classes(settings), ScalerTimes(), settings.pods.max_wakes)
         await Scaler(kit, SharedPod(pod_port)).run()
     finally:
         await activity.close()

@@ -55,7 +55,7 @@ def is_pod(process: psutil.Process) -> bool:
 
 async def _start_bare(front: Front, cores: Cores) -> float:
     """Return the seconds from starting the class's own command to its reply."""
-    command = load_classes(Settings()).get("default").command
+    command = load_classes(Settings.from_environment()).get("default").command
     port = free_port()
     began = perf_counter()
     with cores.on_servers():

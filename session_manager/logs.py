@@ -15,11 +15,8 @@ from typing import Any, TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-FORMATS = ("json", "pretty", "auto")
 OURS = "session_manager"
 # They warn of each request that a caller makes too often or wrongly. Its answer says so to whom it concerns; nobody
 # is to fill a log with it, nor to find users' names there.
@@ -40,31 +37,21 @@ _COLOURS = {
 
 
 def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send all logs to ``stream`` (stderr by default). Libraries are heard from WARNING on.
-
-    StartupFailure for a level or a format that there is not.
-    """
-    level = _one_of("LOG_LEVEL", settings.log_level.upper(), LEVELS)
-    form = _one_of("LOG_FORMAT", settings.log_format.lower(), FORMATS)
+    """Send all logs to ``stream``, stderr by default. Logs of libraries below WARNING are dropped."""
+    chosen = settings.logs
     stream = stream or sys.stderr
-    pretty = form == "pretty" or (form == "auto" and stream.isatty())
+    pretty = chosen.format == "pretty" or (chosen.format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(OneLiners() if pretty else JsonLines(settings.instance or socket.gethostname()))
+    handler.setFormatter(OneLiners() if pretty else JsonLines(chosen.instance or socket.gethostname()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    logging.getLogger(OURS).setLevel(level)
+    root.setLevel(max(logging.WARNING, logging.getLevelName(chosen.level)))
+    logging.getLogger(OURS).setLevel(chosen.level)
     for name in ABOUT_CALLERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in TOLD_TWICE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise StartupFailure(f"{name}={value!r} is none of {', '.join(known)}")
-    return value
 
 
 def event_of(record: logging.LogRecord) -> str:

@@ -16,16 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from session_manager import settings
 from session_manager.activity.link import Link
-from session_manager.settings import Settings
 from tests.servers import shared
 from tests.servers.redis import RedisServer
 
 pytest_plugins = ["tests.servers.buckets"]
 
 # What a developer has in the environment or in .env is no setting of a test.
-Settings.model_config["env_file"] = None
-for _name in [name for name in os.environ if name.lower() in Settings.model_fields]:
+settings.DOT_ENV = Path(os.devnull)
+for _name in [name for name in os.environ if name.upper() in settings.Settings.declared()]:
     del os.environ[_name]
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 from session_manager.api.app import build_app
@@ -17,7 +16,9 @@ from session_manager.cli.failures import ExitCode
 from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.settings import Settings
+from session_manager.settings.declared import settings_of
 from session_manager.wiring.services import Services
+from tests.settings.written import written
 from tests.test_prose import PENDING
 
 ROOT = Path(__file__).parents[1]
@@ -29,19 +30,15 @@ TABLE = re.compile(r"(<!-- settings: .* -->\n)(.*?)(<!-- end of settings -->)", 
 
 
 def settings_table() -> str:
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, "", PydanticUndefined) else f"`{_shown(field.default)}`"
-        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(rows) + "\n"
-
-
-def _shown(value: Any) -> str:
-    return (
-        f"{value:g}"
-        if isinstance(value, float) and value < 1e5
-        else str(int(value) if isinstance(value, float) else value)
-    )
+    """A table for each group of settings."""
+    lines = []
+    for title, group in Settings.groups().items():
+        lines += [f"### {title.capitalize()}", "", "| variable | default | meaning |", "|---|---|---|"]
+        for _, each in settings_of(group):
+            default = written(each.default)
+            lines.append(f"| `{each.variable}` | {f'`{default}`' if default else ''} | {each.meaning} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def test_the_settings_page_lists_every_setting_with_its_default():
@@ -52,7 +49,7 @@ def test_the_settings_page_lists_every_setting_with_its_default():
 @pytest.fixture
 def routes(tmp_path: Path) -> dict[str, Any]:
     """Every operation in OpenAPI by method and path; no server is started."""
-    settings = Settings(_env_file=None, data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
+    settings = Settings.of(data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
     front = build_app(Services(settings))
     fastapi: Any = front._app
     document = fastapi.openapi()
@@ -62,7 +59,7 @@ def routes(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_first_screen_shows_what_dev_prints():
-    shown = banner(Settings(_env_file=None), 8080, ".venv/bin/session-manager")
+    shown = banner(Settings.of(), 8080, ".venv/bin/session-manager")
     assert f"```text{shown}```" in README.read_text("utf-8")
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import kopf
 import uvloop
-from pydantic import ValidationError
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
@@ -55,28 +54,32 @@ class Operator:
 
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
-        self.cluster = Cluster(settings.sessions_namespace)
-        pod_env = {"SESSION_MANAGER_URL": settings.session_manager_url} if settings.session_manager_url else {}
+        self.cluster = Cluster(settings.kubernetes.namespace)
+        pod_env = {"SESSION_MANAGER_URL": settings.pods.front_door_url} if settings.pods.front_door_url else {}
         classes = ClusterClasses.from_settings(settings, pod_env)
-        self.activity = RedisActivity(Link.from_settings(settings), lease=settings.lease, heartbeat=settings.heartbeat)
+        self.activity = RedisActivity(
+            Link.from_settings(settings), lease=settings.sessions.lease, heartbeat=settings.pods.heartbeat
+        )
         self.resources = Resources(self.cluster, classes, with_status=True)
         self.pods = Pods(self.cluster)
         self.refill = Refill(self.cluster, self.pods)
         warm = WarmPods(self.cluster, self.pods, self.refill)
-        children = Children(self.cluster, warm, settings.scaler, _trigger(settings))
+        children = Children(self.cluster, warm, settings.operator.scaler, _trigger(settings))
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
-        kit = ScalerKit(self.activity, classes, times, settings.max_wakes, self.resources)
+        kit = ScalerKit(self.activity, classes, times, settings.pods.max_wakes, self.resources)
         self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
         reconciler = Reconciler(
             self.resources, children, answering, warm, self.activity, self.scaler.keep, self.statuses
         )
-        self.queue = WorkQueue(reconciler.reconcile, settings.reconcilers)
+        self.queue = WorkQueue(reconciler.reconcile, settings.operator.reconcilers)
         self.events = Events(self.resources, children, reconciler, self.queue)
-        self.strays = Strays(self.activity, self.resources, children, answering, settings.stray_after)
-        self.keda = Keda(self.cluster, self.resources, children, self.queue.add, by_default=settings.scaler == "keda")
+        self.strays = Strays(self.activity, self.resources, children, answering, settings.operator.stray_after)
+        self.keda = Keda(
+            self.cluster, self.resources, children, self.queue.add, by_default=settings.operator.scaler == "keda"
+        )
         self.metrics = Metrics()
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
         answering.on_change(self.queue.add)
@@ -89,7 +92,7 @@ class Operator:
         self._take_signals()
         try:
             await self.cluster.start()
-            port = await self.health.start(self._settings.operator_host, self._settings.operator_port)
+            port = await self.health.start(self._settings.operator.host, self._settings.operator.port)
             log.info("operator is starting", extra={"event": "operator.starting", "port": port})
             await unless(self._stop, self._start())
             await self._until_stopped()
@@ -175,7 +178,7 @@ class Operator:
 
 def _trigger(settings: OperatorSettings) -> RedisTrigger:
     target = Target.from_settings(settings)
-    return RedisTrigger(settings.keda_redis_address or str(target), target.tls is not None, target.database)
+    return RedisTrigger(settings.operator.keda_redis_address or str(target), target.tls is not None, target.database)
 
 
 def _report(error: Unavailable) -> None:
@@ -189,13 +192,10 @@ async def _main(settings: OperatorSettings) -> None:
 def main() -> None:
     """Run the operator with settings from the environment."""
     try:
-        settings = OperatorSettings()
+        settings = OperatorSettings.from_environment()
         setup_logging(settings)
-        logging.getLogger("session_operator").setLevel(settings.log_level.upper())
+        logging.getLogger("session_operator").setLevel(settings.logs.level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_main(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        sys.exit(f"{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}")
     except StartupFailure as error:
         sys.exit(error.detail)

@@ -66,7 +66,7 @@ class Link:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        return cls(Target.from_settings(settings), settings.redis_timeout)
+        return cls(Target.from_settings(settings), settings.redis.timeout)
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 2.0) -> Self:

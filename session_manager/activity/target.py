@@ -30,10 +30,10 @@ class Target:
     @classmethod
     def from_settings(cls, settings: Settings) -> Target:
         """Use REDIS_URL, or else REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."""
-        if settings.redis_url is not None:
-            return cls.from_url(settings.redis_url.get_secret_value())
-        password = settings.redis_password.get_secret_value() if settings.redis_password else ""
-        return cls(settings.redis_host, settings.redis_port, password=password)
+        if settings.redis.url is not None:
+            return cls.from_url(settings.redis.url.get_secret_value())
+        password = settings.redis.password.get_secret_value() if settings.redis.password else ""
+        return cls(settings.redis.host, settings.redis.port, password=password)
 
     @classmethod
     def from_url(cls, url: str) -> Target:

@@ -51,8 +51,8 @@ def build_app(services: Services) -> Front:
     app.include_router(metrics.router(services, limits, counters))
     app.include_router(backups.router(services, limits))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.answer_within)
-    identity = Identity(settings.session_api_keys, settings.trusted_proxies)
+    chat = ChatRoute(services.turns, services.feed, ChatLimit(settings, services.link), settings.sessions.answer_within)
+    identity = Identity(settings.server.api_keys, settings.server.trusted_proxies)
     adk = build_adk(services, limits)
     return Front(app, adk, chat, identity, services.tokens, counters, lambda: services.stopping, services.admit)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from limits import RateLimitItem, parse
+from limits import RateLimitItem
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -21,11 +21,10 @@ from slowapi.errors import RateLimitExceeded
 
 from session_manager.activity.limits_storage import LinkLimiter
 from session_manager.activity.link import Link
-from session_manager.domain.errors import ActivityUnavailable, RateLimited, StartupFailure
+from session_manager.domain.errors import ActivityUnavailable, RateLimited
 from session_manager.people.identity import Actor
 from session_manager.settings import Settings
 
-OFF = "off"
 Check = Callable[[Request], None]
 
 
@@ -36,16 +35,6 @@ def current_actor(request: Request) -> Actor:
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]
-
-
-def parse_limit(name: str, value: str) -> RateLimitItem | None:
-    """``100/minute``, or None for ``off``. StartupFailure otherwise."""
-    if value.strip().lower() == OFF:
-        return None
-    try:
-        return parse(value)
-    except ValueError:
-        raise StartupFailure(f"{name.upper()}={value!r} is no limit; write for example 100/minute, or off") from None
 
 
 def _key_of(request: Request) -> str:
@@ -61,17 +50,16 @@ class RouteLimits:
     """A dependency per group of routes. ``needs_redis``: without Redis the route answers 503, else it goes on."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
-        timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
+        timeouts = {"socket_timeout": settings.redis.timeout, "socket_connect_timeout": settings.redis.timeout}
         options: Any = {**timeouts, "retry": Retry(NoBackoff(), 0)}
         self._limiter = Limiter(key_func=_key_of, storage_uri=redis_url, storage_options=options)
-        self.create = self._check("create", settings.rate_limit_create, needs_redis=True)
-        self.wake = self._check("wake", settings.rate_limit_wake, needs_redis=True)
-        self.delete = self._check("delete", settings.rate_limit_delete, needs_redis=True)
-        self.change = self._check("default", settings.rate_limit_default, needs_redis=True)
-        self.read = self._check("default", settings.rate_limit_default, needs_redis=False)
+        self.create = self._check("create", settings.limits.create, needs_redis=True)
+        self.wake = self._check("wake", settings.limits.wake, needs_redis=True)
+        self.delete = self._check("delete", settings.limits.delete, needs_redis=True)
+        self.change = self._check("default", settings.limits.default, needs_redis=True)
+        self.read = self._check("default", settings.limits.default, needs_redis=False)
 
-    def _check(self, scope: str, value: str, *, needs_redis: bool) -> Check:
-        item = parse_limit(f"rate_limit_{scope}", value)
+    def _check(self, scope: str, item: RateLimitItem | None, *, needs_redis: bool) -> Check:
         if item is None:
             return _unlimited
 
@@ -79,7 +67,7 @@ class RouteLimits:
             """Counted by the decorator."""
 
         count.__name__ = f"count_{scope}_{needs_redis}"
-        counted = self._limiter.shared_limit(value, scope=scope)(count)
+        counted = self._limiter.shared_limit(str(item), scope=scope)(count)
 
         def check(request: Request) -> None:
             try:
@@ -104,7 +92,7 @@ class ChatLimit:
     """The limit of the chat route, on the pipelined connection."""
 
     def __init__(self, settings: Settings, link: Link) -> None:
-        self._item = parse_limit("rate_limit_chat", settings.rate_limit_chat)
+        self._item = settings.limits.chat
         self._limiter = LinkLimiter(link)
 
     async def check(self, actor: Actor, session: str) -> None:

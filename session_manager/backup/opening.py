@@ -21,16 +21,16 @@ def open_backups(settings: Settings, path: Path | None = None) -> Backups | None
 
     Returns None if the settings name no place. Sends no request yet. Raises StartupFailure for invalid settings.
     """
-    if settings.backup_place is None:
+    if settings.backup.place is None:
         return None
     place = open_place(
-        settings.backup_place,
-        project=settings.google_cloud_project,
-        endpoint=settings.storage_emulator_host,
-        timeout=settings.backup_timeout,
+        settings.backup.place,
+        project=settings.backup.project,
+        endpoint=settings.backup.emulator_host,
+        timeout=settings.backup.timeout,
     )
-    retention = Retention(settings.backup_keep, settings.backup_keep_days)
-    secret = settings.backup_encryption_keys
+    retention = Retention(settings.backup.keep, settings.backup.keep_days)
+    secret = settings.backup.encryption_keys
     keys = Keys.parse(secret.get_secret_value() if secret else "")
     return Backups(SqliteSource(path) if path else _source_of(settings), place, keys, retention)
 
@@ -43,7 +43,7 @@ def _source_of(settings: Settings) -> Source:
         from session_manager.backup.postgres import PostgresSource  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    return PostgresSource(PostgresAddress.parse(database_uri(settings), settings.session_db_plain_hosts).uri)
+    return PostgresSource(PostgresAddress.parse(database_uri(settings), settings.database.plain_hosts).uri)
 
 
 def backup_session_db_to_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> str:
@@ -67,9 +67,8 @@ def restore_session_db_from_gcs(local_db_path: str | Path, bucket_name: str, pro
 
 
 def _open_file(path: str | Path, bucket: str, project: str | None) -> Backups:
-    settings = Settings()
-    changes = {"storage_bucket": bucket, "google_cloud_project": project or settings.google_cloud_project}
-    backups = open_backups(settings.model_copy(update=changes), Path(path))
+    settings = Settings.from_environment(storage_bucket=bucket, google_cloud_project=project)
+    backups = open_backups(settings, Path(path))
     if backups is None:
         raise StartupFailure("Name the bucket of the backups")
     return backups

@@ -111,11 +111,11 @@ def prune(
 
 
 def _open(data_dir: Path | None) -> Backups:
-    from session_manager.cli.config import load_settings  # noqa: PLC0415  a second, with what follows
-    from session_manager.domain.errors import StartupFailure  # noqa: PLC0415
+    from session_manager.domain.errors import StartupFailure  # noqa: PLC0415  a second, with what follows
     from session_manager.logs import setup_logging  # noqa: PLC0415
+    from session_manager.settings import Settings  # noqa: PLC0415
 
-    settings = load_settings(data_dir=data_dir)
+    settings = Settings.from_environment(data_dir=data_dir)
     setup_logging(settings)
     try:
         from session_manager.backup.opening import open_backups  # noqa: PLC0415

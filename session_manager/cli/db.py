@@ -181,10 +181,10 @@ def _work(work: Coroutine[Any, Any, T]) -> T:
 
 def _options() -> dict[str, Any]:
     settings = _settings()
-    return {"plain_hosts": settings.session_db_plain_hosts, "patience": settings.database_patience}
+    return {"plain_hosts": settings.database.plain_hosts, "patience": settings.database.patience}
 
 
 def _settings() -> Settings:
-    from session_manager.cli.config import load_settings  # noqa: PLC0415
+    from session_manager.settings import Settings  # noqa: PLC0415
 
-    return load_settings()
+    return Settings.from_environment()

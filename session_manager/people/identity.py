@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
-from session_manager.domain.errors import Forbidden, InvalidInput, StartupFailure, Unauthenticated
+from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from session_manager.people.tokens import Grant
+from session_manager.settings.kinds import Network
+from session_manager.settings.server import ApiKey
 
 MAX_USER_ID = 128
 LOCAL = "local"
@@ -70,11 +70,11 @@ def valid_user_id(value: object) -> str:
 
 
 class Identity:
-    """``keys``: name or name@user → secret. ``trusted_proxies``: networks whose X-Forwarded-For is believed."""
+    """``trusted_proxies``: networks whose X-Forwarded-For is believed."""
 
-    def __init__(self, keys: Mapping[str, SecretStr], trusted_proxies: str = "") -> None:
-        self._by_digest = {_digest(key.get_secret_value().encode()): _split(name) for name, key in keys.items()}
-        self._proxies = [_network(each.strip()) for each in trusted_proxies.split(",") if each.strip()]
+    def __init__(self, keys: Collection[ApiKey], trusted_proxies: Collection[Network] = ()) -> None:
+        self._by_digest = {_digest(key.secret.get_secret_value().encode()): (key.caller, key.user) for key in keys}
+        self._proxies = trusted_proxies
 
     @property
     def open(self) -> bool:
@@ -137,13 +137,6 @@ def _text(value: bytes) -> str:
         raise InvalidInput("X-User-Id: must be UTF-8", "X-User-Id") from None
 
 
-def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        return ipaddress.ip_network(value)
-    except ValueError:
-        raise StartupFailure(f"TRUSTED_PROXIES: {value!r} is no network; write for example 10.0.0.0/8") from None
-
-
 def _bearer(value: bytes) -> bytes:
     scheme, _, key = value.partition(b" ")
     return key.strip() if scheme.lower() == b"bearer" else b""
@@ -152,11 +145,6 @@ def _bearer(value: bytes) -> bytes:
 def _digest(key: bytes) -> bytes:
     # Looked up by digest, so that comparing tells nothing of a key.
     return hashlib.sha256(key).digest()
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    caller, at, user = name.partition("@")
-    return caller, valid_user_id(user) if at else None
 
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from types import TracebackType
 
 import orjson
 
-from session_manager.domain.errors import PodDied, PodUnreachable, StartupFailure
+from session_manager.domain.errors import PodDied, PodUnreachable
 from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.adk import AdkPods, StoredSessions
 from session_manager.podclient.connection import PodConnection
@@ -25,8 +25,7 @@ from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnReq
 from session_manager.podclient.replies import CUT_SHORT, check_answer, json_text, reply_text
 from session_manager.podclient.streams import follow
 from session_manager.runtime.protocol import Address
-
-Network = IPv4Network | IPv6Network
+from session_manager.settings.kinds import Network
 
 KEEP = 2.0  # seconds
 CONNECT_WITHIN = 2.0
@@ -40,14 +39,6 @@ _HEAD = (
     "Accept: application/json, text/event-stream\r\nX-Session-Id: %s\r\nX-Message-Id: %s\r\nX-Attempt: %d\r\n"
     "X-Session-Token: %s\r\nContent-Length: %d\r\n\r\n"
 )
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Parse comma-separated networks. StartupFailure if one is invalid."""
-    try:
-        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise StartupFailure(f"POD_CIDRS: {error}") from None
 
 
 def is_allowed(address: Address, session_class: SessionClass, networks: tuple[Network, ...]) -> bool:

@@ -118,8 +118,8 @@ class ConfiguredClasses:
 
 def load_classes(settings: Settings) -> ConfiguredClasses:
     """The built-in class and those of the file, if there is one. StartupFailure names the file, class and field."""
-    built_in = SessionClass(DEFAULT, ECHO, idle_timeout=settings.idle_timeout, ttl=settings.session_ttl)
-    file = settings.session_classes
+    built_in = SessionClass(DEFAULT, ECHO, idle_timeout=settings.sessions.idle_timeout, ttl=settings.sessions.ttl)
+    file = settings.pods.classes
     return ConfiguredClasses([built_in, *(_read(file, settings) if file is not None else ())])
 
 
@@ -146,8 +146,8 @@ def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
         protocol=spec.protocol,
         env=spec.env,
         probe=Probe(probe.path, probe.startup_timeout_seconds, probe.interval_seconds, probe.timeout_seconds),
-        idle_timeout=settings.idle_timeout if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds,
-        ttl=settings.session_ttl if spec.ttl_seconds is None else spec.ttl_seconds,
+        idle_timeout=settings.sessions.idle_timeout if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds,
+        ttl=settings.sessions.ttl if spec.ttl_seconds is None else spec.ttl_seconds,
         turn_timeout=spec.turn_timeout_seconds,
         grace_period=spec.grace_period_seconds,
         redelivery=spec.redelivery,

@@ -49,10 +49,10 @@ class ScalerTimes:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         return cls(
-            tick=min(1.0, settings.idle_timeout / 4),
-            heartbeat=settings.heartbeat,
-            retry_first=settings.retry_first,
-            retry_last=settings.retry_last,
+            tick=min(1.0, settings.sessions.idle_timeout / 4),
+            heartbeat=settings.pods.heartbeat,
+            retry_first=settings.pods.retry_first,
+            retry_last=settings.pods.retry_last,
         )
 
 

@@ -18,7 +18,7 @@ from session_manager.api import problems
 MAX_HEAD = 64 * 1024  # bytes, give or take one read from the socket
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, request_timeout: float, **more: Any) -> None:
         super().__init__(*args, **more)
         self._request_timeout = request_timeout

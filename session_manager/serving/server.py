@@ -21,7 +21,7 @@ import uvicorn
 
 from session_manager.aio.tasks import first_of, unless
 from session_manager.api.app import build_app
-from session_manager.serving.connection import Connection
+from session_manager.serving.connection import ClientConnection
 from session_manager.serving.signals import Stop
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
 def _configure(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(services),
-        http=partial(Connection, request_timeout=services.settings.request_timeout),  # type: ignore[arg-type]
+        http=partial(ClientConnection, request_timeout=services.settings.server.request_timeout),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -50,8 +50,8 @@ def _configure(services: Services) -> uvicorn.Config:
         server_header=False,
         # The front door itself decides whose X-Forwarded-For counts.
         proxy_headers=False,
-        timeout_keep_alive=services.settings.keep_alive_timeout,
-        timeout_graceful_shutdown=math.ceil(services.settings.shutdown_timeout + 2 * LINGER),
+        timeout_keep_alive=services.settings.server.keep_alive_timeout,
+        timeout_graceful_shutdown=math.ceil(services.settings.server.shutdown_timeout + 2 * LINGER),
     )
 
 
@@ -63,9 +63,9 @@ def _collect_less() -> None:
 
 
 class FrontDoor:
-    """``announce`` is called once it serves."""
+    """``announce`` is called with the port once requests are served."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, announce: Callable[[int], None]) -> None:
         self._services = Services(settings)
         self._server = _Server(_configure(self._services))
         self._listener = listener
@@ -86,8 +86,9 @@ class FrontDoor:
 
     async def _serve(self, stop: Stop) -> None:
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
-        log.info("serving", extra={"event": "front.serving", "port": self._listener.getsockname()[1]})
-        self._announce()
+        port = self._listener.getsockname()[1]
+        log.info("serving", extra={"event": "front.serving", "port": port})
+        self._announce(port)
         try:
             await first_of(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
         finally:
@@ -99,9 +100,9 @@ class FrontDoor:
         log.info("stopping", extra={"event": "front.stopping"})
         self._services.stopping = True
         if stop.asked.is_set():
-            await unless(stop.at_once, asyncio.sleep(settings.shutdown_delay))
+            await unless(stop.at_once, asyncio.sleep(settings.server.shutdown_delay))
         await self._stop_listening()
-        await unless(stop.at_once, self._services.drain(settings.shutdown_timeout))
+        await unless(stop.at_once, self._services.drain(settings.server.shutdown_timeout))
         await self._end_requests()
         self._server.should_exit = True
         self._server.force_exit = stop.at_once.is_set()
@@ -121,8 +122,8 @@ class FrontDoor:
 
     def _protocol(self) -> asyncio.Protocol:
         """As uvicorn makes them."""
-        timeout = self._services.settings.request_timeout
-        return Connection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
+        timeout = self._services.settings.server.request_timeout
+        return ClientConnection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
 
     async def _end_requests(self) -> None:
         """Let answers out. Who still waits then is told where to look later, and streams end."""

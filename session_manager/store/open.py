@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StartupFailure
-from session_manager.settings import DEFAULT_DATABASE, Settings
+from session_manager.settings import Settings
 from session_manager.store.operations import default_class
 from session_manager.store.postgres.address import SETTING, PostgresAddress
 from session_manager.store.protocol import Store
@@ -29,12 +29,12 @@ def open_store(settings: Settings, fence: Callable[[], None] | None = None, adop
     path = database_path(settings)
     if path is None:
         return _postgres(database_uri(settings), settings, adopt_as)
-    return SqliteStore(path, settings.database_patience, fence=fence, adopt_as=adopt_as)
+    return SqliteStore(path, settings.database.patience, fence=fence, adopt_as=adopt_as)
 
 
 def database_uri(settings: Settings) -> str:
     """Return SESSION_DB_URI with its secrets, or an empty text."""
-    return settings.session_db_uri.get_secret_value().strip() if settings.session_db_uri else ""
+    return settings.database.uri.get_secret_value().strip() if settings.database.uri else ""
 
 
 def database_path(settings: Settings) -> Path | None:
@@ -42,14 +42,14 @@ def database_path(settings: Settings) -> Path | None:
     uri = database_uri(settings)
     if uri and is_postgres(uri):
         return None
-    path = sqlite_path(uri) if uri else settings.cloud_run_session_db_path or Path(DEFAULT_DATABASE)
-    return _on_local_disk(path, settings) if settings.backup_place else path
+    path = sqlite_path(uri) if uri else settings.database_path
+    return _on_local_disk(path, settings) if settings.backup.place else path
 
 
 def _on_local_disk(path: Path, settings: Settings) -> Path:
     """Return the path, or one in the data folder if SQLite cannot use that mount. Then backups keep the file."""
     reason = unsuitable(_existing(path.absolute().parent))
-    local = settings.data_dir / Path(DEFAULT_DATABASE).relative_to("data")
+    local = settings.local_database
     if reason is None or path.absolute() == local.absolute():
         return path
     if path.exists() and path.stat().st_size and not local.exists():
@@ -92,5 +92,5 @@ def _postgres(uri: str, settings: Settings, adopt_as: AdoptAs) -> Store:
         from session_manager.store.postgres.adapter import PostgresStore  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
-    address = PostgresAddress.parse(uri, settings.session_db_plain_hosts)
-    return PostgresStore(address.uri, settings.database_pool, settings.database_patience, adopt_as=adopt_as)
+    address = PostgresAddress.parse(uri, settings.database.plain_hosts)
+    return PostgresStore(address.uri, settings.database.pool, settings.database.patience, adopt_as=adopt_as)

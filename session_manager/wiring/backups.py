@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 def open_service(settings: Settings) -> BackupService:
     """Return the backups that the settings ask for, or switched off. Raises StartupFailure if they are impossible."""
     backups = None
-    if settings.backup_place is not None:
+    if settings.backup.place is not None:
         try:
             from session_manager.backup.opening import open_backups  # noqa: PLC0415  a second, and optional packages
         except ModuleNotFoundError:
             _report_missing_packages(settings)
         else:
             backups = open_backups(settings)
-    return BackupService(backups, settings.backup_interval, settings.backup_shutdown_timeout)
+    return BackupService(backups, settings.backup.interval, settings.backup.shutdown_timeout)
 
 
 def _report_missing_packages(settings: Settings) -> None:
     message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
-    if settings.storage_bucket is not None:
+    if settings.backup.bucket is not None:
         raise StartupFailure(message)
     log.warning(message, extra={"event": "backup.off"})
 
@@ -50,26 +50,28 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
     Raises StartupFailure for settings that contradict each other.
     """
     source = service.backups.source if service.of_file else None
-    continuous = settings.backup_mode == "continuous"
-    if not isinstance(source, SqliteSource) or settings.writer_lease <= 0:
+    continuous = settings.backup.mode == "continuous"
+    if not isinstance(source, SqliteSource) or settings.backup.writer_lease <= 0:
         if continuous:
             raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE above 0")
         return None
     from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
     from session_manager.storage.open_conditional import open_conditional  # noqa: PLC0415
 
-    backups, endpoint = service.backups, settings.storage_emulator_host
+    backups, endpoint = service.backups, settings.backup.emulator_host
 
     def open_object(name: str, timeout: float) -> ConditionalObject:
         backups.place.ensure()
         return open_conditional(backups.place, name, timeout, endpoint)
 
-    instance = settings.instance or socket.gethostname()
-    lease = BucketLease(open_object, settings.writer_lease, instance, heeds_requests=settings.writer_yields)
-    yields_after = settings.writer_lease if settings.writer_yields else None
+    instance = settings.logs.instance or socket.gethostname()
+    lease = BucketLease(
+        open_object, settings.backup.writer_lease, instance, heeds_requests=settings.backup.writer_yields
+    )
+    yields_after = settings.backup.writer_lease if settings.backup.writer_yields else None
     leadership = Leadership(lease, ONE_WRITER, yields_after=yields_after)
     backups.fence = leadership.fence
-    interval = settings.backup_ship_interval if continuous else None
+    interval = settings.backup.ship_interval if continuous else None
     return OneWriter(backups, source, lease, leadership, _find_tool(settings), interval)
 
 
@@ -77,12 +79,12 @@ def _find_tool(settings: Settings) -> Litestream | None:
     """Return Litestream, which ships changes, and in other modes only fetches what was shipped before."""
     from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
 
-    if settings.backup_mode != "continuous":
-        found = shutil.which(settings.litestream or "litestream")
-        return Litestream(Path(found), settings.storage_emulator_host) if found else None
-    if settings.backup_encryption_keys is not None:
+    if settings.backup.mode != "continuous":
+        found = shutil.which(settings.backup.litestream or "litestream")
+        return Litestream(Path(found), settings.backup.emulator_host) if found else None
+    if settings.backup.encryption_keys is not None:
         raise StartupFailure(
             "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key of "
             "yours, or set BACKUP_MODE=interval"
         )
-    return Litestream.find(settings.litestream, settings.storage_emulator_host)
+    return Litestream.find(settings.backup.litestream, settings.backup.emulator_host)

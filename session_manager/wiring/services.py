@@ -54,11 +54,11 @@ class Services:
         self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
         kit = Kit(self.store, self.activity, self.classes, self.host)
         self.tools = TurnTools(kit, self.pods, self.tokens, AdkHistory(self.store))
-        self.drains = Drains(kit, self.tools, settings.max_drains, settings.repair_interval)
+        self.drains = Drains(kit, self.tools, settings.sessions.max_drains, settings.sessions.repair_interval)
         self.feed = Feed(kit, FEED_POLL)
         self.turns = Turns(kit, self.tools, self.drains, self.feed)
         self.lifecycle = Lifecycle(kit, self.host)
-        self.repair = Repair(kit, self.drains, self.lifecycle, settings.repair_interval)
+        self.repair = Repair(kit, self.drains, self.lifecycle, settings.sessions.repair_interval)
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 
@@ -100,7 +100,7 @@ class Services:
             "uri": self.store.uri,
             "local_db": path or None,
             "backup_bucket": self.backups.url,
-            "backup_mode": self.settings.backup_mode if self.backups.url else "off",
+            "backup_mode": self.settings.backup.mode if self.backups.url else "off",
             "one_writer": self.writer is not None,
         }
         log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
@@ -191,7 +191,7 @@ class Services:
         ``patience`` is ``shutdown_timeout`` by default. ``grace``: seconds that a pod gets between SIGTERM and SIGKILL,
         by default what its class says.
         """
-        await self.drain(self.settings.shutdown_timeout if patience is None else patience)
+        await self.drain(self.settings.server.shutdown_timeout if patience is None else patience)
         await cancel(*self._tasks)
         with contextlib.suppress(Unavailable):
             await self.tools.adk_history.flush()

@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 from multidict import CIMultiDict
-from pydantic import SecretStr
 from yarl import URL
 
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from session_manager.people.identity import Identity, header_map, refuse_foreign_page
+from session_manager.settings.kinds import NETWORKS
+from session_manager.settings.server import API_KEYS
 
 SERVICE = "service-key-0123456789"
 ADA = "adas-own-key-0123456789"
@@ -133,7 +134,7 @@ async def test_without_keys_only_this_machine_is_answered(front):
 
 class TestIdentity:
     def identity(self) -> Identity:
-        return Identity({"web": SecretStr(SERVICE), "ada-app@ada": SecretStr(ADA)}, "10.0.0.0/8")
+        return Identity(API_KEYS.parse(f"web:{SERVICE},ada-app@ada:{ADA}"), NETWORKS.parse("10.0.0.0/8"))
 
     def test_a_service_acts_for_whom_it_names(self):
         headers = {b"authorization": b"bearer " + SERVICE.encode(), b"x-user-id": b" bob "}
@@ -204,7 +205,7 @@ def test_who_asks_is_said_once(name):
 
 def test_lists_may_come_in_pieces():
     forwarded = header_map([(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"9.9.9.9, 10.0.0.7")])
-    identity = Identity({}, "10.0.0.0/8")
+    identity = Identity((), NETWORKS.parse("10.0.0.0/8"))
     assert identity.client_address(forwarded, "10.0.0.1") == "9.9.9.9"
 
 

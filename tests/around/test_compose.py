@@ -84,21 +84,24 @@ def test_every_service_is_watched_keeps_its_data_and_comes_back():
 def test_the_front_door_understands_what_it_is_given(monkeypatch: pytest.MonkeyPatch):
     service = compose(**SECRETS)["services"]["session-manager"]
     environment = {name: "" if value is None else str(value) for name, value in service["environment"].items()}
-    assert {name.lower() for name in environment} <= set(Settings.model_fields)
+    assert environment.keys() <= Settings.declared().keys()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings = Settings(_env_file=None)
+    settings = Settings.from_environment()
     assert open_store(settings).uri == "postgresql://postgres:5432/adk_sessions"
-    address = PostgresAddress.parse(environment["SESSION_DB_URI"], settings.session_db_plain_hosts)
+    address = PostgresAddress.parse(environment["SESSION_DB_URI"], settings.database.plain_hosts)
     assert "sslmode" not in address.uri
-    assert (settings.redis_host, settings.redis_port, settings.listen_port) == ("redis", 6379, 8080)
-    assert int(service["stop_grace_period"].rstrip("s")) > settings.shutdown_timeout + settings.shutdown_delay
+    assert (settings.redis.host, settings.redis.port, settings.server.listen_port) == ("redis", 6379, 8080)
+    assert (
+        int(service["stop_grace_period"].rstrip("s"))
+        > settings.server.shutdown_timeout + settings.server.shutdown_delay
+    )
 
 
 def test_defaults_are_those_of_the_settings():
     environment = compose(**SECRETS)["services"]["session-manager"]["environment"]
     for name in ("LOG_LEVEL", "SESSION_TTL", "IDLE_TIMEOUT"):
-        default = Settings.model_fields[name.lower()].default
+        default = Settings.declared()[name].default
         assert type(default)(environment[name]) == default
 
 

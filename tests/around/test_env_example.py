@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic_core import PydanticUndefined
 
+from session_manager import settings
 from session_manager.settings import Settings
+from session_manager.settings.declared import settings_of
+from tests.settings.written import written
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".env.example"
 
 HEAD = """\
 # Copy it to .env and take the # away from what is to change. Of both the environment wins. .env never enters git or an
-# image. Written by `make docs` from session_manager/settings.py; the first part is for docker-compose.yml only.
+# image. Written by `make docs` from session_manager/settings; the first part is for docker-compose.yml only.
 
 # === docker compose ===
 # It refuses to start until these four have a value, so that none is left as everybody knows it. One each from
@@ -37,41 +38,18 @@ SESSION_API_KEYS=
 # SESSION_DB_URI=postgresql://adk_user:PASSWORD@127.0.0.1:5432/adk_sessions
 # REDIS_URL=redis://:PASSWORD@127.0.0.1:6379/0
 """
-ABOVE = ("redis_password", "session_api_keys")
+ABOVE = ("REDIS_PASSWORD", "SESSION_API_KEYS")
 
 
 def env_example() -> str:
     lines = [HEAD]
-    for title, names in sections().items():
+    for title, group in Settings.groups().items():
         lines.append(f"# === {title} ===")
-        for name in names:
-            field = Settings.model_fields[name]
-            lines.append(f"# {field.description}")
-            lines.append(f"# {name.upper()}={shown(field.default)}")
+        for _, each in settings_of(group):
+            if each.variable not in ABOVE:
+                lines += [f"# {each.meaning}", f"# {each.variable}={written(each.default)}"]
         lines.append("")
     return "\n".join(lines)
-
-
-def sections() -> dict[str, list[str]]:
-    """Settings by the headings of settings.py."""
-    found: dict[str, list[str]] = {}
-    title = ""
-    for line in (ROOT / "session_manager" / "settings.py").read_text("utf-8").splitlines():
-        heading = re.fullmatch(r"    # (\S.*)", line)
-        field = re.match(r"    (\w+): ", line)
-        if heading:
-            title = heading[1]
-        elif field and field[1] in Settings.model_fields and field[1] not in ABOVE:
-            found.setdefault(title, []).append(field[1])
-    return found
-
-
-def shown(value: Any) -> str:
-    if value in (None, PydanticUndefined):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) and value < 1e5 else str(value)
 
 
 def test_it_is_what_the_settings_say():
@@ -80,7 +58,7 @@ def test_it_is_what_the_settings_say():
 
 def test_every_setting_stands_in_it_once():
     names = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", FILE.read_text("utf-8"), re.M)
-    assert {name.upper() for name in Settings.model_fields} - set(names) == set()
+    assert Settings.declared().keys() <= set(names)
     assert {name for name in names if names.count(name) > 1} <= {"SESSION_DB_URI", "REDIS_URL"}
 
 
@@ -89,9 +67,10 @@ def test_no_password_stands_in_it():
         assert value == "", name
 
 
-def test_as_it_is_it_changes_nothing(tmp_path: Path):
+def test_as_it_is_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / ".env").write_text(FILE.read_text("utf-8"))
-    assert Settings(_env_file=tmp_path / ".env") == Settings(_env_file=None)
+    monkeypatch.setattr(settings, "DOT_ENV", tmp_path / ".env")
+    assert Settings.from_environment() == Settings.of()
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".dockerignore"])

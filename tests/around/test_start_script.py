@@ -99,4 +99,4 @@ def test_a_port_that_is_taken(tmp_path: Path):
     ):
         _, error = process.communicate(timeout=30)
         assert process.returncode == 1
-        assert "is taken" in error
+        assert "is in use" in error

@@ -130,7 +130,7 @@ def test_an_autoscaler_owns_the_replicas():
 
 
 def test_every_variable_is_a_setting():
-    known = {name.upper() for name in OperatorSettings.model_fields} | {"POSTGRES_PASSWORD"}
+    known = OperatorSettings.declared().keys() | {"POSTGRES_PASSWORD"}
     for values in (
         {},
         SQLITE,

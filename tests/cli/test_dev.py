@@ -136,14 +136,16 @@ def test_a_taken_port_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run("dev", cwd=tmp_path, PORT=port)
-    assert_one_line(done, f"Port {port} on 127.0.0.1 is taken; choose another with PORT=")
+    assert_one_line(done, f"PORT: {port} on 127.0.0.1 is in use; choose another port")
     assert not (tmp_path / "data").exists()
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    assert_one_line(run("dev", "--data-dir", "file", cwd=tmp_path), "data folder file: it is no folder")
-    assert_one_line(run("dev", cwd=tmp_path, DATA_DIR="file/below"), "data folder file/below: Not a directory")
+    assert_one_line(run("dev", "--data-dir", "file", cwd=tmp_path), "DATA_DIR: cannot write to file (not a folder)")
+    assert_one_line(
+        run("dev", cwd=tmp_path, DATA_DIR="file/below"), "DATA_DIR: cannot write to file/below (not a directory)"
+    )
 
 
 def test_its_folders_are_for_the_owner_only(start):

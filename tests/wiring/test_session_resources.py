@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 from session_manager.runtime.kubernetes.cluster import Resource
 from session_manager.runtime.kubernetes.resources import SessionView, session_view
+from session_manager.settings import Settings
 from session_manager.wiring.hosts.session_resources import CREATED_AT_ONCE, SessionResources
 from tests.waiting import until
 
@@ -109,7 +109,7 @@ class Records:
 class Host:
     def __init__(self, interval: float = 0.001) -> None:
         self.api, self.watched, self.records, self.activity = Api(), Watched(), Records(), Activity()
-        settings = SimpleNamespace(install_id="install", repair_interval=interval)
+        settings = Settings.of(install_id="install", repair_interval=interval)
         parts: Any = (self.api, self.watched, self.records, self.activity, settings)
         self.sessions = SessionResources(*parts)
 

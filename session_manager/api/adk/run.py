@@ -111,7 +111,7 @@ class _Door:
         return session
 
     async def run(self, session: Session, body: RunBody, request: Request) -> Response:
-        turns, patience = self._services.turns, self._services.settings.answer_within
+        turns, patience = self._services.turns, self._services.settings.sessions.answer_within
         wait = _patience(request)
         run = await self._begin(session, body, request)
         try:

@@ -155,8 +155,8 @@ class ClusterClasses:
 
     @classmethod
     def from_settings(cls, settings: Settings, pod_env: Mapping[str, str] | None = None) -> Self:
-        image, port = settings.user_pod_image, settings.user_pod_port
-        return cls(settings.idle_timeout, settings.session_ttl, image, port, pod_env)
+        image, port = settings.kubernetes.image, settings.kubernetes.port
+        return cls(settings.sessions.idle_timeout, settings.sessions.ttl, image, port, pod_env)
 
     def parse(self, resource: Json) -> ClassSpec:
         """Parse a SessionClass with the defaults of this installation."""

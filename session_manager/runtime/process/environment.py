@@ -17,17 +17,17 @@ RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
 def agent_environment(settings: Settings) -> dict[str, str]:
     """What settings hand to every agent: provider keys, model, ENVIRONMENT, our address. What is not set is absent."""
     secrets = {
-        "GEMINI_API_KEY": settings.gemini_api_key,
-        "OPENAI_API_KEY": settings.openai_api_key,
-        "ANTHROPIC_API_KEY": settings.anthropic_api_key,
-        "GOOGLE_API_KEY": settings.google_api_key,
+        "GEMINI_API_KEY": settings.agents.gemini_api_key,
+        "OPENAI_API_KEY": settings.agents.openai_api_key,
+        "ANTHROPIC_API_KEY": settings.agents.anthropic_api_key,
+        "GOOGLE_API_KEY": settings.agents.google_api_key,
     }
     found = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
-    if settings.gemini_model is not None:
-        found["GEMINI_MODEL"] = settings.gemini_model
-    if settings.session_manager_url is not None:
-        found["SESSION_MANAGER_URL"] = settings.session_manager_url
-    return found | {"ENVIRONMENT": settings.environment}
+    if settings.agents.gemini_model is not None:
+        found["GEMINI_MODEL"] = settings.agents.gemini_model
+    if settings.pods.front_door_url is not None:
+        found["SESSION_MANAGER_URL"] = settings.pods.front_door_url
+    return found | {"ENVIRONMENT": settings.agents.environment}
 
 
 def pod_environment(

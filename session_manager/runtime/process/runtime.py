@@ -46,8 +46,8 @@ class ProcessRuntime:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ProcessRuntime:
-        retry = Backoff(settings.retry_first, settings.retry_last)
-        return cls(settings.data_dir, agent_environment(settings), retry=retry)
+        retry = Backoff(settings.pods.retry_first, settings.pods.retry_last)
+        return cls(settings.server.data_dir, agent_environment(settings), retry=retry)
 
     # -- ownership -----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def open_host(settings: Settings, link: Link, store: Store) -> Host:
     Raises StartupFailure if one of them is not installed, or if the settings or the file of classes are invalid.
     """
     try:
-        module = import_module(HOSTS[settings.session_runtime])
+        module = import_module(HOSTS[settings.pods.runtime])
     except ModuleNotFoundError as error:
         raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
     return cast(Host, module.open_host(settings, link, store))

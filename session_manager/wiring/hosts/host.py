@@ -83,8 +83,8 @@ def open_activity(
 ) -> RedisActivity:
     return RedisActivity(
         link,
-        lease=settings.lease,
-        heartbeat=settings.heartbeat,
+        lease=settings.sessions.lease,
+        heartbeat=settings.pods.heartbeat,
         has_unfinished=store.has_unfinished,
         confirm=confirm,
     )

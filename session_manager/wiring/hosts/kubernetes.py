@@ -8,7 +8,7 @@ from session_manager.activity.link import Link
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
 from session_manager.leadership.leadership import Leadership
-from session_manager.podclient.gateway import PodGateway, parse_networks
+from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.resources import Resources
@@ -31,12 +31,12 @@ class KubernetesHost(SessionResources):
         self.classes = ClusterClasses.from_settings(settings)
         self.machine: Leadership | None = None  # every front door reaches every pod
         self.activity = open_activity(settings, link, store)
-        self.pods = PodGateway(stored_sessions(store), parse_networks(settings.pod_cidrs))
-        cluster = Cluster(settings.sessions_namespace)
+        self.pods = PodGateway(stored_sessions(store), settings.kubernetes.pod_networks)
+        cluster = Cluster(settings.kubernetes.namespace)
         self._resources = Resources(cluster, self.classes)
         super().__init__(cluster, self._resources, store, self.activity, settings)
         times = ScalerTimes.from_settings(settings)
-        kit = ScalerKit(self.activity, self.classes, times, settings.max_wakes, self._resources)
+        kit = ScalerKit(self.activity, self.classes, times, settings.pods.max_wakes, self._resources)
         self._stand_in = StandIn(kit, self._open_runtime)
 
     def _open_runtime(self) -> Runtime:

@@ -42,14 +42,14 @@ class ProcessHost(AllAuto):
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
         self.machine = Leadership(
-            MachineLease(link, MachineFile(settings.data_dir), settings.heartbeat),
+            MachineLease(link, MachineFile(settings.server.data_dir), settings.pods.heartbeat),
             ONE_MACHINE,
-            yields_after=MACHINE_STAYS * settings.heartbeat if settings.writer_yields else None,
+            yields_after=MACHINE_STAYS * settings.pods.heartbeat if settings.backup.writer_yields else None,
         )
         self.activity = open_activity(settings, link, store, self.machine.confirm)
         self.pods = PodGateway(stored_sessions(store))
         self._runtime = ProcessRuntime.from_settings(settings)
-        kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.max_wakes)
+        kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
         self._scaler = Scaler(kit, self._runtime)
 
     @property

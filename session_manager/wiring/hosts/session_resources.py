@@ -55,8 +55,8 @@ class SessionResources:
         self._classes = resources.classes
         self._store = store
         self._activity = activity
-        self._install = settings.install_id
-        self._interval = settings.repair_interval
+        self._install = settings.kubernetes.install_id
+        self._interval = settings.sessions.repair_interval
         self._sessions.listen(self._on_session)
         self._background = Background(_report)
         self._turn: list[str] = []

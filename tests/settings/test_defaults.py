@@ -1,0 +1,133 @@
+"""Every variable and its default. A change here is a change for users."""
+
+from __future__ import annotations
+
+import pytest
+
+from session_manager.settings import Settings
+from session_manager.settings.declared import settings_of
+from session_operator.settings import OperatorSettings
+from tests.settings.written import written
+
+DEFAULTS = {
+    "server": {
+        "HOST": "127.0.0.1",
+        "PORT": "",
+        "CONTAINER_PORT": "8080",
+        "SESSION_API_KEYS": "",
+        "TRUSTED_PROXIES": "",
+        "DATA_DIR": "data",
+        "REQUEST_TIMEOUT": "60",
+        "KEEP_ALIVE_TIMEOUT": "75",
+        "SHUTDOWN_DELAY": "0",
+        "SHUTDOWN_TIMEOUT": "30",
+    },
+    "database": {
+        "SESSION_DB_URI": "",
+        "CLOUD_RUN_SESSION_DB_PATH": "",
+        "SESSION_DB_PLAIN_HOSTS": "",
+        "DATABASE_POOL": "10",
+        "DATABASE_PATIENCE": "5",
+    },
+    "redis": {
+        "REDIS_URL": "",
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PORT": "6379",
+        "REDIS_PASSWORD": "",
+        "REDIS_TIMEOUT": "2",
+    },
+    "sessions": {
+        "SESSION_TTL": "86400",
+        "IDLE_TIMEOUT": "120",
+        "LEASE": "15",
+        "ANSWER_WITHIN": "30",
+        "REPAIR_INTERVAL": "2",
+        "MAX_DRAINS": "64",
+    },
+    "pods": {
+        "SESSION_RUNTIME": "process",
+        "SESSION_CLASSES": "",
+        "SESSION_MANAGER_URL": "",
+        "MAX_WAKES": "32",
+        "RETRY_FIRST": "5",
+        "RETRY_LAST": "300",
+        "HEARTBEAT": "5",
+    },
+    "kubernetes": {
+        "SESSIONS_NAMESPACE": "default",
+        "INSTALL_ID": "session-manager",
+        "POD_CIDRS": "",
+        "USER_POD_IMAGE": "",
+        "USER_POD_PORT": "1111",
+    },
+    "limits": {
+        "RATE_LIMIT_CREATE": "100/minute",
+        "RATE_LIMIT_WAKE": "50/minute",
+        "RATE_LIMIT_CHAT": "100/minute",
+        "RATE_LIMIT_DELETE": "50/minute",
+        "RATE_LIMIT_DEFAULT": "3000/minute",
+    },
+    "backup": {
+        "STORAGE_BUCKET": "",
+        "GOOGLE_CLOUD_PROJECT": "",
+        "STORAGE_EMULATOR_HOST": "",
+        "BACKUP_INTERVAL": "21600",
+        "BACKUP_KEEP": "8",
+        "BACKUP_KEEP_DAYS": "14",
+        "BACKUP_TIMEOUT": "30",
+        "BACKUP_SHUTDOWN_TIMEOUT": "60",
+        "BACKUP_ENCRYPTION_KEYS": "",
+        "BACKUP_MODE": "interval",
+        "BACKUP_SHIP_INTERVAL": "3",
+        "LITESTREAM": "",
+        "WRITER_LEASE": "30",
+        "WRITER_YIELDS": "false",
+    },
+    "logs": {
+        "LOG_LEVEL": "INFO",
+        "LOG_FORMAT": "auto",
+        "INSTANCE": "",
+    },
+    "agents": {
+        "ENVIRONMENT": "development",
+        "GEMINI_API_KEY": "",
+        "GEMINI_MODEL": "",
+        "OPENAI_API_KEY": "",
+        "ANTHROPIC_API_KEY": "",
+        "GOOGLE_API_KEY": "",
+    },
+}
+OPERATOR = {
+    "SCALER": "native",
+    "KEDA_REDIS_ADDRESS": "",
+    "OPERATOR_HOST": "0.0.0.0",
+    "OPERATOR_PORT": "8081",
+    "STRAY_AFTER": "30",
+    "RECONCILERS": "8",
+}
+
+
+def declared(settings: type[Settings]) -> dict[str, dict[str, str]]:
+    return {
+        name: {each.variable: written(each.default) for _, each in settings_of(group)}
+        for name, group in settings.groups().items()
+    }
+
+
+def test_no_variable_and_no_default_changes_unnoticed():
+    assert declared(Settings) == DEFAULTS
+    assert declared(OperatorSettings) == {**DEFAULTS, "operator": OPERATOR}
+
+
+def test_every_variable_stands_once():
+    count = sum(len(group) for group in DEFAULTS.values())
+    assert len(Settings.declared()) == count
+
+
+@pytest.mark.parametrize(
+    "variable", [name for name, each in OperatorSettings.declared().items() if written(each.default)]
+)
+def test_every_default_is_a_valid_value(variable: str):
+    each = OperatorSettings.declared()[variable]
+    assert each.parse(written(each.default)) == each.default
+    assert each.meaning.endswith(".")

@@ -1,0 +1,155 @@
+"""An invalid value ends the start with one line that names the setting; no value fails later."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from session_manager import settings
+from session_manager.domain.errors import StartupFailure
+from session_manager.settings import Settings
+from session_manager.settings.kinds import TEN_YEARS
+from tests.cli.program import call
+
+DECLARED = Settings.declared()
+NUMBERS = {name: each for name, each in DECLARED.items() if each.kind.noun.startswith(("number", "port"))}
+NO_NUMBER = ("nan", "inf", "-inf", "-1", "-0.5", "1e400", "9" * 30, "abc", "1,5", "0x10", "1 2", "½", " ", "5s")
+RATES = [name for name in DECLARED if name.startswith("RATE_LIMIT_")]
+KEY = "correct-horse-battery"
+
+
+def rejected(variable: str, text: str) -> str:
+    """Return the error that this value ends with."""
+    with pytest.raises(StartupFailure) as caught:
+        Settings.of(**{variable.lower(): text})
+    [line] = caught.value.detail.splitlines()
+    each = DECLARED[variable].kind
+    assert line.startswith(f"{variable}: invalid {each.noun}")
+    assert line.endswith(f"; expected {each.expected}")
+    return line
+
+
+def test_there_are_numbers():
+    assert len(NUMBERS) > 25
+
+
+@pytest.mark.parametrize("text", NO_NUMBER)
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_no_setting_takes_nonsense_for_a_number(variable: str, text: str):
+    assert f'"{text}"' in rejected(variable, text)
+
+
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_no_number_is_absurdly_large_or_small(variable: str):
+    value = type(NUMBERS[variable].default or 0)
+    rejected(variable, str(value(TEN_YEARS) * 100))
+    if "0 to" not in NUMBERS[variable].kind.expected and variable != "WRITER_LEASE":
+        rejected(variable, "0")
+
+
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_the_command_line_ends_with_one_line(variable: str):
+    done = call("serve", **{variable: "nan"})
+    assert done.returncode == 1
+    assert re.fullmatch(rf'Error: {variable}: invalid \w.* "nan"; expected .*\n', done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        *((name, text) for name in RATES for text in ("5 per lunch", "0/minute", "-1/minute", "9" * 20 + "/second")),
+        ("RATE_LIMIT_CHAT", "1 per 1000 years"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("POD_CIDRS", "10.0.0.0/99"),
+        ("SESSION_MANAGER_URL", "sessions.example:8080"),
+        ("SESSION_MANAGER_URL", "ftp://sessions.example"),
+        ("SESSION_MANAGER_URL", "http://sessions.example:99999"),
+        ("SESSIONS_NAMESPACE", "Not_a_namespace"),
+        ("INSTALL_ID", "two words"),
+        ("USER_POD_IMAGE", "an image"),
+        ("WRITER_YIELDS", "maybe"),
+        ("WRITER_LEASE", "0.5"),
+        ("SESSION_RUNTIME", "docker"),
+        ("BACKUP_MODE", "often"),
+        ("REDIS_HOST", "redis:6379/0 "),
+        ("HOST", "a b"),
+        ("DATA_DIR", "a\nb"),
+        ("ENVIRONMENT", "a\x00b"),
+    ],
+)
+def test_other_kinds(variable: str, text: str):
+    rejected(variable, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "web",
+        "web:short",
+        f"local:{KEY}",
+        f"anonymous@ada:{KEY}",
+        f"web|user|ada:{KEY}",
+        f"web@:{KEY}",
+        f"web@a\x07b:{KEY}",
+        f"web:{KEY},web:{KEY}2",
+        f":{KEY}",
+    ],
+)
+def test_keys_are_checked_and_never_shown(text: str):
+    line = rejected("SESSION_API_KEYS", text)
+    assert "horse" not in line
+    assert "short" not in line
+
+
+def test_keys_are_parsed():
+    keys = Settings.of(session_api_keys=f"web:{KEY}, ada-app@ada :{KEY}:x,").server.api_keys
+    assert [(key.caller, key.user) for key in keys] == [("web", None), ("ada-app", "ada")]
+    assert keys[1].secret.get_secret_value() == f"{KEY}:x"
+
+
+def test_the_first_retry_comes_before_the_last():
+    with pytest.raises(StartupFailure, match=r'^RETRY_FIRST: invalid number of seconds "9"; expected RETRY_LAST \(8\)'):
+        Settings.of(retry_first=9, retry_last="8")
+
+
+@given(st.sampled_from(sorted(DECLARED)), st.text(max_size=20))
+@hypothesis_settings(max_examples=500, deadline=None, database=None)
+def test_any_text_is_a_value_or_one_line(variable: str, text: str):
+    try:
+        Settings.of(**{variable.lower(): text})
+    except StartupFailure:
+        assert rejected(variable, text).isprintable()
+
+
+def test_the_environment_wins_over_the_file_and_options_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settings, "DOT_ENV", tmp_path / ".env")
+    (tmp_path / ".env").write_text("PORT=1\nHOST=one\nLEASE=3\nother=x\n")
+    monkeypatch.setenv("port", "2")
+    monkeypatch.setenv("HOST", "")
+    found = Settings.from_environment(lease=4, data_dir=None)
+    assert (found.server.port, found.server.host, found.sessions.lease) == (2, "one", 4.0)
+    assert found.given == {"PORT", "HOST", "LEASE"}
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settings, "DOT_ENV", tmp_path / ".env")
+    (tmp_path / ".env").write_bytes(b"PORT=\xff")
+    with pytest.raises(StartupFailure, match=r"\.env"):
+        Settings.from_environment()
+
+
+def test_a_copy_with_other_values():
+    first = Settings.of(session_ttl=5)
+    second = first.updated(redis_url=SecretStr("redis://x"), port=3)
+    assert (second.sessions.ttl, second.server.port) == (5.0, 3)
+    assert second.given == {"SESSION_TTL", "REDIS_URL", "PORT"}
+    assert first.server.port is None
+    with pytest.raises(TypeError):
+        Settings.of(no_such_setting=1)
