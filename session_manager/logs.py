@@ -1,7 +1,7 @@
-"""Logs: JSON lines for machines, one-liners for a terminal. Only the command line sets them up.
+"""Logs: JSON lines for machines, one-liners for a terminal. Only command lines set them up.
 
 Every JSON line has ``timestamp`` (ISO 8601, UTC), ``severity``, ``event`` and ``message``; ``session``, ``duration``
-(seconds) and others where they apply.  No log call names a secret or the text of a message.
+(seconds) and others where they apply. No log call contains a secret or the text of a message.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pythonjsonlogger.json import JsonFormatter
 from session_manager.settings import Settings
 
 OURS = "session_manager"
-# They warn of each request that a caller makes too often or wrongly. Its answer says so to whom it concerns; nobody
-# is to fill a log with it, nor to find users' names there.
+# They warn of each request that is invalid or over a limit. Its caller gets an error; a caller must not be able to fill
+# the log, and users' names do not belong there.
 ABOUT_CALLERS = ("slowapi", "uvicorn.error")
-# It logs with a stack what it raises as well, and what is then told in our words.
-TOLD_TWICE = ("gcsfs",)
-# What logging and uvicorn put into every record.
+# It logs, with a stack trace, errors that it also raises and that we log ourselves.
+LOGGED_TWICE = ("gcsfs",)
+# Fields that logging and uvicorn add to every record.
 _STANDARD = frozenset({*RESERVED_ATTRS, "color_message", "taskName"})
 
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
@@ -49,18 +49,18 @@ def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
     logging.getLogger(OURS).setLevel(chosen.level)
     for name in ABOUT_CALLERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in TOLD_TWICE:
+    for name in LOGGED_TWICE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 
 def event_of(record: logging.LogRecord) -> str:
-    """The event's name; for a library that has none, the name of its logger."""
+    """Return the name of the event, or of the logger if a library logged without one."""
     return str(getattr(record, "event", None) or record.name)
 
 
 class JsonLines(JsonFormatter):
-    """``instance`` names this process in every line."""
+    """One JSON object per line. ``instance`` names this process."""
 
     def __init__(self, instance: str) -> None:
         super().__init__(static_fields={"instance": instance}, reserved_attrs=list(_STANDARD))
@@ -91,5 +91,5 @@ class OneLiners(logging.Formatter):
 
 
 def _printable(value: object) -> str:
-    """Without what would move the cursor or begin another line."""
+    """Replace characters that would move the cursor or begin another line."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value))

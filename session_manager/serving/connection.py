@@ -1,8 +1,8 @@
-"""One client's connection. What uvicorn leaves without a bound has one here.
+"""One client's connection, with the limits that uvicorn does not have.
 
-A request comes in whole within ``request_timeout`` seconds, and what is neither a body nor yet a complete head is held
-up to a size: nobody keeps a connection, or takes memory, by sending slowly or without an end.  What is refused here is
-told like every other error.
+A request must arrive in full within ``request_timeout`` seconds, and bytes that are neither a body nor a complete head
+are held up to a size. So no client keeps a connection or takes memory by sending slowly or endlessly. Errors have the
+form of every other error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ClientConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, request_timeout: float, **more: Any) -> None:
         super().__init__(*args, **more)
         self._request_timeout = request_timeout
-        self._since: float | None = None  # when the request began that is not here whole
+        self._since: float | None = None  # when the request began, if it has not arrived in full
         self._unread = 0  # bytes since the last piece of a body or the last complete head
         self._advanced = False
         self._in_head = False
@@ -31,7 +31,7 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._look_in(self._request_timeout)
+        self._check_in(self._request_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
@@ -45,7 +45,7 @@ class ClientConnection(HttpToolsProtocol):
         super().data_received(data)
         self._unread = 0 if self._advanced else self._unread + len(data)
         if self._unread > MAX_HEAD:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of a request must be 64 KiB at most")
+            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of a request must be 64 KiB or less")
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -68,30 +68,32 @@ class ClientConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 as it should be")
+        self._reject(HTTPStatus.BAD_REQUEST, "invalid request; expected HTTP/1.1")
 
-    def _look_in(self, seconds: float) -> None:
-        self._watch = self.loop.call_later(seconds, self._look)
+    def _check_in(self, seconds: float) -> None:
+        self._watch = self.loop.call_later(seconds, self._check)
 
-    def _look(self) -> None:
-        """One timer per connection, not per request."""
+    def _check(self) -> None:
+        """Close the connection if a request is late. There is one timer per connection, not per request."""
         present = self._unanswered
         if self._since is None or (present is not None and not present.more_body):
-            self._look_in(self._request_timeout)  # what comes behind a request that is here waits its turn
+            self._check_in(self._request_timeout)  # pipelined requests wait behind the one that is answered now
         elif (left := self._since + self._request_timeout - self.loop.time()) > 0:
-            self._look_in(left)
+            self._check_in(left)
         elif self._in_head or present is not None:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"a request must come in whole in {self._request_timeout:g} s")
+            self._reject(
+                HTTPStatus.REQUEST_TIMEOUT, f"a request must arrive within {self._request_timeout:g} s"
+            )
         else:
-            self.transport.close()  # it said nothing, or has its answer
+            self.transport.close()  # the client sent nothing, or has its answer
 
     @property
     def _unanswered(self) -> RequestResponseCycle | None:
         cycle: RequestResponseCycle | None = self.cycle
         return None if cycle is None or cycle.response_complete else cycle
 
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer, where no answer has begun, and hang up."""
+    def _reject(self, status: HTTPStatus, detail: str) -> None:
+        """Send this error, unless an answer has begun, and close the connection."""
         if self.transport.is_closing():
             return
         if self._unanswered is None or not self._unanswered.response_started:

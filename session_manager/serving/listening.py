@@ -13,7 +13,7 @@ BACKLOG = 2048
 
 
 def reject_open_door(settings: Settings) -> None:
-    """StartupFailure if other machines could call and no key is required."""
+    """Raise StartupFailure if other machines could call and no key is required."""
     host = settings.server.host
     if not settings.server.api_keys and not _is_loopback(host):
         raise StartupFailure(
@@ -32,7 +32,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket, before anything else is started. Port 0 takes a free one. StartupFailure."""
+    """Open the listening socket, before anything else is started. Port 0 takes a free one. Raises StartupFailure."""
     host, port = settings.server.host, settings.server.listen_port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -1,9 +1,9 @@
-"""A front door as a process: start everything, serve, stop everything, in this order and by signals.
+"""A front door as a process: start all services, serve, and stop on a signal.
 
-The first SIGINT, SIGTERM or SIGHUP drains.  For ``shutdown_delay`` seconds everything is answered as before, while
-whoever sends callers here learns not to: /readyz says 503, and every answer ends its connection.  Then nobody listens
-any more, and what runs gets ``shutdown_timeout`` seconds; connections that are open may still ask.  A second signal
-skips the waiting: the next front door delivers again what is cut off, and the pods are ended at once.
+The first SIGINT, SIGTERM or SIGHUP drains. For ``shutdown_delay`` seconds requests are served as before, while proxies
+learn to send callers elsewhere: /readyz says 503, and every answer closes its connection. Then the listening socket is
+closed, and running turns get ``shutdown_timeout`` seconds; open connections may still send requests. A second signal
+skips the waiting: the pods end at once, and the next front door delivers the interrupted messages again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from session_manager.wiring.services import Services
 
 log = logging.getLogger(__name__)
 
-LINGER = 1.0  # seconds, after the last turn, for answers to go out and for requests that are on their way
+LINGER = 1.0  # seconds after the last turn for answers to leave and for requests that are on their way
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+    """uvicorn without its signal handlers, which raise the signal again at the end."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,7 +48,7 @@ def _configure(services: Services) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # The front door itself decides whose X-Forwarded-For counts.
+        # The front door decides itself which X-Forwarded-For it trusts.
         proxy_headers=False,
         timeout_keep_alive=services.settings.server.keep_alive_timeout,
         timeout_graceful_shutdown=math.ceil(services.settings.server.shutdown_timeout + 2 * LINGER),
@@ -56,7 +56,7 @@ def _configure(services: Services) -> uvicorn.Config:
 
 
 def _collect_less() -> None:
-    """What is there now stays, and hardly anything that comes is a cycle: looking for them was a tenth of the time."""
+    """Make the garbage collector run rarely: it took a tenth of the time, and requests leave hardly any cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -72,7 +72,7 @@ class FrontDoor:
         self._announce = announce
 
     async def run(self, stop: Stop) -> None:
-        """Serve until asked to stop, then drain. StartupFailure: it could not start."""
+        """Serve until asked to stop, then drain. Raises StartupFailure if it could not start."""
         try:
             await unless(stop.asked, self._services.start())
             _collect_less()
@@ -108,12 +108,12 @@ class FrontDoor:
         self._server.force_exit = stop.at_once.is_set()
 
     async def _stop_listening(self) -> None:
-        """Takes first what the kernel has accepted: with the socket those connections would be reset."""
+        """Take the connections that the kernel has accepted, which it would reset, then close the listening socket."""
         if not self._server.started:
             return
         loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
-        with contextlib.suppress(OSError):  # BlockingIOError: no more of them
+        with contextlib.suppress(OSError):  # BlockingIOError: that was the last one
             while True:
                 connection, _ = self._listener.accept()
                 await loop.connect_accepted_socket(self._protocol, connection)
@@ -121,12 +121,12 @@ class FrontDoor:
             server.close()
 
     def _protocol(self) -> asyncio.Protocol:
-        """As uvicorn makes them."""
+        """Make a connection the way uvicorn does."""
         timeout = self._services.settings.server.request_timeout
         return ClientConnection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
 
     async def _end_requests(self) -> None:
-        """Let answers out. Who still waits then is told where to look later, and streams end."""
+        """Let answers leave, then cancel the requests that still wait: callers learn where to ask later."""
         state = self._server.server_state
         await _within(LINGER, lambda: not state.connections)
         for connection in list(state.connections):
@@ -139,7 +139,7 @@ class FrontDoor:
 
 
 async def _within(seconds: float, condition: Callable[[], bool]) -> None:
-    """Until it holds, for so long at most."""
+    """Wait until the condition is true, but not longer than this."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  uvicorn has no event for it

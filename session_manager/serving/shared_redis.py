@@ -1,8 +1,8 @@
-"""One Redis per data folder, shared by every front door that works on that folder.
+"""One Redis per data folder, shared by every front door on that folder.
 
-The first to come starts it and leaves its port and password in ``address``, a file for this user only.  Whoever comes
-later uses what answers there.  When the server ends, because its owner did or by itself, the next one who notices
-starts it again on the same port, with the same password and data; the lock on the folder sees to it that it is one.
+The first front door starts it and writes its port and password to ``address``, a file for this user only. Others join
+the server that answers there. When the server ends, with its owner or by itself, the first front door that notices
+starts it again on the same port, with the same password and data. A lock on the folder makes sure that there is one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from session_manager.domain.errors import StartupFailure
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5  # seconds
+CHECK_EVERY = 0.5  # seconds
 JOIN_EVERY = 0.1
-PATIENCE = 2.0
+PING_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class _Address:
             host="127.0.0.1",
             port=self.port,
             password=self.password,
-            socket_timeout=PATIENCE,
+            socket_timeout=PING_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
         async with client:
@@ -66,21 +66,21 @@ class _Address:
 
 
 class SharedRedis:
-    """``url`` (with the password) stays the same from ``start`` to ``stop``, whoever runs the server."""
+    """``url`` (with the password) stays the same from ``start`` to ``stop``, whichever front door runs the server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / "address"
         self.url = ""
         self._own: LocalRedis | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Join the one that runs, or run it. StartupFailure in one line."""
+        """Join the server of this folder, or start it. Raises StartupFailure."""
         known = _Address.read(self._path)
         if known is None or not await known.answers():
             known = await self._run(known)
-        self._keeper = asyncio.create_task(self._keep(known), name="local redis")
+        self._watching = asyncio.create_task(self._watch(known), name="local redis")
         self.url = f"redis://:{known.password}@127.0.0.1:{known.port}/0"
         log.info(self._description(), extra={"event": "redis.local"})
 
@@ -88,17 +88,24 @@ class SharedRedis:
         return self._own.description if self._own else "Redis is the one of another front door on this folder"
 
     async def stop(self) -> None:
-        """End the server, if it is ours."""
-        if self._keeper is not None:
-            await cancel(self._keeper)
+        """End the server, if this process started it."""
+        if self._watching is not None:
+            await cancel(self._watching)
         if self._own is not None:
             await self._own.stop()
 
     async def _run(self, known: _Address | None) -> _Address:
+        """Start the server, unless another front door is faster, and return its address. Raises StartupFailure."""
+        try:
+            return await self._start_or_join(known)
+        except OSError as error:
+            raise StartupFailure(f"Cannot run Redis in {self._folder}: {error.strerror}") from None
+
+    async def _start_or_join(self, known: _Address | None) -> _Address:
         server = LocalRedis(self._folder, known.port, known.password) if known else LocalRedis(self._folder)
         starting = asyncio.create_task(server.start(), name="start local redis")
         try:
-            winner = await self._somebody_else(server, starting)
+            winner = await self._faster_one(server, starting)
             if winner is not None:
                 await cancel(starting)
                 return winner
@@ -112,8 +119,8 @@ class SharedRedis:
         address.write(self._path)
         return address
 
-    async def _somebody_else(self, server: LocalRedis, starting: asyncio.Task[None]) -> _Address | None:
-        """Of several that start at once one gets the lock; the others join it as soon as it answers."""
+    async def _faster_one(self, server: LocalRedis, starting: asyncio.Task[None]) -> _Address | None:
+        """Return another front door's server as soon as it answers, or None if ours has the lock on the folder."""
         while True:
             await asyncio.wait((starting,), timeout=JOIN_EVERY)
             if starting.done() or server.pid is not None:
@@ -122,17 +129,17 @@ class SharedRedis:
             if winner is not None and await winner.answers() and server.pid is None:
                 return winner
 
-    async def _keep(self, address: _Address) -> None:
-        """See to it that the server runs."""
+    async def _watch(self, address: _Address) -> None:
+        """Start the server again whenever it has ended."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
             if (self._own is not None and self._own.running) or await address.answers():
                 continue
             self._own = None
             try:
                 if await self._run(address) != address:
-                    log.error("redis had to move: restart this program", extra={"event": "redis.moved"})
+                    log.error("redis moved to another port; restart this program", extra={"event": "redis.moved"})
                     return
-                log.warning("redis was started again", extra={"event": "redis.started_again"})
+                log.warning("redis restarted", extra={"event": "redis.started_again"})
             except StartupFailure as error:
-                log.warning("redis is away: %s", error.detail, extra={"event": "redis.away"})
+                log.warning("redis could not be restarted: %s", error.detail, extra={"event": "redis.away"})

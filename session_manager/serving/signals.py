@@ -1,4 +1,4 @@
-"""Running until somebody says stop: the first signal asks, the second insists."""
+"""Run until a signal: the first one asks the server to stop, the second makes it stop at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """``asked``: finish what runs, then end. ``at_once``: do not wait for it."""
+    """``asked``: finish the running turns, then end. ``at_once``: do not wait for them."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)

@@ -20,7 +20,7 @@ Announce = Callable[[int], None]  # gets the port, once requests are served
 
 
 def run_front_door(settings: Settings, announce: Announce = lambda port: None, *, shared_redis: bool = False) -> None:
-    """Serve until a signal, with the Redis of the data folder if ``shared_redis``. StartupFailure."""
+    """Serve until a signal. ``shared_redis``: with the Redis of the data folder. Raises StartupFailure."""
     reject_open_door(settings)
     raise_file_limit()  # a connection takes a file, and the usual limit is 1,024 or even 256
     with listen(settings) as listener:
@@ -47,7 +47,7 @@ async def _serve(settings: Settings, listener: socket.socket, announce: Announce
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder for this user only. StartupFailure if it cannot be written to."""
+    """Make a folder for this user only. Raises StartupFailure if it cannot be written to."""
     reason = "permission denied"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

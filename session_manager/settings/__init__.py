@@ -1,6 +1,6 @@
-"""All settings, typed and checked, built once at the start. Nothing else reads the environment.
+"""All settings, typed and checked, built once at the start. No other module reads the environment.
 
-Each file holds one group. A value that makes no sense ends the start with one line; no request ever meets it.
+Each file holds one group. An invalid value ends the start with one line, so that it never fails a request.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Settings:
 
     @classmethod
     def of(cls, **values: object) -> Self:
-        """Build settings from values named like their variables, in lower case. StartupFailure for an invalid value.
+        """Build settings from values named like their variables, in lower case. None and empty text are not set.
 
-        A value that is None or empty is not set.
+        Raises StartupFailure for an invalid value.
         """
         given = {name.upper(): value for name, value in values.items() if value not in (None, "")}
         if unknown := given.keys() - cls.declared().keys():
@@ -91,12 +91,12 @@ class Settings:
 
     @property
     def local_database(self) -> Path:
-        """The file of SQLite in the data folder."""
+        """The SQLite file in the data folder."""
         return self.server.data_dir / "sessions" / "sessions.db"
 
     @property
     def database_path(self) -> Path:
-        """The file of SQLite where SESSION_DB_URI does not name a database."""
+        """The SQLite file to use unless SESSION_DB_URI names a database."""
         return self.database.path or self.local_database
 
 

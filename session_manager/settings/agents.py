@@ -1,4 +1,4 @@
-"""What is passed on to agents and not used otherwise."""
+"""Values that are passed on to agents and not used otherwise."""
 
 from __future__ import annotations
 

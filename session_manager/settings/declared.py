@@ -1,4 +1,4 @@
-"""How a group declares its settings, and how one is read from its variables."""
+"""The declaration of a setting, and the reading of a group of them from its variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Setting:
     meaning: str
 
     def parse(self, value: object) -> Any:
-        """Return the value that this text, or anything that can be written as text, stands for. StartupFailure."""
+        """Return the value that is written as this text. Other types are converted to text. Raises StartupFailure."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         try:
             return self.kind.parse(text if self.kind.secret else text.strip())
@@ -38,11 +38,11 @@ def setting(variable: str, kind: Kind[T], default: T, meaning: str) -> T:
 
 
 def settings_of(group: Any) -> Iterator[tuple[str, Setting]]:
-    """The settings of a group by the names of their fields."""
+    """Yield the settings of a group, each with the name of its field."""
     return ((each.name, each.metadata["setting"]) for each in fields(group))
 
 
 def read(group: type[T], values: Mapping[str, object]) -> T:
-    """Build a group from values by variable. A setting without a value has its default. StartupFailure."""
+    """Build a group from values by variable. A setting without a value has its default. Raises StartupFailure."""
     given = {name: each.parse(values[each.variable]) for name, each in settings_of(group) if each.variable in values}
     return group(**given)

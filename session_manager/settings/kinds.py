@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: what each accepts, and how an error describes it."""
+"""The kinds of values that settings have: the text that each accepts, and the error for other text."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ Bound = TypeVar("Bound", int, float)
 
 
 def _within(value: Bound, least: float, most: float) -> Bound:
-    if not least <= value <= most:  # NaN is not, either
+    if not least <= value <= most:  # false for NaN, too
         raise ValueError
     return value
 

@@ -1,4 +1,4 @@
-"""What is logged."""
+"""Logs: how much, and in which form."""
 
 from __future__ import annotations
 

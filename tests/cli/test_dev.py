@@ -148,6 +148,11 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path):
     )
 
 
+def test_a_redis_that_cannot_write_its_address_is_one_line(tmp_path):
+    (tmp_path / "data" / "redis" / "address").mkdir(parents=True)
+    assert_one_line(run("dev", cwd=tmp_path), "Cannot run Redis in data/redis: Is a directory")
+
+
 def test_its_folders_are_for_the_owner_only(start):
     front = start()
     front.chat(front.create(), "hello")
