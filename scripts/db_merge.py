@@ -32,7 +32,7 @@ def main() -> int:
         return 1
     lines = [f"{table}: {rows} rows" for table, rows in merged.rows.items()]
     lines += [f"conflict: {conflict}" for conflict in merged.conflicts]
-    sys.stdout.write("\n".join([*lines, f"{merged.same} were there already\n"]))
+    sys.stdout.write("\n".join([*lines, f"{merged.same} already existed\n"]))
     return 6 if merged.conflicts else 0
 
 

@@ -1,4 +1,4 @@
-"""``backup``: make, list, verify, restore and prune backups of the database that the settings name."""
+"""The command ``backup``: create, list, verify, restore and prune backups of the configured database."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from session_manager.backup.backups import Backups
     from session_manager.backup.manifest import Manifest
 
-backup = typer.Typer(help="Back the database up to a bucket, and restore it.", no_args_is_help=True)
+backup = typer.Typer(help="Back up the database to a bucket, and restore it.", no_args_is_help=True)
 
-Name = Annotated[str | None, typer.Argument(help="Name of the backup; the newest by default.", show_default=False)]
+Name = Annotated[str | None, typer.Argument(help="Name of the backup; by default the newest.", show_default=False)]
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @backup.command()
 def create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Make a backup now. Others may go on writing meanwhile."""
+    """Create a backup now. The front door may keep running."""
     backups = _open(data_dir)
     with _progress() as progress:
         made = backups.create(progress)
@@ -45,12 +45,12 @@ def list_backups(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         show.as_json([_facts(each) for each in found])
     else:
         heads = ("backup", "taken at (UTC)", "engine", "size", "stored", "encrypted", "sessions")
-        show.table(heads, (_row(each) for each in found), f"{len(found)} in all")
+        show.table(heads, (_row(each) for each in found), f"{len(found)} in total")
 
 
 @backup.command()
 def verify(name: Name = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Fetch a backup and check all of it, as a restore would."""
+    """Fetch a backup and check it completely, as a restore does."""
     backups = _open(data_dir)
     with _progress() as progress:
         good = backups.verify(backups.chosen(name).name, progress)
@@ -63,16 +63,16 @@ def verify(name: Name = None, data_dir: DataDir = None, as_json: AsJson = False)
 @backup.command()
 def restore(
     name: Name = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also over a database that is newer.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the database even if it is newer.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup in the place of the database.
+    """Replace the database with a backup.
 
     Stop the front door first. The backup is fetched and checked before
-    anything changes, and the old database is kept beside the new one.
-    PostgreSQL: only into a database without tables.
+    anything changes, and the old database is kept next to the new one.
+    A PostgreSQL database must not have any tables.
     """
     backups = _open(data_dir)
     manifest = backups.chosen(name)
@@ -86,16 +86,16 @@ def restore(
     else:
         print(f"Restored {manifest.name}, the state of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
         if restored.aside:
-            show.remark(f"The database of before is kept in {restored.aside}")
+            show.remark(f"The previous database is kept in {restored.aside}")
 
 
 @backup.command()
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what BACKUP_KEEP and BACKUP_KEEP_DAYS no longer keep, and what killed uploads left."""
+    """Remove backups that BACKUP_KEEP and BACKUP_KEEP_DAYS do not keep, and the remains of interrupted uploads."""
     pruned = _open(data_dir).prune(dry_run=dry_run)
     if as_json:
         show.as_json(
@@ -105,8 +105,8 @@ def prune(
     for name in (*pruned.backups, *pruned.leftovers):
         print(show.plain(name))
     for name in pruned.kept:
-        show.remark(f"{show.plain(name)} stays: the bucket does not let it go")
-    verb = "would go" if dry_run else "went"
+        show.remark(f"{show.plain(name)} was kept: the bucket does not allow deleting it")
+    verb = "would be removed" if dry_run else "removed"
     show.remark(f"{len(pruned.backups)} backups and {len(pruned.leftovers)} leftovers {verb}")
 
 
@@ -120,24 +120,24 @@ def _open(data_dir: Path | None) -> Backups:
     try:
         from session_manager.backup.opening import open_backups  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise StartupFailure("Backups need more packages: pip install 'session-manager[backup]'") from None
+        raise StartupFailure("Backups need more packages; run pip install 'session-manager[backup]'") from None
     backups = open_backups(settings)
     if backups is None:
-        raise StartupFailure("Backups are off: name a bucket or a folder with STORAGE_BUCKET=…")
+        raise StartupFailure("Backups are off; set STORAGE_BUCKET to a bucket or a folder")
     return backups
 
 
 def _confirm(backups: Backups, manifest: Manifest) -> None:
     changed = backups.source.changed_at()
-    over = f"over the database of {changed:%Y-%m-%d %H:%M:%S} UTC" if changed else "where there is no database"
-    question = f"Restore {manifest.name} of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC {over}?"
+    over = f" and replace the database of {changed:%Y-%m-%d %H:%M:%S} UTC" if changed else ""
+    question = f"Restore {manifest.name} of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC{over}?"
     if not typer.confirm(question, err=True):
         raise typer.Exit(ExitCode.FAILED)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on stderr, one for each phase, where somebody looks."""
+    """Show a progress bar on stderr for each phase, if it is a terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
     console = show.console(stderr=True)

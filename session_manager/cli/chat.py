@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from session_manager.client import Client
 
 PROMPT = "> "
-MessageId = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The message's id.", show_default=False)]
+MessageId = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The id of the message.", show_default=False)]
 
 
 @remote
 def chat(
     front: Remote,
     session: SessionId,
-    message: Annotated[str | None, typer.Argument(help="What to say; without it, a conversation.")] = None,
+    message: Annotated[str | None, typer.Argument(help="The message; without it, a conversation.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Talk to a session's agent.
+    """Talk to the agent of a session.
 
-    It wakes when it sleeps. Ctrl-C stops waiting; the agent goes on.
-    Without MESSAGE every line of input is one.
+    This wakes the session. Ctrl-C stops waiting; the agent continues.
+    Without MESSAGE, every line of input is a message.
     """
     with front.client() as client:
 
@@ -47,7 +47,7 @@ def chat(
 
 
 def _recite(say: Callable[[str], ExitCode]) -> ExitCode:
-    """Say every line of a file or a pipe; the first that fails ends it."""
+    """Send every line of a file or a pipe, until one fails."""
     for line in sys.stdin:
         if line.strip() and (code := say(line.rstrip("\n"))) is not ExitCode.OK:
             return code
@@ -55,12 +55,12 @@ def _recite(say: Callable[[str], ExitCode]) -> ExitCode:
 
 
 def _converse(say: Callable[[str], ExitCode]) -> ExitCode:
-    """Say what a person types. What fails is told, and the conversation goes on."""
+    """Send what a person types. After an error the conversation continues."""
     import readline  # noqa: F401, PLC0415  line editing for input()
 
     from session_manager.client import ClientError  # noqa: PLC0415
 
-    show.remark("Ctrl-D or /quit ends the conversation; the session stays.")
+    show.remark("Ctrl-D or /quit ends the conversation. The session is kept.")
     while True:
         try:
             text = input(PROMPT)
@@ -73,28 +73,28 @@ def _converse(say: Callable[[str], ExitCode]) -> ExitCode:
             if text.strip():
                 say(text)
         except ClientError as error:
-            told = explain(error)
-            if told is None or told.exit_code is ExitCode.NOT_FOUND:
+            failure = explain(error)
+            if failure is None or failure.exit_code is ExitCode.NOT_FOUND:
                 raise
-            show.remark(f"Error: {told.line}")
+            show.remark(f"Error: {failure.line}")
 
 
 def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
-    """Send a message and print what comes of it."""
+    """Send a message and print its result."""
     from session_manager.client import ClientError  # noqa: PLC0415
 
     turn = _Turn(client, session, live=not as_json)
     try:
         ended = turn.follow(text)
     except KeyboardInterrupt:
-        show.remark("\nNot waiting any more; the agent goes on with your message.")
-        show.remark(f"Its result: session-manager messages {session}")
+        show.remark("\nStopped waiting; the agent continues with your message.")
+        show.remark(f"To see the result: session-manager messages {session}")
         if turn.message_id:
-            show.remark(f"To take it back: session-manager cancel {session} {turn.message_id}")
+            show.remark(f"To cancel it: session-manager cancel {session} {turn.message_id}")
         return ExitCode.INTERRUPTED
     except ClientError:
         if turn.message_id:
-            show.remark(f"Your message is kept. Its result, later: session-manager messages {session}")
+            show.remark(f"Your message is kept. To see the result later: session-manager messages {session}")
         raise
     if as_json:
         show.as_json(ended)
@@ -106,29 +106,29 @@ def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
 
 
 class _Turn:
-    """One message: a spinner while it waits, pieces of the reply as they come if ``live``, then the result."""
+    """One message: a spinner while it waits, the pieces of the reply as they arrive if ``live``, then the result."""
 
     def __init__(self, client: Client, session: str, *, live: bool) -> None:
         self._client = client
         self._session = session
         self._live = live
         self._written = ""
-        self._told = ""
+        self._reason = ""
         self.message_id = ""
 
     def follow(self, text: str) -> dict[str, Any]:
-        """Send, wait until the turn ended, and return the answer that it ended with."""
+        """Send the message, wait until its turn has ended, and return the last event."""
         ended: dict[str, Any] = {}
         with show.spinner("sending") as status:
             for event in self._client.stream(self._session, text):
                 if event is None:
-                    self._tell(status)
+                    self._show_state(status)
                     continue
                 self.message_id = event.data.get("message_id", self.message_id)
                 if event.kind == "turn.queued":
-                    self._tell(status)
+                    self._show_state(status)
                 elif event.kind == "turn.running" and status:
-                    status.update("the agent works")
+                    status.update("the agent is working")
                 elif event.kind == "turn.restarted":
                     self._restart()
                 elif event.kind == "delta":
@@ -137,30 +137,30 @@ class _Turn:
         return ended
 
     def finish(self, reply: str) -> None:
-        """Print of the reply what was not printed yet."""
+        """Print the rest of the reply."""
         if self._written and not reply.startswith(self._written):
             show.write("\n")
             self._written = ""
         show.write(reply[len(self._written) :] + "\n")
 
-    def _tell(self, status: Status | None) -> None:
-        """Say what the message waits for; once, also where nobody looks, why its pod does not start."""
+    def _show_state(self, status: Status | None) -> None:
+        """Show what the message waits for. Print once, also without a terminal, why its pod does not start."""
         if self._written:
             return
         found = self._client.get(self._session)
-        if found["status"] == "failed" and found["reason"] != self._told:
-            self._told = found["reason"]
-            show.remark(f"The pod does not start, and is tried again. {show.plain(self._told)}")
+        if found["status"] == "failed" and found["reason"] != self._reason:
+            self._reason = found["reason"]
+            show.remark(f"The pod did not start and is retried. {show.plain(self._reason)}")
         if status is None:
             return
         waiting = f" ({found['queue_length']} messages)" if found["queue_length"] > 1 else ""
         status.update(show.text(f"{found['status']}: {found['phase']}{waiting}"))
 
     def _restart(self) -> None:
-        """The pod was lost, and another one begins again."""
+        """Another pod begins the turn again, because the first one was lost."""
         if self._written:
             show.write("\n")
-            show.remark("(the agent starts again)")
+            show.remark("(the agent restarts)")
         self._written = ""
 
     def _piece(self, status: Status | None, data: Any) -> None:
@@ -175,7 +175,7 @@ class _Turn:
 
 @remote
 def messages(front: Remote, session: SessionId, as_json: AsJson = False) -> None:
-    """Show messages and results, oldest first."""
+    """Show the messages and results of a session, oldest first."""
     with front.client() as client:
         rows = list(client.messages(session))
     if as_json:
@@ -186,7 +186,7 @@ def messages(front: Remote, session: SessionId, as_json: AsJson = False) -> None
 
 @remote
 def cancel(front: Remote, session: SessionId, message_id: MessageId, as_json: AsJson = False) -> None:
-    """End a message that has no result yet."""
+    """Cancel a message that has no result yet."""
     with front.client() as client:
         answer = client.cancel(session, message_id)
     if as_json:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,21 +19,19 @@ if TYPE_CHECKING:
     from session_manager.databases.stats import Stats
     from session_manager.settings import Settings
 
-T = TypeVar("T")
-
 Address = Annotated[str, typer.Argument(help="postgresql://…, sqlite:///…, or the path of a SQLite file.")]
 AnyAddress = Annotated[str | None, typer.Argument(help="Address or path; by default the database in use.")]
-Into = Annotated[str | None, typer.Option(help="Another target than the database in use.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Into = Annotated[str | None, typer.Option(help="Target; by default the database in use.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
 
 
 @db.command()
 def upgrade(data_dir: DataDir = None) -> None:
-    """Bring the database to this version's schema.
+    """Upgrade the database to the schema of this version.
 
-    'dev' and 'serve' do so by themselves when they start.
+    'dev' and 'serve' also do this when they start.
     """
     from session_manager.cli.run import upgrade_database  # noqa: PLC0415
 
@@ -43,22 +40,22 @@ def upgrade(data_dir: DataDir = None) -> None:
 
 @db.command()
 def copy(source: Address, target: Address, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Copy a whole database into an empty one, of the other engine or the same.
+    """Copy a database into an empty one, of the same or the other engine.
 
-    Stop whatever writes to SOURCE first; it is only read. Run again what was
-    interrupted, and it goes on where it was. At the end rows and content of
-    every table are compared; 6 when SOURCE changed meanwhile.
+    Stop everything that writes to SOURCE first; this command only reads it.
+    After an interruption, the same command continues. At the end it compares
+    the content of every table; the exit code is 6 if SOURCE has changed.
     """
     try:
-        copied = _work(_copy(source, target, dry_run=dry_run, quiet=as_json))
+        copied = asyncio.run(_copy(source, target, dry_run=dry_run, quiet=as_json))
     except KeyboardInterrupt:
         if not dry_run:
-            show.remark("Interrupted; the same command goes on where it was.")
+            show.remark("Interrupted. Run the same command again to continue.")
         raise
     if as_json:
         show.as_json({"rows": copied.rows, "sha256": copied.hashes, "misfits": copied.misfits, "dry_run": dry_run})
     else:
-        _tell_copied(copied, dry_run=dry_run)
+        _print_copied(copied, dry_run=dry_run)
     if copied.misfits:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -67,9 +64,9 @@ async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copi
     from session_manager.databases.copying import Copier  # noqa: PLC0415
     from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    options = _options()
+    options = _options(_settings())
 
-    def tell(table: str, done: int, total: int) -> None:
+    def progress(table: str, done: int, total: int) -> None:
         if not quiet:
             show.remark(f"{table}: {done} of {total} rows")
 
@@ -78,35 +75,35 @@ async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copi
         opened(source, read_only=True, **options) as old,
         opened(target, read_only=False, if_missing=missing, **options) as new,
     ):
-        copier = Copier(old, new, tell)
+        copier = Copier(old, new, progress)
         return await (copier.look() if dry_run else copier.copy())
 
 
-def _tell_copied(copied: Copied, *, dry_run: bool) -> None:
+def _print_copied(copied: Copied, *, dry_run: bool) -> None:
     for table, rows in copied.rows.items():
         print(f"{table:<16} {rows:>10}  {copied.hashes.get(table, '')[:16]}".rstrip())
     for misfit in copied.misfits:
         show.remark(f"cannot be copied: {misfit}")
     if dry_run:
-        print("Nothing was written." + (" An unfinished copy would go on." if copied.resumed else ""))
+        print("Nothing was written." + (" An unfinished copy would continue." if copied.resumed else ""))
     else:
-        print("Copied, and compared: every table has the same rows on both sides.")
+        print("Copied and compared: every table has the same rows on both sides.")
 
 
 @db.command()
 def merge(source: Address, into: Into = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Add what SOURCE has and the database in use has not.
+    """Add the conversations of SOURCE to the database in use.
 
-    A conversation comes whole or not at all. What both have and is not the
-    same is listed as a conflict and left as it is; then the exit code is 6.
-    SOURCE is only read. What waits in a merged session runs here.
+    Each is added completely or not at all. Rows that differ between the two
+    are listed as conflicts and not changed; the exit code is then 6. SOURCE
+    is only read. Messages that wait in a merged session run here.
     """
-    merged = _work(_merge(source, into, dry_run=dry_run))
+    merged = asyncio.run(_merge(source, into, dry_run=dry_run))
     if as_json:
         conflicts = [{"table": each.table, "key": each.key, "reason": each.reason} for each in merged.conflicts]
         show.as_json({"rows": merged.rows, "same": merged.same, "conflicts": conflicts, "dry_run": dry_run})
     else:
-        _tell_merged(merged, dry_run=dry_run)
+        _print_merged(merged, dry_run=dry_run)
     if merged.conflicts:
         raise typer.Exit(ExitCode.CONFLICT)
 
@@ -115,8 +112,9 @@ async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
     from session_manager.databases.merging import Merger  # noqa: PLC0415
     from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    options = _options()
-    target = into or _configured()
+    settings = _settings()
+    options = _options(settings)
+    target = into or _configured(settings)
     async with (
         opened(source, read_only=True, **options) as old,
         opened(target, read_only=False, if_missing="refuse", **options) as new,
@@ -124,18 +122,18 @@ async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
         return await Merger(old, new).merge(dry_run=dry_run)
 
 
-def _tell_merged(merged: Merged, *, dry_run: bool) -> None:
+def _print_merged(merged: Merged, *, dry_run: bool) -> None:
     for table, rows in merged.rows.items():
-        print(f"{table:<16} {rows:>10} rows {'would come' if dry_run else 'came'}")
+        print(f"{table:<16} {rows:>10} rows {'would be added' if dry_run else 'added'}")
     for conflict in merged.conflicts:
         print(f"conflict: {show.plain(conflict)}")
-    print(f"{merged.same} were there already, {len(merged.conflicts)} in conflict, {merged.deleted} deleted there.")
+    print(f"{merged.same} already existed, {len(merged.conflicts)} in conflict, {merged.deleted} were deleted there.")
 
 
 @db.command()
 def stats(database: AnyAddress = None, as_json: AsJson = False) -> None:
-    """How much the database holds, and how much of it is alive."""
-    found = _work(_stats(database))
+    """Show the size of the database, and how much of it is active."""
+    found = asyncio.run(_stats(database))
     if as_json:
         show.as_json(asdict(found))
         return
@@ -151,7 +149,8 @@ async def _stats(database: str | None) -> Stats:
     from session_manager.databases.opening import opened  # noqa: PLC0415
     from session_manager.databases.stats import stats  # noqa: PLC0415
 
-    async with opened(database or _configured(), read_only=True, **_options()) as engine:
+    settings = _settings()
+    async with opened(database or _configured(settings), read_only=True, **_options(settings)) as engine:
         return await stats(engine)
 
 
@@ -163,28 +162,22 @@ def _size(number: float) -> str:
     return f"{number:.1f} GiB"
 
 
-def _configured() -> str:
-    """The database in use."""
+def _configured(settings: Settings) -> str:
+    """Return the path or address of the database in use."""
     from session_manager.store.open import database_path, database_uri  # noqa: PLC0415
 
-    settings = _settings()
     path = database_path(settings)
     return database_uri(settings) if path is None else str(path)
 
 
-def _work(work: Coroutine[Any, Any, T]) -> T:
-    from session_manager.logs import setup_logging  # noqa: PLC0415
-
-    setup_logging(_settings())
-    return asyncio.run(work)
-
-
-def _options() -> dict[str, Any]:
-    settings = _settings()
+def _options(settings: Settings) -> dict[str, Any]:
     return {"plain_hosts": settings.database.plain_hosts, "patience": settings.database.patience}
 
 
 def _settings() -> Settings:
+    from session_manager.logs import setup_logging  # noqa: PLC0415
     from session_manager.settings import Settings  # noqa: PLC0415
 
-    return Settings.from_environment()
+    settings = Settings.from_environment()
+    setup_logging(settings)
+    return settings

@@ -1,4 +1,4 @@
-"""What a failure means to a script: the exit codes, in one place."""
+"""Errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -34,33 +34,29 @@ _BY_STATUS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Failure:
     line: str
     exit_code: ExitCode
 
 
-def explain(error: Exception) -> Told | None:
-    """One line and an exit code for an error that is no bug; None for one that is."""
-    told = _told(error)
-    return told and Told(plain(told.line), told.exit_code)  # names in it may be those of others
+def explain(error: Exception) -> Failure | None:
+    """Return one line and an exit code, or None if the error is a bug."""
+    found = _explain(error)
+    # The line may quote names from elsewhere.
+    return found and Failure(" ".join(plain(found.line).split()), found.exit_code)
 
 
-def _told(error: Exception) -> Told | None:
-    from session_manager.client import ClientError, InvalidRequest, Unreachable  # noqa: PLC0415  slow, and only where something failed
+def _explain(error: Exception) -> Failure | None:
+    from session_manager.client import ClientError, InvalidRequest, Unreachable  # noqa: PLC0415  slow to import
 
     if isinstance(error, Unreachable):
-        return Told(f"{error.detail}; is it running? Start it with 'session-manager dev'", ExitCode.UNREACHABLE)
+        return Failure(f"{error.detail}; is it running? Start it with 'session-manager dev'", ExitCode.UNREACHABLE)
     if isinstance(error, InvalidRequest):
-        return Told(error.detail, ExitCode.USAGE)
+        return Failure(error.detail, ExitCode.USAGE)
     if isinstance(error, ClientError):
         again = f"; try again in {error.retry_after:g} s" if error.retry_after else ""
-        return Told(error.detail + again, _BY_STATUS.get(error.status or 0, ExitCode.FAILED))
-    if isinstance(error, BackupError):
-        return Told(f"{error.detail} ({error.reason})" if error.reason != error.detail else error.detail, _code(error))
+        return Failure(error.detail + again, _BY_STATUS.get(error.status or 0, ExitCode.FAILED))
     if isinstance(error, SessionManagerError):
-        return Told(error.detail, _code(error))
+        reason = f" ({error.reason})" if isinstance(error, BackupError) and error.reason != error.detail else ""
+        return Failure(error.detail + reason, _BY_STATUS.get(error.http_status, ExitCode.FAILED))
     return None
-
-
-def _code(error: SessionManagerError) -> ExitCode:
-    return _BY_STATUS.get(error.http_status, ExitCode.FAILED)

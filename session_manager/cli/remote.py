@@ -1,4 +1,4 @@
-"""The options that every command shares which talks to a front door."""
+"""The options that all commands share which call a front door."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-_PANEL = "Which front door"
+_PANEL = "Front door"
 _OPTIONS = {
     "url": (
         Annotated[
@@ -27,7 +27,7 @@ _OPTIONS = {
     "key": (
         Annotated[
             str | None,
-            typer.Option(envvar="SESSION_MANAGER_KEY", help="API key, where one is needed.", rich_help_panel=_PANEL),
+            typer.Option(envvar="SESSION_MANAGER_KEY", help="API key, if one is required.", rich_help_panel=_PANEL),
         ],
         None,
     ),
@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A front door somewhere, and who calls it."""
+    """A front door, and the credentials to call it with."""
 
     url: str
     key: str | None
@@ -59,7 +59,7 @@ class Remote:
 
 
 def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., None]:
-    """Add --url, --key and --user to a command, which gets them as its first argument."""
+    """Add --url, --key and --user to a command, which receives them as its first argument."""
 
     @functools.wraps(command)
     def run(*, url: str, key: str | None, user: str | None, **options: object) -> None:
@@ -71,7 +71,7 @@ def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., Non
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         )
-    # Typer reads the options off the signature and the annotations.
+    # Typer reads the options from the signature and the annotations.
     del run.__wrapped__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}

@@ -1,4 +1,4 @@
-"""What ``dev``, ``serve`` and ``db upgrade`` do."""
+"""The work of ``dev``, ``serve`` and ``db upgrade``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_serve(**given: Any) -> None:
 
 
 def banner(settings: Settings, port: int, command: str) -> str:
-    """What a person reads first; ``command`` is how this program is called."""
+    """Return the first screen of ``dev``. ``command`` is how this program is called."""
     server = settings.server
     host = f"[{server.host}]" if ":" in server.host else server.host
     url = f"http://{host}:{port}"

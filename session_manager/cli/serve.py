@@ -1,4 +1,4 @@
-"""``dev`` and ``serve``: what runs on this machine. Heavy imports wait until one is asked for."""
+"""The commands ``dev`` and ``serve``. They import the server only when they run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on. (HOST)", s
 Classes = Annotated[
     Path | None, typer.Option(help="YAML file of SessionClasses. (SESSION_CLASSES)", show_default=False)
 ]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder for everything that is kept. (DATA_DIR)", show_default=False)
-]
+DataDir = Annotated[Path | None, typer.Option(help="Folder for all data. (DATA_DIR)", show_default=False)]
 
 
 def dev(port: Port = None, data_dir: DataDir = None, classes: Classes = None) -> None:
-    """Run everything on this machine, pods as processes.
+    """Run everything on this machine, with pods as processes.
 
-    Front door, Redis, SQLite and pods. Ctrl-C stops all of it;
-    sessions and messages stay in the data folder. Several may run
-    on one folder, on different ports. Settings come from the
+    This starts a front door, Redis, SQLite and pods. Ctrl-C stops
+    them; sessions and messages stay in the data folder. Several may
+    share one folder, on different ports. Settings come from the
     environment and .env.
     """
     from session_manager.cli.run import run_dev  # noqa: PLC0415
@@ -31,10 +29,10 @@ def dev(port: Port = None, data_dir: DataDir = None, classes: Classes = None) ->
 
 
 def serve(port: Port = None, host: Host = None, data_dir: DataDir = None, classes: Classes = None) -> None:
-    """Serve with a given Redis and database.
+    """Serve with an existing Redis and database.
 
-    REDIS_URL (or REDIS_HOST, REDIS_PORT, REDIS_PASSWORD) and SESSION_DB_URI
-    name them. Listens beyond this machine once SESSION_API_KEYS are set.
+    Set REDIS_URL (or REDIS_HOST, REDIS_PORT, REDIS_PASSWORD) and
+    SESSION_DB_URI. To listen beyond this machine, set SESSION_API_KEYS too.
     SIGTERM finishes running turns first.
     """
     from session_manager.cli.run import run_serve  # noqa: PLC0415

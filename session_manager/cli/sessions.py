@@ -1,8 +1,9 @@
-"""Commands about sessions as a whole."""
+"""The commands that manage sessions."""
 
 from __future__ import annotations
 
 import getpass
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,34 +14,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from session_manager.cli import show
-from session_manager.cli.durations import duration
 from session_manager.cli.remote import AsJson, Remote, SessionId, remote
 
 if TYPE_CHECKING:
     from session_manager.client import Client
 
-LOOK_AGAIN = 0.1  # seconds
-
+REFRESH = 0.1  # seconds between two requests for the state of a session
 FOLLOW_PAUSE = 1.0
-FOLLOW_WINDOW = 10_000  # lines; the most that the front door gives
+FOLLOW_WINDOW = 10_000  # lines; the most that a front door returns
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-StatusFilter = Annotated[str | None, typer.Option("--status", help="Only sessions of this status.")]
+
+def duration(text: str) -> float:
+    """Return the seconds in ``90``, ``90s``, ``15m``, ``2h`` or ``30d``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None:
+        raise typer.BadParameter(f'invalid duration "{text}"; expected for example 90s, 15m, 2h or 30d')
+    return float(found[1]) * _UNITS[found[2]]
+
+
+StatusFilter = Annotated[str | None, typer.Option("--status", help="Only sessions with this status.")]
 Age = Annotated[
     float | None,
-    typer.Option(parser=duration, metavar="TIME", help="Only those without activity for so long: 12h, 30d."),
+    typer.Option(parser=duration, metavar="TIME", help="Only sessions without activity for this long: 12h, 30d."),
 ]
 
 
 @remote
 def create(
     front: Remote,
-    class_name: Annotated[str, typer.Option("--class", help="SessionClass of its pod.")] = "default",
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    class_name: Annotated[str, typer.Option("--class", help="The SessionClass of its pod.")] = "default",
+    name: Annotated[str | None, typer.Option(help="A name to display.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a session and print its id.
+    """Create a session and print its id.
 
-    It belongs to --user, or else to your login name.
+    It belongs to --user, by default your login name.
     """
     with front.client() as client:
         made = client.create(front.user or getpass.getuser(), class_name, name)
@@ -54,13 +63,13 @@ def create(
 def list_sessions(
     front: Remote,
     status: StatusFilter = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="Rows at most.")] = 50,
-    everything: Annotated[bool, typer.Option("--all", help="All rows.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Number of sessions at most.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="List all sessions.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List sessions, newest first.
 
-    Expired ones only with --status expired.
+    Expired sessions are listed only with --status expired.
     """
     with front.client() as client:
         if everything:
@@ -78,10 +87,10 @@ def list_sessions(
 def status(
     front: Remote,
     session: SessionId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on and print every change.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and print every change.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a session: status, reason, queue."""
+    """Show a session: its status, reason and queue."""
     with front.client() as client:
         if follow:
             _follow_status(client, session, as_json=as_json)
@@ -105,19 +114,19 @@ def _follow_status(client: Client, session: str, *, as_json: bool) -> None:
 
 
 def _states(client: Client, session: str) -> Iterator[dict[str, Any]]:
-    """The session whenever something happened, and every few seconds; ends when it is deleted."""
+    """Yield the session after every event and every few seconds, until it is deleted."""
     from session_manager.client import ClientError  # noqa: PLC0415
 
     yield client.get(session)
     try:
         while True:
-            looked = 0.0
+            refreshed = 0.0
             for event in client.events(session):
-                # The feed begins with all that ever happened. What is skipped is seen at the next sign of life.
-                if event is None or time.monotonic() - looked > LOOK_AGAIN:
-                    looked = time.monotonic()
+                # The feed begins with all earlier events. Changes that are skipped here show at the next keep-alive.
+                if event is None or time.monotonic() - refreshed > REFRESH:
+                    refreshed = time.monotonic()
                     yield client.get(session)
-            time.sleep(LOOK_AGAIN)  # this front door stops; is there another one?
+            time.sleep(REFRESH)  # this front door has stopped; another one may answer
     except ClientError as error:
         if error.status != 404:
             raise
@@ -129,34 +138,35 @@ def wake(
     front: Remote,
     session: SessionId,
     keep_awake: Annotated[
-        float, typer.Option(parser=duration, metavar="TIME", help="Stay awake at least so long: 90s, 15m, 1h at most.")
+        float,
+        typer.Option(parser=duration, metavar="TIME", help="Stay awake at least this long: 90s, 15m, up to 1h."),
     ] = "0",  # type: ignore[assignment]
     as_json: AsJson = False,
 ) -> None:
     """Start the pod without a message.
 
-    Revives an expired session, and tries a failed start again.
+    This revives an expired session and retries a failed start.
     """
     with front.client() as client:
-        _acted(client.wake(session, keep_awake), as_json=as_json)
+        _print_outcome(client.wake(session, keep_awake), as_json=as_json)
 
 
 @remote
 def sleep(
     front: Remote,
     session: SessionId,
-    when_idle: Annotated[bool, typer.Option("--when-idle", help="As soon as nothing runs or waits.")] = False,
+    when_idle: Annotated[bool, typer.Option("--when-idle", help="Wait until no message runs or waits.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stop the pod now.
 
-    Refused while a turn runs or waits, unless --when-idle.
+    This fails while a message runs or waits, unless --when-idle is given.
     """
     with front.client() as client:
-        _acted(client.sleep(session, when_idle=when_idle), as_json=as_json)
+        _print_outcome(client.sleep(session, when_idle=when_idle), as_json=as_json)
 
 
-def _acted(answer: dict[str, Any], *, as_json: bool) -> None:
+def _print_outcome(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show.as_json(answer)
     else:
@@ -166,32 +176,32 @@ def _acted(answer: dict[str, Any], *, as_json: bool) -> None:
 @remote
 def delete(
     front: Remote,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="The uuids.", show_default=False)] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Session ids.", show_default=False)] = None,
     status: StatusFilter = None,
     older_than: Age = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete sessions for good, with messages and files.
+    """Delete sessions permanently, with their messages and files.
 
-    Those named, or all that --status and --older-than choose.
+    Name the sessions, or select them with --status and --older-than.
     """
-    chosen = status is not None or older_than is not None
-    if bool(ids) == chosen:
-        raise typer.BadParameter("name the sessions, or choose them by --status or --older-than")
+    by_filter = status is not None or older_than is not None
+    if bool(ids) == by_filter:
+        raise typer.BadParameter("give either ids, or --status or --older-than")
     with front.client() as client:
-        targets = ids or [row["uuid"] for row in _chosen(client, status, older_than)]
+        targets = ids or [row["uuid"] for row in _selected(client, status, older_than)]
         for session in targets:
             answer = {"uuid": session, "status": "would be deleted"} if dry_run else client.delete(session)
             if as_json:
                 show.as_json(answer)
             else:
                 print(f"{session} {answer['status']}")
-    if chosen and not as_json:
+    if by_filter and not as_json:
         show.remark(f"{len(targets)} sessions {'would be ' if dry_run else ''}deleted")
 
 
-def _chosen(client: Client, status: str | None, older_than: float | None) -> list[dict[str, Any]]:
+def _selected(client: Client, status: str | None, older_than: float | None) -> list[dict[str, Any]]:
     rows = client.list(status=status)
     if older_than is None:
         return list(rows)
@@ -203,20 +213,20 @@ def _chosen(client: Client, status: str | None, older_than: float | None) -> lis
 def logs(
     front: Remote,
     session: SessionId,
-    tail: Annotated[int, typer.Option(min=1, max=FOLLOW_WINDOW, help="How many lines.")] = 200,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on and print new lines.")] = False,
+    tail: Annotated[int, typer.Option(min=1, max=FOLLOW_WINDOW, help="Number of lines.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and print new lines.")] = False,
 ) -> None:
-    """Show what the session's pods printed."""
+    """Show the output of the session's pods."""
     with front.client() as client:
         lines = client.logs(session, FOLLOW_WINDOW if follow else tail).splitlines()
         _print_lines(lines[-tail:])
         if not lines:
-            show.remark("Its pods printed nothing so far.")
+            show.remark("Its pods have printed nothing yet.")
         while follow:
             time.sleep(FOLLOW_PAUSE)
-            present = client.logs(session, FOLLOW_WINDOW).splitlines()
-            _print_lines(new_lines(lines, present))
-            lines = present
+            current = client.logs(session, FOLLOW_WINDOW).splitlines()
+            _print_lines(new_lines(lines, current))
+            lines = current
 
 
 def _print_lines(lines: list[str]) -> None:
@@ -225,7 +235,7 @@ def _print_lines(lines: list[str]) -> None:
 
 
 def new_lines(before: list[str], after: list[str]) -> list[str]:
-    """What ``after`` has that ``before`` had not, both being the last lines of one growing text."""
+    """Return the lines that were added since ``before``. Both are the last lines of one growing text."""
     if after[: len(before)] == before:
         return after[len(before) :]
     old = deque(before)

@@ -1,4 +1,4 @@
-"""What a person sees. Results go to stdout, remarks and spinners to stderr, so that output can be piped."""
+"""Output for people. Results go to stdout, remarks and spinners to stderr, so that results can be piped."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def as_json(value: Any) -> None:
 
 
 def remark(line: str) -> None:
-    """To stderr: what is not the result."""
+    """Print a line to stderr that is not part of the result."""
     print(line, file=sys.stderr, flush=True)
 
 
 def plain(value: object) -> str:
-    """Text of others, without what could steer a terminal."""
+    """Return text from elsewhere without the characters that control a terminal."""
     return "".join(letter for letter in str(value) if letter.isprintable() or letter in "\n\t")
 
 
 def write(piece: str) -> None:
-    """A piece of output that more will follow."""
+    """Print a piece of a line."""
     print(plain(piece), end="", flush=True)
 
 
 def reply(response: Json | None) -> str:
-    """What an agent said: its ``reply``, or else the whole object as JSON."""
+    """Return the ``reply`` of an agent, or the whole response as JSON if it has none."""
     said = (response or {}).get("reply")
     return said if isinstance(said, str) else json.dumps(response, ensure_ascii=False, indent=2)
 
 
 @contextmanager
 def spinner(words: str) -> Iterator[Status | None]:
-    """A spinner while something is awaited; None where nobody looks."""
+    """Show a spinner on a terminal. Yields None if stderr is not a terminal."""
     screen = console(stderr=True)
     with screen.status(words) if screen.is_terminal else nullcontext() as status:
         yield status
@@ -66,7 +66,7 @@ def sessions(rows: Iterable[Json], total: int) -> None:
             (row["uuid"], row["status"], row["user_id"], row["class"], row["name"] or "", row["last_activity"])
             for row in rows
         ),
-        f"{total} in all",
+        f"{total} in total",
     )
 
 
@@ -87,7 +87,7 @@ def _result(row: Json) -> str:
 
 
 def session(found: Json) -> None:
-    """One session, a fact per line."""
+    """Print one session, a field per line."""
     from rich.table import Table  # noqa: PLC0415  slow, and not needed for --json
 
     table = Table.grid(padding=(0, 2))
@@ -104,7 +104,7 @@ def table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str 
 
     table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
     for number, head in enumerate(heads):
-        # The first column is an id, which is there to be copied.
+        # The first column is an id, to be copied.
         table.add_column(head, no_wrap=number < 2, overflow="fold")
     for row in rows:
         table.add_row(*(text(cell, _COLOURS.get(str(cell), "")) for cell in row))
@@ -112,7 +112,7 @@ def table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]], caption: str 
 
 
 def text(value: object, style: str = "") -> Text:
-    """Text of others for Rich, which takes brackets in a string for markup."""
+    """Return text from elsewhere for Rich, which reads brackets in a plain string as markup."""
     from rich.text import Text  # noqa: PLC0415
 
     return Text(plain(value), style=style)
@@ -127,5 +127,5 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
     screen = Console(stderr=stderr)
-    # A pipe has no width; tables are cut for people only.
+    # A pipe has no width. Tables are cut only on a terminal.
     return screen if screen.is_terminal else Console(stderr=stderr, width=200)

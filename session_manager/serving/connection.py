@@ -81,9 +81,7 @@ class ClientConnection(HttpToolsProtocol):
         elif (left := self._since + self._request_timeout - self.loop.time()) > 0:
             self._check_in(left)
         elif self._in_head or present is not None:
-            self._reject(
-                HTTPStatus.REQUEST_TIMEOUT, f"a request must arrive within {self._request_timeout:g} s"
-            )
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, f"a request must arrive within {self._request_timeout:g} s")
         else:
             self.transport.close()  # the client sent nothing, or has its answer
 

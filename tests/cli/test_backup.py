@@ -51,7 +51,7 @@ def test_create_list_verify(machine: Machine):
     assert machine.run("create").stdout.startswith(f"file://{machine.bucket}/session_backups/")
     listed = machine.run("list").stdout
     assert made["name"] in listed
-    assert "2 in all" in listed
+    assert "2 in total" in listed
 
 
 def test_what_a_manifest_says_does_not_steer_the_terminal(machine: Machine):

@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_the_turn_running(front, running):
     assert chat.ended() == 130
     [message] = front.client.messages(session)
     assert message["status"] == "running"
-    assert "the agent goes on" in chat.err
+    assert "the agent continues" in chat.err
     assert f"session-manager cancel {session} {message['message_id']}" in chat.err
     front.go_on(session)
     until(lambda: processed(front, session), "the turn ends by itself")
@@ -138,7 +138,7 @@ def test_a_conversation_on_a_terminal(front):
     os.write(terminal, b"wait\n")
     until_shown(b"begun")
     os.write(terminal, b"\x03")
-    until_shown(b"the agent goes on")
+    until_shown(b"the agent continues")
     front.go_on(session)
     os.write(terminal, b"fail softly\n")
     until_shown(b"The agent failed")
@@ -204,12 +204,12 @@ def test_a_message_that_was_taken_is_not_said_to_be_lost(start):
     front.signal(signal.SIGKILL)
     front.ended()
     assert chat.ended() == 5
-    assert f"Your message is kept. Its result, later: session-manager messages {session}" in chat.err
+    assert f"Your message is kept. To see the result later: session-manager messages {session}" in chat.err
 
 
 def test_logs_of_a_pod_that_is_silent(front):
     done = front.cli("logs", front.create())
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Its pods printed nothing so far.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Its pods have printed nothing yet.\n")
 
 
 def test_logs_show_what_the_pod_printed(front, running):
@@ -238,7 +238,7 @@ def test_a_pod_that_cannot_start_says_why(front):
 
 def test_who_waits_for_a_pod_that_cannot_start_is_told_why(front, running):
     chat = running("chat", front.create("broken"), "hello")
-    chat.until_said("The pod does not start, and is tried again. CrashedAtStart: ")
+    chat.until_said("The pod did not start and is retried. CrashedAtStart: ")
     chat.signal(signal.SIGINT)
     assert chat.ended() == 130
     assert chat.err.count("CrashedAtStart") == 1

@@ -47,7 +47,7 @@ def test_a_copy_that_is_interrupted_says_what_to_do(source: Path, tmp_path: Path
         copy.signal(signal.SIGINT)
         connection.rollback()
         assert copy.ended() == 130
-    assert copy.err.endswith("Interrupted; the same command goes on where it was.\n")
+    assert copy.err.endswith("Interrupted. Run the same command again to continue.\n")
 
 
 def test_copy_reports_rows_that_do_not_fit(source: Path, postgres_uri: str, tmp_path: Path):

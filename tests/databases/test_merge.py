@@ -150,7 +150,7 @@ def test_for_programs_and_as_a_script(tmp_path: Path, source: Path, target: Path
     command: list[str | Path] = [sys.executable, ROOT / "scripts" / "db_merge.py", target, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("were there already\n")
+    assert done.stdout.endswith("already existed\n")
     done = subprocess.run([*command[:3], tmp_path / "none.db"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not exist" in done.stderr
