@@ -9,7 +9,7 @@
 
     serve(reply)
 
-Standard library only; nothing else of this package is imported.  What is spoken on the wire: ``docs/pod-contract.md``.
+It uses the standard library only and imports nothing else of this package. ``docs/pod-contract.md`` has the protocol.
 """
 
 from session_manager.agent.context import Context

@@ -1,4 +1,4 @@
-"""``POST /chat``: from a request to the agent's function and back."""
+"""``POST /chat``: call the agent's function with a request, and send its reply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 
 from session_manager.agent.context import Context
 from session_manager.agent.turns import Turns
-from session_manager.agent.wire import BadRequest, Connection, PeerGone, Request
+from session_manager.agent.wire import BadRequest, HttpConnection, PeerGone, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class Chat:
-    """``session_id`` is the only session served; None: the first that is seen."""
+    """Serves one session: ``session_id``, or the first that it sees if this is None."""
 
     def __init__(self, agent: Agent, session_id: str | None, home: str) -> None:
         self._turns = Turns(agent)
         self._session_id = session_id
         self._home = home
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Run one turn and send what came of it. BadRequest, PeerGone."""
+    def answer(self, connection: HttpConnection, request: Request) -> None:
+        """Run one turn and send its result. Raises BadRequest and PeerGone."""
         message, context = self._parse(request)
         answer = _Answer(connection, request)
         try:
             answer.reply(self._turns.run(message, context, answer.piece))
         except PeerGone:
             raise
-        except (Exception, SystemExit) as error:  # sys.exit() would end this thread without a word
+        except (Exception, SystemExit) as error:  # sys.exit() would end this thread silently
             traceback.print_exc(file=sys.stderr)
             answer.failure(f"{type(error).__name__}: {error}")
 
@@ -44,7 +44,7 @@ class Chat:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise BadRequest(400, 'POST a JSON object {"message": …}') from None
         if not isinstance(message, str):
-            raise BadRequest(400, "message is not a string")
+            raise BadRequest(400, "invalid message; expected a string")
         session_id = headers.get("x-session-id", "")
         if session_id:
             self._check_session(session_id)
@@ -60,9 +60,9 @@ class Chat:
 
 
 class _Answer:
-    """Plain JSON, unless the agent yields a piece and the caller can follow a stream of events."""
+    """Plain JSON, or a stream of events if the agent yields a piece and the caller accepts a stream."""
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: HttpConnection, request: Request) -> None:
         self._connection = connection
         self._keep_alive = request.keep_alive
         self._may_stream = "text/event-stream" in request.headers.get("accept", "")

@@ -1,12 +1,12 @@
-"""What an agent is told beside the message."""
+"""The facts that an agent receives with a message."""
 
 from __future__ import annotations
 
 
 class Context:
-    """``attempt`` is 1, or more when the message was given to a pod before. ``home``: the folder in HOME.
+    """``attempt`` is more than 1 if an earlier pod received the message. ``home`` is the folder in HOME.
 
-    ``token`` reads this session and appends to it while this turn runs: the ``X-Session-Token`` of such requests.
+    ``token`` allows reading this session and appending to it while the turn runs. Send it as ``X-Session-Token``.
     """
 
     __slots__ = ("attempt", "home", "message_id", "session_id", "token", "user_id")

@@ -1,7 +1,7 @@
 """The server in a pod: ``GET /health`` and ``POST /chat``, a thread per connection.
 
-Threads and not an event loop: this starts in half the time and memory, answers a plain function faster, and leaves
-``/health`` answering while a turn works.
+It uses threads, not an event loop: it starts in half the time and memory, answers a plain function faster, and answers
+``/health`` while a turn runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 
 from session_manager.agent.chat import Chat
-from session_manager.agent.wire import BadRequest, Connection, PeerGone, Request
+from session_manager.agent.wire import BadRequest, HttpConnection, PeerGone, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ DEFAULT_PORT = 1111
 def serve(agent: Agent) -> None:
     """Serve ``agent(message, context)`` on $HOST:$PORT until SIGTERM; then finish the running turn and return.
 
-    It returns the reply, directly or as a coroutine: a dict, or any other JSON value, which becomes ``{"reply": …}``. A
-    generator, plain or async, streams what it yields.
+    The agent returns the reply, directly or as a coroutine: a dict, or any other JSON value, which is sent as
+    ``{"reply": …}``. If it is a generator, plain or async, its pieces are streamed.
     """
     chat = Chat(agent, os.environ.get("SESSION_ID"), os.environ.get("HOME", "."))
     server = Server(chat, os.environ.get("HOST", ""), int(os.environ.get("PORT", DEFAULT_PORT)))
@@ -40,12 +40,12 @@ def serve(agent: Agent) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if sys.stderr.isatty():
-        print(f"Serving on port {server.port}; Ctrl-C ends", file=sys.stderr)  # noqa: T201
+        print(f"Serving on port {server.port}; press Ctrl-C to stop", file=sys.stderr)  # noqa: T201
     server.run()
 
 
 class Server:
-    """Listens from the moment it is made; an empty ``host`` is every interface. OSError when the port is taken."""
+    """Listens once it is created; an empty ``host`` means every interface. Raises OSError if the port is taken."""
 
     def __init__(self, chat: Chat, host: str, port: int) -> None:
         self._chat = chat
@@ -56,7 +56,7 @@ class Server:
         self.port: int = self._listener.getsockname()[1]
 
     def run(self) -> None:
-        """Accept connections until ``stop``; returns when no turn runs any more."""
+        """Accept connections until ``stop``, and return when the last turn has ended."""
         while not self._stopping:
             try:
                 peer, _ = self._listener.accept()
@@ -68,13 +68,13 @@ class Server:
             self._change.wait_for(lambda: self._running == 0)
 
     def stop(self) -> None:
-        """Safe in a signal handler: takes no lock."""
+        """Stop accepting connections. Takes no lock, so that a signal handler may call it."""
         self._stopping = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
 
     def _serve_connection(self, peer: socket.socket) -> None:
-        connection = Connection(peer)
+        connection = HttpConnection(peer)
         with peer, suppress(PeerGone):
             try:
                 while (request := connection.read()) is not None:
@@ -82,9 +82,9 @@ class Server:
                     if not request.keep_alive:
                         return
             except BadRequest as error:
-                connection.refuse(error)
+                connection.reject(error)
 
-    def _serve_request(self, connection: Connection, request: Request) -> None:
+    def _serve_request(self, connection: HttpConnection, request: Request) -> None:
         route = request.method, request.path
         if route == ("POST", "/chat"):
             self._serve_chat(connection, request)
@@ -93,16 +93,16 @@ class Server:
         elif request.path in {"/chat", "/health"}:
             allowed = "POST" if request.path == "/chat" else "GET"
             headers = f"Allow: {allowed}\r\n"
-            connection.answer(405, {"error": f"this is for {allowed}"}, request.keep_alive, headers)
+            connection.answer(405, {"error": f"method not allowed; use {allowed}"}, request.keep_alive, headers)
         else:
-            connection.answer(404, {"error": "there are POST /chat and GET /health"}, request.keep_alive)
+            connection.answer(404, {"error": "not found; use POST /chat or GET /health"}, request.keep_alive)
 
-    def _serve_chat(self, connection: Connection, request: Request) -> None:
+    def _serve_chat(self, connection: HttpConnection, request: Request) -> None:
         with self._change:
             accepted = not self._stopping
             self._running += accepted
         if not accepted:
-            connection.answer(503, {"error": "going down"}, request.keep_alive, "Retry-After: 1\r\n")
+            connection.answer(503, {"error": "the pod is stopping"}, request.keep_alive, "Retry-After: 1\r\n")
             return
         try:
             self._chat.answer(connection, request)

@@ -1,4 +1,4 @@
-"""Calls an agent's function, whatever kind it is: plain, async, a generator or an async generator."""
+"""Calls an agent's function, which may be plain, async, a generator or an async generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Runs one turn at a time, however many connections ask."""
+    """Runs one turn at a time, however many connections there are."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -26,7 +26,7 @@ class Turns:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, message: str, context: Context, on_piece: OnPiece) -> dict[str, object]:
-        """The reply as a JSON object; ``on_piece`` gets, as they come, the pieces that a generator yields."""
+        """Return the reply as a JSON object. ``on_piece`` receives each piece that a generator yields."""
         with self._one_at_a_time:
             result = self._agent(message, context)
             if isinstance(result, CoroutineType):
@@ -41,13 +41,13 @@ class Turns:
         import asyncio  # noqa: PLC0415 - most agents never need it, and it doubles the time to start
 
         if self._loop is None:
-            # One loop for the pod's whole life: what an agent opens in one turn it can use in the next.
+            # One loop for the whole life of the pod, so that an agent can keep connections from turn to turn.
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, daemon=True).start()
         return asyncio.run_coroutine_threadsafe(_not_exiting(coroutine), self._loop).result()
 
     def _in_step(self, pieces: AsyncGeneratorType[Any, Any]) -> Iterator[object]:
-        """An async generator as a plain one."""
+        """Turn an async generator into a plain one."""
 
         async def step() -> tuple[object, ...]:
             try:
@@ -68,12 +68,12 @@ class Turns:
 async def _not_exiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await coroutine
-    except SystemExit as error:  # it would end the loop, and every later turn would wait for that
+    except SystemExit as error:  # it would end the loop, and every later turn would hang
         raise RuntimeError(f"SystemExit: {error}") from error
 
 
 def _collect(pieces: GeneratorType[object, None, object], on_piece: OnPiece) -> object:
-    """What the generator returns, or else the texts that it yielded, joined."""
+    """Return what the generator returns, or the texts that it yielded if it returns nothing."""
     texts = []
     try:
         while True:

@@ -1,6 +1,6 @@
-"""HTTP/1.1 as a pod needs it: requests with Content-Length bodies, answers with either a length or chunks.
+"""HTTP/1.1 as a pod needs it: requests with a Content-Length, answers with a length or in chunks.
 
-No dataclasses and no ``http`` here: importing them takes longer than the rest of a pod's start.
+This uses neither dataclasses nor ``http``: importing them takes longer than the rest of a pod's start.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import socket
 
 MAX_HEAD = 64 * 1024
-MAX_BODY = 8 * 1024 * 1024  # a message of 1 MiB, in JSON that may need six bytes for one
+MAX_BODY = 8 * 1024 * 1024  # a message of 1 MiB, in JSON, where a byte may take six
 _PHRASES = {
     200: "OK",
     400: "Bad Request",
@@ -28,7 +28,7 @@ _CLOSE = "Connection: close\r\n"
 
 
 class BadRequest(Exception):
-    """A request that is answered with ``status`` and ends the connection."""
+    """An invalid request. It is answered with ``status``, and the connection is closed."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -37,11 +37,11 @@ class BadRequest(Exception):
 
 
 class PeerGone(Exception):
-    """The connection broke. Whoever sent the message sends it again."""
+    """The connection broke. The front door sends the message again."""
 
 
 class Request:
-    """``headers`` by lower-case name. ``keep_alive``: the peer may send another request."""
+    """``headers`` are by lower-case name. ``keep_alive``: the peer may send another request."""
 
     __slots__ = ("body", "headers", "keep_alive", "method", "path")
 
@@ -53,7 +53,7 @@ class Request:
         self.keep_alive = keep_alive
 
 
-class Connection:
+class HttpConnection:
     """Reads requests from a blocking socket and writes answers to it."""
 
     def __init__(self, peer: socket.socket) -> None:
@@ -62,14 +62,14 @@ class Connection:
         self._buffer = b""
 
     def read(self) -> Request | None:
-        """The next request; None when the peer closed the connection. BadRequest, PeerGone."""
+        """Return the next request, or None if the peer has closed the connection. Raises BadRequest and PeerGone."""
         head = self._read_head()
         if head is None:
             return None
         method, path, version, headers = _parse_head(head)
         length = _body_length(headers)
         if length > MAX_BODY:
-            raise BadRequest(413, f"the body is longer than {MAX_BODY} bytes")
+            raise BadRequest(413, f"body too large; expected {MAX_BODY} bytes or less")
         if headers.get("expect", "").lower() == "100-continue":
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = self._read_body(length)
@@ -80,7 +80,7 @@ class Connection:
     def _read_head(self) -> bytes | None:
         while (end := self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD)) < 0:
             if len(self._buffer) >= MAX_HEAD:
-                raise BadRequest(431, f"the headers are longer than {MAX_HEAD} bytes")
+                raise BadRequest(431, f"headers too large; expected {MAX_HEAD} bytes or less")
             data = self._receive(65536)
             if not data:
                 return None
@@ -108,8 +108,8 @@ class Connection:
         head = f"{_status_line(status)}{_JSON % len(body)}{headers}{'' if keep_alive else _CLOSE}\r\n"
         self._send(head.encode("latin-1") + body)
 
-    def refuse(self, error: BadRequest) -> None:
-        """Answer it, and read what the peer still sends: closing on unread bytes would take the answer back."""
+    def reject(self, error: BadRequest) -> None:
+        """Send the error, and read what the peer still sends: closing with unread bytes would discard the answer."""
         self.answer(error.status, {"error": error.detail}, keep_alive=False)
         rest = MAX_BODY
         try:
@@ -151,12 +151,12 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
         method, target, version = first.split(" ")
         fields = [_parse_header(line) for line in lines]
     except ValueError:
-        raise BadRequest(400, "this is not HTTP") from None
+        raise BadRequest(400, "invalid request; expected HTTP/1.1") from None
     if version not in {"HTTP/1.1", "HTTP/1.0"}:
-        raise BadRequest(400, "this is not HTTP/1.1")
+        raise BadRequest(400, "invalid version; expected HTTP/1.1")
     headers = dict(fields)
     if len(headers) < len(fields) and sum(name == "content-length" for name, _ in fields) > 1:
-        raise BadRequest(400, "the Content-Length stands twice")
+        raise BadRequest(400, "Content-Length must not be repeated")
     return method, target.partition("?")[0], version, headers
 
 
@@ -169,8 +169,8 @@ def _parse_header(line: str) -> tuple[str, str]:
 
 def _body_length(headers: dict[str, str]) -> int:
     if "transfer-encoding" in headers:
-        raise BadRequest(411, "send a Content-Length")
+        raise BadRequest(411, "Transfer-Encoding is not supported; send a Content-Length")
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
-        raise BadRequest(400, "the Content-Length is not a number")
-    return int(length[:10])  # more digits than that are too many bytes anyway
+        raise BadRequest(400, "invalid Content-Length; expected a number")
+    return int(length[:10])  # a longer number is over the limit anyway

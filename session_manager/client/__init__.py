@@ -1,4 +1,4 @@
-"""A small synchronous client of the front door.
+"""A small synchronous client of the HTTP API.
 
 ::
 
@@ -6,7 +6,7 @@
     session = client.create("ada")["uuid"]
     print(client.chat(session, "Hello", wait=60)["pod_response"])
 
-Answers are the JSON objects that the API documents at ``/docs``.  Everything that goes wrong is a ``ClientError``.
+Answers are the JSON objects that the API documents at ``/docs``. Every error is a ``ClientError``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import requests
 Json = dict[str, Any]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-CONNECT_WITHIN = 5.0  # seconds
-ANSWER_WITHIN = 60.0  # a turn is answered after half of that at the latest
-SILENCE = 30.0  # an open stream says something every few seconds
+CONNECT_TIMEOUT = 5.0  # seconds
+ANSWER_TIMEOUT = 60.0  # the front door answers a turn after half of that at the latest
+STREAM_TIMEOUT = 30.0  # an open stream sends something every few seconds
 RESUME_TRIES = 5
 RESUME_PAUSE = 1.0
 PAGE = 500
@@ -35,7 +35,7 @@ ENDED = ("turn.processed", "turn.failed")
 
 
 class ClientError(Exception):
-    """The call failed. ``status`` is the HTTP status; ``retry_after`` in seconds, where the server named a time."""
+    """The call failed. ``status`` is the HTTP status, ``retry_after`` the seconds to wait if the server said so."""
 
     def __init__(self, detail: str, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -45,16 +45,16 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No answer, or one that broke off: the server may have received the call."""
+    """There was no answer, or only a part of it. The server may have received the call."""
 
 
 class InvalidRequest(ClientError):
-    """No request can be made with this address, key or user."""
+    """The address, key or user is invalid, so that nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One server-sent event. Only recorded events have a ``number``; ``data`` is what its JSON says."""
+    """One server-sent event. Only recorded events have a ``number``; ``data`` is its JSON object."""
 
     kind: str
     data: Json
@@ -62,15 +62,18 @@ class Event:
 
 
 class Client:
-    """``key`` is a service key or a user's, ``user`` whom a service key acts for. May be used as a context manager."""
+    """Calls one front door. ``key`` is a service's or a user's; with a service key, ``user`` is the user to act for.
+
+    May be used as a context manager.
+    """
 
     def __init__(self, url: str = DEFAULT_URL, key: str | None = None, user: str | None = None) -> None:
         self._url = url.rstrip("/")
         self._http = requests.Session()
-        # A proxy of the environment cannot reach this machine's own loopback.
+        # A proxy from the environment cannot reach the loopback of this machine.
         self._http.trust_env = urlsplit(url).hostname not in LOOPBACK
         if key:
-            # As a hook, so that requests puts nothing from ~/.netrc in its place.
+            # As a hook, so that requests does not replace it with an entry of ~/.netrc.
             self._http.auth = _Bearer(key)
         if user:
             self._http.headers["X-User-Id"] = user.encode()
@@ -94,22 +97,22 @@ class Client:
         return self._json("GET", f"/session/{_part(session)}")
 
     def list(self, status: str | None = None, user_id: str | None = None) -> Iterator[Json]:
-        """Every session that this caller may see, newest first; expired ones only when asked for."""
+        """Yield every session that this caller may see, newest first; expired ones only with their status."""
         return self._rows("/sessions", "sessions", {"status": status, "user_id": user_id})
 
     def page(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> Json:
-        """One page of ``list``: ``{total, sessions, next_cursor}``, of 500 sessions at most."""
+        """Return one page of ``list``: ``{total, sessions, next_cursor}``, with 500 sessions at most."""
         return self._json("GET", "/sessions", params={"status": status, "limit": limit, "cursor": cursor})
 
     def rename(self, session: str, name: str | None) -> Json:
         return self._json("PATCH", f"/session/{_part(session)}", {"name": name})
 
     def wake(self, session: str, keep_awake: float = 0) -> Json:
-        """Start the pod, and keep it for ``keep_awake`` seconds at least (an hour at most)."""
+        """Start the pod, and keep it awake for at least ``keep_awake`` seconds (an hour at most)."""
         return self._json("POST", f"/session/{_part(session)}/wake", {"keep_awake_seconds": keep_awake})
 
     def sleep(self, session: str, *, when_idle: bool = False) -> Json:
-        """Stop the pod. Status 409 while a turn runs or waits, unless ``when_idle``."""
+        """Stop the pod. Raises ClientError with status 409 while a turn runs or waits, unless ``when_idle``."""
         when = {"when": "idle" if when_idle else "now"}
         return self._json("POST", f"/session/{_part(session)}/sleep", params=when)
 
@@ -117,11 +120,11 @@ class Client:
         return self._json("DELETE", f"/session/{_part(session)}")
 
     def logs(self, session: str, tail: int = 200) -> str:
-        """The last lines that the session's pods printed."""
+        """Return the last lines that the session's pods printed."""
         return self._call("GET", f"/session/{_part(session)}/logs", params={"tail": tail}).text
 
     def events(self, session: str, after: int = 0) -> Iterator[Event | None]:
-        """The live feed from event ``after`` on. None is a sign of life. Ends when the session or the server does."""
+        """Yield events after number ``after`` until the session or the server ends, and None as a keep-alive."""
         path = f"/session/{_part(session)}/events"
         with self._call("GET", path, params={"after": after}, stream=True) as answer:
             yield from _events(answer)
@@ -131,21 +134,21 @@ class Client:
     def chat(
         self, session: str, message: str, *, wait: float | None = None, idempotency_key: str | None = None
     ) -> Json:
-        """Send a message. Without ``wait`` (seconds, 300 at most) the answer to one that has to queue comes at once.
+        """Send a message. ``wait``: seconds (300 at most) to wait for the result of a message that is queued.
 
-        After ``Unreachable``, calling again with the same ``idempotency_key`` never makes a second message.
+        After ``Unreachable``, call again with the same ``idempotency_key``: this never creates a second message.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         if wait is not None:
             headers["Prefer"] = f"wait={round(wait)}"
-        timeout = ANSWER_WITHIN + (wait or 0)
+        timeout = ANSWER_TIMEOUT + (wait or 0)
         path = f"/session/{_part(session)}/chat"
         return self._json("POST", path, {"message": message}, headers=headers, timeout=timeout)
 
     def stream(self, session: str, message: str, *, idempotency_key: str | None = None) -> Iterator[Event | None]:
-        """Send a message and follow its turn; the last event is ``turn.processed`` or ``turn.failed``.
+        """Send a message and yield the events of its turn, the last being ``turn.processed`` or ``turn.failed``.
 
-        A stream that breaks off is resumed, since the key makes it the same message. None is a sign of life.
+        A broken stream is resumed: with its key it is the same message. None is a keep-alive.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Accept": "text/event-stream"}
         accepted, tries = False, RESUME_TRIES
@@ -153,7 +156,7 @@ class Client:
             try:
                 for number, event in enumerate(self._stream_once(session, message, headers)):
                     accepted = True
-                    if number:  # more than what every stream begins with
+                    if number:  # more than the first event of every stream
                         tries = RESUME_TRIES
                     yield event
                     if event is not None and event.kind in ENDED:
@@ -171,20 +174,20 @@ class Client:
             yield from _events(answer)
 
     def messages(self, session: str) -> Iterator[Json]:
-        """The messages of a session with their results, oldest first."""
+        """Yield the messages of a session with their results, oldest first."""
         return self._rows(f"/session/{_part(session)}/messages", "messages", {})
 
     def message(self, session: str, message_id: str) -> Json:
         return self._json("GET", f"/session/{_part(session)}/messages/{_part(message_id)}")
 
     def cancel(self, session: str, message_id: str) -> Json:
-        """End a message that has no result yet. Status 409 when it has one."""
+        """Cancel a message that has no result yet. Raises ClientError with status 409 if it has one."""
         return self._json("POST", f"/session/{_part(session)}/messages/{_part(message_id)}/cancel")
 
     # -- HTTP ------------------------------------------------------------------------------------------------------
 
     def health(self) -> Json:
-        """What is well and what is not. ClientError with status 503 when something is not."""
+        """Return the health of each part. Raises ClientError with status 503 if one is unhealthy."""
         return self._json("GET", "/health")
 
     def _rows(self, path: str, field: str, filters: Json) -> Iterator[Json]:
@@ -202,13 +205,13 @@ class Client:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise ClientError("what answers there is no session manager")
+            raise ClientError("the server that answered is not a Session Manager")
         return answer
 
     def _call(
-        self, method: str, path: str, body: Json | None = None, *, timeout: float = ANSWER_WITHIN, **options: Any
+        self, method: str, path: str, body: Json | None = None, *, timeout: float = ANSWER_TIMEOUT, **options: Any
     ) -> requests.Response:
-        patience = (CONNECT_WITHIN, SILENCE if options.get("stream") else timeout)
+        patience = (CONNECT_TIMEOUT, STREAM_TIMEOUT if options.get("stream") else timeout)
         try:
             answer = self._http.request(
                 method, self._url + path, json=body, timeout=patience, allow_redirects=False, **options
@@ -218,8 +221,8 @@ class Client:
         except requests.ConnectionError:
             raise Unreachable(f"cannot reach {self._url}") from None
         except (requests.RequestException, ValueError):
-            # Their words may quote a header, and with it the key.
-            raise InvalidRequest(f"no request to {self._url} can be made: check address, key and user") from None
+            # The text of these errors may quote a header, and with it the key.
+            raise InvalidRequest(f"invalid address, key or user for {self._url}") from None
         if answer.status_code >= 300:
             with answer:
                 raise _error(answer)
@@ -236,7 +239,7 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def _part(value: str) -> str:
-    """One segment of a path, whatever stands in it."""
+    """Quote a value as one segment of a path."""
     return quote(value, safe="")
 
 
@@ -250,9 +253,9 @@ def _error(answer: requests.Response) -> ClientError:
 
 
 def _events(answer: requests.Response) -> Iterator[Event | None]:
-    """The events of a stream; None for a comment. Unreachable when it breaks off."""
+    """Yield the events of a stream, and None for each comment. Raises Unreachable if the stream breaks."""
     if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
-        raise ClientError("the server did not stream")
+        raise ClientError("invalid answer; expected an event stream")
     fields: dict[str, str] = {}
     try:
         for line in _lines(answer):
@@ -270,7 +273,7 @@ def _events(answer: requests.Response) -> Iterator[Event | None]:
 
 def _lines(answer: requests.Response) -> Iterator[bytes]:
     rest = b""
-    for chunk in answer.iter_content(chunk_size=None):  # whatever has arrived, without waiting for more
+    for chunk in answer.iter_content(chunk_size=None):  # all bytes that have arrived
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
 

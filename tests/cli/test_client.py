@@ -142,8 +142,8 @@ def test_what_it_sends(server):
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        ((200, {}, b"<html>"), "what answers there is no session manager"),
-        ((200, {}, b"[]"), "what answers there is no session manager"),
+        ((200, {}, b"<html>"), "the server that answered is not a Session Manager"),
+        ((200, {}, b"[]"), "the server that answered is not a Session Manager"),
         ((404, {}, b"<html>"), "the server answered 404 Not Found"),
         ((404, {}, b'{"detail": "no such session"}'), "no such session"),
         ((302, {"Location": "/elsewhere"}, b""), "the server answered 302 Found"),
