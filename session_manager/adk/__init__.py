@@ -1,4 +1,4 @@
-"""What runs in ADK programs: a session service that keeps its sessions in Session Manager, and the server of a pod.
+"""For ADK programs: a session service that keeps its sessions in Session Manager, and a server for pods.
 
 ::
 
@@ -6,7 +6,7 @@
     services:
       - {scheme: session-manager, type: session, class: session_manager.adk.SessionManagerSessionService}
 
-Needs ``session-manager[adk]``; the front door itself never imports this.
+It needs ``session-manager[adk]``. The front door never imports it.
 """
 
 from session_manager.adk.credentials import use_token
@@ -16,8 +16,8 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("google", "httpx"):
         raise
-    # A pod's last words are what its session shows as the reason.
-    needs = "google-adk is not installed: pip install 'session-manager[adk]', for the Python of Session Manager"
+    # The last line that a pod prints is shown as the reason of its session.
+    needs = "google-adk is not installed; run pip install 'session-manager[adk]' with the Python of Session Manager"
     raise ModuleNotFoundError(needs, name=error.name) from None
 
 __all__ = ["SCHEMES", "SessionManagerSessionService", "register", "use_token"]

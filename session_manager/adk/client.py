@@ -1,7 +1,7 @@
-"""HTTP to the front door, from whatever event loops an ADK program has.
+"""HTTP to the front door, from any event loop of an ADK program.
 
-``Runner.run`` makes one for each call, and connections of an event loop end with it.  So they belong to threads of
-their own, which an agent that fills the loop's with its tools does not hold up either.
+``Runner.run`` makes an event loop for each call, and connections of an event loop end with it. So requests run in
+threads of their own. An agent whose tools fill the threads of the loop does not delay them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from session_manager.adk.credentials import credentials
 
 URL_VARIABLE = "SESSION_MANAGER_URL"
 TIMEOUT = 30.0  # seconds
-AT_ONCE = 16  # requests
+MAX_REQUESTS = 16  # at once
 NOTHING: Mapping[str, Any] = {}
 
 
-class Refused(Exception):
-    """An answer other than 2xx. ``detail``: its words for a person."""
+class Rejected(Exception):
+    """An answer other than 2xx. ``detail`` is its sentence for a person."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"Session Manager answered {status}: {detail}")
@@ -34,41 +34,41 @@ class Refused(Exception):
 
 
 def base_url(uri: str) -> str:
-    """``session-manager://host:port`` is ``http://host:port``, ``…+https`` https; without a host $SESSION_MANAGER_URL.
+    """Return ``http://host:port`` for ``session-manager://host:port``, or https for ``session-manager+https://…``.
 
-    ValueError where there is neither, or a password stands in it.
+    Without a host, return $SESSION_MANAGER_URL. Raises ValueError if that is not set, or the URI contains a credential.
     """
     parts = urlsplit(uri)
     if "@" in parts.netloc:
-        raise ValueError("no credential belongs into the address of Session Manager; set SESSION_MANAGER_KEY")
+        raise ValueError("invalid address of Session Manager; put the credential into SESSION_MANAGER_KEY instead")
     if parts.netloc:
         scheme = parts.scheme.rpartition("+")[2]
         return f"{'https' if scheme == 'https' else 'http'}://{parts.netloc}{parts.path.rstrip('/')}"
     url = os.environ.get(URL_VARIABLE)
     if not url:
-        raise ValueError(f"{uri!r} names no host, and {URL_VARIABLE} is not set")
+        raise ValueError(f"invalid address {uri!r}; expected a host, or {URL_VARIABLE} in the environment")
     return url.rstrip("/")
 
 
 class Client:
-    """``key``: instead of the one in the environment; a turn's token wins over both."""
+    """Calls one front door. ``key`` replaces the one in the environment; the token of a turn replaces both."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self._url = url
         self._key = key
         self._http = httpx.Client(timeout=TIMEOUT, trust_env=False)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="session-manager")
+        self._threads = ThreadPoolExecutor(MAX_REQUESTS, thread_name_prefix="session-manager")
 
     async def call(
         self, method: str, path: str, body: bytes | None = None, query: Mapping[str, Any] = NOTHING
     ) -> httpx.Response:
-        """Refused unless it is 2xx. httpx.TransportError: nobody answered."""
+        """Return the answer to a request. Raises Rejected if it is not 2xx, httpx.TransportError if there is none."""
         headers = {**credentials(self._key), "Content-Type": "application/json"}
         params = {name: value for name, value in query.items() if value is not None}
         ask = partial(self._http.request, method, self._url + path, content=body, headers=headers, params=params)
         response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         if not response.is_success:
-            raise Refused(response.status_code, _detail(response))
+            raise Rejected(response.status_code, _detail(response))
         return response
 
     def close(self) -> None:

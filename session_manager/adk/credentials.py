@@ -1,4 +1,4 @@
-"""What a request to Session Manager is authorised by: the token of the turn that runs, or a key."""
+"""The credentials of requests to Session Manager: the token of the running turn, or a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _token: ContextVar[str] = ContextVar("session_token", default="")
 
 @contextmanager
 def use_token(token: str) -> Iterator[None]:
-    """Within it, and in every task begun in it, sessions are read and written with this ``X-Session-Token``."""
+    """Send this ``X-Session-Token`` with every request in this context, and in tasks that are started in it."""
     before = _token.set(token)
     try:
         yield
@@ -24,7 +24,7 @@ def use_token(token: str) -> Iterator[None]:
 
 
 def credentials(key: str | None) -> dict[str, str]:
-    """Headers. The token of a turn wins over ``key``, and that over the one in the environment."""
+    """Return the headers: the token of the turn, or else ``key``, or else the key in the environment."""
     token = _token.get()
     if token:
         return {TOKEN_HEADER: token}

@@ -1,7 +1,7 @@
-"""ADK's own server as the pod of a session, with its sessions kept by Session Manager.
+"""ADK's own server as the pod of a session, whose sessions Session Manager keeps.
 
-One session per pod: a request for another one is 421.  Each request's ``X-Session-Token`` is what its turn reads and
-writes its session with, and every answer says that the pod keeps its events itself.
+A pod serves one session and answers 421 to requests for another. A turn reads and writes its session with the
+``X-Session-Token`` of its request. Every answer says that the pod stores its events itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from session_manager.adk.credentials import use_token
 from session_manager.adk.service import register
 
 DEFAULT_PORT = 1111
-SESSIONS_HERE = "session-manager://"
+SESSION_SERVICE = "session-manager://"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,19 +34,19 @@ _KEPT = (b"x-session-events", b"stored")
 
 
 class AnyName(AgentLoader):
-    """The only agent of a folder is served under every name: that of the session's app."""
+    """Serves the only agent of a folder under any name, since the name is that of the session's app."""
 
     def load_agent(self, agent_name: str) -> BaseAgent | App:
         names = self.list_agents()
         if len(names) != 1:
             return super().load_agent(agent_name)
         loaded = super().load_agent(names[0])
-        # As an App it has a name of its own, and ADK does not ask whether the session's would do.
+        # An App has a name of its own, so ADK does not check the name of the session's app.
         return loaded if isinstance(loaded, App) else App(name=names[0], root_agent=loaded)
 
 
 class PodApp:
-    """``app`` for one session: ``session_id``, or None for the first that is seen."""
+    """Restricts ``app`` to one session: ``session_id``, or the first that it sees if this is None."""
 
     def __init__(self, app: ASGI, session_id: str | None) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class PodApp:
         if seen:
             self._session_id = self._session_id or seen
         if seen and seen != self._session_id:
-            await _refuse(send)
+            await _reject(send)
             return
         with use_token(headers.get(b"x-session-token", b"").decode("latin-1")):
             await self._app(scope, receive, _marked(send))
@@ -76,21 +76,21 @@ def _marked(send: Send) -> Send:
     return marked
 
 
-async def _refuse(send: Send) -> None:
+async def _reject(send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_FOREIGN))]
     await send({"type": "http.response.start", "status": 421, "headers": headers})
     await send({"type": "http.response.body", "body": _FOREIGN})
 
 
 def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory: str | None) -> PodApp:
-    """``artifacts`` and ``memory`` are addresses of ADK's services for these. What loading the only agent raises."""
+    """Build the app. ``artifacts`` and ``memory`` are URIs of ADK services. Raises an error of the agent's own code."""
     loader = AnyName(agents_dir)
     _load_now(loader, agents_dir)
     register()
     app = get_fast_api_app(
         agents_dir=agents_dir,
         agent_loader=loader,
-        session_service_uri=SESSIONS_HERE,
+        session_service_uri=SESSION_SERVICE,
         artifact_service_uri=artifacts,
         memory_service_uri=memory,
         web=False,
@@ -99,28 +99,28 @@ def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory
 
 
 def _load_now(loader: AnyName, agents_dir: str) -> None:
-    """An agent that cannot be loaded is why its pod does not start, and not why every turn of it fails."""
+    """Load the only agent at the start, so that an error keeps the pod from starting instead of failing every turn."""
     names = loader.list_agents()
     if not names:
-        raise FileNotFoundError(f"{agents_dir} has no agent: neither agent.py, nor a folder with one")
+        raise FileNotFoundError(f"no agent in {agents_dir}; expected agent.py, or a folder with agent.py")
     if len(names) == 1:
         loader.load_agent(names[0])
 
 
 def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = None) -> None:
-    """Serve on $HOST:$PORT until SIGTERM, then finish the running turn. Artifacts are files in $HOME by default."""
+    """Serve on $HOST:$PORT until SIGTERM, then finish the running turn. By default artifacts are files in $HOME."""
     home = os.environ.get("HOME")
     if artifacts is None and home:
         artifacts = (Path(home).absolute() / "artifacts").as_uri()
     app = build(agents_dir, os.environ.get("SESSION_ID"), artifacts, memory)
-    # Idle connections stay open for longer than the front door keeps them: none is to close under a message.
+    # Longer than the front door keeps an idle connection, so that none closes while a message is sent.
     config = uvicorn.Config(app, timeout_keep_alive=5)
     with _listen(os.environ.get("HOST", ""), int(os.environ.get("PORT", DEFAULT_PORT))) as listener:
         uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """An empty ``host`` is every interface."""
+    """Open the listening socket; an empty ``host`` means every interface."""
     if not host and socket.has_dualstack_ipv6():
         return socket.create_server(("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

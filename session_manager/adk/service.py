@@ -17,24 +17,24 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 from typing_extensions import override
 
-from session_manager.adk.client import Client, Refused, base_url
+from session_manager.adk.client import Client, Rejected, base_url
 
 log = logging.getLogger(__name__)
 
 SCHEMES = ("session-manager", "session-manager+http", "session-manager+https")
-PAGE = 500  # sessions, the most that a list gives at once
-NEXT = "x-next-cursor"
-STORED = {"stored": "true"}  # the session as it is kept, and not as REST shows it: with ADK's own marks and credentials
+PAGE = 500  # sessions per request, the maximum
+NEXT_CURSOR = "x-next-cursor"
+STORED = {"stored": "true"}  # the session as it is stored, with ADK's own markers and credentials, not as REST shows it
 
 _SESSIONS = TypeAdapter(list[Session])
 
 
 class SessionManagerSessionService(BaseSessionService):
-    """``uri``: ``session-manager://host:port`` (``…+https``); without a host that of $SESSION_MANAGER_URL.
+    """``uri``: ``session-manager://host:port`` or ``session-manager+https://…``; without a host $SESSION_MANAGER_URL.
 
-    ``key`` is one of the front door's, by default $SESSION_MANAGER_KEY. Where a turn of a session's pod runs, its token
-    is used instead (see ``use_token``), which is good for that one session. ``agents_dir`` and more are what ADK gives
-    to every service, and are not looked at. Raises client.Refused and httpx.TransportError for what no ADK error says.
+    ``key`` is an API key, by default $SESSION_MANAGER_KEY. During a turn in a session's pod, the turn's token is used
+    instead (see ``use_token``); it is valid for that session only. ADK passes ``agents_dir`` and other arguments to
+    every service; they are ignored. Raises client.Rejected and httpx.TransportError where ADK has no error of its own.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class SessionManagerSessionService(BaseSessionService):
         session_id: str | None = None,
     ) -> Session:
         wanted = session_id.strip() if session_id else None
-        body = {"sessionId": wanted or None, "state": _storable(state or {})}
+        body = {"sessionId": wanted or None, "state": _stored_state(state or {})}
         try:
             response = await self._client.call("POST", _sessions(app_name, user_id), to_json(body), STORED)
-        except Refused as refused:
+        except Rejected as refused:
             if refused.status == 409:
                 raise AlreadyExistsError(f"Session with id {wanted} already exists.") from None
             raise
@@ -71,7 +71,7 @@ class SessionManagerSessionService(BaseSessionService):
         query = {**STORED, "num_recent_events": recent, "after_timestamp": since or None}
         try:
             response = await self._client.call("GET", path, query=query)
-        except Refused as refused:
+        except Rejected as refused:
             if refused.status == 404:
                 return None
             raise
@@ -85,9 +85,11 @@ class SessionManagerSessionService(BaseSessionService):
             query = {**STORED, "limit": PAGE, "cursor": cursor}
             response = await self._client.call("GET", _sessions(app_name, user_id), query=query)
             for session in _SESSIONS.validate_json(response.content):
-                found.pop((session.user_id, session.id), None)  # changed since the page before, and now at the end
+                found.pop(
+                    (session.user_id, session.id), None
+                )  # it has changed since the previous page, and moved to the end
                 found[session.user_id, session.id] = session
-            cursor = response.headers.get(NEXT)
+            cursor = response.headers.get(NEXT_CURSOR)
             if not cursor:
                 return ListSessionsResponse(sessions=list(found.values()))
 
@@ -112,18 +114,18 @@ class SessionManagerSessionService(BaseSessionService):
         body = b'{"event":%b,"lastUpdateTime":%b}' % (event.model_dump_json(exclude_none=True).encode(), seen)
         try:
             response = await self._client.call("POST", path, body)
-        except Refused as refused:
+        except Rejected as refused:
             raise _append_error(session, refused) from None
         session.last_update_time = response.json()["lastUpdateTime"]
         return self._commit_event_to_session(session, event)
 
     async def close(self) -> None:
-        """End its connections; it is of no use afterwards."""
+        """Close all connections. The service cannot be used afterwards."""
         self._client.close()
 
 
 def register() -> None:
-    """Make the schemes known to this process's ADK, where there is no services.yaml beside the agents."""
+    """Register the URI schemes with ADK in this process, which replaces a services.yaml next to the agents."""
     from google.adk.cli.service_registry import get_service_registry  # noqa: PLC0415  all of ADK's command line
 
     for scheme in SCHEMES:
@@ -135,7 +137,7 @@ def _user(app_name: str, user_id: str) -> str:
 
 
 def _sessions(app_name: str, user_id: str | None) -> str:
-    """Of all users where none is named."""
+    """Return the path of a user's sessions, or of all sessions of the app if ``user_id`` is None."""
     if user_id is None:
         return f"/adk/apps/{quote(app_name, safe='')}/sessions"
     return f"{_user(app_name, user_id)}/sessions"
@@ -145,18 +147,18 @@ def _session(app_name: str, user_id: str, session_id: str) -> str:
     return f"{_sessions(app_name, user_id)}/{quote(session_id.strip(), safe='')}"
 
 
-def _storable(state: dict[str, Any]) -> dict[str, Any]:
-    """Without what is temporary; what JSON cannot say is told in words, as ADK's own services do."""
+def _stored_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state without temporary keys. Values that are not JSON become text, as in ADK's own services."""
     kept = {key: value for key, value in state.items() if not key.startswith(State.TEMP_PREFIX)}
     try:
         to_json(kept)
     except ValueError:
-        log.warning("some values of the state are no JSON and are stored as text")
+        log.warning("stored values of the state as text that are not JSON")
         return TypeAdapter(dict[str, Any]).validate_json(to_json(kept, serialize_unknown=True))
     return kept
 
 
-def _append_error(session: Session, refused: Refused) -> Exception:
+def _append_error(session: Session, refused: Rejected) -> Exception:
     if refused.status == 404:
         return SessionNotFoundError(f"Session {session.id} not found.")
     if refused.status == 409:

@@ -9,7 +9,7 @@ import pytest
 from google.adk.events import Event
 
 from session_manager.adk import use_token
-from session_manager.adk.client import Refused
+from session_manager.adk.client import Rejected
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.message import NewMessage, Outcome
 from tests.adk.service.conftest import opened, service_of
@@ -26,7 +26,7 @@ async def test_with_keys_one_is_needed(keys: Any, monkeypatch: pytest.MonkeyPatc
     async with keys as front:
         for key in (None, "another-key-than-that"):
             stranger = service_of(front, key)
-            with pytest.raises(Refused, match="401"):
+            with pytest.raises(Rejected, match="401"):
                 await stranger.create_session(**who)
             await stranger.close()
         known = service_of(front, KEY)
@@ -59,18 +59,18 @@ async def test_the_token_of_a_turn_is_good_for_its_session_while_it_is_open(keys
                 service.get_user_state(**who),
                 service.delete_session(**who, session_id=session.id),
             ):
-                with pytest.raises(Refused, match="403"):
+                with pytest.raises(Rejected, match="403"):
                     await refused
         await store.begin_redelivery(message.id)
-        with use_token(first), pytest.raises(Refused, match="403"):
+        with use_token(first), pytest.raises(Rejected, match="403"):
             await service.append_event(session, Event(author="a", invocation_id="e"))
         with use_token(tokens.mint(one, message.id, 2, 600)):
             await service.append_event(session, Event(author="a", invocation_id="e"))
             await store.record(message.id, 2, Outcome.processed("{}"))
-            with pytest.raises(Refused, match="403"):
+            with pytest.raises(Rejected, match="403"):
                 await service.append_event(session, Event(author="a", invocation_id="e"))
-            with pytest.raises(Refused, match="403"):
+            with pytest.raises(Rejected, match="403"):
                 await service.get_session(**who, session_id=session.id)
-        with use_token("no token"), pytest.raises(Refused, match="401"):
+        with use_token("no token"), pytest.raises(Rejected, match="401"):
             await service.get_session(**who, session_id=session.id)
         await service.close()

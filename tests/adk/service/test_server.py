@@ -64,7 +64,7 @@ def test_where_adk_is_missing_the_last_words_say_what_to_install():
     [
         ("raise RuntimeError('no key for the model')", "no key for the model"),
         ("", "root_agent"),
-        (None, "has no agent"),
+        (None, "no agent in"),
     ],
     ids=["raises", "empty", "none"],
 )
