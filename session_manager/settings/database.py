@@ -30,5 +30,5 @@ class DatabaseSettings:
         "DATABASE_PATIENCE",
         seconds(),
         5.0,
-        "Seconds to wait for a connection or a lock before 503. Longer than a failover of a local lock takes.",
+        "Seconds to wait for a connection or a lock before 503. Short, so that callers can retry elsewhere.",
     )

@@ -21,7 +21,7 @@ HEAD = """\
 
 # === docker compose ===
 # It refuses to start until these four have a value, so that none is left as everybody knows it. One each from
-#   openssl rand -hex 24        (letters and digits only: they stand in an address)
+#   openssl rand -hex 24        (letters and digits only: they are part of an address)
 # POSTGRES_PASSWORD and PGADMIN_PASSWORD count at the first start of their volumes; later they are changed inside.
 POSTGRES_PASSWORD=
 PGADMIN_PASSWORD=
