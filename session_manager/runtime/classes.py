@@ -1,14 +1,14 @@
-"""SessionClasses from a YAML file, in the words of the Kubernetes resource.
+"""SessionClasses from a YAML file, with the fields of the Kubernetes resource.
 
 ::
 
     classes:
       - name: counter
-        command: [python, ./counter/agent.py]   # ./ and ../ start at the folder of this file
+        command: [python, ./counter/agent.py]   # ./ and ../ are relative to the folder of this file
         env: {STEP: "2"}
         idleTimeoutSeconds: 60
 
-A file need not define ``default``: the built-in one echoes.
+If a file does not define ``default``, it is the built-in class, which echoes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from session_manager.runtime.yaml import read_yaml
 from session_manager.settings import Settings
 
 DEFAULT = "default"
-# -P: a pod works in its HOME, and what an agent leaves there must not be imported in place of a module.
+# -P: a pod runs in its HOME. Files that an agent creates there must not be imported instead of a module.
 ECHO = (sys.executable, "-P", "-m", "session_manager.agent.echo")
 
 _PROBE = Probe()
@@ -41,7 +41,7 @@ _Seconds = Annotated[float, Field(gt=0, le=3650 * 86_400, allow_inf_nan=False, s
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
-# What pydantic says in Python's words.
+# In place of pydantic's messages that use Python's terms.
 _MESSAGES = {
     "bool_type": "should be true or false",
     "dict_type": "should be a mapping",
@@ -53,7 +53,7 @@ _MESSAGES = {
 
 
 class _Spec(BaseModel):
-    # The alias generator is what the plugin calls dynamic; nobody constructs these by hand.
+    # The mypy plugin warns of dynamic aliases in constructors; these models are only parsed.
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)  # type: ignore[pydantic-alias]
 
 
@@ -84,15 +84,15 @@ class _ClassSpec(_Spec):
     def _check_names(cls, env: dict[str, str]) -> dict[str, str]:
         for name in env:
             if name in RESERVED:
-                raise ValueError(f"{name} is set by the runtime")
+                raise ValueError(f"{name} is set by the runtime and cannot be changed")
             if not name or "=" in name or "\0" in name:
-                raise ValueError(f"{name!r} cannot be the name of a variable")
+                raise ValueError(f"{name!r} is not a valid name of a variable")
         return env
 
     @model_validator(mode="after")
     def _check_warm(self) -> Self:
         if self.warm and not self.command:
-            raise ValueError("warm: there is no command to keep processes of")
+            raise ValueError("warm: warm pods need a command")
         return self
 
 
@@ -112,12 +112,12 @@ class ConfiguredClasses:
     def get(self, name: str) -> SessionClass:
         found = self._classes.get(name)
         if found is None:
-            raise InvalidInput(f"there is no class {name!r}; there are {', '.join(sorted(self._classes))}", "class")
+            raise InvalidInput(f"unknown class {name!r}; known classes: {', '.join(sorted(self._classes))}", "class")
         return found
 
 
 def load_classes(settings: Settings) -> ConfiguredClasses:
-    """The built-in class and those of the file, if there is one. StartupFailure names the file, class and field."""
+    """Return the built-in class and the classes of the file. Raises StartupFailure with file, class and field."""
     built_in = SessionClass(DEFAULT, ECHO, idle_timeout=settings.sessions.idle_timeout, ttl=settings.sessions.ttl)
     file = settings.pods.classes
     return ConfiguredClasses([built_in, *(_read(file, settings) if file is not None else ())])
@@ -132,7 +132,7 @@ def _read(file: Path, settings: Settings) -> list[SessionClass]:
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
-            raise StartupFailure(f"{file}: class {name}: defined {names.count(name)} times")
+            raise StartupFailure(f"{file}: class {name}: defined {names.count(name)} times; expected once")
     return [_build(spec, file.resolve().parent, settings) for spec in specs]
 
 
@@ -156,15 +156,15 @@ def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
 
 
 def _resolve(word: str, folder: Path) -> str:
-    """A word of a command that starts with ./ or ../ is a path from the folder of the file: a pod works elsewhere.
+    """Make ./ and ../ at the start of a word absolute: a pod runs in another folder than that of the file.
 
-    A link stays one: the Python of a virtual environment is, and knows its packages by where the link lies.
+    A link is kept: the Python of a virtual environment is one, and finds its packages by the path of the link.
     """
     return os.path.normpath(folder / word) if word.startswith(("./", "../")) else word
 
 
 def _explain(error: ErrorDetails, content: object) -> str:
-    """``class counter: idleTimeoutSeconds: Input should be greater than 0``."""
+    """Format an error, for example ``class counter: idleTimeoutSeconds: Input should be greater than 0``."""
     location = list(error["loc"])
     words = []
     if location[:1] == ["classes"] and len(location) > 1 and isinstance(location[1], int):
@@ -173,12 +173,12 @@ def _explain(error: ErrorDetails, content: object) -> str:
     words.extend(str(part) for part in location)
     message = _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
     if error["type"] == "extra_forbidden":
-        message = "there is no such field" + _suggestion(str(location[-1]), nested=location[:-1] == ["probe"])
+        message = "unknown field" + _suggestion(str(location[-1]), nested=location[:-1] == ["probe"])
     return ": ".join([*words, message])
 
 
 def _name_of(content: object, index: int) -> str:
-    """The name, or which one it is by counting from 1."""
+    """Return the name of a class, or its number, counted from 1."""
     try:
         return str(content["classes"][index]["name"])  # type: ignore[index]
     except (KeyError, TypeError):
@@ -189,4 +189,4 @@ def _suggestion(field: str, *, nested: bool) -> str:
     spec = _ProbeSpec if nested else _ClassSpec
     known = [to_camel(name) for name in spec.model_fields]
     similar = get_close_matches(field, known, n=1) or get_close_matches(to_camel(field), known, n=1)
-    return f"; did you mean {similar[0]}?" if similar else f"; there are {', '.join(known)}"
+    return f"; did you mean {similar[0]}?" if similar else f"; known fields: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Is the pod ready? Its probe path, asked directly."""
+"""The readiness probe: GET requests to the pod itself."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ from collections.abc import Callable
 
 from session_manager.domain.session_class import Probe
 
-QUICKEST = 0.005  # seconds between two knocks at a port on which nothing listens yet
+SHORTEST_PAUSE = 0.005  # seconds between attempts to connect to a port on which nothing listens yet
 
 
-async def until_ready(ip: str, port: int, probe: Probe, on_try: Callable[[str], None] = lambda words: None) -> None:
-    """Return when the probe was answered with 2xx. The caller owns the time limit.
+async def until_ready(ip: str, port: int, probe: Probe, on_try: Callable[[str], None] = lambda result: None) -> None:
+    """Return when the pod answers the probe with 2xx. The caller sets the time limit.
 
-    ``on_try`` is told in words why a try was not enough.
+    ``on_try`` receives the result of each failed attempt, as text for a person.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
     while True:
-        heard = False
+        answered = False
         try:
             async with asyncio.timeout(probe.timeout):
                 status = await _ask(ip, port, probe.path)
             if status.startswith("2"):
                 return
-            heard = True
-            on_try(f"it answers {status}" if status else "what it answers is not HTTP")
+            answered = True
+            on_try(f"it answers {status}" if status else "its answer is not HTTP")
         except TimeoutError:
             on_try(f"it takes longer than {probe.timeout:g} s to answer")
         except OSError:
             on_try("nothing listens on the port")
-        # A refused connection costs next to nothing: knock more often while little time has passed, so that waiting
-        # adds about a tenth to a start at most.
+        # A refused connection costs almost nothing. Frequent attempts at first make a start a tenth longer at most.
         patience = (loop.time() - began) / 10
-        await asyncio.sleep(probe.interval if heard else min(probe.interval, max(QUICKEST, patience)))
+        await asyncio.sleep(probe.interval if answered else min(probe.interval, max(SHORTEST_PAUSE, patience)))
 
 
 async def _ask(ip: str, port: int, path: str) -> str:
-    """The status; empty when the answer has none."""
+    """Return the status, or an empty string if the answer has none."""
     reader, writer = await asyncio.open_connection(ip, port, limit=4096)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {_literal(ip)}:{port}\r\nConnection: close\r\n\r\n".encode())
         answer = re.match(rb"HTTP/1\.[01] (\d{3})\b", await reader.readline())
         return answer[1].decode() if answer else ""
-    except ValueError:  # a line that is longer than the reader's limit
+    except ValueError:  # the line is longer than the reader's limit
         return ""
     finally:
         writer.transport.abort()
 
 
 def _literal(ip: str) -> str:
-    """As it stands in a URL."""
+    """Return an IP as it is written in a URL."""
     return f"[{ip}]" if ":" in ip else ip

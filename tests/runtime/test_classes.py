@@ -83,7 +83,9 @@ def test_the_default_class_is_built_in_and_can_be_replaced(folder: Path) -> None
 
 def test_an_unknown_class_names_those_that_there_are(folder: Path) -> None:
     classes = load(folder, "classes: [{name: mine}, {name: another}]")
-    with pytest.raises(InvalidInput, match=re.escape("no class 'x'; there are another, default, mine")) as caught:
+    with pytest.raises(
+        InvalidInput, match=re.escape("unknown class 'x'; known classes: another, default, mine")
+    ) as caught:
         classes.get("x")
     assert caught.value.field == "class"
 
@@ -100,17 +102,17 @@ def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: p
     [
         (
             "classes: [{name: a, idleTimeout: 5}]",
-            "class a: idleTimeout: there is no such field; did you mean idleTimeoutSeconds?",
+            "class a: idleTimeout: unknown field; did you mean idleTimeoutSeconds?",
         ),
         (
             "classes: [{name: a, ttl_seconds: 5}]",
-            "class a: ttl_seconds: there is no such field; did you mean ttlSeconds?",
+            "class a: ttl_seconds: unknown field; did you mean ttlSeconds?",
         ),
-        ("classes: [{name: a, zzz: 5}]", "class a: zzz: there is no such field; there are name, command, image,"),
-        ("classes: [{name: a, probe: {url: /}}]", "class a: probe: url: there is no such field; there are path,"),
+        ("classes: [{name: a, zzz: 5}]", "class a: zzz: unknown field; known fields: name, command, image,"),
+        ("classes: [{name: a, probe: {url: /}}]", "class a: probe: url: unknown field; known fields: path,"),
         (
             "classes: [{name: a, probe: {timeout: 1}}]",
-            "class a: probe: timeout: there is no such field; did you mean timeoutSeconds?",
+            "class a: probe: timeout: unknown field; did you mean timeoutSeconds?",
         ),
         ("classes: [{name: a, probe: {path: health}}]", "class a: probe: path: String should match"),
         ('classes: [{name: a, probe: {path: "/a\\r\\nX: y"}}]', "class a: probe: path: String should match"),
@@ -121,7 +123,7 @@ def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: p
         ("classes: [{name: a, env: {A: 5}}]", "class a: env: A: should be text; put it in quotes"),
         ("classes: [{name: a, env: {A: yes}}]", "class a: env: A: should be text; put it in quotes"),
         ("classes: [{name: a, env: {PORT: '5'}}]", "class a: env: PORT is set by the runtime"),
-        ("classes: [{name: a, env: {'A=B': '5'}}]", "class a: env: 'A=B' cannot be the name of a variable"),
+        ("classes: [{name: a, env: {'A=B': '5'}}]", "class a: env: 'A=B' is not a valid name of a variable"),
         ("classes: [{name: a, env: [A]}]", "class a: env: should be a mapping"),
         ("classes: [{name: a, idleTimeoutSeconds: 0}]", "class a: idleTimeoutSeconds: Input should be greater than 0"),
         ("classes: [{name: a, ttlSeconds: .inf}]", "class a: ttlSeconds: Input should be"),
@@ -142,12 +144,12 @@ def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: p
         ("classes: [{name: a, command: [x], warm: -1}]", "class a: warm: Input should be greater than or equal to 0"),
         ("classes: [{name: a, command: [x], warm: 9999}]", "class a: warm: Input should be less than or equal to 1000"),
         ("classes: [{name: a, command: [x], warm: '5'}]", "class a: warm: Input should be a valid integer"),
-        ("classes: [{name: a, image: x, warm: 1}]", "class a: warm: there is no command to keep processes of"),
+        ("classes: [{name: a, image: x, warm: 1}]", "class a: warm: warm pods need a command"),
         ("classes: [{name: Mine}]", "class Mine: name: String should match"),
         ("classes: [{name: ''}]", "class : name: String should match"),
         ("classes: [{name: a}, {command: [x]}]", "class number 2: name: is missing"),
         ("classes: [{name: a}, {name: b}, {name: a}]", "class a: defined 2 times"),
-        ("classes: [{name: a, name: b}]", "line 1: name stands twice"),
+        ("classes: [{name: a, name: b}]", "line 1: key name is repeated"),
         ("classes: [5]", "class number 1: should be a mapping"),
         ("classes: {}", "classes: should be a list"),
         ("sessionClasses: []", "classes: is missing"),
@@ -170,5 +172,5 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(StartupFailure, match=r"none\.yaml: No such file or directory"):
         load_classes(Settings.of(session_classes=folder / "none.yaml"))
     (folder / "latin").write_bytes(b"classes: \xe4")
-    with pytest.raises(StartupFailure, match="latin: not UTF-8"):
+    with pytest.raises(StartupFailure, match="latin: invalid encoding; expected UTF-8"):
         load_classes(Settings.of(session_classes=folder / "latin"))

@@ -85,7 +85,7 @@ def test_variables_of_a_pod(tmp_path: Path) -> None:
         ("Everything else", f"after {['no', 'one', 'two', 'three'][MAX_DEATHS]} deaths"),
         ("Everything else", f"the turn timeout ({SessionClass('x').turn_timeout:g} s)"),
         ("Everything else", f"the first {replies.MAX_EXCERPT} characters"),
-        ("Warm pods", f"{['no', 'one', 'two', 'three'][warm.AT_ONCE]} at once"),
+        ("Warm pods", f"{['no', 'one', 'two', 'three'][warm.MAX_STARTS]} at once"),
         ("The end", f"the grace period ({SessionClass('x').grace_period:g} s)"),
     ],
 )

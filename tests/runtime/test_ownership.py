@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from session_manager.domain.errors import StartupFailure
+from session_manager.domain.errors import PodCannotStart, StartupFailure
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process import ProcessRuntime, leftovers
 from session_manager.runtime.process.keeper import started
 from session_manager.runtime.protocol import PodExit
@@ -212,8 +213,32 @@ async def test_records_are_checked_by_ps_where_there_is_no_proc(data: Path, sess
 
 async def test_a_folder_that_cannot_be_written_to_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartupFailure, match=r"Cannot write to .*: Not a directory"):
+    with pytest.raises(StartupFailure, match=r"DATA_DIR: cannot write to .* \(Not a directory\)"):
         await ProcessRuntime(tmp_path / "file" / "data", {}).start()
+
+
+async def test_a_lock_that_cannot_be_opened_is_one_clear_line(data: Path) -> None:
+    (data / "runtime.lock").mkdir(parents=True)
+    with pytest.raises(StartupFailure, match=r"Cannot run pods in .*: Is a directory"):
+        await ProcessRuntime(data, {}).start()
+
+
+async def test_a_keeper_that_does_not_start(data: Path, session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = ProcessRuntime(data, {})
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(StartupFailure, match="The keeper, the process that holds the pods, did not start"):
+        await runtime.start()
+    monkeypatch.undo()
+    await runtime.start()
+    try:
+        keeper = keeper_of(psutil.Process())
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        keeper.kill()
+        await until(lambda: runtime._link is not None and not runtime._link.alive)
+        with pytest.raises(PodCannotStart, match=r"MachineTrouble: The keeper, .* did not start"):
+            await runtime.start_pod(session, SessionClass("any", ("true",)), lambda phase: None)
+    finally:
+        await runtime.close()
 
 
 @linux_only

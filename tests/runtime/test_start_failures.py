@@ -77,9 +77,9 @@ NEVER_READY = [
     (BIND + "time.sleep(600)", "nothing listens on the port"),
     (BIND + "server.listen()\ntime.sleep(600)", "it takes longer than 0.2 s to answer"),
     (ANSWER.format(answer="b'HTTP/1.1 404 Not Found\\r\\n\\r\\n'"), "it answers 404"),
-    (ANSWER.format(answer="b'HTTP/1.1 2000 OK\\r\\n\\r\\n'"), "what it answers is not HTTP"),
-    (ANSWER.format(answer="b'hello\\n'"), "what it answers is not HTTP"),
-    (ANSWER.format(answer="b'x' * 9999"), "what it answers is not HTTP"),
+    (ANSWER.format(answer="b'HTTP/1.1 2000 OK\\r\\n\\r\\n'"), "its answer is not HTTP"),
+    (ANSWER.format(answer="b'hello\\n'"), "its answer is not HTTP"),
+    (ANSWER.format(answer="b'x' * 9999"), "its answer is not HTTP"),
 ]
 
 

@@ -1,6 +1,5 @@
 """Pods as processes of one machine: ``ProcessRuntime``."""
 
-from session_manager.runtime.process.environment import agent_environment
 from session_manager.runtime.process.runtime import ProcessRuntime
 
-__all__ = ["ProcessRuntime", "agent_environment"]
+__all__ = ["ProcessRuntime"]

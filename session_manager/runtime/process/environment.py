@@ -1,4 +1,4 @@
-"""The environment of a pod, built from nothing: what is not listed here, a pod does not see."""
+"""The environment of a pod. It is built from scratch: a pod sees only the variables that are named here."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from session_manager.domain.session_class import SessionClass
 from session_manager.settings import Settings
+from session_manager.settings.declared import settings_of
 
-# What the runtime itself decides; a class cannot say otherwise.
+# The runtime sets these, so a class cannot.
 RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
 
 
 def agent_environment(settings: Settings) -> dict[str, str]:
-    """What settings hand to every agent: provider keys, model, ENVIRONMENT, our address. What is not set is absent."""
-    secrets = {
-        "GEMINI_API_KEY": settings.agents.gemini_api_key,
-        "OPENAI_API_KEY": settings.agents.openai_api_key,
-        "ANTHROPIC_API_KEY": settings.agents.anthropic_api_key,
-        "GOOGLE_API_KEY": settings.agents.google_api_key,
+    """Return the settings that every agent receives: keys and model of providers, ENVIRONMENT, our address."""
+    values = {each.variable: getattr(settings.agents, name) for name, each in settings_of(settings.agents)}
+    values["SESSION_MANAGER_URL"] = settings.pods.front_door_url
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in values.items()
+        if value is not None
     }
-    found = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
-    if settings.agents.gemini_model is not None:
-        found["GEMINI_MODEL"] = settings.agents.gemini_model
-    if settings.pods.front_door_url is not None:
-        found["SESSION_MANAGER_URL"] = settings.pods.front_door_url
-    return found | {"ENVIRONMENT": settings.agents.environment}
 
 
 def pod_environment(
     session: str | None, port: int, home: Path, tmp: Path, session_class: SessionClass, agent_env: Mapping[str, str]
 ) -> dict[str, str]:
-    """``python`` means ours: a class may say ``python agent.py`` and import ``session_manager.agent``.
+    """Return the environment of one pod. ``session`` is None if the pod does not learn the id of its session.
 
-    ``session`` None: the pod is not told whose it is, or will be.
+    ``python`` is our own Python, so that an agent can import ``session_manager.agent``.
     """
-    ours = str(Path(sys.executable).parent)
+    bin_folder = str(Path(sys.executable).parent)
     return {
-        "PATH": os.pathsep.join([ours, *os.get_exec_path()]),
+        "PATH": os.pathsep.join([bin_folder, *os.get_exec_path()]),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         **agent_env,

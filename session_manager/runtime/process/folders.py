@@ -1,21 +1,21 @@
-"""Where the process runtime keeps things: everything of one session under names made of its id.
+"""The folders of the process runtime. The names of a session's files and folders contain its id.
 
 ::
 
-    <data>/homes/<id>/       HOME of its pods; goes with the session
-    <data>/tmp/<uid>/        TMPDIR of one pod, under the pod's id; goes with the pod
-    <data>/pods/<uid>/       of a pod whose class has no HOME that is kept: its HOME, and what it printed before a
-                             session had it; goes with the pod
-    <data>/logs/<id>.log     what its pods printed, and one older file <id>.log.1
-    <data>/run/<id>.json     the record of its present pod; <uid>.json of one that no session has
-    <data>/runtime.lock      held by the owner of the pods
-    <data>/machine           a random id; held by every front door of the folder
+    <data>/homes/<id>/       HOME of its pods; removed with the session
+    <data>/tmp/<uid>/        TMPDIR of one pod, named after the pod; removed with the pod
+    <data>/pods/<uid>/       HOME of a pod that was warm, and its output before a session had it; removed with the pod
+    <data>/logs/<id>.log     output of its pods, and one older file <id>.log.1
+    <data>/run/<id>.json     record of its current pod; <uid>.json of a pod without a session
+    <data>/runtime.lock      locked by the owner of the pods
+    <data>/machine           a random id; locked by every front door of the folder
 """
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -28,16 +28,25 @@ _UUID4 = re.compile(UUID4)
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Of a session with its pod, or of a pod that no session has."""
+    """The files of a session and its pod, or of a pod without a session."""
 
     home: Path
     log: Path
     older_log: Path
     record: Path
 
+    def last_lines(self, count: int) -> list[str]:
+        """Return the last lines of output, oldest first. Bytes that are not UTF-8 are replaced."""
+        text = b""
+        for file in (self.older_log, self.log):
+            with suppress(FileNotFoundError):
+                text += file.read_bytes()
+        lines = text.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        return lines[-count:] if text and count > 0 else []
+
 
 class Folders:
-    """All folders have mode 700. Nothing is touched before ``make``."""
+    """All folders have mode 700. None is created before ``make``."""
 
     def __init__(self, data: Path) -> None:
         self._data = data.resolve()
@@ -63,7 +72,7 @@ class Folders:
         return self._data / "pods"
 
     def make(self) -> None:
-        """StartupFailure when it cannot be written to."""
+        """Create the folders. Raises StartupFailure if one cannot be written to."""
         try:
             self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("homes", "tmp", "pods", "logs", "run"):
@@ -71,10 +80,10 @@ class Folders:
                 folder.mkdir(exist_ok=True, mode=0o700)
                 folder.chmod(0o700)
         except OSError as error:
-            raise StartupFailure(f"Cannot write to {self._data}: {error.strerror}") from None
+            raise StartupFailure(f"DATA_DIR: cannot write to {self._data} ({error.strerror})") from None
 
     def of(self, session: str) -> Paths:
-        """InvalidInput for what is no UUIDv4 in its usual form: no path is ever made of anything else."""
+        """Return the paths of a session. Raises InvalidInput unless it is a UUIDv4: no other text becomes a path."""
         if not _UUID4.fullmatch(session):
             raise InvalidInput("a session's id is a UUIDv4 in lower case", "uuid")
         return Paths(
@@ -85,7 +94,7 @@ class Folders:
         )
 
     def of_pod(self, uid: str, session: str | None) -> Paths:
-        """Of a pod with a HOME of its own; None: no session has it."""
+        """Return the paths of a pod with a HOME of its own. ``session`` is None if it has no session."""
         own = self.pods / uid
         home = own / "home"
         if session is not None:
@@ -96,28 +105,25 @@ class Folders:
         return self._data / "tmp" / uid
 
     def prepare(self, paths: Paths, uid: str) -> None:
-        """Make the folders that a pod starts with. A session's HOME is left as its pods left it.
-
-        TMPDIR is empty: no other pod, also of its session, ever gets the same.
-        """
+        """Create HOME and TMPDIR of a pod. The HOME of a session is kept as its earlier pods left it; TMPDIR is new."""
         if paths.home.parent != self.homes:
             paths.home.parent.mkdir(mode=0o700)
         paths.home.mkdir(exist_ok=True, mode=0o700)
         self.tmp(uid).mkdir(mode=0o700)
 
     def remove_pod(self, uid: str) -> None:
-        """Remove what goes with the pod."""
+        """Remove the files that belong to the pod alone."""
         remove_folder(self.tmp(uid))
         remove_folder(self.pods / uid)
 
     def clear_pods(self) -> None:
-        """Remove what pods of killed owners left."""
+        """Remove the files of pods whose owner was killed."""
         for parent in (self._data / "tmp", self.pods):
             for folder in parent.iterdir():
                 remove_folder(folder)
 
     def remove(self, session: str) -> None:
-        """Remove every file of a session whose pods are gone."""
+        """Remove every file of a session that has no pod."""
         paths = self.of(session)
         remove_folder(paths.home)
         for file in (paths.log, paths.older_log):
@@ -125,7 +131,7 @@ class Folders:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove what a pod may have filled: links are not followed, folders may be read-only, and of any depth."""
+    """Remove a folder that a pod has filled: without following links, even if read-only, at any depth."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
@@ -146,7 +152,7 @@ def _entries(folder: int) -> list[os.DirEntry[str]]:
 
 
 def _remove_entry(root: int, entry: os.DirEntry[str]) -> None:
-    """The folders in a folder are moved up to ``root`` first: neither recursion nor a path grows with the depth."""
+    """Remove an entry, moving the folders in it up to ``root``: so neither recursion nor paths grow with the depth."""
     if not entry.is_dir(follow_symlinks=False):
         os.unlink(entry.name, dir_fd=root)
         return

@@ -1,15 +1,14 @@
 """The keeper: a small process that starts, holds and ends the pods of one owner.
 
-It stands between the owner and its pods, because it can promise what the owner cannot.  Its connection to the owner
-breaks when the owner dies, however that happens, and then it ends every pod.  It holds the owner's lock on the data
-folder until they are gone.  It has one thread, so forking is safe, and little memory, so forking is fast.  Orphans of a
-pod become its own children, so that it sees them end.  If the keeper itself is killed, the kernel kills the pods
-(Linux), and the owner, or the next one, finds the rest.
+It ends every pod when its connection to the owner breaks, so no pod outlives an owner, however that dies. It holds the
+owner's lock on the data folder until all pods are gone. It has one thread, so forking is safe, and little memory, so
+forking is fast. Orphans of a pod become its own children, so that it notices their end. If the keeper itself is killed,
+the kernel kills the pods (Linux), and the owner, or the next one, finds the others.
 
-It runs as a script without site-packages and imports nothing of ours.  It speaks JSON lines:
+It runs as a script without site-packages and imports nothing of this package. Messages are JSON lines:
 
 * from the owner: ``spawn`` {pod, mark, command, env, cwd, log, record}, ``claim`` {pod, log, record},
-  ``stop`` {pod, grace}; the mark is the entry of env that processes of this pod have and no others
+  ``stop`` {pod, grace}; the mark is the entry of env that only processes of this pod have
 * to the owner: ``ready``, ``spawned`` {pod, pid}, ``refused`` {pod, missing, error}, ``claimed`` {pod},
   ``gone`` {pod, status, printed}; the status is as from waitpid
 """
@@ -30,26 +29,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-POLL = 0.01  # seconds between looks at a group that is ending: nothing tells when the last of it is gone
+POLL = 0.01  # seconds between checks of a group that is ending, since the kernel does not report its end
 CHUNK = 65536
-MAX_PIPE = 1024 * 1024  # bytes that a pipe holds at most, so that a writer that escaped cannot hold up the end
-MAX_LOG = 1024 * 1024  # bytes; one older file of this size is kept beside it
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+MAX_PIPE = 1024 * 1024  # bytes that a pipe can hold
+MAX_LOG = 1024 * 1024  # bytes; one older file of this size is kept as well
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LINUX = sys.platform == "linux"
 
 prctl = ctypes.CDLL(None).prctl if LINUX else None
 
 
 class Log:
-    """What pods print, in a file of bounded size and one older one."""
+    """The output of pods, in a file of limited size and one older file."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
 
     def write(self, data: bytes) -> None:
-        # Opened each time: no descriptor per pod, and a file that somebody removed is there again. A full disk loses
-        # output; it does not stop pods.
+        # Opened each time, so that no pod needs a descriptor, and a removed file is created again. On a full disk
+        # output is lost, and pods continue.
         with suppress(OSError):
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -60,7 +58,7 @@ class Log:
                 os.close(file)
 
     def move(self, path: str) -> Log:
-        """Go on in another file, which may have lines already, with what is in this one."""
+        """Append this output to another file, and continue there."""
         moved = Log(path)
         for file in (self._path.with_suffix(".log.1"), self._path):
             with suppress(OSError):
@@ -70,7 +68,7 @@ class Log:
 
 
 class Pod:
-    """A process group. ``status`` is the leader's, once it ended; ``deadline``: when SIGKILL follows SIGTERM."""
+    """A process group. ``status`` is the leader's, once it has ended; ``deadline`` is the time of SIGKILL."""
 
     def __init__(self, name: str, mark: str, pid: int, output: int, log: Log, record: str) -> None:
         self.name = name
@@ -82,30 +80,29 @@ class Pod:
         self.status: int | None = None
         self.deadline: float | None = None
         self.printed = False
-        self.silent = False  # it closed its output
+        self.silent = False  # it has closed its output
 
     def signal(self, number: int) -> bool:
-        """Signal the group; False when nothing is left of it."""
+        """Signal the group. Return False if it has no process left."""
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
             return False
-        except PermissionError:  # macOS, of a group of zombies
+        except PermissionError:  # macOS, for a group of zombies
             return number == 0
         return True
 
     def copy_output(self) -> bool:
-        """Copy a piece of what was printed; False when there is no more for now."""
+        """Copy a piece of output to the log. Return False if there is no more for now."""
         try:
             data = os.read(self.output, CHUNK)
         except BlockingIOError:
             return False
-        if not data:
-            self.silent = True
-            return False
-        self.printed = True
-        self.log.write(data)
-        return True
+        if data:
+            self.printed = True
+            self.log.write(data)
+        self.silent = not data
+        return bool(data)
 
 
 class Keeper:
@@ -114,14 +111,14 @@ class Keeper:
         self._buffer = b""
         self._pods: dict[str, Pod] = {}
         self._selector = selectors.DefaultSelector()
-        self._selector.register(owner, selectors.EVENT_READ, self._hear)
-        self._files = raise_file_limit()
+        self._selector.register(owner, selectors.EVENT_READ, self._receive)
+        self._files = raise_file_limit()  # those that pods get
 
     def run(self) -> None:
-        """Serve the owner until its connection breaks; then end everything."""
+        """Serve the owner until the connection breaks, then end every pod."""
         self._wake_on_children()
         try:
-            self._tell(op="ready")
+            self._send(op="ready")
             while True:
                 for key, _ in self._selector.select(self._patience()):
                     key.data()
@@ -136,8 +133,8 @@ class Keeper:
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        # Handlers and not SIG_IGN, which pods would inherit. Only the owner decides when a keeper ends: the signal of a
-        # service manager to all processes at once must not take the pods from under running turns.
+        # Handlers and not SIG_IGN, which pods would inherit. Only the owner ends a keeper: a service manager signals
+        # all processes at once, and that must not end pods with running turns.
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, CHUNK))
@@ -148,9 +145,7 @@ class Keeper:
         deadlines = [pod.deadline for pod in self._pods.values() if pod.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    # -- the owner -----------------------------------------------------------------------------------------------------
-
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         data = self._owner.recv(CHUNK)
         if not data:
             raise EOFError
@@ -159,7 +154,7 @@ class Keeper:
             request = json.loads(line)
             getattr(self, "_on_" + request.pop("op"))(**request)
 
-    def _tell(self, **message: object) -> None:
+    def _send(self, **message: object) -> None:
         self._owner.sendall(json.dumps(message).encode() + b"\n")
 
     def _on_spawn(self, pod: str, mark: str, log: str, record: str, **process: Any) -> None:
@@ -168,14 +163,14 @@ class Keeper:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             Path(record).unlink(missing_ok=True)
             missing = isinstance(error, FileNotFoundError)
-            self._tell(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
+            self._send(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
         else:
             self._pods[pod] = Pod(pod, mark, pid, output, Log(log), record)
             self._selector.register(output, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
-            self._tell(op="spawned", pod=pod, pid=pid)
+            self._send(op="spawned", pod=pod, pid=pid)
 
     def _spawn(self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str) -> tuple[int, int]:
-        """The pid, and the end of a pipe from which to read what the pod prints."""
+        """Start the process. Return its pid, and the end of a pipe to read its output from."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         try:
@@ -195,8 +190,8 @@ class Keeper:
                 if os.getppid() != keeper:
                     os._exit(1)
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-            # By the child itself, so that there is no moment at which it runs and is not on record. On a full disk it
-            # runs without one: its environment is record enough where there is a /proc.
+            # The child writes it, so that it never runs without a record. On a full disk it runs without one: where
+            # there is a /proc, its environment identifies it.
             with suppress(OSError):
                 write_record(record, pod)
 
@@ -208,9 +203,9 @@ class Keeper:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=in_child,  # noqa: PLW1509 - one thread
+            preexec_fn=in_child,  # noqa: PLW1509  one thread
         )
-        process.returncode = 0  # it is waited for below, not by this object
+        process.returncode = 0  # _reap waits for it, not this object
         return process.pid
 
     def _copy(self, pod: Pod) -> None:
@@ -227,7 +222,7 @@ class Keeper:
             Path(found.record).replace(record)
             found.record = record
         found.log = found.log.move(log)
-        self._tell(op="claimed", pod=pod)
+        self._send(op="claimed", pod=pod)
 
     def _on_stop(self, pod: str, grace: float) -> None:
         found = self._pods.get(pod)
@@ -236,8 +231,6 @@ class Keeper:
         found.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
         found.deadline = time.monotonic() + grace
 
-    # -- ends ----------------------------------------------------------------------------------------------------------
-
     def _reap(self) -> None:
         by_pid = {pod.pid: pod for pod in self._pods.values()}
         with suppress(ChildProcessError):
@@ -245,8 +238,8 @@ class Keeper:
                 pid, status = ended
                 pod = by_pid.get(pid)
                 if pod is not None:
-                    # What the leader leaves behind ends with it, as in a container. Before it is reaped, since until
-                    # then its pid, which is the group's name, cannot be given to another process.
+                    # The rest of the group ends with the leader, as in a container. This happens before the leader is
+                    # reaped: until then its pid, the name of the group, is not reused.
                     pod.signal(signal.SIGKILL)
                 if status is None:
                     _, status = os.waitpid(pid, 0)
@@ -262,12 +255,12 @@ class Keeper:
         if pod.signal(0) or kill_escaped(pod.mark, {other.pid for other in self._pods.values()}):
             return
         self._forget(pod)
-        self._tell(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
+        self._send(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
 
     def _forget(self, pod: Pod) -> None:
         if not pod.silent:
             self._selector.unregister(pod.output)
-        for _ in range(MAX_PIPE // CHUNK):
+        for _ in range(MAX_PIPE // CHUNK):  # a writer that escaped must not delay the end
             if not pod.copy_output():
                 break
         os.close(pod.output)
@@ -287,9 +280,9 @@ class Keeper:
 
 
 def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
-    """The pid of a child that ended: on Linux not reaped yet, elsewhere with its status. None: there is none.
+    """Return the pid of a child that ended, or None: on Linux not reaped yet, elsewhere reaped, with its status.
 
-    ChildProcessError: there are no children at all.
+    Raises ChildProcessError if there are no children at all.
     """
     how = 0 if wait else os.WNOHANG
     if LINUX:
@@ -300,14 +293,12 @@ def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
 
 
 def kill_escaped(mark: bytes | None, leaders: set[int]) -> bool:
-    """Kill those who left their group before it ended; None: of any pod. True while there are some."""
-    found = False
-    for pid in children() - leaders:
-        if mark is None or mark in environment_of(pid):
-            found = True
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    return found
+    """Kill the processes of a pod (None: of any) that left their group. Return True while there are some."""
+    escaped = [pid for pid in children() - leaders if mark is None or mark in environment_of(pid)]
+    for pid in escaped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(escaped)
 
 
 def children() -> set[int]:
@@ -325,7 +316,7 @@ def environment_of(pid: int) -> list[bytes]:
 
 
 def write_record(path: str, pod: str) -> None:
-    """Say which process this is, in a file that is there whole or not at all."""
+    """Record this process in a file, which is complete or does not exist."""
     record = {"pod": pod, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
     half = Path(path + ".half")
     half.write_text(json.dumps(record))
@@ -333,7 +324,7 @@ def write_record(path: str, pod: str) -> None:
 
 
 def started(pid: int) -> int | None:
-    """When the kernel started this process, in its ticks since boot; None when there is none, or no /proc."""
+    """Return the start time of a process, in ticks since boot, or None without such a process or a /proc."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except OSError:
@@ -341,7 +332,7 @@ def started(pid: int) -> int | None:
 
 
 def raise_file_limit() -> tuple[int, int]:
-    """Allow this process a file for each pod; returns the limits that pods get."""
+    """Allow this process to open many files. Return the previous limits, which pods get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in (65536, 10240):  # macOS may refuse more than the second, whatever the hard limit says
         wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)

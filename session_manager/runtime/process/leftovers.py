@@ -1,8 +1,8 @@
-"""Ends what a killed owner left running.
+"""Ends the pods that a killed owner left running.
 
-On Linux a pod's process is known by its environment, which names a HOME in our folder, and its session where that has
-one; one that changed its own is known by the record and the kernel's start time.  A pid alone proves nothing: it may
-long belong to somebody else.
+On Linux, a process of a pod is recognised by its environment, which has a HOME in our folder, and maybe a session. A
+process that changed its environment is recognised by the record and the kernel's start time. A pid alone is not
+enough: it may belong to another process by now.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from session_manager.runtime.process.keeper import started
 
 END_WITHIN = 10.0
 POLL = 0.02
-CLOCK_SLACK = 2.0  # seconds: ``ps`` tells whole ones
+CLOCK_SLACK = 2.0  # seconds, since ``ps`` shows whole ones
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The keeper's note of a pod: the leader's pid, the kernel's start time (Linux), the clock's (seconds)."""
+    """The record of a pod: the leader's pid, its start time by the kernel (Linux only) and by the clock (seconds)."""
 
     pid: int
     started: int | None
@@ -38,12 +38,12 @@ class Record:
 
 
 def end_leftovers(folders: Folders) -> None:
-    """Kill them, see them gone, and remove their records and temporary files. StartupFailure when one does not end."""
+    """Kill the leftovers, and remove their records and temporary files. Raises StartupFailure if one does not end."""
     deadline = time.monotonic() + END_WITHIN
     records = list(read_records(folders.run))
     while kill_leftovers(folders, records):
         if time.monotonic() > deadline:
-            raise StartupFailure("Processes of a former owner of the data folder do not end; see <data>/run")
+            raise StartupFailure(f"Processes of an earlier owner do not end; see the records in {folders.run}")
         time.sleep(POLL)
     for file in folders.run.iterdir():
         file.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def end_leftovers(folders: Folders) -> None:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Those that can be read; a half-written one is found by its environment."""
+    """Yield the records that are readable. A process without one is found by its environment."""
     for file in folder.glob("*.json"):
         with suppress(ValueError, KeyError, TypeError):
             record = json.loads(file.read_bytes())
@@ -59,11 +59,11 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 
 def kill_leftovers(folders: Folders, records: list[Record]) -> bool:
-    """Kill each leftover once; True when there was one."""
+    """Send SIGKILL to each leftover. Return True if there was one."""
     if sys.platform != "linux":
         return sum(map(_kill_by_ps, records)) > 0
     leaders = {record.pid for record in records if record.started == started(record.pid) is not None}
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path for each is slow
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  a Path for each is slow
     return sum(_kill_if_ours(pid, folders, leaders) for pid in pids) > 0
 
 
@@ -73,7 +73,7 @@ def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
     except OSError:
         return False
     try:
-        # The descriptor is of one process for ever, whoever gets the pid after it.
+        # The descriptor stays with this process, even if its pid is reused.
         if not (_has_our_environment(pid, folders) or _group_of(pid) in leaders):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -85,7 +85,7 @@ def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
 
 
 def _has_our_environment(pid: int, folders: Folders) -> bool:
-    """Empty for a zombie, and unreadable for processes of others."""
+    """Return True if the environment is a pod's. It is empty for a zombie, and unreadable for other users."""
     entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     pod_home = re.compile(rb"HOME=" + re.escape(bytes(folders.pods)) + rb"/[-0-9a-f]{36}/home")
     if any(map(pod_home.fullmatch, entries)):
@@ -95,14 +95,14 @@ def _has_our_environment(pid: int, folders: Folders) -> bool:
 
 
 def _group_of(pid: int) -> int | None:
-    """None for a zombie."""
+    """Return the process group, or None for a zombie."""
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return None if fields[0] == b"Z" else int(fields[2])
 
 
 def _kill_by_ps(record: Record) -> bool:
-    """Where there is no /proc: kill the record's group if its leader is as old as the record."""
-    # One -o per column: to the ps of BSD and macOS, what follows "stat=" is all a header.
+    """Kill the record's group if its leader is as old as the record. For systems without /proc."""
+    # One -o per column: for the ps of BSD and macOS, everything after "stat=" is a header.
     command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(record.pid)]
     env = os.environ | {"LC_ALL": "C"}
     shown = subprocess.run(command, capture_output=True, text=True, env=env, check=False).stdout

@@ -1,4 +1,4 @@
-"""The owner's side of the keeper: start one, ask it for pods, hear how they end."""
+"""The owner's side of the keeper: start it, request pods, and receive their ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import keeper
 
-END_WITHIN = 10.0  # seconds that a keeper gets to kill what is left
+END_WITHIN = 10.0  # seconds for a keeper to kill the remaining pods
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """What the keeper needs to start a pod. ``pod`` is the pod's UID; ``mark`` the entry of ``env`` that is its own."""
+    """The request to start a pod. ``pod`` is its UID, ``mark`` the entry of ``env`` that no other pod has."""
 
     pod: str
     mark: str
@@ -36,16 +36,16 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The pod's program could not be run. ``missing``: there is no such file."""
+    """The pod's program could not be run. ``missing``: the file does not exist."""
 
     missing: bool
     error: str
 
 
 class PodProcess:
-    """One pod. Once ``gone`` is set nothing of it runs.
+    """One pod. Once ``gone`` is set, none of its processes runs.
 
-    ``status``: as from waitpid, None when nobody saw its end; ``printed``: whether it printed anything.
+    ``status`` is as from waitpid, or None if its end was not observed. ``printed``: it printed something.
     """
 
     def __init__(self, uid: str, on_gone: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class PodProcess:
 
 
 class KeeperLink:
-    """One keeper process. When it dies by itself, ``clean_up`` is awaited, and then every pod is gone."""
+    """One keeper process. If it is killed, ``clean_up`` runs, and after that every pod is gone."""
 
     def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         self._clean_up = clean_up
@@ -82,21 +82,21 @@ class KeeperLink:
         return self._listening is not None and not self._listening.done()
 
     async def start(self, lock: int) -> None:
-        """Start the keeper. It holds the lock's descriptor until its last pod is gone. StartupFailure."""
+        """Start the keeper. It holds the lock's descriptor until its last pod is gone. Raises StartupFailure."""
         ours, its = socket.socketpair()
         with its:
             command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
-            # Not through asyncio: its child watchers differ between event loops, and nobody needs one here.
+            # Not with asyncio, whose child watchers differ between event loops and are not needed here.
             self._process = subprocess.Popen(  # noqa: ASYNC220
                 command, stdin=subprocess.DEVNULL, pass_fds=(its.fileno(), lock), start_new_session=True
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         if not await reader.readline():
-            raise StartupFailure("The process that is to hold the pods did not start")
+            raise StartupFailure("The keeper, the process that holds the pods, did not start")
         self._listening = asyncio.create_task(self._listen(reader), name="keeper")
 
     def spawn(self, spawn: Spawn, on_gone: Callable[[], None]) -> PodProcess:
-        """Ask for a pod: its ``spawned`` is set when it runs or was refused."""
+        """Request a pod. Its ``spawned`` is set when it runs, or when it could not be run."""
         pod = self._pods[spawn.pod] = PodProcess(spawn.pod, on_gone)
         self._send(
             op="spawn",
@@ -111,19 +111,19 @@ class KeeperLink:
         return pod
 
     async def claim(self, pod: PodProcess, log: Path, record: Path) -> bool:
-        """Its output, also what it printed before, and its record go to these files; False when it ended."""
+        """Move its output and its record to these files, with its earlier output. Return False if it has ended."""
         if not pod.gone.is_set():
             self._send(op="claim", pod=pod.uid, log=str(log), record=str(record))
         await pod.claimed.wait()
         return not pod.gone.is_set()
 
     def stop(self, pod: PodProcess, grace: float) -> None:
-        """SIGTERM, and after ``grace`` seconds SIGKILL, to the pod's group."""
+        """Send SIGTERM to the pod's group, and SIGKILL after ``grace`` seconds."""
         if not pod.gone.is_set():
             self._send(op="stop", pod=pod.uid, grace=grace)
 
     async def close(self) -> None:
-        """Hang up; the keeper kills what is left and ends. Returns when it has."""
+        """Close the connection, and wait until the keeper has killed all pods and ended."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait((self._listening,))
@@ -144,7 +144,7 @@ class KeeperLink:
             while line := await reader.readline():
                 message = json.loads(line)
                 getattr(self, "_on_" + message.pop("op"))(**message)
-        # It was killed. So were its pods, or they are found now.
+        # The keeper was killed. So were its pods, or clean_up finds them.
         log.error("the keeper of the pods was killed", extra={"event": "keeper.lost"})
         try:
             await self._clean_up()

@@ -1,4 +1,4 @@
-"""The pods of the owner, each a process group: how one starts, becomes a session's own, and ends."""
+"""The owner's pods, each a process group: start one, give it to a session, end it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from session_manager.aio.tasks import cancel
-from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.errors import PodCannotStart, StartupFailure
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.process.environment import pod_environment
-from session_manager.runtime.process.failures import crashed, machine_trouble, never_ready, no_command, not_runnable
+from session_manager.runtime.process.failures import (
+    crashed,
+    last_output,
+    machine_trouble,
+    never_ready,
+    no_command,
+    not_runnable,
+)
 from session_manager.runtime.process.folders import Folders, Paths
 from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
-from session_manager.runtime.process.listeners import pod_listens
-from session_manager.runtime.process.output import last_words
-from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
+from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use, pod_listens
 from session_manager.runtime.protocol import Address, PhaseListener
 
 PORT_TRIES = 3
-SETTLE = 1.0  # seconds
+SETTLE = 1.0  # seconds that a pod has to find out that its port is taken
 
 
 @dataclass(slots=True, eq=False)
 class Pod:
-    """A pod from the moment it is asked for until all of it is gone.
+    """A pod, from its start until all of it is gone.
 
-    ``session`` None: it is to wait for one. ``wanted``: nobody asked for its end. ``listens``: one of its own processes
-    does on its port, as far as is known; it may also be a container that it started. ``words``: its last ones, of a pod
-    that is gone and never was ready.
+    ``session`` is None while it waits for one. ``wanted``: its end was not requested. ``listens``: one of its own
+    processes listens on its port, if that is known; a container that it started may listen instead. ``last_output`` is
+    set for a pod that is gone and never was ready.
     """
 
     session: str | None
@@ -44,7 +48,7 @@ class Pod:
     ready: bool = False
     wanted: bool = True
     listens: bool | None = None
-    words: str = ""
+    last_output: str = ""
     clearing: asyncio.Task[None] | None = None
 
     @property
@@ -52,14 +56,10 @@ class Pod:
         return self.session_class.grace_period
 
 
-class OnGone(Protocol):
-    def __call__(self, pod: Pod, /) -> None: ...
-
-
 class Pods:
-    """``all``: those that are not gone yet; ``of_session``: those of them that a session has.
+    """``all`` are the pods that are not gone yet, ``of_session`` those of them that a session has.
 
-    ``keeper`` gives the one that runs; ``on_gone`` is told of each pod that is gone, once.
+    ``keeper`` returns the running keeper; ``on_gone`` is called once for each pod that is gone.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class Pods:
         folders: Folders,
         agent_env: Mapping[str, str],
         keeper: Callable[[], Awaitable[KeeperLink]],
-        on_gone: OnGone,
+        on_gone: Callable[[Pod], None],
     ) -> None:
         self.all: set[Pod] = set()
         self.of_session: dict[str, Pod] = {}
         self._folders = folders
         self._agent_env = dict(agent_env)
         self._keeper = keeper
-        self._tell_gone = on_gone
+        self._report_gone = on_gone
         self._ports = Ports()
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
     async def start(self, session: str | None, session_class: SessionClass, on_phase: PhaseListener) -> Pod:
-        """Start one and wait until its probe answers; PodCannotStart as the runtime's ``start_pod``."""
+        """Start a pod and wait until its probe answers. Raises PodCannotStart."""
         if not session_class.command:
             raise no_command(session_class)
         try:
@@ -90,11 +90,13 @@ class Pods:
                     return pod
                 on_phase("another process took the port; trying another port")
         except OSError as error:
-            raise machine_trouble(error) from None
-        raise PodCannotStart("PortTaken", "other processes took each port before the pod could listen on it")
+            raise machine_trouble(error.strerror) from None
+        except StartupFailure as error:  # of the keeper
+            raise machine_trouble(error.detail) from None
+        raise PodCannotStart("PortTaken", "other processes took every port before the pod could listen on it")
 
     async def _try_port(self, session: str | None, session_class: SessionClass, on_phase: PhaseListener) -> Pod | None:
-        """None when somebody else was faster to listen on the port."""
+        """Start a pod on the next port. Return None if another process took the port first."""
         uid = str(uuid.uuid4())
         keeps_home = session is not None and session_class.warm == 0
         paths = self._folders.of(session) if session and keeps_home else self._folders.of_pod(uid, session)
@@ -115,16 +117,16 @@ class Pods:
             return pod
         if in_use(pod.address.port):
             return None
-        raise crashed(session, pod.process.status, pod.words)
+        raise crashed(session, pod.process.status, pod.last_output)
 
     def _spawn(
         self, keeper: KeeperLink, session: str | None, uid: str, session_class: SessionClass, paths: Paths
     ) -> Pod:
         address = Address(LOOPBACK, self._ports.take(), uid)
-        # Where a class keeps warm pods none is told of a session, so that all of them are alike.
-        told = session if session_class.warm == 0 else None
-        env = pod_environment(told, address.port, paths.home, self._folders.tmp(uid), session_class, self._agent_env)
-        mark = f"HOME={paths.home}" if told is None else f"SESSION_ID={told}"
+        # No pod of a class with warm pods learns its session, so that all of them are alike.
+        known = session if session_class.warm == 0 else None
+        env = pod_environment(known, address.port, paths.home, self._folders.tmp(uid), session_class, self._agent_env)
+        mark = f"HOME={paths.home}" if known is None else f"SESSION_ID={known}"
         spawn = Spawn(uid, mark, session_class.command, env, paths.home, paths.log, paths.record)
         process = keeper.spawn(spawn, lambda: self._on_gone(pod))
         pod = Pod(session, address, session_class, paths, keeper, process)
@@ -134,13 +136,13 @@ class Pods:
         return pod
 
     async def _answers(self, pod: Pod, session_class: SessionClass) -> bool:
-        """Whether its probe was answered; False when it ended. PodCannotStart when it took too long."""
+        """Wait for an answer to its probe; False if the pod ended. Raises PodCannotStart if it takes too long."""
         probe = session_class.probe
-        last_try = "nothing was tried"
+        last_try = "the probe was not sent"
 
-        def on_try(words: str) -> None:
+        def on_try(result: str) -> None:
             nonlocal last_try
-            last_try = words
+            last_try = result
 
         probing = asyncio.create_task(until_ready(LOOPBACK, pod.address.port, probe, on_try))
         ending = asyncio.create_task(pod.process.gone.wait())
@@ -154,10 +156,10 @@ class Pods:
 
     @staticmethod
     async def _answers_itself(pod: Pod) -> bool:
-        """Whether the answer was the pod's own; False when it ended.
+        """Return True if the answer came from the pod itself, and False if the pod ended.
 
-        Where the listener is no process of the pod (a stranger, or a container that it started), the pod shows by
-        living on that it is content: one that finds its port taken ends.
+        The listener may be another process, or a container that the pod started. A pod that finds its port taken ends,
+        so one that keeps running has started the listener.
         """
         pod.listens = await asyncio.to_thread(pod_listens, pod.process.pid, pod.address.port)
         if pod.listens is not False:
@@ -170,7 +172,7 @@ class Pods:
     # -- the claim -----------------------------------------------------------------------------------------------------
 
     async def give(self, pod: Pod, session: str) -> bool:
-        """Make a pod that waited the session's own. False when it is fit no more; then it is gone."""
+        """Give a waiting pod to a session. Return False if the pod is no longer usable; then it is gone."""
         pod.ready = False
         pod.session = session
         pod.paths = self._folders.of_pod(pod.address.uid, session)
@@ -193,12 +195,12 @@ class Pods:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def end(self, pod: Pod, grace: float) -> None:
-        """SIGTERM, after ``grace`` seconds SIGKILL; returns when it is gone with its folders."""
+        """Send SIGTERM, and SIGKILL after ``grace`` seconds. Return when the pod and its folders are gone."""
         pod.wanted = False
         pod.keeper.stop(pod.process, grace)
         await pod.process.gone.wait()
         if pod.clearing is not None:
-            await asyncio.wait((pod.clearing,))  # a caller that is cancelled leaves it running
+            await asyncio.wait((pod.clearing,))  # it goes on if the caller is cancelled
 
     def _on_gone(self, pod: Pod) -> None:
         self._ports.give_back(pod.address.port)
@@ -206,9 +208,9 @@ class Pods:
         self.all.discard(pod)
         if pod.session is not None and self.of_session.get(pod.session) is pod:
             del self.of_session[pod.session]
-        self._tell_gone(pod)
+        self._report_gone(pod)
 
     def _clear(self, pod: Pod) -> None:
         if pod.process.printed and not pod.ready:
-            pod.words = last_words(pod.paths, [*self._agent_env.values(), *pod.session_class.env.values()])
+            pod.last_output = last_output(pod.paths, [*self._agent_env.values(), *pod.session_class.env.values()])
         self._folders.remove_pod(pod.address.uid)

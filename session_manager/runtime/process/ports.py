@@ -1,20 +1,27 @@
-"""Ports for pods: below those that the kernel gives to outgoing connections.
+"""Ports for pods: which one to use next, and which process listens on one.
 
-They are given out in turn, so that the port of a pod that is gone is not soon another pod's: for a moment somebody may
-still know the address of the one that is gone.
+The ports are below those that the kernel gives to outgoing connections. They are used in turn, so that a port is not
+reused soon: for a moment a front door may still have the address of the pod that used it before.
+
+A port is free when a pod is started, but another process may take it before the pod listens. That process would then
+answer the probe and receive the session's messages, so the runtime checks who listens.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
 
 LOOPBACK = "127.0.0.1"
 RANGE = range(20_000, 32_000)
+_LISTEN = b"0A"
 
 
 class Ports:
@@ -24,7 +31,7 @@ class Ports:
         self._in_turn: Iterator[int] = itertools.cycle((*range(start, RANGE.stop), *range(RANGE.start, start)))
 
     def take(self) -> int:
-        """A port on which nothing listens now. Somebody else may still be faster than the pod: see ``in_use``."""
+        """Return a port on which no process listens now. Another process may still take it before the pod does."""
         for port in itertools.islice(self._in_turn, len(RANGE)):
             if port not in self._taken and not in_use(port):
                 self._taken.add(port)
@@ -36,13 +43,58 @@ class Ports:
 
 
 def in_use(port: int) -> bool:
-    """Whether a process listens on this loopback port."""
+    """Return True if a process listens on this loopback port."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((LOOPBACK, port))
         except OSError:
             return True
-    with socket.socket() as trial:  # where a port may be bound once for all addresses and once for this one
+    with socket.socket() as trial:  # some systems allow one listener for all addresses and another for this one
         trial.settimeout(0.1)
         return trial.connect_ex((LOOPBACK, port)) == 0
+
+
+def pod_listens(leader: int, port: int) -> bool | None:
+    """Return True if a process in the leader's process session listens on the port, or None if there is no /proc."""
+    try:
+        sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(table, port)}
+    except FileNotFoundError:
+        return None
+    return any(_has_open(pid, sockets) for pid in _processes_of(leader))
+
+
+def _listening(table: str, port: int) -> Iterator[int]:
+    """Yield the inodes of sockets that listen on the port. The kernel lists listening sockets before all others."""
+    suffix = b":%04X" % port
+    with Path(f"/proc/net/{table}").open("rb") as lines:
+        next(lines)
+        for line in lines:
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+            if state != _LISTEN:
+                return
+            if local.endswith(suffix):
+                yield int(inode)
+
+
+def _processes_of(leader: int) -> Iterator[int]:
+    yield leader
+    for name in os.listdir("/proc"):  # noqa: PTH208  a Path for each is slow
+        if name.isdigit() and _session_of(name) == leader:
+            yield int(name)
+
+
+def _session_of(pid: str) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[3])
+    except OSError:
+        return None
+
+
+def _has_open(pid: int, sockets: set[str]) -> bool:
+    with suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208  it leaves nothing open when it ends early
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in sockets:  # noqa: PTH115
+                    return True
+    return False

@@ -1,4 +1,4 @@
-"""Pods as processes of this machine: one process group per awake session, on a loopback port of its own."""
+"""Pods as processes of this machine: a process group for each awake session, on its own loopback port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from session_manager.aio.retry import Backoff
-from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.errors import PodCannotStart, StartupFailure
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process.environment import agent_environment
 from session_manager.runtime.process.failures import how_it_ended
@@ -17,7 +17,6 @@ from session_manager.runtime.process.folders import Folders
 from session_manager.runtime.process.leftovers import end_leftovers
 from session_manager.runtime.process.link import END_WITHIN, KeeperLink
 from session_manager.runtime.process.lock import take_lock
-from session_manager.runtime.process.output import last_lines
 from session_manager.runtime.process.pods import Pod, Pods
 from session_manager.runtime.process.warm import WarmPods
 from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
@@ -27,9 +26,9 @@ RETRY = Backoff(5.0, 300.0)
 
 
 class ProcessRuntime:
-    """The Runtime of one machine. ``agent_env`` goes to every pod; ``patience``: seconds to wait for the lock.
+    """The Runtime of one machine. Every pod receives ``agent_env``. ``patience``: seconds to wait for the lock.
 
-    ``retry``: pauses between tries to start a warm pod.
+    ``retry``: pauses between attempts to start a warm pod.
     """
 
     def __init__(
@@ -53,20 +52,23 @@ class ProcessRuntime:
 
     async def start(self) -> None:
         self._folders.make()
-        self._lock = await take_lock(self._folders.lock, self._patience)
         try:
+            self._lock = await take_lock(self._folders.lock, self._patience)
             await self._end_leftovers()
             await self._keeper()
+        except OSError as error:
+            await self.close()
+            raise StartupFailure(f"Cannot run pods in {self._folders.run.parent}: {error.strerror}") from None
         except BaseException:
             await self.close()
             raise
 
     async def close(self, grace: float | None = None) -> None:
-        lock, self._lock = self._lock, None  # from here on no pod is started
+        lock, self._lock = self._lock, None  # from now on no pod is started
         await self._warm.stop()
         pods = list(self._pods.all)
         graces = [pod.grace if grace is None else grace for pod in pods]
-        with suppress(TimeoutError):  # of what is not gone by then the link takes care
+        with suppress(TimeoutError):  # the link ends the pods that remain
             async with asyncio.timeout(max(graces, default=0.0) + END_WITHIN):
                 await asyncio.gather(*map(self._pods.end, pods, graces))
         link, self._link = self._link, None
@@ -80,7 +82,7 @@ class ProcessRuntime:
         await asyncio.to_thread(end_leftovers, self._folders)
 
     async def _keeper(self) -> KeeperLink:
-        """The keeper that runs; another one when it was killed."""
+        """Return the running keeper; start one if there is none or it was killed."""
         async with self._linking:
             if self._lock is None:
                 raise PodCannotStart("NotOwner", "another process owns the pods of this data folder")
@@ -100,7 +102,7 @@ class ProcessRuntime:
         return {session: pod.address for session, pod in self._pods.of_session.items() if pod.ready and pod.wanted}
 
     async def keep_warm(self, classes: Iterable[SessionClass]) -> None:
-        """Keep as many pods ready as each class says, instead of what was kept before; ``start`` was called."""
+        """Keep as many pods ready as each class says, and end those of earlier classes. Requires ``start``."""
         await self._warm.keep(classes)
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
@@ -141,4 +143,4 @@ class ProcessRuntime:
         return not any(path.exists() for path in (paths.record, paths.home, paths.log, paths.older_log))
 
     async def logs(self, session: str, tail: int) -> str:
-        return "\n".join(await asyncio.to_thread(last_lines, self._folders.of(session), tail))
+        return "\n".join(await asyncio.to_thread(self._folders.of(session).last_lines, tail))

@@ -1,8 +1,8 @@
-"""Warm pods: ready ones that know no session, given to the next that wakes.
+"""Warm pods: ready pods without a session, given to the next session that wakes.
 
-A class that says ``warm: N`` has a pool of N.  A claim takes a pod out of it in one step of the event loop, so that of
-two sessions one gets it, and the pool is filled again in the background.  Nothing here is written down: the pods of a
-pool end with their owner, like all others.
+A class with ``warm: N`` has a pool of N. A claim takes a pod out of it in one step of the event loop, so that no two
+sessions get the same pod, and the pool is refilled in the background. Nothing is stored: the pods of a pool end with
+their owner, like all others.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process.pods import Pod, Pods
 
-# Sessions that wake need the processors more.
-AT_ONCE = 2  # starts, of all pools together
-AFTER_CLAIM = 0.1  # seconds until another is started for a pod that was claimed: about what its first turn takes
+# Low, since sessions that wake need the processors more.
+MAX_STARTS = 2  # at once, for all pools together
+REFILL_DELAY = 0.1  # seconds after a claim: about as long as the first turn of the claimed pod takes
 
 log = logging.getLogger(__name__)
 
 
 class WarmPods:
-    """The pools of all classes that have one."""
+    """The pools of all classes with warm pods."""
 
     def __init__(self, pods: Pods, retry: Backoff) -> None:
         self._pods = pods
         self._retry = retry
-        self._starts = asyncio.Semaphore(AT_ONCE)
+        self._starts = asyncio.Semaphore(MAX_STARTS)
         self._pools: dict[str, _Pool] = {}
 
     async def keep(self, classes: Iterable[SessionClass]) -> None:
-        """Have a pool for each of these that wants one, and end those of classes that changed or went."""
+        """Keep a pool for each class with warm pods, and end the pools of classes that were changed or removed."""
         wanted = {each.name: each for each in classes if each.warm > 0}
         outdated = [pool for name, pool in self._pools.items() if wanted.get(name) != pool.session_class]
         for pool in outdated:
@@ -46,7 +46,7 @@ class WarmPods:
         await asyncio.gather(*(self._pods.end(pod, pod.grace) for ready in stopped for pod in ready))
 
     async def claim(self, session: str, session_class: SessionClass) -> Pod | None:
-        """A pod for this session; None when the class keeps none, or none is left."""
+        """Give the session a pod, or return None if its class has no warm pods left."""
         pool = self._pools.get(session_class.name)
         if pool is None or pool.session_class != session_class:
             return None
@@ -54,38 +54,38 @@ class WarmPods:
             if await self._pods.give(pod, session):
                 pool.succeeded()
                 return pod
-            pool.failed("EndedUnused", "it was gone, or did not listen any more, when a session was to have it")
+            pool.failed("EndedUnused", "it had ended, or no longer listened, when a session claimed it")
         return None
 
     def gone(self, pod: Pod, reason: str) -> None:
-        """A pod that no session had has ended."""
+        """Handle the end of a pod without a session."""
         for pool in self._pools.values():
             pool.gone(pod, reason)
 
     async def stop(self) -> None:
-        """Keep none any more. Those that are ready are left to the caller, among all pods."""
+        """Stop refilling. The caller ends the ready pods, with all others."""
         pools, self._pools = self._pools, {}
         await asyncio.gather(*(pool.stop() for pool in pools.values()))
 
 
 class _Pool:
-    """``room`` has one place for each pod that lacks; a worker fills it, and whoever takes a pod out gives it back."""
+    """``room`` counts the pods that are missing. A worker takes one and starts a pod; taking a pod out adds one."""
 
     def __init__(self, session_class: SessionClass, pods: Pods, starts: asyncio.Semaphore, retry: Backoff) -> None:
         self.session_class = session_class
         self._pods = pods
         self._starts = starts
         self._retry = retry
-        self._ready: dict[Pod, float] = {}  # since when, oldest first
+        self._ready: dict[Pod, float] = {}  # pod -> ready since, oldest first
         self._room = asyncio.Semaphore(session_class.warm)
         self._failures = 0
         self._not_before = 0.0
-        self._said: str | None = None
+        self._logged: str | None = None
         self._loop = asyncio.get_running_loop()
-        self._workers = [self._loop.create_task(self._work(), name="warm") for _ in range(AT_ONCE)]
+        self._workers = [self._loop.create_task(self._work(), name="warm") for _ in range(MAX_STARTS)]
 
     async def stop(self) -> list[Pod]:
-        """Start none any more; returns those that are ready."""
+        """Stop refilling, and return the ready pods."""
         await cancel(*self._workers)
         ready, self._ready = list(self._ready), {}
         return ready
@@ -95,7 +95,7 @@ class _Pool:
             return None
         pod = next(iter(self._ready))
         del self._ready[pod]
-        self._loop.call_later(AFTER_CLAIM, self._room.release)
+        self._loop.call_later(REFILL_DELAY, self._room.release)
         return pod
 
     def gone(self, pod: Pod, reason: str) -> None:
@@ -122,12 +122,12 @@ class _Pool:
 
     async def _start(self) -> Pod | None:
         try:
-            pod = await self._pods.start(None, self.session_class, lambda words: None)
+            pod = await self._pods.start(None, self.session_class, lambda phase: None)
         except PodCannotStart as error:
             self.failed(error.reason, error.remedy)
             return None
         except Exception:
-            log.exception("filling a pool failed", extra={"event": "warm.failed", "class": self.session_class.name})
+            log.exception("a warm pod did not start", extra={"event": "warm.failed", "class": self.session_class.name})
             self.failed("Unexpected", "")
             return None
         if pod.process.gone.is_set():
@@ -136,15 +136,15 @@ class _Pool:
         return pod
 
     def succeeded(self) -> None:
-        """A session got a pod, or one waited long: whatever was wrong is mended."""
+        """Forget earlier failures: a session got a pod, or a pod waited long enough."""
         self._failures = 0
-        self._said = None
+        self._logged = None
 
     def failed(self, reason: str, remedy: str) -> None:
-        """Wait before the next start, longer each time; said once until it is mended."""
+        """Wait before the next start, longer each time. A reason is logged once, until a start succeeds."""
         self._failures += 1
         self._not_before = self._loop.time() + self._retry.pause(self._failures)
-        if self._said != reason:
-            self._said = reason
+        if self._logged != reason:
+            self._logged = reason
             extra = {"event": "warm.failed", "class": self.session_class.name, "reason": reason, "remedy": remedy}
-            log.warning("warm pods cannot be kept; sessions start their own", extra=extra)
+            log.warning("warm pods could not be kept; sessions start their own", extra=extra)
