@@ -73,11 +73,11 @@ async def test_counter_shows_what_survives_sleep(machine: tuple[ProcessRuntime, 
     assert third["reply"] == "message 3 of this session, 1 since this pod started"
 
 
-async def test_slow_takes_as_long_as_it_is_told(machine: tuple[ProcessRuntime, PodGateway]) -> None:
+async def test_slow_takes_as_long_as_the_message_says(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     assert await Conversation(*machine, "slow").say("0.01") == {"reply": "That took 0.01 seconds"}
 
 
-async def test_streaming_gives_out_word_by_word(machine: tuple[ProcessRuntime, PodGateway]) -> None:
+async def test_streaming_sends_word_by_word(machine: tuple[ProcessRuntime, PodGateway]) -> None:
     conversation = Conversation(*machine, "streaming")
     assert await conversation.say("a b") == {"reply": "You said: a b "}
     assert conversation.deltas == [{"text": "You "}, {"text": "said: "}, {"text": "a "}, {"text": "b "}]

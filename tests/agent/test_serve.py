@@ -106,7 +106,7 @@ def test_a_turn_knows_its_context(agent: Agent, home: Path) -> None:
         ("\x01" * 1024 * 1024, {"reply": "\x01" * 1024 * 1024}),
     ],
 )
-def test_what_an_agent_returns_is_the_reply(agent: Agent, message: str, reply: object) -> None:
+def test_the_return_value_of_an_agent_is_the_reply(agent: Agent, message: str, reply: object) -> None:
     assert agent.chat(message) == (200, reply)
 
 
@@ -138,7 +138,7 @@ def events(text: str) -> list[tuple[str, object]]:
         ("half", [("delta", {"text": "a"}), ("error", {"error": "ValueError: half way"})]),
     ],
 )
-def test_a_generator_streams_to_who_can_follow(agent: Agent, message: str, expected: object) -> None:
+def test_a_generator_streams_to_callers_that_accept_it(agent: Agent, message: str, expected: object) -> None:
     for _ in range(2):  # on one connection
         status, text = agent.chat(message, Accept="application/json, text/event-stream")
         assert (status, events(text)) == (200, expected)
@@ -179,7 +179,7 @@ def test_other_routes(agent: Agent, method: str, path: str, status: int) -> None
     assert agent.call(method, path)[0] == status
 
 
-def test_a_wrong_method_says_the_right_one(agent: Agent) -> None:
+def test_a_wrong_method_names_the_right_one(agent: Agent) -> None:
     assert b"\r\nAllow: POST\r\n" in agent.raw(b"GET /chat HTTP/1.1\r\n\r\n")
 
 
@@ -197,11 +197,11 @@ def test_a_wrong_method_says_the_right_one(agent: Agent) -> None:
         b'{"message": "\xff"}',
     ],
 )
-def test_bodies_that_are_none(agent: Agent, body: bytes) -> None:
+def test_invalid_bodies(agent: Agent, body: bytes) -> None:
     assert agent.call("POST", "/chat", body)[0] == 400
 
 
-def test_an_attempt_that_is_no_number(agent: Agent) -> None:
+def test_an_attempt_that_is_not_a_number(agent: Agent) -> None:
     assert agent.chat("hi", X_Attempt="x")[0] == 400
 
 
@@ -243,7 +243,7 @@ def test_requests_one_after_the_other_in_one_piece(agent: Agent) -> None:
     assert agent.raw(chat + b"GET /health HTTP/1.1\r\n\r\n" + chat).count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_client_that_asks_whether_to_send_the_body(agent: Agent) -> None:
+def test_a_client_that_expects_100_continue(agent: Agent) -> None:
     head = b"POST /chat HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 16\r\n\r\n"
     assert agent.raw(head + b'{"message": "a"}').startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
@@ -256,7 +256,7 @@ def test_the_first_session_that_is_seen_is_its_own(home: Path) -> None:
         assert agent.chat("hi", X_Session_Id=SESSION)[0] == 200
 
 
-def test_a_pod_that_was_told_its_session_serves_no_other(home: Path) -> None:
+def test_a_pod_that_knows_its_session_serves_no_other(home: Path) -> None:
     with running(AGENT, home, SESSION_ID=SESSION) as agent:
         assert agent.chat("hi", X_Session_Id=str(uuid.uuid4()))[0] == 421
         assert agent.chat("hi", X_Session_Id=SESSION)[0] == 200
@@ -319,7 +319,7 @@ def test_a_traceback_goes_to_the_log(home: Path) -> None:
     assert errors.endswith("ValueError: no key\n")
 
 
-def test_a_port_that_is_taken_is_an_exit_with_a_word(agent: Agent, home: Path) -> None:
+def test_a_taken_port_is_an_exit_with_a_reason(agent: Agent, home: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "session_manager.agent.echo"],
         env={"PORT": str(agent.port), "HOST": "127.0.0.1"},

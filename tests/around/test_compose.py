@@ -37,7 +37,7 @@ def compose(**environment: str) -> Any:
     return yaml.safe_load(VARIABLE.sub(value, re.sub(r"(?m)^\s*#.*$", "", TEXT)))
 
 
-def test_what_there_is():
+def test_the_services():
     services = compose(**SECRETS)["services"]
     assert set(services) == {"postgres", "pgadmin", "redis", "session-manager"}
     assert services["postgres"]["image"] == "postgres:15"
@@ -63,7 +63,7 @@ def test_values_come_from_the_environment():
 
 
 @pytest.mark.parametrize("missing", list(SECRETS))
-def test_nothing_starts_without_a_password_of_its_own(missing: str):
+def test_nothing_starts_without_its_password(missing: str):
     with pytest.raises(KeyError, match=missing):
         compose(**{name: value for name, value in SECRETS.items() if name != missing})
 
@@ -105,13 +105,13 @@ def test_defaults_are_those_of_the_settings():
         assert type(default)(environment[name]) == default
 
 
-def test_every_variable_stands_in_the_example():
+def test_every_variable_is_in_the_example():
     told = (ROOT / ".env.example").read_text("utf-8")
     for name, *_ in VARIABLE.findall(TEXT):
         assert re.search(rf"^(# )?{name}=", told, re.M), name
 
 
-def test_the_image_has_what_the_service_says():
+def test_the_image_contains_the_commands_of_the_service():
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     assert compose(**SECRETS)["services"]["session-manager"]["volumes"] == ["session-data:/data"]
     assert "DATA_DIR=/data" in dockerfile

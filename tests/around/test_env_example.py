@@ -52,29 +52,29 @@ def env_example() -> str:
     return "\n".join(lines)
 
 
-def test_it_is_what_the_settings_say():
+def test_it_matches_the_settings():
     assert FILE.read_text("utf-8") == env_example(), "run: make docs"
 
 
-def test_every_setting_stands_in_it_once():
+def test_every_setting_is_listed_once():
     names = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", FILE.read_text("utf-8"), re.M)
     assert Settings.declared().keys() <= set(names)
     assert {name for name in names if names.count(name) > 1} <= {"SESSION_DB_URI", "REDIS_URL"}
 
 
-def test_no_password_stands_in_it():
+def test_it_contains_no_password():
     for name, value in re.findall(r"^(?:# )?([A-Z_]*(?:PASSWORD|KEYS?))=(.*)$", FILE.read_text("utf-8"), re.M):
         assert value == "", name
 
 
-def test_as_it_is_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unchanged_it_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / ".env").write_text(FILE.read_text("utf-8"))
     monkeypatch.setattr(settings, "DOT_ENV", tmp_path / ".env")
     assert Settings.from_environment() == Settings.of()
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".dockerignore"])
-def test_what_is_made_of_it_stays_here(name: str):
+def test_copies_of_it_stay_local(name: str):
     assert ".env" in (ROOT / name).read_text("utf-8").splitlines()
 
 

@@ -39,7 +39,7 @@ def started(folder: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def ready(process: subprocess.Popen[str]) -> str:
-    """What it says once it answers."""
+    """Return the line that it prints once it answers."""
     assert process.stdout is not None
     for line in process.stdout:
         if "documentation:" in line:
@@ -47,7 +47,7 @@ def ready(process: subprocess.Popen[str]) -> str:
     raise AssertionError(process.stderr.read() if process.stderr else "")
 
 
-def test_it_serves_until_it_is_told_to_stop(tmp_path: Path):
+def test_it_serves_until_a_signal(tmp_path: Path):
     port = free_port()
     with started(tmp_path, PORT=str(port)) as process:
         assert (
@@ -78,7 +78,7 @@ def test_session_db_uri_and_env_file(tmp_path: Path):
         assert process.wait(30) in (0, 130)
 
 
-def test_what_ends_it_at_once(tmp_path: Path):
+def test_errors_that_end_it_at_once(tmp_path: Path):
     with started(tmp_path, PORT=str(free_port()), SESSION_DB_URI="mysql://somewhere/x") as process:
         _, error = process.communicate(timeout=30)
         assert process.returncode == 1

@@ -74,7 +74,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Running:
-    """A command that goes on, in ``cwd``. What it prints is read from files, so that nobody has to keep up."""
+    """A long-running command, in ``cwd``. Its output goes to files, so that no test has to read it in time."""
 
     def __init__(self, *args: str, cwd: Path, **env: str) -> None:
         self.cwd = cwd
@@ -105,7 +105,7 @@ class Running:
         return [json.loads(line) for line in self.err.splitlines()]
 
     def until_said(self, words: str) -> None:
-        """Until ``words`` stand in its output or its log."""
+        """Wait until its output or its log contains ``words``."""
 
         def said() -> bool:
             if words in self.out + self.err:
@@ -147,28 +147,28 @@ class FrontDoor(Running):
         return call(*args, stdin=stdin, SESSION_MANAGER_URL=self.url, **env)
 
     def said(self, *args: str, **env: str) -> str:
-        """What a command prints that must succeed."""
+        """Return the output of a command that must succeed."""
         done = self.cli(*args, **env)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def told(self, *args: str, **env: str) -> Any:
-        """The same as JSON."""
+    def printed(self, *args: str, **env: str) -> Any:
+        """Return the JSON that a command prints."""
         return json.loads(self.said(*args, "--json", **env))
 
     def create(self, session_class: str = "talker") -> str:
         return str(self.client.create("ada", session_class)["uuid"])
 
     def chat(self, session: str, message: str) -> Any:
-        """The reply of its agent, asked without the command line."""
+        """Return the reply of its agent, without using the command line."""
         return self.client.chat(session, message, wait=PATIENCE)["pod_response"]["reply"]
 
     def go_on(self, session: str) -> None:
-        """Let an agent that was told to wait go on."""
+        """Let an agent continue that waits for the test."""
         (self.cwd / "data" / "homes" / session / "go").touch()
 
     def family(self) -> list[psutil.Process]:
-        """Everything that it started."""
+        """Return all processes that it started."""
         return psutil.Process(self.pid).children(recursive=True)
 
 

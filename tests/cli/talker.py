@@ -1,4 +1,4 @@
-"""An agent that does what it is told: say words, pieces of them, fail, or wait until the test lets it go on."""
+"""An agent that obeys its messages: repeat words, send pieces, fail, or wait until the test lets it continue."""
 
 import time
 from pathlib import Path

@@ -54,7 +54,7 @@ def test_create_list_verify(machine: Machine):
     assert "2 in total" in listed
 
 
-def test_what_a_manifest_says_does_not_steer_the_terminal(machine: Machine):
+def test_a_manifest_cannot_control_the_terminal(machine: Machine):
     manifest = machine.bucket / manifest_of(machine.told("create")["name"])
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"rows": {"\x1b[2Jx": 1}}))
     told = machine.run("verify")
@@ -63,7 +63,7 @@ def test_what_a_manifest_says_does_not_steer_the_terminal(machine: Machine):
     assert "\x1b" not in told.stdout + told.stderr
 
 
-def test_restore_asks_keeps_the_old_one_and_refuses_a_newer_one(machine: Machine):
+def test_restore_asks_keeps_the_old_database_and_does_not_replace_a_newer_one(machine: Machine):
     made = machine.told("create")
     assert machine.run("restore", stdin="n\n").returncode == 1
     assert machine.run("restore", stdin="y\n").returncode == 0
@@ -76,7 +76,7 @@ def test_restore_asks_keeps_the_old_one_and_refuses_a_newer_one(machine: Machine
     assert len(texts(Path(restored["kept"]))) == 7
 
 
-def test_prune_says_first_what_would_go(machine: Machine):
+def test_prune_dry_run_shows_what_would_be_removed(machine: Machine):
     machine.told("create")
     keep = {"BACKUP_KEEP": "1", "BACKUP_KEEP_DAYS": "0"}
     old = machine.told("list")[0]["name"]
@@ -98,7 +98,7 @@ def test_prune_says_first_what_would_go(machine: Machine):
     ],
     ids=["off", "no place", "no key", "unknown", "none"],
 )
-def test_what_is_wrong_is_one_line(machine: Machine, args: tuple[str, ...], env: dict[str, str], code: int, words: str):
+def test_a_mistake_is_one_line(machine: Machine, args: tuple[str, ...], env: dict[str, str], code: int, words: str):
     done = machine.run(*args, **env)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.count("\n") == 1
@@ -117,7 +117,7 @@ class Refuses(BaseHTTPRequestHandler):
         pass
 
 
-def test_what_a_bucket_refuses_is_one_line(machine: Machine):
+def test_a_rejection_by_the_bucket_is_one_line(machine: Machine):
     with HTTPServer(("127.0.0.1", 0), Refuses) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         done = machine.run("list", STORAGE_BUCKET="No_Bucket", STORAGE_EMULATOR_HOST=f"127.0.0.1:{server.server_port}")

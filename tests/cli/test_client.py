@@ -17,7 +17,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Server:
-    """Answers what it is told, in this order, the last again and again. ``seen``: method, path, headers, body."""
+    """Sends the given answers in order, and repeats the last. ``seen``: method, path, headers, body of each request."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -149,7 +149,7 @@ def test_what_it_sends(server):
         ((302, {"Location": "/elsewhere"}, b""), "the server answered 302 Found"),
     ],
 )
-def test_an_answer_that_is_none(client, server, answer, detail):
+def test_an_invalid_answer(client, server, answer, detail):
     server.answers.append(answer)
     with pytest.raises(ClientError) as caught:
         client.get("s")
@@ -157,12 +157,12 @@ def test_an_answer_that_is_none(client, server, answer, detail):
     assert len(server.seen) == 1
 
 
-def test_nobody_there():
+def test_no_server():
     with Client("http://127.0.0.1:1") as client, pytest.raises(Unreachable, match="cannot reach"):
         client.get("s")
 
 
-def test_no_proxy_stands_between_us_and_this_machine(client, server, monkeypatch):
+def test_loopback_needs_no_proxy(client, server, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     server.json({"uuid": "u"})

@@ -42,12 +42,12 @@ def processed(front: FrontDoor, session: str) -> bool:
 def test_create_prints_the_id_alone(front):
     made = front.said("create", "--user", "ada", "--class", "talker", "--name", "first")
     assert re.fullmatch(r"[0-9a-f-]{36}", made)
-    told = front.told("status", made)
+    told = front.printed("status", made)
     assert (told["user_id"], told["class"], told["name"]) == ("ada", "talker", "first")
-    assert set(front.told("create")) == {"uuid", "user_id", "status", "created_at", "expires_at"}
+    assert set(front.printed("create")) == {"uuid", "user_id", "status", "created_at", "expires_at"}
 
 
-def test_status_says_it_in_words(front):
+def test_status_as_text(front):
     shown = front.said("status", front.create())
     assert re.search(r"^status +created", shown, re.M)
     assert re.search(r"^reason +never woken", shown, re.M)
@@ -56,13 +56,13 @@ def test_status_says_it_in_words(front):
 def test_list_shows_filters_and_pages(front):
     user = f"user-{uuid4()}"
     sessions = [front.said("create", "--user", user) for _ in range(3)]
-    told = front.told("list", "--user", user)
+    told = front.printed("list", "--user", user)
     assert told["total"] == 3
     assert [each["uuid"] for each in told["sessions"]] == sessions[::-1]
-    part = front.told("list", "--user", user, "--limit", "2")
+    part = front.printed("list", "--user", user, "--limit", "2")
     assert (len(part["sessions"]), part["total"]) == (2, 3)
-    assert front.told("list", "--user", user, "--status", "awake")["total"] == 0
-    assert front.told("list", "--user", user, "--all")["total"] == 3
+    assert front.printed("list", "--user", user, "--status", "awake")["total"] == 0
+    assert front.printed("list", "--user", user, "--all")["total"] == 3
     shown = front.said("list", "--user", user)
     assert all(session in shown for session in sessions)
 
@@ -78,7 +78,7 @@ def test_chat_prints_pieces_once(front):
 
 def test_chat_as_json_is_the_answer_of_the_api(front):
     session = front.create()
-    told = front.told("chat", session, "pieces one two")
+    told = front.printed("chat", session, "pieces one two")
     assert told.pop("message_id")
     assert told == {"uuid": session, "status": "processed", "pod_response": {"reply": "one two "}}
 
@@ -92,14 +92,14 @@ def test_chat_reads_lines(front):
     assert [each["message"] for each in front.client.messages(session)] == ["first", "second", "fail now"]
 
 
-def test_a_failed_turn_is_told_and_is_exit_code_1(front):
+def test_a_failed_turn_is_printed_and_is_exit_code_1(front):
     done = front.cli("chat", front.create(), "fail with words")
     assert (done.returncode, done.stdout) == (1, "")
     assert "The agent failed: " in done.stderr
     assert "with words" in done.stderr
 
 
-def test_what_an_agent_says_cannot_steer_the_terminal(front):
+def test_a_reply_cannot_control_the_terminal(front):
     done = front.cli("chat", front.create(), "a\x1b]0;title\x07b\nc")
     assert done.stdout == "I heard a]0;titleb\nc\n"
 
@@ -151,7 +151,7 @@ def test_messages_and_cancel(front):
     session = front.create()
     front.chat(session, "hello")
     front.client.chat(session, "wait", wait=0)
-    told = front.told("messages", session)["messages"]
+    told = front.printed("messages", session)["messages"]
     assert [each["message"] for each in told] == ["hello", "wait"]
     assert front.said("cancel", session, told[1]["message_id"]) == "failed: cancelled"
     assert front.cli("cancel", session, told[1]["message_id"]).returncode == 6
@@ -162,7 +162,7 @@ def test_messages_and_cancel(front):
 
 def test_wake_and_sleep(front):
     session = front.create()
-    assert front.told("wake", session, "--keep-awake", "15m")["action"] == "wake"
+    assert front.printed("wake", session, "--keep-awake", "15m")["action"] == "wake"
     until(lambda: front.client.get(session)["status"] == "awake", "awake")
     assert front.said("sleep", session) == "sleeping: The pod goes to sleep."
     front.client.chat(session, "wait", wait=0)
@@ -186,7 +186,7 @@ def test_status_follows_until_the_end(front, running):
     assert "The session is deleted." in following.err
 
 
-def test_status_does_not_end_in_silence_with_its_front_door(start):
+def test_status_reports_the_end_of_its_front_door(start):
     front = start()
     following = Running("status", front.create(), "--follow", cwd=front.cwd, SESSION_MANAGER_URL=front.url)
     following.until_said("created")
@@ -195,7 +195,7 @@ def test_status_does_not_end_in_silence_with_its_front_door(start):
     assert "cannot reach" in following.err
 
 
-def test_a_message_that_was_taken_is_not_said_to_be_lost(start):
+def test_an_accepted_message_is_reported_as_kept(start):
     front = start()
     session = front.create()
     chat = Running("chat", session, "wait", cwd=front.cwd, SESSION_MANAGER_URL=front.url)
@@ -207,7 +207,7 @@ def test_a_message_that_was_taken_is_not_said_to_be_lost(start):
     assert f"Your message is kept. To see the result later: session-manager messages {session}" in chat.err
 
 
-def test_logs_of_a_pod_that_is_silent(front):
+def test_logs_of_a_silent_pod(front):
     done = front.cli("logs", front.create())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "Its pods have printed nothing yet.\n")
 
@@ -236,7 +236,7 @@ def test_a_pod_that_cannot_start_says_why(front):
     assert "no luck" in front.said("logs", session)
 
 
-def test_who_waits_for_a_pod_that_cannot_start_is_told_why(front, running):
+def test_chat_shows_why_a_pod_cannot_start(front, running):
     chat = running("chat", front.create("broken"), "hello")
     chat.until_said("The pod did not start and is retried. CrashedAtStart: ")
     chat.signal(signal.SIGINT)
@@ -244,7 +244,7 @@ def test_who_waits_for_a_pod_that_cannot_start_is_told_why(front, running):
     assert chat.err.count("CrashedAtStart") == 1
 
 
-def test_delete_by_name_and_by_choice(front):
+def test_delete_by_id_and_by_filter(front):
     one, two = front.create(), front.create()
     assert front.said("delete", one, two) == f"{one} terminated\n{two} terminated"
     user = f"user-{uuid4()}"
@@ -283,7 +283,7 @@ NOBODY = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
     ],
     ids=str,
 )
-def test_what_goes_wrong_has_its_exit_code(front, command, code):
+def test_every_error_has_its_exit_code(front, command, code):
     done = front.cli(*command)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
@@ -292,7 +292,7 @@ def test_what_goes_wrong_has_its_exit_code(front, command, code):
     assert done.stderr
 
 
-def test_over_a_limit_it_says_when_to_try_again(start):
+def test_over_a_limit_it_shows_when_to_try_again(start):
     front = start(RATE_LIMIT_WAKE="1/hour")
     session = front.create()
     assert front.cli("wake", session).returncode == 0
@@ -301,7 +301,7 @@ def test_over_a_limit_it_says_when_to_try_again(start):
     assert re.fullmatch(r"Error: .*; try again in \d+ s\n", done.stderr)
 
 
-def test_db_upgrade_makes_and_keeps_the_database(tmp_path):
+def test_db_upgrade_creates_and_keeps_the_database(tmp_path):
     for _ in range(2):
         done = run("db", "upgrade", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")

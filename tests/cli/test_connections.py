@@ -1,4 +1,4 @@
-"""What a stranger can do to a connection: send slowly, without an end, or what is no HTTP."""
+"""Connections of hostile clients, which send slowly, endlessly, or something that is not HTTP."""
 
 from __future__ import annotations
 
@@ -56,31 +56,31 @@ def assert_problem(reply: bytes, status: int) -> None:
         pytest.param(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HT", id="half a second request"),
     ],
 )
-def test_half_a_request_is_not_waited_for(front, sent):
+def test_half_a_request_times_out(front, sent):
     connection = connect(front)
     connection.sendall(sent)
     reply = answer(connection)
     assert_problem(reply[reply.rfind(b"HTTP/1.1 ") :], 408)
 
 
-def test_who_says_nothing_hears_nothing(front):
+def test_a_silent_connection_is_closed_without_an_answer(front):
     assert answer(connect(front)) == b""
 
 
-def test_empty_lines_are_no_sign_of_life(front):
+def test_empty_lines_do_not_extend_the_timeout(front):
     with connect(front) as connection, suppress(OSError):  # it hangs up
         while True:
             connection.sendall(b"\r\n")
 
 
-def test_a_byte_at_a_time_is_a_request_all_the_same(front):
+def test_a_request_may_arrive_byte_by_byte(front):
     connection = connect(front)
     for each in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":
         connection.sendall(bytes([each]))
     assert answer(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_turn_that_takes_longer_than_its_request_may_is_answered(front):
+def test_a_turn_may_take_longer_than_the_request_timeout(front):
     session = front.create()
     sent = json.dumps({"message": "wait"}).encode()
     connection = connect(front)
@@ -99,7 +99,7 @@ def test_a_turn_that_takes_longer_than_its_request_may_is_answered(front):
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Many: a\r\n" * 6_000, id="trailers"),
     ],
 )
-def test_a_head_without_an_end_is_refused(front, begin, piece):
+def test_an_endless_head_is_rejected(front, begin, piece):
     with connect(front) as connection, suppress(OSError):  # it hangs up
         connection.sendall(begin)
         for _ in range(1000):
@@ -107,7 +107,7 @@ def test_a_head_without_an_end_is_refused(front, begin, piece):
         pytest.fail("all of it was taken")
 
 
-def test_a_long_head_is_told_so(front):
+def test_a_long_head_is_rejected(front):
     connection = connect(front)
     connection.sendall(HEAD + b"X-Long: ")
     for _ in range(16):  # no more than what is read before it hangs up, or the answer would be lost
@@ -128,13 +128,13 @@ def test_a_long_head_is_told_so(front):
         pytest.param(HEAD + b"X-User-Id : eve\r\n\r\n", id="space before a colon"),
     ],
 )
-def test_what_is_no_http_is_a_problem_too(front, sent):
+def test_invalid_http_is_a_problem_document_too(front, sent):
     connection = connect(front)
     connection.sendall(sent)
     assert_problem(answer(connection), 400)
 
 
-def test_there_is_room_for_more_callers_than_usual_limits_allow(start):
+def test_more_callers_than_the_usual_file_limit(start):
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, usual[1]))
     try:

@@ -86,7 +86,7 @@ def test_killed_it_leaves_nothing_behind(start_with_each_redis):
     assert_gone(family)
 
 
-def test_a_running_turn_is_finished_first_and_who_waits_is_told(start):
+def test_a_running_turn_is_finished_first_and_waiting_callers_are_answered(start):
     front = start(SHUTDOWN_TIMEOUT="30")
     session = front.create()
     answers = {}
@@ -163,7 +163,7 @@ def test_its_folders_are_for_the_owner_only(start):
     assert stat.S_IMODE((front.cwd / "data" / "redis" / "address").stat().st_mode) == 0o600
 
 
-def test_what_was_said_is_there_after_a_restart(start_with_each_redis):
+def test_messages_survive_a_restart(start_with_each_redis):
     first = start_with_each_redis()
     session = first.create()
     first.chat(session, "hello")
@@ -219,7 +219,7 @@ def test_it_says_which_redis_it_uses(start, tmp_path_factory):
     assert {line["severity"] for line in first.log} == {"INFO"}
 
 
-def test_with_a_given_redis_it_starts_none(start, redis_url):
+def test_with_an_existing_redis_it_starts_no_other(start, redis_url):
     front = start(REDIS_URL=redis_url)
     assert front.chat(front.create(), "hello") == "I heard hello"
     assert not owns_redis(front)

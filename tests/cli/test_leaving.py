@@ -1,4 +1,4 @@
-"""A front door that is asked to stop while callers still come: nobody of them gets no answer."""
+"""A front door that stops while callers still connect: every caller gets an answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import requests
 
 from tests.cli.program import FrontDoor, until
 
-FOR_EVER = "600"
+FOREVER = "600"
 
 
 class Caller:
-    """One connection that is kept, as proxies keep theirs; it never opens another one by itself."""
+    """One connection that stays open, like a proxy's. It never reconnects by itself."""
 
     def __init__(self, front: FrontDoor) -> None:
         self._connection = http.client.HTTPConnection(front.url.removeprefix("http://"), timeout=20)
@@ -25,14 +25,14 @@ class Caller:
         self._connection.connect()
 
     def get(self, path: str) -> tuple[int, bool]:
-        """Status of the answer, and whether it is the last one on this connection."""
+        """Return the status, and True if the answer is the last one on this connection."""
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
         answer.read()
         return answer.status, answer.getheader("connection") == "close"
 
     def at_the_end(self) -> bool:
-        """Whether the front door has closed it, and not reset it."""
+        """Return True if the front door has closed the connection, and not reset it."""
         return self._connection.sock.recv(1) == b""
 
     def close(self) -> None:
@@ -60,8 +60,8 @@ def refuses(front: FrontDoor) -> bool:
     return False
 
 
-def test_while_it_leaves_every_answer_ends_its_connection(start, caller):
-    front = start(SHUTDOWN_DELAY=FOR_EVER)
+def test_while_draining_every_answer_closes_its_connection(start, caller):
+    front = start(SHUTDOWN_DELAY=FOREVER)
     session = front.create()
     kept, silent = caller(front), caller(front)
     assert kept.get(f"/session/{session}") == (200, False)
@@ -78,14 +78,14 @@ def test_while_it_leaves_every_answer_ends_its_connection(start, caller):
 
 
 def test_open_connections_are_answered_until_the_last_turn_is_done(start, caller):
-    front = start(SHUTDOWN_DELAY="0.1", SHUTDOWN_TIMEOUT=FOR_EVER)
+    front = start(SHUTDOWN_DELAY="0.1", SHUTDOWN_TIMEOUT=FOREVER)
     session = front.create()
     kept, silent = caller(front), caller(front)
     assert kept.get("/livez") == (200, False)
     turn = front.client.stream(session, "wait")
     assert any(event and event.kind == "delta" for event in turn)
     front.signal(signal.SIGTERM)
-    until(lambda: refuses(front), "nobody listens")
+    until(lambda: refuses(front), "the socket is closed")
     assert kept.get(f"/session/{session}") == (200, True)
     assert silent.get("/livez") == (200, True)
     front.go_on(session)
@@ -93,7 +93,7 @@ def test_open_connections_are_answered_until_the_last_turn_is_done(start, caller
     assert front.ended() == 0
 
 
-def test_what_was_idle_all_the_time_is_closed_at_the_end(start, caller):
+def test_idle_connections_are_closed_at_the_end(start, caller):
     front = start()
     idle, silent = caller(front), caller(front)
     assert idle.get("/livez") == (200, False)
@@ -104,7 +104,7 @@ def test_what_was_idle_all_the_time_is_closed_at_the_end(start, caller):
 
 
 def test_a_turn_that_is_cut_off_is_handed_over_at_once(start, redis_url):
-    long = {"LEASE": FOR_EVER, "REDIS_URL": redis_url}
+    long = {"LEASE": FOREVER, "REDIS_URL": redis_url}
     front = start("serve", SHUTDOWN_TIMEOUT="0.1", **long)
     session = front.create()
     url, headers = f"{front.url}/session/{session}/chat", {"Accept": "text/event-stream"}

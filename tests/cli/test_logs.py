@@ -1,4 +1,4 @@
-"""Log lines: their form, and what never stands in them."""
+"""Log lines: their form, and what they never contain."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_line_without_an_event_is_named_after_its_logger():
     assert "color_message" not in line
 
 
-def test_libraries_are_heard_from_warnings_on():
+def test_libraries_log_warnings_and_errors():
     out = logged(log_level="debug")
     logging.getLogger("asyncio").info("not this")
     logging.getLogger("session_manager.turns").debug("but this")
@@ -109,7 +109,7 @@ def test_on_a_terminal_it_is_for_people():
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    pod started  event=pod.started session=3f2b duration=0.25\n", plain)
 
 
-def test_on_a_terminal_nobody_can_draw():
+def test_log_fields_cannot_control_the_terminal():
     out = logged(log_format="pretty")
     logging.getLogger("session_manager").info("GET /\x1b[2J\nfalse line", extra={"session": "\x1b[31m"})
     assert out.getvalue().count("\n") == 1
@@ -134,7 +134,7 @@ def test_it_goes_to_stderr(capsys):
     assert "hello" in capsys.readouterr().err
 
 
-def test_a_front_door_writes_json_and_tells_no_secret(start):
+def test_a_front_door_logs_json_without_secrets(start):
     key, text = "very-secret-service-key", "nobody else should read this"
     front = start("dev", LOG_LEVEL="DEBUG", SESSION_API_KEYS=f"web:{key}", GEMINI_API_KEY="gemini-secret")
     mine = {"SESSION_MANAGER_KEY": key, "SESSION_MANAGER_USER": "ada"}

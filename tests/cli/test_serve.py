@@ -17,19 +17,19 @@ def ready(front: FrontDoor) -> bool:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_nobody_gets_in_without_keys_from_elsewhere(tmp_path, host):
+def test_without_keys_it_listens_on_loopback_only(tmp_path, host):
     assert_one_line(run("serve", "--host", host, cwd=tmp_path), f"HOST: {host} can be reached from other machines")
 
 
-def test_with_keys_it_listens_anywhere_and_asks_for_one(start, redis_url):
+def test_with_keys_it_listens_anywhere_and_requires_one(start, redis_url):
     front = start("serve", HOST="0.0.0.0", SESSION_API_KEYS=f"web:{KEY},ada@ada:{OTHER}", REDIS_URL=redis_url)
     session = front.said("create", "--user", "bob", SESSION_MANAGER_KEY=KEY)
     assert front.cli("status", session).returncode == 4
     assert front.cli("status", session, SESSION_MANAGER_KEY="wrong").returncode == 4
     assert front.cli("create", SESSION_MANAGER_KEY=OTHER, SESSION_MANAGER_USER="bob").returncode == 4
     assert front.cli("status", session, SESSION_MANAGER_KEY=OTHER).returncode == 3
-    assert front.told("list", SESSION_MANAGER_KEY=OTHER)["total"] == 0
-    assert front.told("list", "--user", "bob", SESSION_MANAGER_KEY=KEY)["total"] == 1
+    assert front.printed("list", SESSION_MANAGER_KEY=OTHER)["total"] == 0
+    assert front.printed("list", "--user", "bob", SESSION_MANAGER_KEY=KEY)["total"] == 1
     assert front.said("chat", session, "hello", SESSION_MANAGER_KEY=KEY) == "You said: hello"
     assert front.stop() == 0
     assert KEY not in front.err + front.out
@@ -62,7 +62,7 @@ def test_a_wrong_redis_password_is_one_line(tmp_path, own_redis):
         ("HOST", "no.such.host.invalid", "HOST: no.such.host.invalid is not an address of this machine"),
     ],
 )
-def test_a_setting_of_the_wrong_form_is_one_line(tmp_path, variable, value, words):
+def test_an_invalid_setting_is_one_line(tmp_path, variable, value, words):
     done = run("serve", cwd=tmp_path, **{variable: value, "SESSION_API_KEYS": f"web:{KEY}"} | {variable: value})
     assert_one_line(done, words)
     assert "short-secret" not in done.stderr
@@ -78,7 +78,7 @@ def test_a_redis_that_is_away_is_waited_for(start, own_redis):
     assert front.chat(front.create(), "hello") == "I heard hello"
 
 
-def test_a_redis_that_comes_and_refuses_ends_it(tmp_path, own_redis):
+def test_a_redis_that_rejects_the_password_later_ends_it(tmp_path, own_redis):
     own_redis.stop()
     front = FrontDoor("serve", tmp_path, REDIS_URL=f"redis://:wrong@127.0.0.1:{own_redis.port}/0")
     own_redis.start()

@@ -38,7 +38,7 @@ async def full(runtime: ProcessRuntime, session_class: SessionClass) -> None:
 
 
 async def claim(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> tuple[Address, bool]:
-    """The pod, and whether it was warm: then no start was told of."""
+    """Return the pod, and True if it was warm, that is, no phase of a start was reported."""
     phases: list[str] = []
     address = await runtime.start_pod(session, session_class, phases.append)
     return address, phases == []

@@ -25,7 +25,7 @@ def serving(before: str = "", **fields: Any) -> SessionClass:
     return python(f"{textwrap.dedent(before)}\n{SERVE}", **fields)
 
 
-# Starts a child that writes its pid into HOME, and lives on whatever it is told politely.
+# Starts a child that writes its pid to HOME and ignores SIGTERM.
 _CHILD = """
 import os, pathlib, subprocess, sys, time
 code = '''

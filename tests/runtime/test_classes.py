@@ -68,7 +68,7 @@ def test_the_python_of_a_virtual_environment_stays_that_one(folder: Path) -> Non
     assert classes.get("mine").command == (str(python), str(folder / "agent.py"))
 
 
-def test_what_is_left_out_has_the_defaults_of_the_settings(folder: Path) -> None:
+def test_missing_fields_have_the_defaults_of_the_settings(folder: Path) -> None:
     classes = load(folder, "classes: [{name: mine, command: [x]}]", idle_timeout=3, session_ttl=4)
     assert classes.get("mine") == SessionClass("mine", ("x",), idle_timeout=3, ttl=4)
 
@@ -81,7 +81,7 @@ def test_the_default_class_is_built_in_and_can_be_replaced(folder: Path) -> None
     assert load(folder, "classes: [{name: default, command: [x]}]").get("default").command == ("x",)
 
 
-def test_an_unknown_class_names_those_that_there_are(folder: Path) -> None:
+def test_an_unknown_class_lists_the_known_ones(folder: Path) -> None:
     classes = load(folder, "classes: [{name: mine}, {name: another}]")
     with pytest.raises(
         InvalidInput, match=re.escape("unknown class 'x'; known classes: another, default, mine")
@@ -161,7 +161,7 @@ def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: p
         ("\0", "unacceptable character"),
     ],
 )
-def test_mistakes_are_told_with_file_class_and_field(folder: Path, text: str, words: str) -> None:
+def test_mistakes_are_reported_with_file_class_and_field(folder: Path, text: str, words: str) -> None:
     with pytest.raises(StartupFailure) as caught:
         load(folder, text)
     assert caught.value.detail.startswith(f"{folder / 'classes.yaml'}: {words}")

@@ -32,14 +32,14 @@ def rows(title: str) -> list[tuple[str, str]]:
 
 
 def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
-    told = {name.strip("`"): default.strip("`") for name, default in rows("SessionClasses")}
-    lines = ["classes:", "  - name: told", "    image: x", "    probe:"]
-    for name, default in sorted(told.items(), key=lambda row: not row[0].startswith("probe.")):
+    listed = {name.strip("`"): default.strip("`") for name, default in rows("SessionClasses")}
+    lines = ["classes:", "  - name: any", "    image: x", "    probe:"]
+    for name, default in sorted(listed.items(), key=lambda row: not row[0].startswith("probe.")):
         if default not in {"", "IDLE_TIMEOUT", "SESSION_TTL"}:
             lines.append(f"{'      ' if '.' in name else '    '}{name.removeprefix('probe.')}: {default}")
     (tmp_path / "classes.yaml").write_text("\n".join(lines), "utf-8")
     classes = load_classes(Settings.of(session_classes=tmp_path / "classes.yaml"))
-    assert classes.get("told") == SessionClass("told", image="x")
+    assert classes.get("any") == SessionClass("any", image="x")
     known = {
         "name",
         "command",
@@ -54,15 +54,15 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
     }
     known |= {"turnTimeoutSeconds", "gracePeriodSeconds"}
     known |= {f"probe.{name}" for name in ("path", "startupTimeoutSeconds", "intervalSeconds", "timeoutSeconds")}
-    assert set(told) == known
+    assert set(listed) == known
 
 
 def test_variables_of_a_pod(tmp_path: Path) -> None:
     keys = ("gemini_api_key", "gemini_model", "openai_api_key", "anthropic_api_key", "google_api_key")
     agent_env = agent_environment(Settings.of(session_manager_url="http://x", **dict.fromkeys(keys, "x")))
     given = pod_environment("s", 1, tmp_path, tmp_path, SessionClass("x"), agent_env)
-    told = {name for names, _ in rows("What a pod is given") for name in re.findall(r"`(\w+)`", names)} - {"env"}
-    assert told == set(given)
+    listed = {name for names, _ in rows("What a pod is given") for name in re.findall(r"`(\w+)`", names)} - {"env"}
+    assert listed == set(given)
     [reserved] = re.findall(r"it cannot set (.*?) \|", section("What a pod is given"))
     assert set(re.findall(r"`(\w+)`", reserved)) == RESERVED
 

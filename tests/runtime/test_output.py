@@ -1,4 +1,4 @@
-"""What pods print is kept, within bounds, and can be read by anybody with the folder."""
+"""The output of pods is kept up to a limit, and any process with the folder can read it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_output_of_all_pods_is_kept_in_order(runtime: ProcessRuntime, data
 
 
 @pytest.mark.parametrize("tail", [0, -1])
-async def test_no_lines_are_no_lines(runtime: ProcessRuntime, session: str, tail: int) -> None:
+async def test_zero_lines(runtime: ProcessRuntime, session: str, tail: int) -> None:
     await runtime.start_pod(session, serving("print('hello')"), ignore)
     assert await runtime.logs(session, tail) == ""
 
@@ -43,7 +43,7 @@ async def test_output_is_there_while_the_pod_runs(runtime: ProcessRuntime, sessi
     await until(printed)
 
 
-async def test_bytes_that_are_no_text_and_lines_without_an_end(runtime: ProcessRuntime, session: str) -> None:
+async def test_bytes_that_are_not_text_and_an_endless_line(runtime: ProcessRuntime, session: str) -> None:
     await failure(
         runtime,
         session,
@@ -52,7 +52,7 @@ async def test_bytes_that_are_no_text_and_lines_without_an_end(runtime: ProcessR
     assert await runtime.logs(session, 10) == "a\nb\ufffd\x00\u2028c\n\nd"
 
 
-async def test_the_files_do_not_grow_without_bounds(runtime: ProcessRuntime, data: Path, session: str) -> None:
+async def test_the_files_do_not_grow_beyond_a_limit(runtime: ProcessRuntime, data: Path, session: str) -> None:
     """The last line is there all the same, and more than one file's worth before it."""
     flood = "import sys\nfor number in range(100_000):\n    print(f'{number:0100}')\nsys.exit(1)"
     await failure(runtime, session, python(flood))

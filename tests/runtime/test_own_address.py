@@ -1,4 +1,4 @@
-"""Pods are told where this service is."""
+"""Pods receive the address of this service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def settings(**given: Any) -> Settings:
 
 
 @pytest.mark.parametrize(("host", "seen"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
-def test_on_one_machine_it_is_where_it_listens(host: str, seen: str):
+def test_on_one_machine_it_is_the_listening_address(host: str, seen: str):
     with socket.create_server((host, 0)) as listener:
         url = f"http://{seen}:{listener.getsockname()[1]}"
         assert agent_environment(with_own_address(settings(), listener))["SESSION_MANAGER_URL"] == url

@@ -75,7 +75,7 @@ async def test_there_is_one_owner(runtime: ProcessRuntime, data: Path, session: 
     await second.close()
 
 
-async def test_one_that_does_not_own_can_read_and_ask(runtime: ProcessRuntime, data: Path, session: str) -> None:
+async def test_a_process_that_is_not_the_owner_can_read(runtime: ProcessRuntime, data: Path, session: str) -> None:
     await runtime.start_pod(session, serving("print('hello')"), ignore)
     other = ProcessRuntime(data, {})
     assert await other.logs(session, 10) == "hello"
@@ -92,7 +92,7 @@ async def test_when_the_owner_is_killed_everything_ends(data: Path, session: str
     assert list((data / "run").iterdir()) == []
 
 
-async def test_the_next_owner_starts_when_the_pods_of_the_former_are_gone(data: Path, session: str) -> None:
+async def test_the_next_owner_starts_when_the_pods_of_the_previous_one_are_gone(data: Path, session: str) -> None:
     """The keeper holds the lock until then. Here it is held up, so that the pod outlives its owner."""
     with owner(data, session, SERVE) as process:
         keeper, pod = keeper_of(process), psutil.Process(pid_of(data, session))
@@ -129,7 +129,7 @@ async def test_when_the_keeper_is_killed_too_the_next_owner_ends_the_rest(data: 
 
 
 @linux_only
-async def test_when_the_keeper_is_killed_the_owner_goes_on_with_another(
+async def test_when_the_keeper_is_killed_the_owner_starts_another(
     runtime: ProcessRuntime, data: Path, session: str
 ) -> None:
     exits: list[PodExit] = []
@@ -184,7 +184,7 @@ async def test_a_pod_that_hides_its_environment_is_found_by_its_record(data: Pat
 
 
 @linux_only
-async def test_a_pod_without_a_whole_record_is_found_by_its_environment(data: Path, session: str) -> None:
+async def test_a_pod_with_half_a_record_is_found_by_its_environment(data: Path, session: str) -> None:
     data.joinpath("run").mkdir(parents=True)
     data.joinpath("run", f"{session}.json").write_text('{"pod": "x", "pi')
     data.joinpath("run", f"{session}.json.half").touch()

@@ -39,7 +39,7 @@ def alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-async def test_a_pod_is_started_in_words_and_answers_where_it_says(runtime: ProcessRuntime, session: str) -> None:
+async def test_a_start_reports_its_phases_and_returns_the_address(runtime: ProcessRuntime, session: str) -> None:
     phases: list[str] = []
     address = await runtime.start_pod(session, serving(), phases.append)
     assert phases == ["starting the process", f"waiting for GET /health on port {address.port}"]
@@ -50,7 +50,7 @@ async def test_a_pod_is_started_in_words_and_answers_where_it_says(runtime: Proc
     await writer.wait_closed()
 
 
-async def test_the_environment_is_built_from_nothing(
+async def test_the_environment_is_built_from_scratch(
     runtime: ProcessRuntime, data: Path, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_PASSWORD", "secret")
@@ -75,7 +75,7 @@ async def test_the_environment_is_built_from_nothing(
 
 @linux_only
 async def test_a_pod_inherits_nothing_else(runtime: ProcessRuntime, data: Path, session: str) -> None:
-    """No file of ours is open in it, no signal ignored or blocked, and its terminal is its own session."""
+    """None of our files is open in it, no signal is ignored or blocked, and it has its own process session."""
     note = """
         import json, os, signal
         files = sorted(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
@@ -95,9 +95,7 @@ async def test_folders_are_for_their_owner_only(runtime: ProcessRuntime, data: P
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
 
 
-async def test_home_survives_sleep_and_expiry_and_goes_with_delete(
-    runtime: ProcessRuntime, data: Path, session: str
-) -> None:
+async def test_home_survives_sleep_and_expiry_but_not_delete(runtime: ProcessRuntime, data: Path, session: str) -> None:
     leave = "import os, pathlib; pathlib.Path('kept').touch(); pathlib.Path(os.environ['TMPDIR'], 'lost').touch()"
     address = await runtime.start_pod(session, serving(leave + "; print('hello')"), ignore)
     await runtime.stop_pod(session, address.uid, grace=5)
@@ -112,7 +110,7 @@ async def test_home_survives_sleep_and_expiry_and_goes_with_delete(
     assert [path.name for path in data.rglob("*") if session in path.name] == []
 
 
-async def test_what_a_pod_made_read_only_goes_too(runtime: ProcessRuntime, data: Path, session: str) -> None:
+async def test_read_only_files_are_removed_too(runtime: ProcessRuntime, data: Path, session: str) -> None:
     home = home_of(data, session)
     (home / "a" / "b").mkdir(parents=True)
     (home / "a" / "b" / "file").touch()
@@ -127,7 +125,7 @@ async def test_what_a_pod_made_read_only_goes_too(runtime: ProcessRuntime, data:
     assert (outside / "file").exists()
 
 
-async def test_what_a_pod_nested_without_an_end_goes_too(runtime: ProcessRuntime, data: Path, session: str) -> None:
+async def test_deeply_nested_folders_are_removed_too(runtime: ProcessRuntime, data: Path, session: str) -> None:
     home = home_of(data, session)
     home.mkdir(parents=True)
     present = os.open(home, os.O_RDONLY)
@@ -187,7 +185,7 @@ async def test_the_escaped_child_of_another_pod_lives_on(runtime: ProcessRuntime
 
 
 @pytest.mark.parametrize("where", CHILD)
-async def test_what_a_pod_leaves_behind_when_it_exits_ends(
+async def test_children_of_a_pod_end_when_it_exits(
     runtime: ProcessRuntime, data: Path, session: str, where: str
 ) -> None:
     exits: list[PodExit] = []
@@ -199,9 +197,7 @@ async def test_what_a_pod_leaves_behind_when_it_exits_ends(
     assert not alive(child)
 
 
-async def test_a_pod_that_ends_by_itself_is_told_and_one_that_is_stopped_is_not(
-    runtime: ProcessRuntime, data: Path, session: str
-) -> None:
+async def test_only_a_pod_that_ends_by_itself_is_reported(runtime: ProcessRuntime, data: Path, session: str) -> None:
     exits: list[PodExit] = []
     runtime.on_exit(exits.append)
     first = await runtime.start_pod(session, serving(), ignore)
@@ -266,7 +262,7 @@ async def test_many_pods_at_once(runtime: ProcessRuntime) -> None:
     assert runtime.pods() == dict(zip(sessions, addresses, strict=True))
 
 
-async def test_close_ends_all_pods_and_then_starts_none(data: Path) -> None:
+async def test_close_ends_all_pods_and_no_other_starts(data: Path) -> None:
     runtime = ProcessRuntime(data, {})
     await runtime.start()
     sessions = [str(uuid.uuid4()) for _ in range(3)]

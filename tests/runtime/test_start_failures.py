@@ -45,12 +45,12 @@ async def test_a_pod_that_exits_at_its_start(runtime: ProcessRuntime, session: s
     assert remedy.format(session=session) in error.remedy
 
 
-async def test_the_last_words_are_not_those_of_an_earlier_pod(runtime: ProcessRuntime, session: str) -> None:
+async def test_the_last_output_is_not_that_of_an_earlier_pod(runtime: ProcessRuntime, session: str) -> None:
     assert "last output: hello" in (await failure(runtime, session, python("print('hello')"))).remedy
     assert "it printed nothing" in (await failure(runtime, session, python("pass"))).remedy
 
 
-async def test_a_command_that_there_is_not(runtime: ProcessRuntime, session: str) -> None:
+async def test_a_missing_command(runtime: ProcessRuntime, session: str) -> None:
     error = await failure(runtime, session, SessionClass("mine", ("no-such-program", "x")))
     assert error.reason == "CommandNotFound"
     assert error.remedy.startswith("no-such-program: No such file")
@@ -145,7 +145,7 @@ async def stranger():
     await stranger.stop()
 
 
-# Tells its port to the stranger, waits until that one is there, and a while longer, and then tries to listen.
+# Sends its port to the other process, waits until that listens, and a moment longer, and then tries to listen.
 LATE = """
 import os, socket, time
 with socket.create_connection(("127.0.0.1", {port})) as peer:
@@ -156,7 +156,7 @@ time.sleep(0.1)
 
 
 @linux_only
-async def test_a_stranger_that_took_the_port_is_not_taken_for_the_pod(
+async def test_another_process_on_the_port_is_not_mistaken_for_the_pod(
     runtime: ProcessRuntime, session: str, stranger: Stranger
 ) -> None:
     phases: list[str] = []
@@ -167,17 +167,17 @@ async def test_a_stranger_that_took_the_port_is_not_taken_for_the_pod(
 
 
 @linux_only
-async def test_strangers_on_every_port(runtime: ProcessRuntime, session: str, stranger: Stranger) -> None:
+async def test_other_processes_on_every_port(runtime: ProcessRuntime, session: str, stranger: Stranger) -> None:
     stranger.times = 100
     error = await failure(runtime, session, serving(LATE.format(port=await stranger.start())))
     assert error.reason == "PortTaken"
     assert len(stranger.taken) == 3
 
 
-async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is_content(
+async def test_a_listener_outside_the_pod_is_accepted_if_the_pod_keeps_running(
     runtime: ProcessRuntime, session: str, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a container that the command starts."""
+    """A container that the command starts is such a listener."""
     monkeypatch.setattr(process_pods, "SETTLE", 0.3)
     content = LATE.format(port=await stranger.start()) + "time.sleep(600)"
     address = await runtime.start_pod(session, python(content), lambda words: None)
@@ -187,7 +187,7 @@ async def test_a_listener_that_is_no_process_of_the_pod_is_taken_when_the_pod_is
 async def test_a_listener_in_a_child_is_the_pods_own(
     runtime: ProcessRuntime, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_pods, "SETTLE", 1e6)  # what a stranger would have to wait
+    monkeypatch.setattr(process_pods, "SETTLE", 1e6)  # a listener outside the pod would wait this long
     forks = f"import os\nif os.fork():\n    os.wait()\n{SERVE}"
     await runtime.start_pod(session, python(forks), lambda words: None)
 
@@ -203,7 +203,7 @@ async def test_the_next_start_after_a_failure_works(runtime: ProcessRuntime, ses
     ["", "..", "../x", "x/../../y", "A" * 36, str(uuid.uuid1()), str(uuid.uuid4()).upper(), f"{uuid.uuid4()}\n"],
     ids=["empty", "above", "beside", "deep", "letters", "version 1", "upper case", "line"],
 )
-async def test_no_path_is_made_of_what_is_no_session(runtime: ProcessRuntime, data: Path, name: str) -> None:
+async def test_no_path_contains_an_invalid_session_id(runtime: ProcessRuntime, data: Path, name: str) -> None:
     before = sorted(data.rglob("*"))
     for call in (
         runtime.start_pod(name, serving(), lambda words: None),

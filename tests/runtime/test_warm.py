@@ -18,7 +18,7 @@ from tests.runtime.test_pods import alive, pid_of
 from tests.waiting import until
 
 
-async def test_a_claim_starts_nothing_and_the_pool_fills_again(runtime: ProcessRuntime, data: Path) -> None:
+async def test_a_claim_starts_nothing_and_the_pool_is_refilled(runtime: ProcessRuntime, data: Path) -> None:
     kept = serving(warm=2)
     await fill(runtime, kept)
     assert runtime.pods() == {}
@@ -34,7 +34,7 @@ async def test_a_claim_starts_nothing_and_the_pool_fills_again(runtime: ProcessR
     assert len(waiting(data)) == 2
 
 
-async def test_a_pod_that_was_claimed_refuses_another_session(runtime: ProcessRuntime) -> None:
+async def test_a_claimed_pod_rejects_another_session(runtime: ProcessRuntime) -> None:
     kept = serving(warm=1)
     await fill(runtime, kept)
     session = new_session()
@@ -56,7 +56,7 @@ async def test_twenty_claims_at_once_of_a_pool_of_five(runtime: ProcessRuntime, 
     await full(runtime, kept)
 
 
-async def test_what_a_pod_of_such_a_class_is_given(runtime: ProcessRuntime, data: Path) -> None:
+async def test_the_environment_of_a_warm_pod(runtime: ProcessRuntime, data: Path) -> None:
     """The same whether it was warm or not."""
     note = "import json, os, pathlib; print('seen ' + json.dumps([dict(os.environ), os.getcwd(), os.listdir('.')]))"
     kept = serving(note, warm=1)
@@ -76,7 +76,7 @@ async def test_what_a_pod_of_such_a_class_is_given(runtime: ProcessRuntime, data
         assert not (data / "homes" / session).exists()
 
 
-async def test_it_never_serves_again_and_its_folders_go_with_it(runtime: ProcessRuntime, data: Path) -> None:
+async def test_a_claimed_pod_is_never_reused_and_its_folders_are_removed(runtime: ProcessRuntime, data: Path) -> None:
     kept = serving(warm=1)
     await fill(runtime, kept)
     session = new_session()
@@ -94,9 +94,9 @@ async def test_it_never_serves_again_and_its_folders_go_with_it(runtime: Process
     assert second.uid != first.uid
 
 
-async def test_what_it_printed_belongs_to_the_session_from_the_claim_on(runtime: ProcessRuntime, data: Path) -> None:
+async def test_its_output_belongs_to_the_session_after_the_claim(runtime: ProcessRuntime, data: Path) -> None:
     kept = python(
-        "from session_manager.agent import serve\nprint('up')\nserve(lambda message, context: print('told', message))",
+        "from session_manager.agent import serve\nprint('up')\nserve(lambda message, context: print('got', message))",
         warm=1,
     )
     await fill(runtime, kept)
@@ -107,14 +107,14 @@ async def test_what_it_printed_belongs_to_the_session_from_the_claim_on(runtime:
         assert warm
         await chat(address, session)
         await runtime.stop_pod(session, address.uid, grace=5)
-    assert await runtime.logs(session, 9) == "up\ntold x\nup\ntold x"
+    assert await runtime.logs(session, 9) == "up\ngot x\nup\ngot x"
     assert (data / "logs" / f"{session}.log").stat().st_mode & 0o777 == 0o600
     await runtime.forget(session, files=True)
     assert await runtime.gone(session)
 
 
 async def test_while_it_runs_the_session_is_not_gone(runtime: ProcessRuntime, data: Path) -> None:
-    """Also when it has neither a HOME nor printed anything: whoever asks may be no owner."""
+    """This holds even if it has no HOME and no output, and for a process that is not the owner."""
     kept = serving(warm=1)
     await fill(runtime, kept)
     session = new_session()
@@ -125,7 +125,7 @@ async def test_while_it_runs_the_session_is_not_gone(runtime: ProcessRuntime, da
     assert await other.gone(session)
 
 
-async def test_a_class_that_changed_or_went_ends_its_pool(runtime: ProcessRuntime, data: Path) -> None:
+async def test_changing_or_removing_a_class_ends_its_pool(runtime: ProcessRuntime, data: Path) -> None:
     kept = serving(warm=2)
     await fill(runtime, kept)
     session = new_session()
@@ -136,14 +136,14 @@ async def test_a_class_that_changed_or_went_ends_its_pool(runtime: ProcessRuntim
     assert not (await claim(runtime, new_session(), changed))[1]
     await fill(runtime, changed)
     assert not any(map(alive, pods))
-    assert runtime.pods()[session] == address  # who has a pod keeps it
+    assert runtime.pods()[session] == address  # a session keeps its pod
     assert not (await claim(runtime, new_session(), kept))[1]
     assert (await claim(runtime, new_session(), changed))[1]
     await runtime.keep_warm([])
     assert waiting(data) == []
 
 
-async def test_what_does_not_change_keeps_its_pool(runtime: ProcessRuntime, data: Path) -> None:
+async def test_an_unchanged_class_keeps_its_pool(runtime: ProcessRuntime, data: Path) -> None:
     kept = serving(warm=2)
     await fill(runtime, kept)
     before = {folder.name for folder in waiting(data)}
@@ -155,7 +155,7 @@ async def test_few_start_at_once(runtime: ProcessRuntime, data: Path) -> None:
     never = python("import time; time.sleep(600)", warm=9)
     await runtime.keep_warm([never, replace(never, name="other")])
     await until(lambda: len(waiting(data)) == 2)
-    assert (await claim(runtime, new_session(), serving()))[1] is False  # nobody waits for them
+    assert (await claim(runtime, new_session(), serving()))[1] is False  # no session waits for them
     assert len(waiting(data)) == 2
 
 
@@ -179,7 +179,7 @@ async def test_a_claim_that_is_cancelled_leaves_nothing(slow_to_retry: ProcessRu
     assert not (data / "run" / f"{session}.json").exists()
 
 
-async def test_close_ends_those_that_wait(data: Path) -> None:
+async def test_close_ends_warm_pods(data: Path) -> None:
     runtime = ProcessRuntime(data, {})
     await runtime.start()
     await fill(runtime, serving(warm=3))
@@ -193,7 +193,7 @@ async def test_close_ends_those_that_wait(data: Path) -> None:
 
 @linux_only
 @pytest.mark.parametrize("where", CHILD)
-async def test_everything_that_one_started_ends_with_it(runtime: ProcessRuntime, data: Path, where: str) -> None:
+async def test_all_processes_of_a_warm_pod_end_with_it(runtime: ProcessRuntime, data: Path, where: str) -> None:
     kept = serving(CHILD[where], warm=1)
     await fill(runtime, kept)
     session = new_session()

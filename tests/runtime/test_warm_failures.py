@@ -43,10 +43,10 @@ async def test_a_pod_that_died_while_it_waited_is_replaced(runtime: ProcessRunti
 
 @linux_only
 @pytest.mark.parametrize("listens", [True, None])
-async def test_one_of_whose_death_nobody_knows_yet_is_not_handed_out(
+async def test_a_pod_whose_death_is_not_known_yet_is_not_handed_out(
     slow_to_retry: ProcessRuntime, data: Path, listens: bool | None
 ) -> None:
-    """Also where nothing tells who listens on its port."""
+    """This also holds where it is unknown which process listens on its port."""
     kept = serving(warm=1)
     await fill(slow_to_retry, kept)
     [waits] = slow_to_retry._warm._pools["test"]._ready
@@ -65,7 +65,7 @@ async def test_one_of_whose_death_nobody_knows_yet_is_not_handed_out(
 
 
 @linux_only
-async def test_one_that_does_not_listen_any_more_is_not_handed_out(slow_to_retry: ProcessRuntime, data: Path) -> None:
+async def test_a_pod_that_no_longer_listens_is_not_handed_out(slow_to_retry: ProcessRuntime, data: Path) -> None:
     """Its port may be a stranger's by now."""
     stops = """
         import pathlib, socket, threading, time
@@ -95,7 +95,7 @@ async def test_one_that_does_not_listen_any_more_is_not_handed_out(slow_to_retry
     assert address.uid != folder.name
 
 
-async def test_pods_that_cannot_start_are_said_once_and_tried_more_and_more_seldom(
+async def test_failed_starts_are_logged_once_and_retried_less_and_less_often(
     runtime: ProcessRuntime, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     starts = data / "starts"
@@ -122,7 +122,7 @@ async def test_failures_pause_the_whole_pool(slow_to_retry: ProcessRuntime, data
     assert starts.read_text() == "xxx"
 
 
-async def test_pods_that_end_as_soon_as_they_are_ready_are_not_started_without_an_end(
+async def test_pods_that_end_as_soon_as_they_are_ready_are_not_restarted_endlessly(
     slow_to_retry: ProcessRuntime, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     brief = serving("import os, threading; threading.Timer(0.3, lambda: os._exit(1)).start()", warm=3)
@@ -132,7 +132,7 @@ async def test_pods_that_end_as_soon_as_they_are_ready_are_not_started_without_a
     assert [record.reason for record in said(caplog)] == ["EndedUnused"]
 
 
-async def test_a_class_that_is_mended_fills_its_pool(runtime: ProcessRuntime) -> None:
+async def test_a_fixed_class_fills_its_pool(runtime: ProcessRuntime) -> None:
     await runtime.keep_warm([python("raise SystemExit(3)", warm=2)])
     pool = runtime._warm._pools["test"]
     await until(lambda: pool._failures > 0)
@@ -149,7 +149,7 @@ def warm_left(data: Path) -> list[psutil.Process]:
 
 @linux_only
 @pytest.mark.parametrize("where", CHILD)
-async def test_when_the_owner_is_killed_those_that_wait_end(data: Path, session: str, where: str) -> None:
+async def test_when_the_owner_is_killed_warm_pods_end(data: Path, session: str, where: str) -> None:
     with owner(data, session, serving(CHILD[where]).command[-1], "2") as process:
         left = warm_left(data)
         assert len(left) == 4
@@ -163,7 +163,7 @@ async def test_when_the_owner_is_killed_those_that_wait_end(data: Path, session:
 
 @linux_only
 @pytest.mark.parametrize("where", CHILD)
-async def test_when_the_keeper_is_killed_too_the_next_owner_ends_those(data: Path, session: str, where: str) -> None:
+async def test_when_the_keeper_is_killed_too_the_next_owner_ends_them(data: Path, session: str, where: str) -> None:
     with owner(data, session, serving(CHILD[where]).command[-1], "2") as process:
         left = warm_left(data)
         process.suspend()
@@ -179,7 +179,7 @@ async def test_when_the_keeper_is_killed_too_the_next_owner_ends_those(data: Pat
 
 
 @linux_only
-async def test_when_the_keeper_is_killed_the_pool_is_filled_by_another(runtime: ProcessRuntime, data: Path) -> None:
+async def test_when_the_keeper_is_killed_another_fills_the_pool(runtime: ProcessRuntime, data: Path) -> None:
     kept = serving(warm=2)
     await fill(runtime, kept)
     before = {folder.name for folder in waiting(data)}

@@ -1,4 +1,4 @@
-"""Who may keep sessions here: a key, or the token of a turn for its own session."""
+"""The credentials of the session service: a key, or the token of a turn for its own session."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_with_keys_one_is_needed(keys: Any, monkeypatch: pytest.MonkeyPatc
         await by_environment.close()
 
 
-async def test_the_token_of_a_turn_is_good_for_its_session_while_it_is_open(keys: Any, who: Any):
+async def test_the_token_of_a_turn_is_valid_for_its_session_while_it_is_open(keys: Any, who: Any):
     async with keys as front:
         service = service_of(front, KEY)
         session, other = await service.create_session(**who), await service.create_session(**who)

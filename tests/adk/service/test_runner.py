@@ -81,7 +81,7 @@ async def test_a_runner_without_an_event_loop(ours: SessionManagerSessionService
         assert await asyncio.to_thread(work) == ["You said Hello"]
 
 
-async def test_what_rest_would_hide_is_kept(ours: SessionManagerSessionService, who: Any):
+async def test_fields_that_rest_hides_are_kept(ours: SessionManagerSessionService, who: Any):
     """Credentials in the state and ADK's own marks: a runner needs them again."""
     session = await ours.create_session(**who, state={"token": {"access_token": "very secret"}})
     assert session.state["token"] == {"access_token": "very secret"}
@@ -119,6 +119,6 @@ async def test_one_line_registers_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("uri", ["session-manager://", "session-manager://a:secret@host"])
-async def test_an_address_that_is_none(uri: str):
+async def test_an_invalid_address(uri: str):
     with pytest.raises(ValueError, match="SESSION_MANAGER"):
         SessionManagerSessionService(uri)

@@ -1,4 +1,4 @@
-"""What ADK expects of a session service, asked of ours and of one of google-adk's own."""
+"""The behaviour that ADK expects of a session service, tested with this one and with one of google-adk's own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_create_and_get(service, who):
     assert await service.get_session(**who, session_id="unknown") is None
 
 
-async def test_an_id_that_is_taken(service, who):
+async def test_an_existing_id(service, who):
     await service.create_session(**who, session_id="one")
     with pytest.raises(AlreadyExistsError):
         await service.create_session(**who, session_id="one", state={"user:u": 1})
@@ -99,7 +99,7 @@ async def test_whole_events_come_back_as_they_were(service, who):
     assert (await read(service, session)).events == [said]
 
 
-async def test_a_writer_with_an_older_copy_is_refused(service, who):
+async def test_a_writer_with_an_older_copy_is_rejected(service, who):
     session = await service.create_session(**who)
     older = await read(service, session)
     await service.append_event(session, event("first", {"a": 1}))
@@ -110,7 +110,7 @@ async def test_a_writer_with_an_older_copy_is_refused(service, who):
     await service.append_event(found, event("third", {"a": 3}))
 
 
-async def test_of_writers_at_once_one_wins(service, who):
+async def test_one_of_concurrent_writers_wins(service, who):
     session = await service.create_session(**who)
     copies = [await read(service, session) for _ in range(6)]
     writes = [service.append_event(copy, event(f"{number}")) for number, copy in enumerate(copies)]
@@ -120,7 +120,7 @@ async def test_of_writers_at_once_one_wins(service, who):
     assert len(stored) >= 1
 
 
-async def test_a_session_that_is_gone(service, who):
+async def test_a_deleted_session(service, who):
     session = await service.create_session(**who)
     await service.delete_session(**who, session_id=session.id)
     await service.delete_session(**who, session_id=session.id)
@@ -162,7 +162,7 @@ async def test_lists(service, monkeypatch, who):
     assert (await service.list_sessions(app_name="unknown")).sessions == []
 
 
-async def test_values_that_are_no_json_are_stored_as_text(service, who):
+async def test_values_that_are_not_json_are_stored_as_text(service, who):
     now = datetime(2026, 1, 2, tzinfo=UTC)
     session = await service.create_session(**who, state={"when": now})
     await service.append_event(session, event(delta={"then": now}))

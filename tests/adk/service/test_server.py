@@ -41,7 +41,7 @@ async def test_a_pod_serves_one_session(own: str | None):
     assert (await ask(app, X_Session_Id=SESSION)).status_code == 200
 
 
-async def test_a_turn_acts_with_its_own_token_and_nothing_of_it_stays():
+async def test_a_turn_uses_its_own_token_and_leaves_none_behind():
     app = PodApp(says_its_credentials, SESSION)
     first = await ask(app, X_Session_Token="one")
     assert first.text == "{'X-Session-Token': 'one'}"
@@ -51,7 +51,7 @@ async def test_a_turn_acts_with_its_own_token_and_nothing_of_it_stays():
     assert credentials(None) == {}
 
 
-def test_where_adk_is_missing_the_last_words_say_what_to_install():
+def test_without_adk_the_last_output_says_what_to_install():
     code = "import sys; sys.modules['google.adk'] = None; import session_manager.adk"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
@@ -68,7 +68,7 @@ def test_where_adk_is_missing_the_last_words_say_what_to_install():
     ],
     ids=["raises", "empty", "none"],
 )
-def test_what_cannot_be_loaded_does_not_start(tmp_path: Path, agent: str | None, words: str):
+def test_an_agent_that_cannot_be_loaded_does_not_start(tmp_path: Path, agent: str | None, words: str):
     folder = tmp_path / f"unloadable_{uuid.uuid4().hex}"
     folder.mkdir()
     if agent is not None:
