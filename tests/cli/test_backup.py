@@ -30,7 +30,7 @@ class Machine:
     def run(self, *args: str, stdin: str = "", **env: str) -> Any:
         return call("backup", *args, stdin=stdin, **{**self._env, **env})
 
-    def told(self, *args: str) -> Any:
+    def printed(self, *args: str) -> Any:
         done = self.run(*args, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -44,10 +44,10 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_create_list_verify(machine: Machine):
-    made = machine.told("create")
+    made = machine.printed("create")
     assert made["rows"]["session"] == 2
-    assert machine.told("list") == [made]
-    assert machine.told("verify")["good"]
+    assert machine.printed("list") == [made]
+    assert machine.printed("verify")["good"]
     assert machine.run("create").stdout.startswith(f"file://{machine.bucket}/session_backups/")
     listed = machine.run("list").stdout
     assert made["name"] in listed
@@ -55,7 +55,7 @@ def test_create_list_verify(machine: Machine):
 
 
 def test_a_manifest_cannot_control_the_terminal(machine: Machine):
-    manifest = machine.bucket / manifest_of(machine.told("create")["name"])
+    manifest = machine.bucket / manifest_of(machine.printed("create")["name"])
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"rows": {"\x1b[2Jx": 1}}))
     told = machine.run("verify")
     assert told.returncode == 1
@@ -64,27 +64,27 @@ def test_a_manifest_cannot_control_the_terminal(machine: Machine):
 
 
 def test_restore_asks_keeps_the_old_database_and_does_not_replace_a_newer_one(machine: Machine):
-    made = machine.told("create")
+    made = machine.printed("create")
     assert machine.run("restore", stdin="n\n").returncode == 1
     assert machine.run("restore", stdin="y\n").returncode == 0
     asyncio.run(fill(machine.database, sessions=1, messages=1))
     refused = machine.run("restore", "--yes")
     assert refused.returncode == 6
     assert "after the backup" in refused.stderr
-    restored = machine.told("restore", made["name"], "--yes", "--force")
+    restored = machine.printed("restore", made["name"], "--yes", "--force")
     assert len(texts(machine.database)) == 6
     assert len(texts(Path(restored["kept"]))) == 7
 
 
 def test_prune_dry_run_shows_what_would_be_removed(machine: Machine):
-    machine.told("create")
+    machine.printed("create")
     keep = {"BACKUP_KEEP": "1", "BACKUP_KEEP_DAYS": "0"}
-    old = machine.told("list")[0]["name"]
-    machine.told("create")
+    old = machine.printed("list")[0]["name"]
+    machine.printed("create")
     assert old in machine.run("prune", "--dry-run", **keep).stdout
-    assert len(machine.told("list")) == 2
+    assert len(machine.printed("list")) == 2
     assert old in machine.run("prune", **keep).stdout
-    assert len(machine.told("list")) == 1
+    assert len(machine.printed("list")) == 1
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_rejection_by_the_bucket_is_one_line(machine: Machine):
 
 
 def test_a_damaged_backup_is_not_good(machine: Machine):
-    made = machine.told("create")
+    made = machine.printed("create")
     data = machine.bucket / data_of(made["name"])
     data.write_bytes(data.read_bytes()[:-1])
     done = machine.run("verify")
@@ -155,7 +155,7 @@ def test_a_new_machine_has_the_conversation(tmp_path: Path, redis_url: str, star
         ready(second)
         [restored] = (line for line in second.log if line["event"] == "backup.restored")
         assert restored["what"] == f"backup {made['backup']}"
-        [message] = second.told("messages", session)["messages"]
+        [message] = second.printed("messages", session)["messages"]
         assert message["message"] == "remember the sea"
         assert second.said("chat", session, "and now?") == "You said: and now?"
         assert second.stop() == 0
