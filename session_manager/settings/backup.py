@@ -59,34 +59,28 @@ class BackupSettings:
         "BACKUP_KEEP_DAYS", number("days", 36_500, 0), 14.0, "Days for which all other backups are kept."
     )
     timeout: float = setting(
-        "BACKUP_TIMEOUT",
-        seconds(),
-        30.0,
-        "Seconds without an answer after which the bucket is treated as unavailable.",
+        "BACKUP_TIMEOUT", seconds(), 30.0, "Seconds until a silent bucket is treated as unavailable."
     )
     shutdown_timeout: float = setting(
         "BACKUP_SHUTDOWN_TIMEOUT",
         seconds(least=0.0),
         60.0,
-        "Seconds for the last backup when the server stops; 0 for no last backup. SQLite only.",
+        "Seconds for the last backup at shutdown; 0 for none. SQLite only.",
     )
     encryption_keys: SecretStr | None = setting(
-        "BACKUP_ENCRYPTION_KEYS",
-        SECRET,
-        None,
-        "Comma-separated keys, each 32 bytes in base64. The first encrypts; the others decrypt older backups.",
+        "BACKUP_ENCRYPTION_KEYS", SECRET, None, "Comma-separated keys, 32 bytes in base64. The first encrypts."
     )
     mode: str = setting(
         "BACKUP_MODE",
         choice("mode", "interval", "continuous"),
         "interval",
-        "`continuous` also ships changes of SQLite within seconds, with Litestream.",
+        "`continuous` also ships changes of SQLite in seconds.",
     )
     ship_interval: float = setting(
         "BACKUP_SHIP_INTERVAL",
         seconds(DAY, least=0.1),
         3.0,
-        "Seconds between shipments: what may be lost. Each is a request to the bucket.",
+        "Seconds between shipments: what may be lost. Each is a request.",
     )
     litestream: str | None = setting(
         "LITESTREAM", TEXT, None, "Path of the litestream program; by default the one in PATH."

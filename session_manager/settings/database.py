@@ -20,15 +20,9 @@ class DatabaseSettings:
         "CLOUD_RUN_SESSION_DB_PATH", PATH, None, "Path of a SQLite file; by default sessions/sessions.db in DATA_DIR."
     )
     plain_hosts: str = setting(
-        "SESSION_DB_PLAIN_HOSTS",
-        TEXT,
-        "",
-        "Comma-separated PostgreSQL hosts that may be reached without TLS over a private network; * for all.",
+        "SESSION_DB_PLAIN_HOSTS", TEXT, "", "PostgreSQL hosts that need no TLS, comma-separated; * for all."
     )
     pool: int = setting("DATABASE_POOL", whole_number(1000), 10, "PostgreSQL connections. Ten saturate two cores.")
     patience: float = setting(
-        "DATABASE_PATIENCE",
-        seconds(),
-        5.0,
-        "Seconds to wait for a connection or a lock before 503. Short, so that callers can retry elsewhere.",
+        "DATABASE_PATIENCE", seconds(), 5.0, "Seconds to wait for a connection or a lock before 503. Callers can retry."
     )

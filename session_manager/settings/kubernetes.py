@@ -27,7 +27,7 @@ class KubernetesSettings:
         "INSTALL_ID", LABEL, "session-manager", "Marks the Sessions of one installation in a cluster."
     )
     pod_networks: tuple[Network, ...] = setting(
-        "POD_CIDRS", NETWORKS, (), "Comma-separated networks of pods. Addresses outside are rejected, if any is given."
+        "POD_CIDRS", NETWORKS, (), "Networks of pods, comma-separated. If set, other addresses are rejected."
     )
     image: str | None = setting("USER_POD_IMAGE", IMAGE, None, "Image of the default class.")
     port: int = setting("USER_POD_PORT", PORT, 1111, "Port of the default class.")

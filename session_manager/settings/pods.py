@@ -22,7 +22,7 @@ class PodSettings:
         "SESSION_MANAGER_URL",
         URL,
         None,
-        "Address at which pods reach this service. With the process runtime by default where it listens.",
+        "Address at which pods reach this service; for processes by default where it listens.",
     )
     max_wakes: int = setting("MAX_WAKES", whole_number(100_000), 32, "Pods that start at once.")
     retry_first: float = setting(

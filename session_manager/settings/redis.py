@@ -19,8 +19,5 @@ class RedisSettings:
     port: int = setting("REDIS_PORT", PORT, 6379, "Port of Redis.")
     password: SecretStr | None = setting("REDIS_PASSWORD", SECRET, None, "Password of Redis.")
     timeout: float = setting(
-        "REDIS_TIMEOUT",
-        seconds(),
-        2.0,
-        "Seconds without an answer after which Redis is treated as unavailable. Well below LEASE.",
+        "REDIS_TIMEOUT", seconds(), 2.0, "Seconds until a silent Redis is treated as unavailable. Well below LEASE."
     )

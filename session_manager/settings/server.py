@@ -9,17 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from session_manager.settings.declared import setting
-from session_manager.settings.kinds import (
-    ANY_PORT,
-    DAY,
-    HOST,
-    NETWORKS,
-    PATH,
-    Kind,
-    Network,
-    seconds,
-    whole_number,
-)
+from session_manager.settings.kinds import ANY_PORT, DAY, HOST, NETWORKS, PATH, Kind, Network, seconds, whole_number
 
 RESERVED_NAMES = frozenset({"local", "anonymous", "pod"})  # callers without a key
 SHORTEST_KEY = 16
@@ -73,25 +63,16 @@ class ServerSettings:
     )
     container_port: int = setting("CONTAINER_PORT", ANY_PORT, 8080, "Port to listen on when PORT is not set.")
     api_keys: tuple[ApiKey, ...] = setting(
-        "SESSION_API_KEYS",
-        API_KEYS,
-        (),
-        "Comma-separated name:key, or name@user:key for a key that acts for that user only.",
+        "SESSION_API_KEYS", API_KEYS, (), "Comma-separated name:key, or name@user:key to act for that user only."
     )
     trusted_proxies: tuple[Network, ...] = setting(
-        "TRUSTED_PROXIES",
-        NETWORKS,
-        (),
-        "Comma-separated networks whose X-Forwarded-For is trusted. None, since a caller can forge it.",
+        "TRUSTED_PROXIES", NETWORKS, (), "Networks whose X-Forwarded-For is trusted. None, as callers can forge it."
     )
     data_dir: Path = setting(
         "DATA_DIR", PATH, Path("data"), "Folder for sessions' homes, logs, and the data of SQLite and Redis."
     )
     request_timeout: float = setting(
-        "REQUEST_TIMEOUT",
-        seconds(),
-        60.0,
-        "Seconds within which a request must arrive in full, or 408. Enough for 1 MiB over a slow line.",
+        "REQUEST_TIMEOUT", seconds(), 60.0, "Seconds for a request to arrive in full, or 408. Fits slow lines."
     )
     keep_alive_timeout: int = setting(
         "KEEP_ALIVE_TIMEOUT",
@@ -100,16 +81,10 @@ class ServerSettings:
         "Seconds until an idle connection is closed. Longer than a proxy keeps it (nginx: 60).",
     )
     shutdown_delay: float = setting(
-        "SHUTDOWN_DELAY",
-        seconds(least=0.0),
-        0.0,
-        "Seconds after SIGTERM during which new requests are still served. Use 5 or more behind a proxy.",
+        "SHUTDOWN_DELAY", seconds(least=0.0), 0.0, "Seconds of service after SIGTERM. Use 5 or more behind a proxy."
     )
     shutdown_timeout: float = setting(
-        "SHUTDOWN_TIMEOUT",
-        seconds(),
-        30.0,
-        "Seconds that running turns then get to finish. As long as Kubernetes waits by default; 3 under `dev`.",
+        "SHUTDOWN_TIMEOUT", seconds(), 30.0, "Seconds for running turns to finish, as Kubernetes waits; 3 under `dev`."
     )
 
     @property

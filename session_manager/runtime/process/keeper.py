@@ -302,17 +302,15 @@ def kill_escaped(mark: bytes | None, leaders: set[int]) -> bool:
 
 
 def children() -> set[int]:
-    try:
+    with suppress(FileNotFoundError):
         return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
-    except FileNotFoundError:
-        return set()
+    return set()
 
 
 def environment_of(pid: int) -> list[bytes]:
-    try:
+    with suppress(OSError):
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+    return []
 
 
 def write_record(path: str, pod: str) -> None:
