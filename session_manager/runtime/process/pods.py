@@ -20,7 +20,7 @@ from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
 from session_manager.runtime.process.listeners import pod_listens
 from session_manager.runtime.process.output import last_words
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use
-from session_manager.runtime.protocol import Address, PhaseListener
+from session_manager.runtime.protocol import PhaseListener, PodAddress
 
 PORT_TRIES = 3
 SETTLE = 1.0  # seconds
@@ -36,7 +36,7 @@ class Pod:
     """
 
     session: str | None
-    address: Address
+    address: PodAddress
     session_class: SessionClass
     paths: Paths
     keeper: KeeperLink
@@ -120,7 +120,7 @@ class Pods:
     def _spawn(
         self, keeper: KeeperLink, session: str | None, uid: str, session_class: SessionClass, paths: Paths
     ) -> Pod:
-        address = Address(LOOPBACK, self._ports.take(), uid)
+        address = PodAddress(LOOPBACK, self._ports.take(), uid)
         # Where a class keeps warm pods none is told of a session, so that all of them are alike.
         told = session if session_class.warm == 0 else None
         env = pod_environment(told, address.port, paths.home, self._folders.tmp(uid), session_class, self._agent_env)
