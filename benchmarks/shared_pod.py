@@ -21,7 +21,7 @@ from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process.folders import Folders
 from session_manager.runtime.process.lock import take_lock
-from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
 from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
 from session_manager.settings import Settings
@@ -32,7 +32,7 @@ class SharedPod:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._pods: dict[str, Address] = {}
+        self._pods: dict[str, PodAddress] = {}
 
     async def start(self) -> None: ...
 
@@ -40,14 +40,14 @@ class SharedPod:
 
     def on_exit(self, listener: ExitListener) -> None: ...
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
-        address = self._pods[session] = Address("127.0.0.1", self._port, str(uuid4()))
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
+        address = self._pods[session] = PodAddress("127.0.0.1", self._port, str(uuid4()))
         return address
 
     async def stop_pod(self, session: str, uid: str, grace: float) -> None:
         self._pods.pop(session, None)
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         return dict(self._pods)
 
     async def forget(self, session: str, *, files: bool) -> None:

@@ -21,7 +21,20 @@ from tests.prose_rules import GOOD, OPENINGS, PHRASES, Rule
 ROOT = Path(__file__).parents[1]
 
 PLAIN = {
-    *("adk", "agent", "aio", "cli", "client", "databases", "domain", "logs.py", "podclient", "scaling", "serving"),
+    *(
+        "activity",
+        "adk",
+        "agent",
+        "aio",
+        "cli",
+        "client",
+        "databases",
+        "domain",
+        "logs.py",
+        "podclient",
+        "scaling",
+        "serving",
+    ),
     *("settings", "store", "turns"),
 }
 """Packages that are checked."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Claim:
     token: str
     fresh: bool
     replace: bool
-    address: Address
+    address: PodAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class ScalerActivity(Protocol):
         """The runtime keeps nothing of the ended session any more."""
         ...
 
-    async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
+    async def publish(self, session: str, address: PodAddress, session_class: SessionClass, *, old: bool) -> bool:
         """The pod answers. Return False if it is no longer wanted. ``old``: it was started in an earlier generation."""
         ...
 

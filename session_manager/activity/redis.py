@@ -12,7 +12,7 @@ from session_manager.activity.redis_turns import RedisTurns, milliseconds
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 WAKE = load_script("wake")
 FENCE = load_script("fence")
@@ -146,7 +146,7 @@ class RedisActivity(RedisTurns):
     async def forgotten(self, session: str) -> None:
         await self._link.execute("HDEL", "ended", session)
 
-    async def publish(self, session: str, address: Address, session_class: SessionClass, *, old: bool) -> bool:
+    async def publish(self, session: str, address: PodAddress, session_class: SessionClass, *, old: bool) -> bool:
         idle = milliseconds(session_class.idle_timeout)
         reply = await self._call(PUBLISH, session, address.ip, address.port, address.uid, idle, int(old))
         return bool(reply[0] == b"OK")

@@ -28,7 +28,7 @@ from session_manager.activity.resp import Arg
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import ActivityUnavailable, Unavailable
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class RedisTurns:
         _, mid, fresh, replace, ip, port, uid = reply
         message_id = mid.decode()
         self._leases.hold(session, f"{message_id} {token}", since)
-        address = Address(ip.decode(), int(port), uid.decode())
+        address = PodAddress(ip.decode(), int(port), uid.decode())
         return Claim(session, message_id, token, bool(fresh), bool(replace), address)
 
     async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:

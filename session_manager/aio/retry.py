@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
-from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import Unavailable
-
-log = logging.getLogger(__name__)
 
 MAX_DOUBLINGS = 30  # far beyond any ``last``, and still a float
 
@@ -56,24 +52,3 @@ async def until_available(
             on_failure(error)
         failures += 1
         await asyncio.sleep(backoff.pause(failures))
-
-
-class Retries:
-    """Actions that are repeated in the background until the dependency they need is available."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
-
-    def add(self, action: Callable[[], Awaitable[object]]) -> None:
-        task = asyncio.ensure_future(until_available(action))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a repeated action failed", exc_info=task.exception(), extra={"event": "retry.failed"})
-
-    async def close(self) -> None:
-        """Give up all that have not succeeded yet."""
-        await cancel(*self._tasks)

@@ -24,7 +24,7 @@ from session_manager.podclient.connection import PodConnection
 from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
 from session_manager.podclient.replies import CUT_SHORT, check_answer, json_text, reply_text
 from session_manager.podclient.streams import follow
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.settings.kinds import Network
 
 KEEP = 2.0  # seconds
@@ -41,7 +41,7 @@ _HEAD = (
 )
 
 
-def is_allowed(address: Address, session_class: SessionClass, networks: tuple[Network, ...]) -> bool:
+def is_allowed(address: PodAddress, session_class: SessionClass, networks: tuple[Network, ...]) -> bool:
     """Return True for an IP literal in one of ``networks``, at the port of the class.
 
     Without networks every address is allowed, except those of this machine and its link.
@@ -71,7 +71,7 @@ class PodGateway:
         self._pool.close()
 
     async def chat(
-        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
+        self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
         if self._networks is not None and not is_allowed(address, session_class, self._networks):
             raise PodUnreachable("pod address is outside the allowed networks")
@@ -84,12 +84,12 @@ class PodGateway:
         self._pool.drop(uid)
 
     def _exchange(
-        self, address: Address, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
+        self, address: PodAddress, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
     ) -> _Exchange:
         """Send a request of this turn. ``target``: method and path. ``skim``: see ``PodConnection.send``."""
         return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim=skim)
 
-    async def _chat(self, address: Address, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
+    async def _chat(self, address: PodAddress, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
         """``POST /chat``, answered at once or as a stream of events."""
         async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
             await connection.answer()
@@ -113,7 +113,7 @@ def _body(request: TurnRequest) -> bytes:
     )
 
 
-def _head(address: Address, request: TurnRequest, target: str, length: int) -> bytes:
+def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -> bytes:
     if not (request.session + request.message_id + request.token).isprintable():
         raise ValueError("an id must be printable to be sent in a header")
     host = f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
@@ -129,12 +129,12 @@ class _Pool:
         self._in_use: dict[str, PodConnection] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
-    async def take(self, address: Address) -> PodConnection:
+    async def take(self, address: PodAddress) -> PodConnection:
         """Return a connection with nothing under way on it. PodUnreachable."""
         connection = self._in_use[address.uid] = self._kept(address) or await _connect(address)
         return connection
 
-    def _kept(self, address: Address) -> PodConnection | None:
+    def _kept(self, address: PodAddress) -> PodConnection | None:
         connection = self._idle.pop(address.uid, None)
         if connection is None:
             return None
@@ -144,7 +144,7 @@ class _Pool:
         connection.abort()
         return None
 
-    def give_back(self, address: Address, connection: PodConnection) -> None:
+    def give_back(self, address: PodAddress, connection: PodConnection) -> None:
         """Keep the connection if it can be used again; otherwise close it."""
         if self._in_use.get(address.uid) is connection:
             del self._in_use[address.uid]
@@ -187,7 +187,7 @@ class _Exchange:
 
     __slots__ = ("_address", "_connection", "_pool", "_request", "_skim")
 
-    def __init__(self, pool: _Pool, address: Address, request: bytes, *, skim: bool) -> None:
+    def __init__(self, pool: _Pool, address: PodAddress, request: bytes, *, skim: bool) -> None:
         self._pool = pool
         self._address = address
         self._request = request
@@ -205,7 +205,7 @@ class _Exchange:
         self._pool.give_back(self._address, self._connection)
 
 
-async def _connect(address: Address) -> PodConnection:
+async def _connect(address: PodAddress) -> PodConnection:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_WITHIN):

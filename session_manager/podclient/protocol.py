@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from session_manager.domain.adk.model import AdkEvent, AdkKey
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.connection import PodConnection
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class PodClient(Protocol):
     async def close(self) -> None: ...
 
     async def chat(
-        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
+        self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
         """Deliver one message and return the pod's reply. The caller owns the time limit of the turn.
 

@@ -10,7 +10,7 @@ from session_manager.domain.session_class import SessionClass
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PodAddress:
     """The address of a pod: an IP literal, a port, and the pod's UID, since IPs and ports are reused."""
 
     ip: str
@@ -46,7 +46,7 @@ class Runtime(Protocol):
         """Call ``listener`` whenever a pod that answered its probe ends although ``stop_pod`` was not called."""
         ...
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         """Start a pod and wait until its probe answers.
 
         ``on_phase`` receives each phase as text. Cancelling ends what was started. Raises PodCannotStart if the pod
@@ -58,7 +58,7 @@ class Runtime(Protocol):
         """End the pod: SIGTERM, and SIGKILL after ``grace`` seconds. Return once its end was observed. Idempotent."""
         ...
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         """Return the pods that answer now, by session."""
         ...
 

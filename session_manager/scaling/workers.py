@@ -21,7 +21,7 @@ from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.domain.times import Micros
-from session_manager.runtime.protocol import Address, Runtime
+from session_manager.runtime.protocol import PodAddress, Runtime
 from session_manager.scaling.kit import ScalerKit
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Workers:
             return True
         return False
 
-    async def _remove(self, session: str, pod: Address | None, desire: Desire) -> bool:
+    async def _remove(self, session: str, pod: PodAddress | None, desire: Desire) -> bool:
         """Forget what the runtime keeps. An expired session that is wanted again starts anew after that."""
         revived = not desire.deleted and pod is not None and desire.published == pod.uid
         if pod is not None and not revived:
@@ -150,11 +150,11 @@ class Workers:
         await self._activity.forgotten(session)
         return not desire.deleted
 
-    async def _stop(self, session: str, pod: Address, session_class: SessionClass) -> None:
+    async def _stop(self, session: str, pod: PodAddress, session_class: SessionClass) -> None:
         await self._runtime.stop_pod(session, pod.uid, session_class.grace_period)
         log.info("pod stopped", extra={"event": "pod.stopped", "session": session})
 
-    async def _publish(self, session: str, pod: Address, session_class: SessionClass, *, old: bool) -> None:
+    async def _publish(self, session: str, pod: PodAddress, session_class: SessionClass, *, old: bool) -> None:
         if not await self._activity.publish(session, pod, session_class, old=old):
             await self._stop(session, pod, session_class)
 
@@ -189,7 +189,7 @@ class Workers:
 
     async def _start_while_wanted(
         self, session: str, session_class: SessionClass, poke: asyncio.Event
-    ) -> Address | None:
+    ) -> PodAddress | None:
         """Start a pod. Return None if the session stopped wanting it before it answered. Raises PodCannotStart."""
         loop = asyncio.get_running_loop()
         began = loop.time()

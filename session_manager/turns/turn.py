@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import Claim, SessionGone
-from session_manager.aio.retry import Retries, until_available
+from session_manager.aio.background import Background
+from session_manager.aio.retry import until_available
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (
@@ -73,7 +74,7 @@ class TurnTools:
     tokens: Tokens
     adk_history: AdkHistory
     times: TurnTimes = field(default_factory=TurnTimes)
-    late: Retries = field(default_factory=Retries)
+    late: Background = field(default_factory=Background)
 
 
 @dataclass(slots=True)
@@ -301,7 +302,7 @@ class Turn:
         try:
             return await finish()
         except Unavailable:
-            self._tools.late.add(finish_later)
+            self._tools.late.start(until_available(finish_later), f"finish {self._claim.session}")
             return 0
 
     async def _abandon(self, *, replace_pod: bool) -> int:

@@ -18,11 +18,11 @@ from session_manager.activity.redis_turns import Leases
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 CLASS = SessionClass(name="default", idle_timeout=60, ttl=3600)
-POD = Address("127.0.0.1", 4000, "pod-a")
-OTHER_POD = Address("127.0.0.1", 4001, "pod-b")
+POD = PodAddress("127.0.0.1", 4000, "pod-a")
+OTHER_POD = PodAddress("127.0.0.1", 4001, "pod-b")
 
 Make = Callable[..., Coroutine[Any, Any, RedisActivity]]
 
@@ -56,7 +56,7 @@ def session() -> str:
     return str(uuid4())
 
 
-async def awake(activity: RedisActivity, session: str, pod: Address = POD) -> None:
+async def awake(activity: RedisActivity, session: str, pod: PodAddress = POD) -> None:
     await activity.wake(session, CLASS)
     await activity.beat()
     assert await activity.publish(session, pod, CLASS, old=False)

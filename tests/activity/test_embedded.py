@@ -123,7 +123,7 @@ class TestScripts:
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             client.eval("return redis.call('GET', 'hash')", 0)
         with pytest.raises(redis.ResponseError, match="Error running script"):
-            client.eval("this is no Lua", 0)
+            client.eval("this is not Lua", 0)
         assert client.eval("return redis.pcall('GET', 'hash').err and 1", 0) == 1
 
     def test_are_forgotten_by_a_flush_before_their_first_use(self, server: RedisServer) -> None:
@@ -139,7 +139,7 @@ class TestConnections:
             for command in ("PING", "INFO", "EVAL", "SUBSCRIBE", "CLIENT LIST"):
                 with pytest.raises(redis.AuthenticationError):
                     stranger.execute_command(command)
-        for user in ("", "default", "somebody"):
+        for user in ("", "default", "stranger"):
             at_once = Retry(NoBackoff(), 0)
             with (
                 redis.Redis(port=server.port, username=user, password="wrong", retry=at_once) as stranger,
@@ -270,7 +270,7 @@ sys.stdin.read()
 
 
 def test_it_ends_with_its_parent_without_a_signal_from_the_kernel(tmp_path: Path) -> None:
-    """As on macOS: without the parent-death signal that LocalRedis asks Linux for."""
+    """On macOS there is no parent-death signal, which LocalRedis asks Linux for."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     config = f'port {port}\nrequirepass secret\ndir {json.dumps(str(tmp_path))}\nlogfile redis.log\nsave ""\n'

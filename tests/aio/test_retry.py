@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import islice
 
 import pytest
 
-from session_manager.aio.retry import BACKOFF, Backoff, Retries, until_available
+from session_manager.aio.retry import BACKOFF, Backoff, until_available
 from session_manager.domain.errors import NotFound, Unavailable
 from tests.sim.clock import VirtualLoop
 
@@ -68,44 +67,3 @@ def test_other_errors_are_not_retried(loop: VirtualLoop) -> None:
 
     with pytest.raises(NotFound):
         loop.run_until_complete(until_available(fail))
-
-
-def test_retries_run_in_the_background(loop: VirtualLoop) -> None:
-    dependency = Dependency(loop, back_at=1.0)
-
-    async def work() -> None:
-        retries = Retries()
-        retries.add(dependency.ask)
-        await asyncio.sleep(2.0)
-        await retries.close()
-
-    loop.run_until_complete(work())
-    assert dependency.calls == [0.0, 0.1, 0.3, 0.7, 1.5]
-
-
-def test_close_gives_up_what_has_not_succeeded(loop: VirtualLoop) -> None:
-    dependency = Dependency(loop, back_at=3600.0)
-
-    async def work() -> None:
-        retries = Retries()
-        retries.add(dependency.ask)
-        await asyncio.sleep(0.2)
-        await retries.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    loop.run_until_complete(work())
-    assert dependency.calls == [0.0, 0.1]
-
-
-def test_an_action_that_fails_for_another_reason_is_logged(loop: VirtualLoop, caplog: pytest.LogCaptureFixture) -> None:
-    async def fail() -> None:
-        raise ZeroDivisionError
-
-    async def work() -> None:
-        retries = Retries()
-        retries.add(fail)
-        await asyncio.sleep(1.0)
-        await retries.close()
-
-    loop.run_until_complete(work())
-    assert [record.message for record in caplog.records] == ["a repeated action failed"]

@@ -8,22 +8,22 @@ from contextlib import suppress
 
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, PODS
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.cluster.world import CLASS, World, chat, kubectl
 from tests.waiting import until
 
 CRASHER = ["python3", "examples/crasher/agent.py"]
 
 
-async def replaced(world: World, session: str, old: Address) -> Address:
+async def replaced(world: World, session: str, old: PodAddress) -> PodAddress:
     """Return the address of another pod of a session that is still wanted."""
 
-    async def another() -> Address | None:
+    async def another() -> PodAddress | None:
         await world.wake(session)
         found = await world.published(session)
         return found if found is not None and found.uid != old.uid else None
 
-    found: Address = await until(another, 60)
+    found: PodAddress = await until(another, 60)
     return found
 
 

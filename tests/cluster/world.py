@@ -30,7 +30,7 @@ from session_manager.runtime.kubernetes.cluster import (
     Cluster,
     Resource,
 )
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -237,22 +237,22 @@ class World:
     async def wake(self, session: str, class_name: str = "default") -> None:
         await self.activity.wake(session, SessionClass(class_name, idle_timeout=60))
 
-    async def published(self, session: str) -> Address | None:
+    async def published(self, session: str) -> PodAddress | None:
         """Return the address that front doors would use now."""
         desire = await self.activity.desire(session)
         ip, port, uid = await self.link.execute("HMGET", f"session:{session}", "ip", "port", "pod")
-        return Address(ip.decode(), int(port), uid.decode()) if desire.published and uid else None
+        return PodAddress(ip.decode(), int(port), uid.decode()) if desire.published and uid else None
 
-    async def awake(self, session: str, class_name: str = "default") -> Address:
+    async def awake(self, session: str, class_name: str = "default") -> PodAddress:
         """Wake it and wait until its address is published."""
         await self.wake(session, class_name)
 
-        async def published() -> Address | None:
+        async def published() -> PodAddress | None:
             failure = (await self.activity.hot(session)).failure
             assert failure is None, failure
             return await self.published(session)
 
-        found: Address = await until(published, 60)
+        found: PodAddress = await until(published, 60)
         return found
 
     async def asleep(self, session: str) -> None:
@@ -294,7 +294,7 @@ class World:
         await until(complete, 30)
 
 
-async def chat(address: Address, session: str, message: str) -> Json:
+async def chat(address: PodAddress, session: str, message: str) -> Json:
     """Return the reply of the pod itself."""
     body = {"message": message, "message_id": str(uuid4()), "session_id": session, "user_id": "ann"}
     headers = {"Content-Type": "application/json", "X-Session-Id": session, "X-Attempt": "1"}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
 
@@ -46,7 +46,7 @@ class Exchange:
 
 @dataclass
 class RawPod:
-    address: Address
+    address: PodAddress
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -54,7 +54,7 @@ class RawPod:
 
 @asynccontextmanager
 async def raw_pod(behaviour: Behaviour) -> AsyncIterator[RawPod]:
-    pod = RawPod(Address("127.0.0.1", 0, str(uuid.uuid4())))
+    pod = RawPod(PodAddress("127.0.0.1", 0, str(uuid.uuid4())))
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,7 @@ async def raw_pod(behaviour: Behaviour) -> AsyncIterator[RawPod]:
         serving.add(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
-    pod.address = Address("127.0.0.1", server.sockets[0].getsockname()[1], pod.address.uid)
+    pod.address = PodAddress("127.0.0.1", server.sockets[0].getsockname()[1], pod.address.uid)
     try:
         yield pod
     finally:

@@ -17,7 +17,7 @@ from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.adk_stream import Collected
 from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.podclient.conftest import no_delta
 from tests.servers.adk import api_server
 
@@ -47,7 +47,7 @@ class Stored:
 class Talk:
     """One session in one pod. ``deltas`` of the last turn, as JSON values, and its ``exchange``."""
 
-    def __init__(self, client: PodGateway, address: Address, app: str = "tester") -> None:
+    def __init__(self, client: PodGateway, address: PodAddress, app: str = "tester") -> None:
         self._client = client
         self.address = address
         self._key = AdkKey(app, "ada/ü", f"s {uuid.uuid4()}")
@@ -68,7 +68,7 @@ class Talk:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodAddress]:
     with api_server(tmp_path_factory.mktemp("adk")) as address:
         yield address
 
@@ -86,7 +86,7 @@ async def client(stored: Stored) -> AsyncIterator[PodGateway]:
 
 
 @pytest.fixture
-def talk(client: PodGateway, server: Address) -> Talk:
+def talk(client: PodGateway, server: PodAddress) -> Talk:
     return Talk(client, server)
 
 
@@ -184,5 +184,5 @@ async def test_an_event_that_could_not_be_read_again_fails_its_turn(value: str):
     assert not exchange.events
 
 
-async def test_a_pod_with_one_agent_serves_any_app(client: PodGateway, server: Address):
+async def test_a_pod_with_one_agent_serves_any_app(client: PodGateway, server: PodAddress):
     assert await Talk(client, server, app="no identifier, 1").reply("Hello") == "You said Hello"

@@ -11,7 +11,7 @@ import pytest
 from session_manager.domain.errors import PodDied
 from session_manager.podclient import gateway
 from session_manager.podclient.gateway import PodGateway
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.podclient.conftest import Ask
 from tests.podclient.raw import Exchange, RawPod, raw_pod
 from tests.runtime.programs import linux_only
@@ -83,7 +83,7 @@ async def test_one_connection_per_pod_is_kept(ask: Ask) -> None:
 async def test_another_pod_on_the_same_port_is_another_pod(ask: Ask) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
-        other = RawPod(Address(pod.address.ip, pod.address.port, str(uuid.uuid4())))
+        other = RawPod(PodAddress(pod.address.ip, pod.address.port, str(uuid.uuid4())))
         assert (await ask(other)).response == '{"number": 2}'
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from session_manager.domain.errors import PodBusy, PodDied, PodMisdirected, PodRejected, PodUnreachable
 from session_manager.podclient import gateway
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.podclient.conftest import Ask
 from tests.podclient.raw import Behaviour, Exchange, RawPod, raw_pod
 from tests.waiting import until
@@ -226,7 +226,7 @@ async def test_a_pod_that_never_answers_sees_the_caller_give_up(ask: Ask) -> Non
 async def test_a_pod_that_does_not_exist(ask: Ask) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        pod = RawPod(Address("127.0.0.1", taken.getsockname()[1], str(uuid.uuid4())))
+        pod = RawPod(PodAddress("127.0.0.1", taken.getsockname()[1], str(uuid.uuid4())))
         with pytest.raises(PodUnreachable):
             await ask(pod)
 
@@ -241,7 +241,7 @@ async def test_a_pod_that_does_not_accept(ask: Ask, monkeypatch: pytest.MonkeyPa
             each.connect_ex((ip, port))
         try:
             with pytest.raises(PodUnreachable):
-                await ask(RawPod(Address(ip, port, str(uuid.uuid4()))))
+                await ask(RawPod(PodAddress(ip, port, str(uuid.uuid4()))))
         finally:
             for each in filling:
                 each.close()

@@ -8,7 +8,7 @@ from session_manager.domain.errors import PodUnreachable, StartupFailure
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.gateway import PodGateway, is_allowed
 from session_manager.podclient.protocol import TurnRequest
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.settings import Settings, kinds
 from tests.podclient.conftest import no_sessions
 from tests.podclient.raw import raw_pod
@@ -32,13 +32,13 @@ NETWORKS = kinds.NETWORKS.parse("10.4.0.0/14, fd00:1::/64")
     ],
 )
 def test_addresses_inside_the_networks_at_the_port_of_the_class_are_allowed(ip: str, port: int, fine: bool):
-    assert is_allowed(Address(ip, port, "u"), CLASS, NETWORKS) is fine
+    assert is_allowed(PodAddress(ip, port, "u"), CLASS, NETWORKS) is fine
 
 
 def test_without_networks_all_addresses_but_this_machines_are_allowed():
-    assert is_allowed(Address("192.168.1.1", 1111, "u"), CLASS, ())
+    assert is_allowed(PodAddress("192.168.1.1", 1111, "u"), CLASS, ())
     for ip in ("127.0.0.1", "::1", "169.254.169.254", "0.0.0.0", "224.0.0.1"):
-        assert not is_allowed(Address(ip, 1111, "u"), CLASS, ())
+        assert not is_allowed(PodAddress(ip, 1111, "u"), CLASS, ())
 
 
 def test_an_invalid_network():

@@ -10,7 +10,7 @@ import aiohttp
 
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.waiting import until
 
 
@@ -37,14 +37,14 @@ async def full(runtime: ProcessRuntime, session_class: SessionClass) -> None:
     await until(lambda: len(pool._ready) == session_class.warm)
 
 
-async def claim(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> tuple[Address, bool]:
+async def claim(runtime: ProcessRuntime, session: str, session_class: SessionClass) -> tuple[PodAddress, bool]:
     """Return the pod, and True if it was warm, that is, no phase of a start was reported."""
     phases: list[str] = []
     address = await runtime.start_pod(session, session_class, phases.append)
     return address, phases == []
 
 
-async def chat(address: Address, session: str) -> int:
+async def chat(address: PodAddress, session: str) -> int:
     headers = {"X-Session-Id": session, "X-Message-Id": "m"}
     url = f"http://{address.ip}:{address.port}/chat"
     async with aiohttp.ClientSession() as client, client.post(url, json={"message": "x"}, headers=headers) as response:

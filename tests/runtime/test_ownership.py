@@ -65,7 +65,7 @@ def bystander(*args: str, **kwargs) -> Iterator[psutil.Popen]:
 async def test_there_is_one_owner(runtime: ProcessRuntime, data: Path, session: str) -> None:
     address = await runtime.start_pod(session, serving(), ignore)
     second = ProcessRuntime(data, {}, patience=0.1)
-    with pytest.raises(StartupFailure, match="owned by another process"):
+    with pytest.raises(StartupFailure, match="Another process owns the pods"):
         await second.start()
     await second.close()
     assert runtime.pods() == {session: address}
@@ -99,7 +99,7 @@ async def test_the_next_owner_starts_when_the_pods_of_the_previous_one_are_gone(
         keeper.suspend()
         process.kill()
         process.wait()
-        with pytest.raises(StartupFailure, match="owned by another process"):
+        with pytest.raises(StartupFailure, match="Another process owns the pods"):
             await ProcessRuntime(data, {}, patience=0.1).start()
         assert alive(pod)
         keeper.resume()

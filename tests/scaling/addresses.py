@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
 from session_manager.scaling.kit import ScalerTimes
 
 BRISK = SessionClass("brisk", idle_timeout=20.0)
@@ -29,7 +29,7 @@ class Pods:
     ``open``: it was started and has not been closed.
     """
 
-    present: dict[str, Address] = field(default_factory=dict)
+    present: dict[str, PodAddress] = field(default_factory=dict)
     hold_up: bool = False
     open: bool = False
     forgot: list[tuple[str, bool]] = field(default_factory=list)
@@ -43,18 +43,18 @@ class Pods:
 
     def on_exit(self, listener: ExitListener) -> None: ...
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         self.starting.set()
         if self.hold_up:
             await asyncio.Event().wait()
-        self.present[session] = address = Address("127.0.0.1", 4000, str(uuid4()))
+        self.present[session] = address = PodAddress("127.0.0.1", 4000, str(uuid4()))
         return address
 
     async def stop_pod(self, session: str, uid: str, grace: float) -> None:
         if session in self.present and self.present[session].uid == uid:
             del self.present[session]
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         return dict(self.present)
 
     async def forget(self, session: str, *, files: bool) -> None:

@@ -13,7 +13,7 @@ import pytest
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros, seconds
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.scaling.kit import NothingDeclared, ScalerKit
 from session_manager.scaling.scaler import Scaler
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
@@ -68,7 +68,7 @@ async def test_a_pod_without_a_request_sleeps_after_the_idle_time_of_its_class(
     redis_server: RedisServer, activity: RedisActivity
 ):
     pods, session = Pods(), str(uuid4())
-    pods.present[session] = Address("127.0.0.1", 4000, "u")
+    pods.present[session] = PodAddress("127.0.0.1", 4000, "u")
     runtime: Any = pods
     running = asyncio.create_task(Scaler(ScalerKit(activity, Classes(), TIMES, 4, Brisk()), runtime).run())
 

@@ -12,7 +12,7 @@ import pytest
 
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.stand_in import StandIn
@@ -132,7 +132,7 @@ async def test_the_address_of_a_pod_that_went_meanwhile_stays_invalid(
     pods, gone, stays = Pods(), str(uuid4()), str(uuid4())
     for session in (gone, stays):
         await activity.wake(session, BRISK)
-        address = Address("127.0.0.1", 4000, str(uuid4()))
+        address = PodAddress("127.0.0.1", 4000, str(uuid4()))
         assert await activity.publish(session, address, BRISK, old=False)
     pods.present[stays] = address
     await deputy(pods)

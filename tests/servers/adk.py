@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from tests.servers import shared
 
 AGENTS = Path(__file__).parent / "adk_agents"
@@ -21,7 +21,7 @@ KEPT_IN_MEMORY = ["--session_service_uri", "memory://", "--artifact_service_uri"
 
 
 @contextmanager
-def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[Address]:
+def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[PodAddress]:
     """Return its address, with a new UID."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -34,7 +34,7 @@ def api_server(cwd: Path, agents: Path = AGENTS) -> Iterator[Address]:
         try:
             with shared(server.pid):
                 _wait_for(f"http://127.0.0.1:{port}/health", server, cwd / "adk.log")
-                yield Address("127.0.0.1", port, str(uuid.uuid4()))
+                yield PodAddress("127.0.0.1", port, str(uuid.uuid4()))
         finally:
             server.terminate()
 

@@ -21,7 +21,7 @@ from session_manager.domain.errors import (
 )
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
-from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
+from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress, PodExit
 from tests.sim.gates import Gate
 
 
@@ -65,7 +65,7 @@ class Delivery:
 @dataclass(eq=False, slots=True)
 class Pod:
     session: str
-    address: Address
+    address: PodAddress
     born_of: Gate
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,7 +104,7 @@ class Machines:
     def create(self, session: str, born_of: Gate) -> Pod:
         self._born += 1
         # Ports are reused, uids are not.
-        pod = Pod(session, Address("127.0.0.1", 20_000 + self._born % 3, f"pod{self._born}"), born_of)
+        pod = Pod(session, PodAddress("127.0.0.1", 20_000 + self._born % 3, f"pod{self._born}"), born_of)
         self.pods[session] = pod
         self.files.add(session)
         return pod
@@ -146,7 +146,7 @@ class SimRuntime:
     def on_exit(self, listener: ExitListener) -> None:
         self._machines.listen(self._gate, listener)
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         await self._gate.before("runtime.start_pod")
         present = self._machines.pods.get(session)
         if present is not None and present.born_of is self._gate:
@@ -185,7 +185,7 @@ class SimRuntime:
             self._machines.remove(pod)
         await self._gate.after("runtime.stop_pod")
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         return {session: pod.address for session, pod in self._machines.pods.items() if pod.answers}
 
     async def forget(self, session: str, *, files: bool) -> None:
@@ -218,7 +218,7 @@ class SimPodClient:
     def drop(self, uid: str) -> None: ...
 
     async def chat(
-        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
+        self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
         await self._gate.before("pod.chat")
         await asyncio.sleep(self._gate.latency())

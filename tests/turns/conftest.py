@@ -17,7 +17,7 @@ from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import micros
 from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.adk import AdkHistory
@@ -25,7 +25,7 @@ from session_manager.turns.kit import Kit
 from session_manager.turns.turn import TurnTools
 
 CLASS = SessionClass("default")
-POD = Address("127.0.0.1", 4000, "pod-a")
+POD = PodAddress("127.0.0.1", 4000, "pod-a")
 SESSION = "5b0cbe6c-7a58-4f0c-9a3c-0e8f6d1b2a11"
 MESSAGE = "0f5a3c1e-2f4d-4a57-8a55-9a3f0b8c7d22"
 
@@ -48,7 +48,7 @@ class Pods:
     async def close(self) -> None: ...
 
     async def chat(
-        self, address: Address, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
+        self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
     ) -> TurnReply:
         self.asked.set()
         if self.broken:

@@ -13,7 +13,7 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.domain.message import NewMessage
-from session_manager.runtime.protocol import Address
+from session_manager.runtime.protocol import PodAddress
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.drain import Drains
 from session_manager.turns.kit import Kit
@@ -115,7 +115,7 @@ async def test_a_message_whose_exchange_crashes_three_times_fails(
         desire = await activity.desire(SESSION)
         if not desire.published:  # do what the scaler would: start another pod instead of the spoiled one
             await activity.beat()
-            await activity.publish(SESSION, Address("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
+            await activity.publish(SESSION, PodAddress("127.0.0.1", 4000, f"pod-{next(started)}"), CLASS, old=False)
         return (await store.get_message(SESSION, MESSAGE, EVERYTHING)).finished_at is not None
 
     async with running(drains):

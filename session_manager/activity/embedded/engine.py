@@ -113,7 +113,7 @@ class Client(FastScripts, AsyncFakeSocket):
     # -- commands that fakeredis lacks or answers differently ------------------------------------------------------
 
     def _decode_result(self, result: Any) -> Any:
-        return result  # the encoder tells status, error and bulk apart
+        return result  # the encoder distinguishes status, error and bulk
 
     def pause(self) -> None:
         self._paused = True

@@ -16,7 +16,7 @@ from session_manager.runtime.kubernetes.pods import RECHECK, Pods, PodView
 from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
-from session_manager.runtime.protocol import Address, ExitListener, PhaseListener
+from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
 
 APPEARS_WITHIN = 10.0  # seconds until the Session of a start must exist
 APPEAR_LOOKS = Backoff(0.01, 0.2)
@@ -52,12 +52,12 @@ class KubernetesRuntime:
         """Call ``listener`` after each start with (its result in a word or two, the seconds that it took)."""
         self._start_listeners.append(listener)
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         return {pod.session: _address(pod) for pod in self.answering.all()}
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         loop = asyncio.get_running_loop()
         began, result = loop.time(), "given up"
         try:
@@ -71,7 +71,7 @@ class KubernetesRuntime:
             for listener in self._start_listeners:
                 listener(result, loop.time() - began)
 
-    async def _start_or_fail(self, session: str, probe: Probe, on_phase: PhaseListener) -> Address:
+    async def _start_or_fail(self, session: str, probe: Probe, on_phase: PhaseListener) -> PodAddress:
         on_phase("asking the cluster for a pod")
         try:
             await self.answering.take_over(session)
@@ -185,5 +185,5 @@ class KubernetesRuntime:
         await self._workloads.forget(session, deleted=files)
 
 
-def _address(pod: PodView) -> Address:
-    return Address(pod.ip, pod.port, pod.uid)
+def _address(pod: PodView) -> PodAddress:
+    return PodAddress(pod.ip, pod.port, pod.uid)

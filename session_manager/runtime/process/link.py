@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import keeper
 
@@ -125,8 +126,7 @@ class KeeperLink:
     async def close(self) -> None:
         """Close the connection, and wait until the keeper has killed all pods and ended."""
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait((self._listening,))
+            await cancel(self._listening)
         if self._writer is not None:
             self._writer.close()
             with suppress(OSError):

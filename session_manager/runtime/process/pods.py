@@ -24,7 +24,7 @@ from session_manager.runtime.process.failures import (
 from session_manager.runtime.process.folders import Folders, Paths
 from session_manager.runtime.process.link import KeeperLink, PodProcess, Spawn
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use, pod_listens
-from session_manager.runtime.protocol import Address, PhaseListener
+from session_manager.runtime.protocol import PhaseListener, PodAddress
 
 PORT_TRIES = 3
 SETTLE = 1.0  # seconds that a pod has to find out that its port is taken
@@ -40,7 +40,7 @@ class Pod:
     """
 
     session: str | None
-    address: Address
+    address: PodAddress
     session_class: SessionClass
     paths: Paths
     keeper: KeeperLink
@@ -122,7 +122,7 @@ class Pods:
     def _spawn(
         self, keeper: KeeperLink, session: str | None, uid: str, session_class: SessionClass, paths: Paths
     ) -> Pod:
-        address = Address(LOOPBACK, self._ports.take(), uid)
+        address = PodAddress(LOOPBACK, self._ports.take(), uid)
         # No pod of a class with warm pods learns its session, so that all of them are alike.
         known = session if session_class.warm == 0 else None
         env = pod_environment(known, address.port, paths.home, self._folders.tmp(uid), session_class, self._agent_env)

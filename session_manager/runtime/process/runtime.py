@@ -19,7 +19,7 @@ from session_manager.runtime.process.link import END_WITHIN, KeeperLink
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.process.pods import Pod, Pods
 from session_manager.runtime.process.warm import WarmPods
-from session_manager.runtime.protocol import Address, ExitListener, PhaseListener, PodExit
+from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress, PodExit
 from session_manager.settings import Settings
 
 RETRY = Backoff(5.0, 300.0)
@@ -98,14 +98,14 @@ class ProcessRuntime:
     def on_exit(self, listener: ExitListener) -> None:
         self._listeners.append(listener)
 
-    def pods(self) -> dict[str, Address]:
+    def pods(self) -> dict[str, PodAddress]:
         return {session: pod.address for session, pod in self._pods.of_session.items() if pod.ready and pod.wanted}
 
     async def keep_warm(self, classes: Iterable[SessionClass]) -> None:
         """Keep as many pods ready as each class says, and end those of earlier classes. Requires ``start``."""
         await self._warm.keep(classes)
 
-    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> Address:
+    async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         self._folders.of(session)
         before = self._pods.of_session.get(session)
         if before is not None:
