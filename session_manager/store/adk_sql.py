@@ -29,9 +29,9 @@ _AT_ONCE = 200  # sessions adopted in one commit: SQLite's only writer needs a f
 class AdkSql(Runner, AdkStore):
     """An ``AdkStore``; the Protocol documents its methods."""
 
-    adk_create = adopting_write(adk_sessions.create, field="state")
-    adk_append = adopting_write(adk_append.append, field="events")
-    adk_change = adopting_write(adk_sessions.change, field="events")
+    adk_create = adopting_write(adk_sessions.create)
+    adk_append = adopting_write(adk_append.append)
+    adk_change = adopting_write(adk_sessions.change)
     adk_user_state = read(adk_sessions.user_state)
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)
