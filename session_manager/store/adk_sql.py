@@ -9,7 +9,7 @@ from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.session import Session
-from session_manager.store.adk import AdkPage, AdkQuery, Artifact
+from session_manager.store.adk import AdkPage, AdkQuery, AdkStore, Artifact
 from session_manager.store.operations import Runner, adopting_write, read
 from session_manager.store.transactions import (
     adk_adoption,
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 200  # sessions adopted in one commit: SQLite's only writer needs a few milliseconds
 
 
-class AdkSql(Runner):
+class AdkSql(Runner, AdkStore):
     """An ``AdkStore``; the Protocol documents its methods."""
 
-    adk_create = adopting_write(adk_sessions.create, field="state")
-    adk_append = adopting_write(adk_append.append, field="events")
-    adk_change = adopting_write(adk_sessions.change, field="events")
+    adk_create = adopting_write(adk_sessions.create)
+    adk_append = adopting_write(adk_append.append)
+    adk_change = adopting_write(adk_sessions.change)
     adk_user_state = read(adk_sessions.user_state)
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)

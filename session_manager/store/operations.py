@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 from session_manager.domain.adk.model import AdoptAs, ClassAndTtl
-from session_manager.domain.errors import InvalidInput, NotFound
+from session_manager.domain.errors import NotFound
 from session_manager.domain.session_class import DEFAULT, SessionClass
 from session_manager.domain.times import Micros, micros
 from session_manager.store.transactions.base import Transaction
@@ -72,23 +72,15 @@ class write(Generic[P, T]):  # noqa: N801  used like a decorator
 class adopting_write(Generic[P, T]):  # noqa: N801  used like a decorator
     """A ``write`` on a session of ADK, which the transaction first reconciles with changes of real ADK services.
 
-    A transaction that returns None is committed all the same, and NotFound is raised. Errors of the engine about a
-    value name ``field``.
+    A transaction that returns None is committed all the same, and NotFound is raised.
     """
 
-    def __init__(
-        self, transaction: Callable[Concatenate[Micros, AdoptAs, P], Transaction[T | None]], field: str | None = None
-    ) -> None:
+    def __init__(self, transaction: Callable[Concatenate[Micros, AdoptAs, P], Transaction[T | None]]) -> None:
         self._transaction = transaction
-        self._field = field
 
     def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
         async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                found = await runner._write(self._transaction, runner.adopt_as, *args, **kwargs)
-            except InvalidInput as error:
-                error.field = error.field or self._field
-                raise
+            found = await runner._write(self._transaction, runner.adopt_as, *args, **kwargs)
             if found is None:
                 raise NotFound(NO_SESSION)
             return found

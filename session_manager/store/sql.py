@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from collections.abc import Sequence
 
 from session_manager.domain.adk.limits import check_events, cleaned_turn
@@ -11,33 +10,16 @@ from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.session import Session
-from session_manager.domain.times import Micros
 from session_manager.store.adk_sql import AdkSql
 from session_manager.store.operations import read, write
+from session_manager.store.protocol import Store
 from session_manager.store.transactions import history, installation, listing, messages, sessions, teardown
 
 log = logging.getLogger(__name__)
 
 
-class SqlStore(AdkSql):
-    """A ``Store``; the Protocol documents its methods."""
-
-    @property
-    @abstractmethod
-    def uri(self) -> str: ...
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Connect, and upgrade the schema to this version.
-
-        Raises StartupFailure if trying again is useless, StoreUnavailable if it is not.
-        """
-
-    @abstractmethod
-    async def close(self) -> None: ...
-
-    @abstractmethod
-    async def now(self) -> Micros: ...
+class SqlStore(AdkSql, Store):
+    """A ``Store`` without a connection; the Protocol documents its methods."""
 
     ping = read(installation.ping)
     secret = write(installation.secret)

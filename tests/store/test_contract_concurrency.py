@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.errors import NotFound
-from session_manager.domain.message import Accepted, MessageStatus, Outcome
+from session_manager.domain.errors import Conflict, NotFound
+from session_manager.domain.message import Accepted, Cancelled, MessageStatus, Outcome
 from session_manager.store.sql import SqlStore
 from tests.store.databases import DONE, Database, Opened, make, new_message, say
 
@@ -63,6 +63,23 @@ async def test_one_result_is_recorded(two: list[SqlStore]) -> None:
         assert (await two[1].get_message(session, message, EVERYTHING)).response == results[winner].response
         assert await two[0].events(session, 0, 100) == recorded[winner]
         assert [event.number for event in recorded[winner] or []] == [1, 2]
+
+
+async def test_a_cancel_and_a_result_exclude_each_other(two: list[SqlStore]) -> None:
+    for _ in range(ROUNDS):
+        session = await make(two[0])
+        message = await say(two[0], session)
+        calls = [two[n % 2].record(message, 1, DONE, [("turn.processed", "{}")]) for n in range(4)]
+        cancels = [two[n % 2].cancel(session, message, EVERYTHING) for n in range(4)]
+        results = await asyncio.gather(*cancels, *calls, return_exceptions=True)
+        [winner] = [each for each in results if isinstance(each, Cancelled | list)]
+        assert all(each is None or isinstance(each, Conflict) for each in results if each is not winner)
+        stored = await two[1].get_message(session, message, EVERYTHING)
+        events = await two[0].events(session, 0, 10)
+        if isinstance(winner, Cancelled):
+            assert (winner.message, [winner.event]) == (stored, events)
+        else:
+            assert (stored.status, events) == (MessageStatus.PROCESSED, winner)
 
 
 async def test_a_redelivery_and_a_result_exclude_each_other(two: list[SqlStore]) -> None:

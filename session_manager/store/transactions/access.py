@@ -19,18 +19,13 @@ def may(access: Access, right: Right, number: int) -> tuple[str, tuple[object, .
         case OwnedBy(user):
             return f"session.user_id = ${number}", (user,)
         case OneSession(uuid, attempt) if right in _OF_A_TURN:
-            return _is_open(number), (uuid, attempt.message_id, attempt.number)
+            turn = f"turn.id = ${number + 1} AND turn.session = ${number} AND turn.attempt = ${number + 2}"
+            is_open = f"EXISTS (SELECT 1 FROM message AS turn WHERE {turn} AND turn.finished_at IS NULL)"  # noqa: S608
+            return f"session.uuid = ${number} AND {is_open}", (uuid, *attempt)
         case OneSession() | Nothing():
             return "1 = 0", ()
         case _:
             assert_never(access)
-
-
-def _is_open(number: int) -> str:
-    return (
-        f"session.uuid = ${number} AND EXISTS (SELECT 1 FROM message AS turn WHERE turn.id = ${number + 1} "  # noqa: S608
-        f"AND turn.session = session.uuid AND turn.attempt = ${number + 2} AND turn.finished_at IS NULL)"
-    )
 
 
 def restricted(sql: str, access: Access, right: Right, *params: object) -> Statement:

@@ -16,6 +16,7 @@ from session_manager.store.adk import AdkQuery
 from session_manager.store.protocol import SessionQuery
 from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, key_of, made, new_key
+from tests.store.after_commit import Failing
 from tests.store.databases import Opened, PostgresDatabase, make, new_session, say
 
 
@@ -64,6 +65,15 @@ async def test_adopted_on_first_use(opened: Opened, store: SqlStore, sight: str)
     assert await notes(opened) == 0
     assert (await store.adk_record(key)).uuid == session.uuid
     await say(store, session.uuid)
+
+
+async def test_an_append_adopts_in_its_own_transaction(opened: Opened, store: SqlStore) -> None:
+    key = new_key()
+    await insert(opened, key)
+    failing = Failing(store)
+    await store.adk_append(key._replace(id=f" {key.id}"), [event()])
+    failing.end()
+    assert len((await store.adk_get(key)).events) == 1
 
 
 async def test_adopted_once_however_many_look(opened: Opened, store: SqlStore) -> None:
