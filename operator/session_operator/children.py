@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakValueDictionary
 
 from session_manager.domain.errors import Unavailable
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     CLAIMS,
@@ -35,8 +35,6 @@ from session_operator import manifests
 from session_operator.fields import differs, hand_over_patch, is_handed_over
 from session_operator.manifests import RedisTrigger
 from session_operator.warm import WarmPods
-
-Json = dict[str, Any]
 
 HAND_OVER_TRIES = 10  # the status of a Deployment may change at any moment
 WAKE_PATH = "/metadata/annotations/" + names.WAKE_ANNOTATION.replace("/", "~1")

@@ -18,11 +18,9 @@ the reason ``KedaMissing``: the session works, but external pushes do not wake i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes.trouble import Trouble
-
-Json = dict[str, Any]
 
 READY = "Ready"
 AWAKE = "Awake"

@@ -12,9 +12,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
-
-Json = dict[str, Any]
 
 KEPT = (("f:spec", "f:replicas"), ("f:metadata", "f:annotations", f"f:{names.WAKE_ANNOTATION}"))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import kopf
 
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.resources import Resources, SessionView
 from session_manager.runtime.kubernetes.session_class import ClassSpec
@@ -18,8 +19,6 @@ from session_manager.runtime.kubernetes.watch import DELETED
 from session_operator.children import Children
 from session_operator.reconcile import CLASS_KEY, Reconciler
 from session_operator.work_queue import WorkQueue
-
-Json = dict[str, Any]
 
 
 class Events:
@@ -30,7 +29,8 @@ class Events:
         self._children = children
         self._reconciler = reconciler
         self._queue = queue
-        resources.listen(self._on_session, self._on_class)
+        resources.sessions.listen(self._on_session)
+        resources.class_watch.listen(self._on_class)
 
     def _on_session(self, _: str, session: SessionView) -> None:
         self._queue.add(session.uuid)

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any
 
 from session_manager.domain.errors import Unavailable
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SCALED_OBJECTS, ApiConflict, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.resources import Resources
@@ -21,8 +21,6 @@ from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_operator.children import Children
 
 log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 LOOK = 5.0  # seconds between looks
 LEAVING = 20.0  # seconds after which KEDA, if it runs, has long removed its finalizer

@@ -11,13 +11,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec, Storage
-
-Json = dict[str, Any]
 
 DEFAULT_RESOURCES: Json = {
     "requests": {"cpu": "50m", "memory": "128Mi"},

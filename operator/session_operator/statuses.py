@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from session_manager.domain.errors import InvalidInput
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiConflict, ApiNotFound, Cluster
@@ -18,8 +18,6 @@ from session_manager.runtime.kubernetes.resources import Resources, SessionSpec,
 from session_operator.children import Children
 from session_operator.conditions import Facts, status_of
 from session_operator.work_queue import PutOff, WorkQueue
-
-Json = dict[str, Any]
 
 WRITERS = 2
 LATEST = 5.0  # seconds that the first status of a session waits at most while other sessions lack their children

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     DEPLOYMENTS,
@@ -26,8 +26,6 @@ from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_operator import manifests
 from session_operator.refill import Refill
-
-Json = dict[str, Any]
 
 
 def _pointer(label: str) -> str:

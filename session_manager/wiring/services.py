@@ -1,4 +1,4 @@
-"""The parts of a front door, wired once: adapters to ports, loops to tasks, start and stop in order."""
+"""Wires the parts of a front door, starts them, and stops them in the right order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 
 
 class Services:
-    """Everything behind the routes. ``stopping``: callers had better go elsewhere."""
+    """Everything behind the routes. ``stopping``: callers should use another front door."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -72,7 +72,7 @@ class Services:
         return self.store.uri
 
     async def admit(self, method: str) -> None:
-        """NotTheWriter: another instance has the data, or may have it by now. AnotherMachine: it has the pods."""
+        """Raise NotTheWriter if another instance may have the data by now, or AnotherMachine if it has the pods."""
         reading = method in ("GET", "HEAD", "OPTIONS")
         if self.writer is not None:
             self.writer.leadership.check(reading=reading)
@@ -85,8 +85,11 @@ class Services:
         return time.time_ns() // 1000
 
     async def start(self) -> None:
-        """StartupFailure for what no retry mends. What is merely unreachable is tried again in the background."""
-        self._tell_where_facts_are()
+        """Start everything. What cannot be reached yet is retried in the background.
+
+        Raises StartupFailure for what no retry fixes.
+        """
+        self._log_storage()
         store_up = redis_up = False
         if self.writer is None:  # else it may take as long as another instance stays
             store_up = await self._try(self._start_store, "database")
@@ -94,7 +97,7 @@ class Services:
         self._spawn(self._connect(store_up, redis_up), "connect")
         self._connecting = self._tasks[-1]
 
-    def _tell_where_facts_are(self) -> None:
+    def _log_storage(self) -> None:
         _, _, path = self.store.uri.partition("sqlite:///")
         facts = {
             "uri": self.store.uri,
@@ -103,7 +106,7 @@ class Services:
             "backup_mode": self.settings.backup.mode if self.backups.url else "off",
             "one_writer": self.writer is not None,
         }
-        log.info("facts are kept in %s", self.store.uri, extra={"event": "start.storage", **facts})
+        log.info("durable facts are stored in %s", self.store.uri, extra={"event": "start.storage", **facts})
 
     async def _start_store(self) -> None:
         if self.writer is None:
@@ -125,12 +128,12 @@ class Services:
         except Unavailable as error:
             reason = str(error.__cause__ or error)
             extra = {"event": "start.unreachable", "what": what, "reason": reason}
-            log.warning("%s cannot be reached (%s); trying again", what, reason, extra=extra)
+            log.warning("%s cannot be reached yet and is retried: %s", what, reason, extra=extra)
             return False
         return True
 
     async def _connect(self, store_up: bool, redis_up: bool) -> None:
-        """Go on trying what was unreachable, then go to work."""
+        """Retry what was unreachable, then start the loops."""
         pauses = BACKOFF.pauses()
         while not (store_up and redis_up):
             await asyncio.sleep(next(pauses))
@@ -139,7 +142,7 @@ class Services:
         self._spawn(self._work(), "work")
 
     async def _work(self) -> None:
-        """Run the loops, once pods of this machine count."""
+        """Run the loops, once this machine runs the pods."""
         if self.machine is not None:
             await self.machine.until_held()
         self._spawn(until_available(lambda: self.activity.on_gone(self.pods.drop)), "gone pods")
@@ -160,15 +163,15 @@ class Services:
         self.turns.stop()
 
     async def drain(self, patience: float) -> None:
-        """Claim no more, and give running turns ``patience`` seconds; what is cut off then is delivered again."""
+        """Stop claiming, and give running turns ``patience`` seconds. Turns that are cut off are delivered again."""
         self.stop_taking_work()
         if self._lost:
-            patience = 0.0  # what they would say, nobody could record
+            patience = 0.0  # their results could not be recorded
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
 
     @property
     def _lost(self) -> bool:
-        """Whether another instance has taken over."""
+        """Return True if another instance has taken over."""
         return any(each.state is State.LOST for each in self._leaderships)
 
     @property
@@ -177,16 +180,17 @@ class Services:
         return [each for each in (of_writer, self.machine) if each is not None]
 
     async def until_refused(self) -> None:
-        """Raise StartupFailure as soon as what could not be reached at the start answers, and refuses. Else wait.
+        """Wait until another instance asks for the database or the pods and is to get them.
 
-        Also when another instance has taken over the database or the pods. Returns when one asks, and is to get them.
+        Raises StartupFailure if another instance has taken over, or if a dependency that could not be reached at the
+        start rejects this process.
         """
         if self._connecting is not None:
             await asyncio.shield(self._connecting)
         await first_of(asyncio.Event().wait(), *(each.until_over() for each in self._leaderships))
 
     async def close(self, patience: float | None = None, grace: float | None = None) -> None:
-        """Drain, then end the loops, the pods and the connections. May be repeated.
+        """Drain, then stop the loops, the pods and the connections. This may be repeated.
 
         ``patience`` is ``shutdown_timeout`` by default. ``grace``: seconds that a pod gets between SIGTERM and SIGKILL,
         by default what its class says.
@@ -203,7 +207,7 @@ class Services:
         await self.activity.close()
         await self.pods.close()
         await self.store.close()
-        # Not before: all that was acknowledged has to be in the last backup, and with the next writer.
+        # Last, because everything acknowledged must be in the last backup and reach the next writer.
         if self.writer is None:
             await self.backups.close()
         else:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,9 +19,8 @@ import orjson
 from kubernetes.aio import client, config
 
 from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
-
-Json = dict[str, Any]
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)  # seconds
 WATCH_SECONDS = 50  # the server ends a watch after this time

@@ -6,18 +6,16 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from session_manager.aio.tasks import cancel, is_set_within, wait_for_either
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, Cluster
 from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
-
-Json = dict[str, Any]
 
 RECHECK = 1.0  # seconds between checks while no event reports a change
 

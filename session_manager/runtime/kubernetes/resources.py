@@ -5,20 +5,17 @@ Each resource is parsed once, when the watch of its kind reports it, and everybo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
-
-Json = dict[str, Any]
 
 SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
 
@@ -84,24 +81,17 @@ class Resources:
         self._cluster = cluster
         self.classes = classes
         self.sessions = Watch(cluster, SESSIONS, session_view if with_status else _without_status)
-        self._class_watch = Watch(cluster, CLASSES, classes.parse)
-        self._class_watch.listen(self._on_class)
-        classes.listed = self._class_watch.listed
-
-    def listen(
-        self, on_session: Callable[[str, SessionView], None], on_class: Callable[[str, ClassSpec], None]
-    ) -> None:
-        """Call the listeners with (ADDED, MODIFIED or DELETED, object). Call this before ``start``."""
-        self.sessions.listen(on_session)
-        self._class_watch.listen(on_class)
+        self.class_watch = Watch(cluster, CLASSES, classes.parse)
+        self.class_watch.listen(self._on_class)
+        classes.listed = self.class_watch.listed
 
     def start(self) -> None:
-        self._class_watch.start()
+        self.class_watch.start()
         self.sessions.start()
 
     async def close(self) -> None:
         await self.sessions.close()
-        await self._class_watch.close()
+        await self.class_watch.close()
 
     @property
     def lacks(self) -> str | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.settings import Settings
-
-Json = dict[str, Any]
 
 _DEFAULTS = SessionClass("")
 _PROBE = Probe()

@@ -7,9 +7,8 @@ start waits for that until its time is over, and then fails with the last troubl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from session_manager.domain.values import Json
 
 MAX_WORDS = 300
 

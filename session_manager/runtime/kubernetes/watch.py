@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import Unavailable
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes.cluster import ApiError, ApiExpired, Cluster, Resource
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from session_manager.activity.link import Link
-from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Mode
-from session_manager.leadership.leadership import Leadership
 from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_manager.runtime.kubernetes.pods import Pods
@@ -29,7 +27,8 @@ class KubernetesHost(SessionResources):
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = ClusterClasses.from_settings(settings)
-        self.machine: Leadership | None = None  # every front door reaches every pod
+        self.machine = None  # every front door reaches every pod
+        self.wake_times = None  # the operator starts the pods
         self.activity = open_activity(settings, link, store)
         self.pods = PodGateway(stored_sessions(store), settings.kubernetes.pod_networks)
         cluster = Cluster(settings.kubernetes.namespace)
@@ -50,10 +49,6 @@ class KubernetesHost(SessionResources):
     @property
     def lacks(self) -> str | None:
         return self._resources.lacks
-
-    @property
-    def wake_times(self) -> Histogram | None:
-        return None
 
     def class_names(self) -> list[str]:
         return self.classes.names()

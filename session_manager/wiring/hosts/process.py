@@ -11,7 +11,6 @@ from session_manager.activity.machine import MachineLease
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure, Unavailable
-from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import Micros
@@ -39,6 +38,9 @@ FAILURE_RETRY = Backoff(1.0, 30.0)
 class ProcessHost(AllAuto):
     """The pods of this data folder."""
 
+    healthy = None
+    lacks = None
+
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
         self.machine = Leadership(
@@ -51,18 +53,7 @@ class ProcessHost(AllAuto):
         self._runtime = ProcessRuntime.from_settings(settings)
         kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
         self._scaler = Scaler(kit, self._runtime)
-
-    @property
-    def healthy(self) -> bool | None:
-        return None
-
-    @property
-    def lacks(self) -> str | None:
-        return None
-
-    @property
-    def wake_times(self) -> Histogram | None:
-        return self._scaler.workers.wake_times
+        self.wake_times = self._scaler.workers.wake_times
 
     def class_names(self) -> list[str]:
         return sorted(each.name for each in self.classes.all())

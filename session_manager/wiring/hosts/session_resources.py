@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.aio.background import Background
@@ -22,6 +21,7 @@ from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import class_of_session
 from session_manager.domain.times import micros
+from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, ApiConflict, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.resources import Resources, SessionView, session_view
@@ -30,8 +30,6 @@ from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
 
 log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 COMPARED = 20  # resources that one sweep compares with SQL, in turn
 CREATED_AT_ONCE = 32  # more would time out while they wait for connections, and keep these from everything else
