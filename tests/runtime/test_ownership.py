@@ -64,7 +64,7 @@ def bystander(*args: str, **kwargs) -> Iterator[psutil.Popen]:
 async def test_there_is_one_owner(runtime: ProcessRuntime, data: Path, session: str) -> None:
     address = await runtime.start_pod(session, serving(), ignore)
     second = ProcessRuntime(data, {}, patience=0.1)
-    with pytest.raises(StartupFailure, match="owned by another process"):
+    with pytest.raises(StartupFailure, match="Another process owns"):
         await second.start()
     await second.close()
     assert runtime.pods() == {session: address}
@@ -98,7 +98,7 @@ async def test_the_next_owner_starts_when_the_pods_of_the_former_are_gone(data: 
         keeper.suspend()
         process.kill()
         process.wait()
-        with pytest.raises(StartupFailure, match="owned by another process"):
+        with pytest.raises(StartupFailure, match="Another process owns"):
             await ProcessRuntime(data, {}, patience=0.1).start()
         assert alive(pod)
         keeper.resume()
