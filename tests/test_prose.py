@@ -20,7 +20,7 @@ from tests.prose_rules import GOOD, OPENINGS, PHRASES, Rule
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = {"aio", "databases", "domain", "podclient", "scaling", "store", "turns"}
+PLAIN = {"aio", "backup", "databases", "domain", "leadership", "podclient", "scaling", "storage", "store", "turns"}
 """Packages that are checked."""
 
 PENDING: frozenset[str] = frozenset(
