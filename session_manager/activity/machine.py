@@ -82,12 +82,12 @@ class MachineLease:
         return LeaseAnswer(_OUTCOMES[answer], other.decode())
 
     async def release(self) -> bool:
-        """The lease stays with this machine while another front door of it runs."""
+        """Release the lease, unless another front door of this machine runs."""
         if not self._identity.close():
             return False
         with suppress(ActivityUnavailable):
-            await self._link.script(RELEASE, (b"", b"", self._id))
-            return True
+            [answer] = await self._link.script(RELEASE, (b"", b"", self._id))
+            return bool(answer == b"RELEASED")
         return False
 
     async def close(self) -> None:

@@ -1,3 +1,4 @@
 -- Release the lease of the machine ARGV[3]: another machine may run the pods at once.
-if redis.call('HGET', 'machine', 'id') == ARGV[3] then redis.call('HSET', 'machine', 'until', 0) end
-return {'OK'}
+if redis.call('HGET', 'machine', 'id') ~= ARGV[3] then return {'TAKEN'} end
+redis.call('HSET', 'machine', 'until', 0)
+return {'RELEASED'}
