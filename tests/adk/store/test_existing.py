@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,8 @@ async def test_a_file_of_the_other_service_is_rejected(file: Path) -> None:
     await service.close()
     with pytest.raises(StartupFailure, match=r"^The database file was written by ADK's DatabaseSessionService"):
         await SqliteStore(file).start()
-    tables = sqlite3.connect(file).execute("SELECT count(*) FROM sqlite_master WHERE name = 'message'").fetchone()
+    with closing(sqlite3.connect(file)) as other:
+        tables = other.execute("SELECT count(*) FROM sqlite_master WHERE name = 'message'").fetchone()
     assert tables == (0,)
 
 
