@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from session_manager.api.app import build_app
+from session_manager.api.table import table
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.run import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.settings import Settings
 from session_manager.settings.declared import settings_of
-from session_manager.wiring.services import Services
 from tests.settings.written import written
 from tests.test_prose import PENDING, texts_of
 
@@ -47,12 +46,9 @@ def test_the_settings_page_lists_every_setting_with_its_default():
 
 
 @pytest.fixture
-def routes(tmp_path: Path) -> dict[str, Any]:
-    """Every operation in OpenAPI by method and path; no server is started."""
-    settings = Settings.of(data_dir=tmp_path, cloud_run_session_db_path=tmp_path / "sessions.db")
-    front = build_app(Services(settings))
-    fastapi: Any = front._app
-    document = fastapi.openapi()
+def routes() -> dict[str, Any]:
+    """Every operation in OpenAPI by method and path."""
+    document = table().documents.ours
     return {
         f"{method.upper()} {path}": call for path, calls in document["paths"].items() for method, call in calls.items()
     }

@@ -1,4 +1,4 @@
-"""Records as the JSON that callers read."""
+"""Records as JSON answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from session_manager.domain.message import Message, MessageStatus, StoredEvent
 from session_manager.domain.session import Hot, Session
 from session_manager.domain.status import HOT, Status, cold_status, status_of
 from session_manager.domain.times import rfc3339
+from session_manager.domain.values import Json
 
 SUSPENDED = "suspended: what waits is processed when the mode of its resource is Auto or AlwaysOn"
 
@@ -19,7 +20,7 @@ def json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
-def created(session: Session) -> dict[str, Any]:
+def created(session: Session) -> Json:
     return {
         "uuid": session.uuid,
         "user_id": session.user_id,
@@ -29,11 +30,11 @@ def created(session: Session) -> dict[str, Any]:
     }
 
 
-def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> dict[str, Any]:
-    """One session in full; ``hot`` is None when Redis is away."""
+def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> Json:
+    """Return one session in full. ``hot`` is None while Redis is away."""
     present = hot or Hot()
     status = status_of(record, present)
-    answer = {
+    answer: Json = {
         "uuid": record.uuid,
         "user_id": record.user_id,
         "name": record.name,
@@ -70,7 +71,7 @@ def _reason(record: Session, hot: Hot, status: Status) -> str:
     }.get(status, "")
 
 
-def session_row(record: Session, status: Status) -> dict[str, Any]:
+def session_row(record: Session, status: Status) -> Json:
     return {
         "uuid": record.uuid,
         "user_id": record.user_id,
@@ -82,7 +83,7 @@ def session_row(record: Session, status: Status) -> dict[str, Any]:
     }
 
 
-def message(record: Message, status: MessageStatus) -> dict[str, Any]:
+def message(record: Message, status: MessageStatus) -> Json:
     return {
         "message_id": record.id,
         "status": status,
@@ -95,7 +96,7 @@ def message(record: Message, status: MessageStatus) -> dict[str, Any]:
 
 
 def event_data(event: StoredEvent, about: Message | None) -> bytes:
-    """The data of a stored event. The end of a turn carries its message; the result is stored once, there."""
+    """Return the data of a stored event. The event at the end of a turn contains its message with the result."""
     if about is None or about.status is None:
         return event.data.encode()
     return orjson.dumps(message(about, about.status))

@@ -1,23 +1,23 @@
-"""Backups for who runs this: list, make, look at, verify.
+"""Routes of backups for operators: list, make, look at, verify.
 
-There is no route that restores: a restore takes the place of the database that this very process has open, so it is
-done where the process is stopped, by the command line.
+No route restores: a restore replaces the database that this very process has open, so the command line does it while
+the process is stopped.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, Field
 
 from session_manager.api import answers
-from session_manager.api.limits import CurrentActor, RouteLimits
+from session_manager.api.call import CurrentCall
 from session_manager.backup.manifest import NAME, Manifest
 from session_manager.backup.service import Job
-from session_manager.domain.errors import BackupDamaged, Forbidden
+from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros, rfc3339
-from session_manager.wiring.services import Services
+from session_manager.domain.values import Json
 
 Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$", examples=["20260131T120000Z-4f2a9c01"])]
 
@@ -25,7 +25,7 @@ Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$", examples=["20260131T1200
 class BackupAnswer(BaseModel):
     name: str = Field(examples=["20260131T120000Z-4f2a9c01"])
     status: Literal["done", "running", "failed"] = Field(examples=["done"])
-    taken_at: str | None = Field(description="The state that it holds.", examples=["2026-01-31T12:00:00.250Z"])
+    taken_at: str | None = Field(description="The time of its data.", examples=["2026-01-31T12:00:00.250Z"])
     engine: Literal["sqlite", "postgresql"] | None = Field(None, examples=["sqlite"])
     schema_version: int | None = Field(None, examples=[1])
     rows: dict[str, int] | None = Field(None, description="By table.", examples=[{"session": 12, "message": 340}])
@@ -34,11 +34,11 @@ class BackupAnswer(BaseModel):
     sha256: str | None = Field(None, description="Of the database.", examples=["9f86d081…"])
     encrypted: bool | None = Field(None, examples=[False])
     duration: float | None = Field(None, description="Seconds.", examples=[1.5])
-    program: str | None = Field(None, description="Version of what made it.", examples=["0.1.0"])
-    phase: str | None = Field(None, description="Of one that runs: copy or upload.", examples=[None])
+    program: str | None = Field(None, description="Version of the program that made it.", examples=["0.1.0"])
+    phase: str | None = Field(None, description="While it runs: copy or upload.", examples=[None])
     done: int | None = Field(None, description="Bytes of the phase.", examples=[None])
-    total: int | None = Field(None, description="Bytes of the phase; 0 where nobody knows.", examples=[None])
-    error: str | None = Field(None, description="Of one that failed.", examples=[None])
+    total: int | None = Field(None, description="Bytes of the phase; 0 if unknown.", examples=[None])
+    error: str | None = Field(None, description="Why it failed.", examples=[None])
 
 
 class BackupList(BaseModel):
@@ -51,53 +51,40 @@ class BackupVerdict(BaseModel):
     error: str | None = Field(None, description="What is wrong with it.", examples=[None])
 
 
-def admin_only(actor: CurrentActor) -> None:
-    """A service that acts for nobody, or anybody on this machine where no key is configured."""
-    if actor.user is not None:
-        raise Forbidden("only a service's key that acts for no user may do this")
+async def list_backups(call: CurrentCall) -> Response:
+    """The backups in the bucket, newest first, and before them one that is being made."""
+    backups = call.services.backups
+    found = [_done(manifest) for manifest in await backups.list()]
+    return answers.json({"backups": ([_running(backups.job)] if backups.job else []) + found})
 
 
-def router(services: Services, limits: RouteLimits) -> APIRouter:
-    routes = APIRouter(prefix="/admin/backups", tags=["operations"], dependencies=[Depends(admin_only)])
-    read, change = [Depends(limits.read)], [Depends(limits.change)]
-    backups = services.backups
-
-    @routes.get("", response_model=BackupList, dependencies=read)
-    async def list_backups() -> Response:
-        """The backups in the bucket, newest first, and before them one that is being made."""
-        found = [_told(manifest) for manifest in await backups.list()]
-        return answers.json({"backups": ([_running(backups.job)] if backups.job else []) + found})
-
-    @routes.post("", response_model=BackupAnswer, status_code=202, dependencies=change)
-    async def create_backup() -> Response:
-        """Begin one; `Location` tells how far it is. 409 while another one runs."""
-        job = backups.create()
-        return answers.json(_running(job), 202, {"Location": f"/admin/backups/{job.name}"})
-
-    @routes.get("/{name}", response_model=BackupAnswer, dependencies=read)
-    async def get_backup(name: Name) -> Response:
-        """One backup, or how far it is, or why it failed."""
-        found = await backups.get(name)
-        return answers.json(_running(found) if isinstance(found, Job) else _told(found))
-
-    @routes.post("/{name}/verify", response_model=BackupVerdict, dependencies=change)
-    async def verify_backup(name: Name) -> Response:
-        """Fetch it and check all of it, as a restore would. 409 while a backup is made."""
-        try:
-            await backups.verify(name)
-        except BackupDamaged as error:
-            return answers.json({"name": name, "good": False, "error": error.detail})
-        return answers.json({"name": name, "good": True, "error": None})
-
-    return routes
+async def create_backup(call: CurrentCall) -> Response:
+    """Begin a backup; `Location` shows its progress. 409 while another one runs."""
+    job = call.services.backups.create()
+    return answers.json(_running(job), 202, {"Location": f"/admin/backups/{job.name}"})
 
 
-def _told(manifest: Manifest) -> dict[str, Any]:
+async def get_backup(call: CurrentCall, name: Name) -> Response:
+    """One backup, with its progress or the reason why it failed."""
+    found = await call.services.backups.get(name)
+    return answers.json(_running(found) if isinstance(found, Job) else _done(found))
+
+
+async def verify_backup(call: CurrentCall, name: Name) -> Response:
+    """Fetch it and check all of it, as a restore would. 409 while a backup is made."""
+    try:
+        await call.services.backups.verify(name)
+    except BackupDamaged as error:
+        return answers.json({"name": name, "good": False, "error": error.detail})
+    return answers.json({"name": name, "good": True, "error": None})
+
+
+def _done(manifest: Manifest) -> Json:
     facts = manifest.model_dump(include=set(BackupAnswer.model_fields))
     taken_at = rfc3339(Micros(int(manifest.taken_at.timestamp() * 1_000_000)))
     return {**facts, "status": "done", "taken_at": taken_at, "encrypted": manifest.encryption is not None}
 
 
-def _running(job: Job) -> dict[str, Any]:
+def _running(job: Job) -> Json:
     facts = {"name": job.name, "status": "failed" if job.error else "running", "taken_at": None}
     return {**facts, "phase": job.phase, "done": job.done, "total": job.total, "error": job.error}

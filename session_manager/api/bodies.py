@@ -1,11 +1,12 @@
-"""Reading request bodies: bounded, strict UTF-8 JSON, no NUL."""
+"""Reading request bodies: bounded, strict UTF-8 JSON, without NUL."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from starlette.types import Receive
 
 from session_manager.domain.errors import InvalidInput, TooLarge
 
@@ -13,45 +14,46 @@ from session_manager.domain.errors import InvalidInput, TooLarge
 MAX_CHAT_BODY = 6 * 1024 * 1024 + 64 * 1024
 MAX_BODY = 64 * 1024
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 
 class ClientGone(Exception):
     """The caller hung up before its request was complete."""
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
-    """The whole body. TooLarge past ``limit`` bytes, ClientGone when it never became complete."""
+    """Return the whole body. Raises TooLarge over ``limit`` bytes, and ClientGone if it stays incomplete."""
     length = headers.get(b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise TooLarge(f"the body must be {limit} bytes at most")
+    if length is not None and length.isdigit():
+        _check_size(int(length), limit)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
-        whole: bytes = message.get("body", b"")
-        if len(whole) > limit:
-            raise TooLarge(f"the body must be {limit} bytes at most")
+        whole: bytes = message.get("body", b"")  # the usual case, without a copy
+        _check_size(len(whole), limit)
         return whole
     body = bytearray()
     while True:
         if message["type"] == "http.disconnect":
             raise ClientGone
         body += message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge(f"the body must be {limit} bytes at most")
+        _check_size(len(body), limit)
         if not message.get("more_body"):
             return bytes(body)
         message = await receive()
 
 
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"the body must be at most {limit} bytes")
+
+
 def checked_json(body: bytes) -> Any:
-    """The JSON value. InvalidInput for anything else, for a lone surrogate and for a NUL anywhere in it."""
+    """Return the JSON value. Raises InvalidInput if it is not JSON or contains a lone surrogate or a NUL."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        reason = "has a lone surrogate" if "surrogate" in str(error) else "is not JSON"
+        reason = "contains a lone surrogate" if "surrogate" in str(error) else "is not JSON"
         raise InvalidInput(f"the body {reason}") from None
     if b"\\u0000" in body and has_nul(data):
-        raise InvalidInput("the body has a NUL character")
+        raise InvalidInput("the body contains a NUL character")
     return data
 
 
@@ -60,7 +62,7 @@ def has_nul(data: Any) -> bool:
 
 
 def scalars(data: Any) -> Iterator[Any]:
-    """Every key and value that holds no other, without recursion: JSON may be nested too deep for that."""
+    """Yield every key and every value that contains no other, without recursion: JSON may be nested too deep for it."""
     waiting = [data]
     while waiting:
         value = waiting.pop()

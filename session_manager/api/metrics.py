@@ -1,31 +1,22 @@
-"""What a scraper reads, and the small JSON that a person or a script reads at the same address.
-
-``docs/metrics.md`` lists every metric; a test holds it against this file.
-"""
+"""The metrics of a front door. ``docs/metrics.md`` lists every one; a test compares it with this file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from session_manager.api import answers
-from session_manager.api.limits import RouteLimits
 from session_manager.backup.service import Stats, WriterStats
-from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.histogram import Histogram
-from session_manager.domain.status import Status
-from session_manager.domain.times import rfc3339, seconds
 from session_manager.turns.turn import TurnTimes
-from session_manager.wiring.services import Services
+
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Durations(Collector):
-    """Histograms that others fill, as one family: by the value of ``label``, which is empty where there is one only."""
+    """Histograms that others fill, as one family, by the value of ``label``. An only histogram has the empty label."""
 
     def __init__(self, name: str, help_: str, label: str, histograms: Mapping[str, Histogram]) -> None:
         self._name = name
@@ -41,7 +32,7 @@ class Durations(Collector):
 
 
 class BackupFigures(Collector):
-    """Of the newest backup that is known, whoever made it. Without one there is nothing to tell but failures."""
+    """Figures of the newest known backup, whichever front door made it. Without one there are only the failures."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -58,7 +49,7 @@ class BackupFigures(Collector):
 
 
 class WriterFigures(Collector):
-    """Where only one front door may write: whether this one may, and how far the bucket is behind."""
+    """Figures of the one front door that may write: if this one may, and how far the bucket is behind."""
 
     def __init__(self, writer: WriterStats) -> None:
         self._writer = writer
@@ -71,7 +62,7 @@ class WriterFigures(Collector):
 
 
 class Metrics:
-    """One registry per front door. ``wakes``: None where pods are started elsewhere."""
+    """The registry of a front door. ``wakes`` is None where another process starts the pods."""
 
     def __init__(
         self,
@@ -109,7 +100,7 @@ class Metrics:
         )
         self.oldest = Gauge(
             "session_manager_oldest_unfinished_seconds",
-            "Age of the oldest message without a result, 0 when there is none.",
+            "Age of the oldest message without a result, or 0.",
             registry=self.registry,
         )
         self._children: dict[tuple[str, int], Counter] = {}
@@ -126,56 +117,3 @@ class Metrics:
             child = self._children[method, status] = self._requests.labels(method, str(status))
         child.inc()
         self._seconds.observe(duration)
-
-
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-def router(services: Services, limits: RouteLimits, metrics: Metrics) -> APIRouter:
-    routes = APIRouter(tags=["operations"], dependencies=[Depends(limits.read)])
-
-    @routes.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
-    async def show(request: Request) -> Response:
-        """JSON; Prometheus text when the Accept header asks for text/plain or OpenMetrics."""
-        counts = await _count(services)
-        accept = request.headers.get("accept", "")
-        if "text/plain" not in accept and "openmetrics" not in accept:
-            return answers.json(await _summary(services, counts))
-        for status, number in counts.items():
-            metrics.sessions.labels(status).set(number)
-        waiting, oldest = await services.store.backlog()
-        metrics.queued.set(waiting)
-        now = await services.store.now()
-        metrics.oldest.set(seconds(now - oldest) if oldest is not None else 0)
-        encode, content_type = choose_encoder(accept)
-        return Response(encode(metrics.registry), media_type=content_type)
-
-    return routes
-
-
-async def _count(services: Services) -> dict[Status, int]:
-    """Sessions by status: SQL counts all as if asleep, Redis says which of them are not."""
-    counts = dict.fromkeys(Status, 0) | await services.store.count_sessions()
-    try:
-        awake = await services.activity.awake()
-    except ActivityUnavailable:
-        return counts
-    cold = await services.store.count_sessions(frozenset(awake))
-    for status, number in cold.items():
-        counts[status] -= number
-    alive = sum(cold.values())
-    ready = sum(state.address for state in awake.values())
-    counts[Status.AWAKE] = min(ready, alive)
-    counts[Status.WAKING] = alive - counts[Status.AWAKE]
-    return counts
-
-
-async def _summary(services: Services, counts: dict[Status, int]) -> dict[str, object]:
-    active = counts[Status.WAKING] + counts[Status.AWAKE]
-    total = sum(counts.values())
-    return {
-        "total_sessions": total,
-        "active_sessions": active,
-        "sleeping_sessions": total - active,
-        "timestamp": rfc3339(await services.store.now()),
-    }

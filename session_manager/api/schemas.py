@@ -1,18 +1,24 @@
-"""Bodies of requests and answers, as OpenAPI shows them."""
+"""Parameters and bodies of requests and answers, as OpenAPI shows them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from session_manager.domain.errors import InvalidInput
+from session_manager.domain.ids import MESSAGE_ID, SESSION_ID
 from session_manager.domain.status import Status
+from session_manager.domain.values import Json
 from session_manager.people.identity import MAX_USER_ID, valid_user_id
 
 EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
 EXAMPLE_MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"
 EXAMPLE_TIME = "2026-01-31T12:00:00.250Z"
+
+SessionId = Annotated[str, Path(pattern=f"^{SESSION_ID}$", examples=[EXAMPLE_ID]), AfterValidator(str.lower)]
+MessageId = Annotated[str, Path(pattern=f"^{MESSAGE_ID}$", examples=[EXAMPLE_MESSAGE]), AfterValidator(str.lower)]
 
 
 def _user_id(value: object) -> str:
@@ -60,7 +66,7 @@ class SessionAnswer(BaseModel):
     class_name: str = Field(alias="class", examples=["default"])
     status: Status = Field(examples=["awake"])
     reason: str = Field(description="Why it is awake, or why not.", examples=["awake until 2026-01-31T12:02:00.250Z"])
-    phase: str = Field(description="How far a start is, in words.", examples=["awake"])
+    phase: str = Field(description="Progress of a start, as text.", examples=["awake"])
     replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
     ready_replicas: int = Field(description="Pods that answer.", examples=[1])
     queue_length: int = Field(description="Messages without a result that wait or run.", examples=[0])
@@ -116,7 +122,7 @@ class ChatProcessed(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
     status: Literal["processed", "failed"] = Field(examples=["processed"])
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
-    pod_response: dict[str, Any] | None = Field(None, examples=[{"reply": "Hello"}])
+    pod_response: Json | None = Field(None, examples=[{"reply": "Hello"}])
     error: str | None = Field(None, description="Why a turn failed.", examples=[None])
 
 
@@ -132,7 +138,7 @@ class MessageAnswer(BaseModel):
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
     status: Literal["queued", "running", "processed", "failed"] = Field(examples=["processed"])
     message: str = Field(examples=["Hello"])
-    pod_response: dict[str, Any] | None = Field(examples=[{"reply": "Hello"}])
+    pod_response: Json | None = Field(examples=[{"reply": "Hello"}])
     error: str | None = Field(description="Why a turn failed.", examples=[None])
     created_at: str = Field(examples=[EXAMPLE_TIME])
     finished_at: str | None = Field(examples=[EXAMPLE_TIME])

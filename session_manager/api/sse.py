@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import orjson
+from starlette.types import Receive, Send
 
 from session_manager.aio.tasks import first_of
+from session_manager.domain.values import Json
 
 SIGN_OF_LIFE = b": still here\n\n"
 HEADERS = [
@@ -17,18 +18,15 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 
 def event(kind: str, data: bytes, number: int | None = None) -> bytes:
-    """One event; ``data`` is JSON in one line. Only stored events have a number: what a client resumes from."""
+    """Return one event. ``data`` is JSON in one line. Stored events have a number, from which a client resumes."""
     identity = b"id: %d\n" % number if number is not None else b""
     return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), data)
 
 
-def payload(note: dict[str, Any]) -> bytes:
-    """A live note as the data of its event: a delta's JSON goes through as it is."""
+def payload(note: Json) -> bytes:
+    """Return a live note as the data of its event; a delta's JSON is passed on as it is."""
     fields = {name: value for name, value in note.items() if name != "kind"}
     if note["kind"] == "delta":
         fields["data"] = orjson.Fragment(note["data"])
@@ -36,7 +34,7 @@ def payload(note: dict[str, Any]) -> bytes:
 
 
 async def stream(pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
-    """Send pieces until they end or the client goes. ``pieces`` is closed either way."""
+    """Send the pieces until they end or the client goes, then close them."""
     await first_of(_gone(receive), _send_all(pieces, send))
 
 

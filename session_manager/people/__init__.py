@@ -1,1 +1,1 @@
-"""Who calls, and the credentials that say so."""
+"""The callers of the front door, and their credentials."""

@@ -1,8 +1,7 @@
-"""The credential of one turn: what a pod may show to read its session and to append to it while that turn is open.
+"""The credential of one turn, with which a pod reads its session and appends to it while that turn is open.
 
-Nothing is stored of a token.  It says itself which session, message and attempt it is for and until when, and is signed
-with a secret that all front doors of an installation share.  That the attempt is still the open one is for the store to
-say, in the commit that appends.
+Tokens are not stored.  A token names its session, message, attempt and expiry, and is signed with a secret that all
+front doors of an installation share.  The store checks that the attempt is still open, in the commit that appends.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _MAX_LENGTH = 256
 
 
 class Grant(NamedTuple):
-    """What a token is good for: the session with this uuid, while this attempt of this message is open."""
+    """The scope of a token: the session with this uuid, while this attempt of this message is open."""
 
     session: str
     attempt: Attempt
 
 
 class Tokens:
-    """``secret`` gives the installation's secret, the same for all front doors; it is asked once, by ``load``."""
+    """``secret`` fetches the installation's secret, the same for all front doors; ``load`` calls it once."""
 
     def __init__(self, secret: Callable[[], Awaitable[str]]) -> None:
         self._secret = secret
@@ -39,25 +38,25 @@ class Tokens:
         return bool(self._key)
 
     async def load(self) -> bytes:
-        """Unavailable."""
+        """Fetch and return the secret. Raises Unavailable."""
         self._key = (await self._secret()).encode()
         return self._key
 
     def mint(self, session: str, message_id: str, attempt: int, seconds: float) -> str:
-        """A token for an attempt that lasts ``seconds`` at most. Only once it is loaded."""
+        """Return a token for an attempt that lasts at most ``seconds``. The secret must be loaded."""
         claims = f"{session}.{message_id}.{attempt}.{int(time.time() + seconds + LEEWAY)}"
         return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
 
     async def verify(self, token: str) -> Grant:
-        """Unauthenticated unless one of ours, and not past its time. Unavailable."""
+        """Return what a token allows. Raises Unauthenticated for a forged or expired one, Unavailable."""
         key = self._key or await self.load()
         claims, _, signature = token.rpartition(".")
         parts = claims.split(".")
         if len(parts) != 4 or len(token) > _MAX_LENGTH or not token.isascii():
-            raise Unauthenticated("X-Session-Token: this is no token of a turn")
+            raise Unauthenticated("X-Session-Token: not a valid token of a turn")
         expected = hmac.digest(key, claims.encode(), "sha256").hex()
         if not hmac.compare_digest(expected, signature):
-            raise Unauthenticated("X-Session-Token: this is no token of a turn")
+            raise Unauthenticated("X-Session-Token: not a valid token of a turn")
         session, message_id, attempt, expiry = parts
         if time.time() > int(expiry):
             raise Unauthenticated("X-Session-Token: its turn is over")

@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from session_manager.api import problems
+from session_manager.api import errors
 
 MAX_HEAD = 64 * 1024  # bytes, give or take one read from the socket
 
@@ -95,7 +95,7 @@ class ClientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._unanswered is None or not self._unanswered.response_started:
-            body = problems.body(status, problems.TITLES.get(status, status.phrase), detail)
-            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+            body = errors.problem_body(status, errors.TITLES.get(status, status.phrase), detail)
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {errors.PROBLEM}\r\n"
             self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()

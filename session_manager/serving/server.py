@@ -20,7 +20,7 @@ from functools import partial
 import uvicorn
 
 from session_manager.aio.tasks import first_of, unless
-from session_manager.api.app import build_app
+from session_manager.api.front import build_app
 from session_manager.serving.connection import ClientConnection
 from session_manager.serving.signals import Stop
 from session_manager.settings import Settings

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from session_manager.wiring.hosts import open_host
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(0.2, 5.0)  # between tries to reach what was away at the start
+PING_PATIENCE = 2.0  # seconds
 FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 
 
@@ -61,6 +62,7 @@ class Services:
         self.repair = Repair(kit, self.drains, self.lifecycle, settings.sessions.repair_interval)
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
+        self._check: asyncio.Future[tuple[bool, bool]] | None = None
 
     def _adopt_as(self, app: str) -> ClassAndTtl:
         """Return the class for a session that a real ADK service created."""
@@ -83,6 +85,15 @@ class Services:
 
     def wall_clock(self) -> int:
         return time.time_ns() // 1000
+
+    async def reachable(self) -> tuple[bool, bool]:
+        """Return if Redis and if the database answer.
+
+        Simultaneous callers share one check: it needs no key, and must not use up the connections.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.gather(_answers(self.activity.ping()), _answers(self.store.ping()))
+        return await asyncio.shield(self._check)
 
     async def start(self) -> None:
         """Start everything. What cannot be reached yet is retried in the background.
@@ -212,6 +223,15 @@ class Services:
             await self.backups.close()
         else:
             await self.writer.leave(self.backups.close, at_once=grace == 0.0)
+
+
+async def _answers(ping: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(PING_PATIENCE):
+            await ping
+    except (Unavailable, TimeoutError):
+        return False
+    return True
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Redis or the database is away: clear refusals before anything is committed, reads that go on, and a return."""
+"""Redis or the database is away: changes are rejected before anything is committed, reads go on, and all comes back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.front import front_door, settings_for
 
 @pytest.fixture
 async def on_own_redis(own_redis, tmp_path):
-    """A front door on a Redis that the test may stop."""
+    """A front door on a Redis that the test can stop."""
     async with AsyncExitStack() as stack:
         limits = {f"rate_limit_{name}": "100000/minute" for name in ("create", "chat", "wake", "delete", "default")}
         settings = settings_for(tmp_path, own_redis.url, redis_timeout=0.5, **limits)

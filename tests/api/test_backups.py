@@ -1,4 +1,4 @@
-"""Backups over HTTP: for who runs this, and for nobody else."""
+"""Backups over HTTP, for admins only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def first(front) -> dict:
     return await until(look)
 
 
-async def test_one_is_made_listed_and_verified(front):
+async def test_a_backup_is_made_listed_and_verified(front):
     await first(front)
     session = await front.create()
     await front.chat(session, "hello")
@@ -72,7 +72,7 @@ async def test_one_is_made_listed_and_verified(front):
     assert len(listed["backups"]) == 2
 
 
-async def test_a_damaged_one_is_told(front, tmp_path):
+async def test_a_damaged_backup_is_reported(front, tmp_path):
     name = (await first(front))["name"]
     data = tmp_path / "bucket" / "session_backups" / f"{name}.zst"
     data.write_bytes(data.read_bytes()[:-1])
@@ -81,7 +81,7 @@ async def test_a_damaged_one_is_told(front, tmp_path):
     assert str(tmp_path) not in verdict["error"]
 
 
-async def test_one_that_is_not_there(front):
+async def test_an_unknown_backup(front):
     assert (await front.call("GET", f"/admin/backups/{UNKNOWN}"))[0] == 404
     assert (await front.call("POST", f"/admin/backups/{UNKNOWN}/verify"))[0] == 404
     assert (await front.call("GET", "/admin/backups/..%2F..%2Fetc"))[0] in (400, 404)
@@ -98,7 +98,7 @@ async def test_one_that_is_not_there(front):
     ],
     ids=["service", "service for a user", "bound key", "wrong key", "nobody"],
 )
-async def test_who_may(begun, headers: dict[str, str], status: int):
+async def test_only_admins_may(begun, headers: dict[str, str], status: int):
     front = await begun(session_api_keys=f"ops:{KEY},ada@ada:{BOUND}")
     assert (await front.call("GET", "/admin/backups", headers=headers))[0] == status
     if status != 200:
@@ -106,7 +106,7 @@ async def test_who_may(begun, headers: dict[str, str], status: int):
             assert (await front.call(method, f"/admin/backups{path}", headers=headers))[0] == status
 
 
-async def test_off_is_a_conflict_that_says_so(start):
+async def test_without_a_bucket_it_is_a_conflict(start):
     front = await start()
     for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{UNKNOWN}")):
         status, problem = await front.call(method, f"/admin/backups{path}")
@@ -114,7 +114,7 @@ async def test_off_is_a_conflict_that_says_so(start):
         assert "off" in problem["detail"]
 
 
-async def test_health_and_metrics_tell_of_them(front, bucket):
+async def test_health_and_metrics_show_backups(front, bucket):
     made = await first(front)
     _, health = await front.call("GET", "/health")
     assert health["session_storage_bucket"] == bucket

@@ -1,4 +1,4 @@
-"""A front door whose pods run in a cluster, as far as the cluster itself is not needed."""
+"""A front door whose pods run in a cluster: the part that needs no real cluster."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def ready(front: FrontDoor) -> bool:
     return (await front.call("GET", "/readyz"))[0] == 200
 
 
-async def test_nothing_is_refused_for_good_before_the_cluster_has_told_its_classes(api: ApiServer, front: FrontDoor):
+async def test_no_request_is_rejected_for_good_before_the_classes_are_known(api: ApiServer, front: FrontDoor):
     status, body = await front.call("GET", "/readyz")
     assert (status, body["status"]) == (503, "not ready")
     assert "SessionClasses" in body["detail"]
@@ -61,7 +61,7 @@ async def test_nothing_is_refused_for_good_before_the_cluster_has_told_its_class
     assert (status, body["detail"]) == (400, "unknown class 'nope'; known classes: default")
 
 
-async def test_what_was_known_stays_known_while_the_cluster_is_away(api: ApiServer, front: FrontDoor):
+async def test_known_classes_stay_known_while_the_cluster_is_away(api: ApiServer, front: FrontDoor):
     api.refusal = None
     await until(lambda: ready(front))
     api.refusal = (503, "")
@@ -77,7 +77,7 @@ def resource(session: str, mode: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def change(api: ApiServer, front: FrontDoor) -> Any:
-    """Tell the front door of a session's resource."""
+    """Show the front door the resource of a session."""
     events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def play(response: web.StreamResponse) -> None:

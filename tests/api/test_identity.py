@@ -1,4 +1,4 @@
-"""Every route with a foreign identity, with none, and with one that may."""
+"""Routes with a foreign identity, without one, and with the right one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
-from session_manager.people.identity import Identity, header_map, refuse_foreign_page
+from session_manager.people.identity import Identity, header_map, reject_foreign_page
+from session_manager.people.tokens import Tokens
 from session_manager.settings.kinds import NETWORKS
 from session_manager.settings.server import API_KEYS
 
@@ -35,6 +36,13 @@ OF_A_SESSION = [
 ]
 
 
+def tokens() -> Tokens:
+    async def secret() -> str:
+        return "secret"
+
+    return Tokens(secret)
+
+
 def bearer(key: str, **more: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", **more}
 
@@ -50,7 +58,7 @@ async def made_by_ada(front) -> str:
     return body["uuid"]
 
 
-async def test_no_route_of_a_session_answers_somebody_else(guarded):
+async def test_no_route_of_a_session_answers_another_user(guarded):
     session = await made_by_ada(guarded)
     for foreign in (bearer(EVE), bearer(SERVICE, **{"X-User-Id": "eve"})):
         for method, path, body in OF_A_SESSION:
@@ -71,7 +79,7 @@ async def test_no_route_answers_without_a_key(guarded):
             assert problem["detail"]
 
 
-async def test_open_paths_need_no_key_and_tell_little(guarded):
+async def test_open_paths_need_no_key_and_reveal_little(guarded):
     for path in ("/livez", "/readyz", "/openapi.json"):
         assert (await guarded.call("GET", path))[0] == 200
     status, body = await guarded.call("GET", "/health")
@@ -82,7 +90,7 @@ async def test_open_paths_need_no_key_and_tell_little(guarded):
     assert body["session_storage_uri"].startswith("sqlite:///")
 
 
-async def test_many_who_ask_for_health_are_one_question(guarded, monkeypatch):
+async def test_simultaneous_health_checks_share_one_ping(guarded, monkeypatch):
     asked, most = 0, 0
     ping = guarded.services.store.ping
 
@@ -105,7 +113,7 @@ async def test_a_user_may_not_name_another(guarded):
     assert (await guarded.call("GET", "/sessions", headers=bearer(EVE, **{"X-User-Id": "ada"})))[0] == 403
 
 
-async def test_lists_show_only_what_is_ones_own(guarded):
+async def test_lists_show_only_the_callers_own_sessions(guarded):
     await made_by_ada(guarded)
     for path in ("/sessions", "/sessions?user_id=ada", "/sessions?status=created"):
         _, body = await guarded.call("GET", path, headers=bearer(EVE))
@@ -134,29 +142,29 @@ async def test_without_keys_only_this_machine_is_answered(front):
 
 class TestIdentity:
     def identity(self) -> Identity:
-        return Identity(API_KEYS.parse(f"web:{SERVICE},ada-app@ada:{ADA}"), NETWORKS.parse("10.0.0.0/8"))
+        return Identity(API_KEYS.parse(f"web:{SERVICE},ada-app@ada:{ADA}"), NETWORKS.parse("10.0.0.0/8"), tokens())
 
-    def test_a_service_acts_for_whom_it_names(self):
+    def test_a_service_acts_for_the_user_it_names(self):
         headers = {b"authorization": b"bearer " + SERVICE.encode(), b"x-user-id": b" bob "}
-        assert self.identity().actor(headers, "1.2.3.4").user == "bob"
+        assert self.identity().keyed(headers, "1.2.3.4").user == "bob"
 
-    def test_bad_user_ids_are_refused(self):
+    def test_bad_user_ids_are_rejected(self):
         for bad in (b"", b"   ", b"a\x07b", b"x" * 129, b"\xff", "a\u202eb".encode()):
             with pytest.raises(InvalidInput):
-                self.identity().actor({b"x-api-key": SERVICE.encode(), b"x-user-id": bad}, "")
+                self.identity().keyed({b"x-api-key": SERVICE.encode(), b"x-user-id": bad}, "")
 
     def test_a_bound_key_stays_bound(self):
         with pytest.raises(Forbidden):
-            self.identity().actor({b"x-api-key": ADA.encode(), b"x-user-id": b"eve"}, "")
+            self.identity().keyed({b"x-api-key": ADA.encode(), b"x-user-id": b"eve"}, "")
 
-    def test_no_or_half_a_key(self):
+    def test_a_missing_or_half_a_key(self):
         for headers in (
             {},
             {b"authorization": SERVICE.encode()},
             {b"authorization": b"Bearer " + SERVICE[:-1].encode()},
         ):
             with pytest.raises(Unauthenticated):
-                self.identity().actor(headers, "")
+                self.identity().keyed(headers, "")
 
     @pytest.mark.parametrize(
         ("peer", "forwarded", "expected"),
@@ -174,17 +182,17 @@ class TestIdentity:
 
     def test_two_users_of_a_key_count_apart(self):
         keys = {
-            self.identity().actor({b"x-api-key": SERVICE.encode(), b"x-user-id": user}, "").limit_key("s")
+            self.identity().keyed({b"x-api-key": SERVICE.encode(), b"x-user-id": user}, "").limit_key("s")
             for user in (b"ada", b"bob")
         }
         assert len(keys) == 2
 
 
 def test_foreign_pages():
-    refuse_foreign_page({b"host": b"localhost:8080", b"origin": b"http://localhost:8080"})
-    refuse_foreign_page({b"host": b"[::1]:8080"})
-    refuse_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"same-origin", b"sec-fetch-mode": b"cors"})
-    refuse_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"navigate"})
+    reject_foreign_page({b"host": b"localhost:8080", b"origin": b"http://localhost:8080"})
+    reject_foreign_page({b"host": b"[::1]:8080"})
+    reject_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"same-origin", b"sec-fetch-mode": b"cors"})
+    reject_foreign_page({b"host": b"localhost", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"navigate"})
     for headers in (
         {b"host": b"localhost.evil.example"},
         {b"host": b""},
@@ -193,29 +201,29 @@ def test_foreign_pages():
         {b"host": b"localhost:8080", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"no-cors"},
     ):
         with pytest.raises(Forbidden):
-            refuse_foreign_page(headers)
+            reject_foreign_page(headers)
 
 
 @pytest.mark.parametrize("name", [b"authorization", b"x-api-key", b"x-user-id", b"host", b"origin"])
-def test_who_asks_is_said_once(name):
+def test_headers_of_identity_must_not_be_repeated(name):
     assert header_map([(name, b"a"), (b"accept", b"b")]) == {name: b"a", b"accept": b"b"}
     with pytest.raises(InvalidInput):
         header_map([(name, b"a"), (b"accept", b"b"), (name, b"a")])
 
 
-def test_lists_may_come_in_pieces():
+def test_lists_may_come_in_several_headers():
     forwarded = header_map([(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"9.9.9.9, 10.0.0.7")])
-    identity = Identity((), NETWORKS.parse("10.0.0.0/8"))
+    identity = Identity((), NETWORKS.parse("10.0.0.0/8"), tokens())
     assert identity.client_address(forwarded, "10.0.0.1") == "9.9.9.9"
 
 
-async def test_two_users_in_one_request_are_refused(guarded):
+async def test_two_users_in_one_request_are_rejected(guarded):
     session = await made_by_ada(guarded)
     for name, values in (("X-User-Id", ("eve", "ada")), ("Authorization", (f"Bearer {EVE}", f"Bearer {ADA}"))):
         headers = [(name, each) for each in values] + ([("X-API-Key", SERVICE)] if name == "X-User-Id" else [])
         async with guarded.client.get(f"{guarded.url}/session/{session}", headers=CIMultiDict(headers)) as response:
             assert response.status == 400
-            assert (await response.json(content_type=None))["detail"].endswith("must stand once")
+            assert (await response.json(content_type=None))["detail"].endswith("header must not be repeated")
 
 
 @pytest.mark.parametrize("path", ["/session/{}/chat%0A", "/session/{}%0A", "/session/{}/chat/", "//session/{}/chat"])
@@ -237,7 +245,7 @@ async def test_spellings_of_an_id_are_one_session(guarded):
                 assert response.status == expected
 
 
-async def test_anothers_cursor_opens_nothing(guarded):
+async def test_the_cursor_of_another_user_opens_nothing(guarded):
     for _ in range(2):
         await made_by_ada(guarded)
     _, page = await guarded.call("GET", "/sessions?limit=1", headers=bearer(ADA))
@@ -245,7 +253,7 @@ async def test_anothers_cursor_opens_nothing(guarded):
     assert (body["total"], body["sessions"]) == (0, [])
 
 
-async def test_an_address_that_a_stranger_claims_does_not_count(start):
+async def test_an_address_that_a_stranger_claims_is_ignored(start):
     door = await start(session_api_keys=KEYS, rate_limit_default="2/minute")
     claimed = [{"X-Forwarded-For": f"9.9.9.{number}"} for number in range(4)]
     statuses = [(await door.call("GET", "/health", headers=headers))[0] for headers in claimed]

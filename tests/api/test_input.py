@@ -1,4 +1,4 @@
-"""Bad input: a clear error, and nothing lost."""
+"""Bad input gets a clear error, and nothing is stored of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def post(front, path: str, body: bytes, **headers: str) -> tuple[int, dict
         (b"x" * (8 * MIB), 413),
     ],
 )
-async def test_refused_messages(front, body, status):
+async def test_rejected_messages(front, body, status):
     session = await front.create()
     answer, problem = await post(front, f"/session/{session}/chat", body)
     assert answer == status
@@ -63,14 +63,14 @@ async def test_accepted_messages_come_back_as_they_were(front, text):
 
 
 @pytest.mark.parametrize("user_id", [None, "", "  ", 7, ["ada"], "a\nb", "x" * 129, "\u200b"])
-async def test_refused_user_ids_name_the_field(front, user_id):
+async def test_rejected_user_ids_name_the_field(front, user_id):
     status, problem = await front.call("POST", "/session/create", {"user_id": user_id})
     assert status == 400
     assert problem["field"] == "user_id"
     assert "user_id" in problem["detail"]
 
 
-async def test_refused_creations(front):
+async def test_rejected_creations(front):
     for body in (
         {},
         {"user_id": "ada", "class": "no-such"},
@@ -83,7 +83,7 @@ async def test_refused_creations(front):
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain"])
-async def test_a_body_that_is_not_called_json_is_told_so(front, content_type):
+async def test_a_body_without_the_json_content_type_gets_a_hint(front, content_type):
     async with front.client.post(
         front.url + "/session/create", data=b'{"user_id": "ada"}', headers={"Content-Type": content_type}
     ) as response:
@@ -111,13 +111,13 @@ async def test_user_ids_are_trimmed(front):
         "/sessions?status=asleep",
     ],
 )
-async def test_refused_paths_and_queries(front, path):
+async def test_rejected_paths_and_queries(front, path):
     status, problem = await front.call("GET", path)
     assert (status, problem["status"]) == (400, 400)
     assert problem["detail"]
 
 
-async def test_refused_headers(front):
+async def test_rejected_headers(front):
     session = await front.create()
     for headers in (
         {"Prefer": "wait=soon"},

@@ -33,7 +33,7 @@ async def test_create_chat_sleep_wake_delete(front):
     assert (await front.chat(session, "late"))[0] == 404
 
 
-async def test_sleeps_by_itself_and_wakes_on_the_next_message(start):
+async def test_an_idle_session_sleeps_and_wakes_on_the_next_message(start):
     front = await start(idle_timeout=0.5)
     session = await front.create()
     assert (await front.chat(session, "one"))[0] == 200
@@ -61,7 +61,7 @@ async def test_messages_keep_their_order_and_results(front):
 
 
 async def pages(front, session: str, limit: int) -> list[int]:
-    """How many messages each page has."""
+    """Return the number of messages on each page."""
     lengths: list[int] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -142,7 +142,7 @@ async def test_a_stream_says_that_its_session_was_deleted(front):
     assert text.endswith("event: session.deleted\ndata: {}\n\n")
 
 
-async def test_feed_replays_and_goes_on(front):
+async def test_the_feed_replays_and_goes_on(front):
     session = await front.create()
     await front.chat(session, "first")
     events = []
@@ -158,7 +158,7 @@ async def test_feed_replays_and_goes_on(front):
     assert events == [1, 2]
 
 
-async def test_a_caller_who_hangs_up_does_not_stop_the_turn(front):
+async def test_a_caller_that_hangs_up_does_not_stop_the_turn(front):
     session = await front.create()
     await front.chat(session, "wake up")
     hung_up = asyncio.create_task(front.chat(session, "sleep 1"))

@@ -1,4 +1,4 @@
-"""Limits under concurrency, over two front doors: what is refused is refused whole, what is taken is kept."""
+"""Limits under concurrency, over two front doors: a rejected request leaves no trace, an accepted one is kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def made(door: FrontDoor) -> str:
     return str(body["uuid"])
 
 
-async def test_chats_over_the_limit_leave_no_trace_and_the_others_one_result_each(doors):
+async def test_chats_over_the_limit_leave_no_trace_and_the_others_have_one_result_each(doors):
     sessions = [await made(doors[0]) for _ in range(4)]
     sent = [(sessions[number % 4], f"message {number}") for number in range(100)]
     answers = await asyncio.gather(
@@ -55,7 +55,7 @@ async def test_chats_over_the_limit_leave_no_trace_and_the_others_one_result_eac
 
 
 async def results(door: FrontDoor, sessions: list[str]) -> dict[str, tuple[str, str, Any]]:
-    """Of every message that was recorded, once all of them have ended."""
+    """Return each recorded message with its session, text and reply, once all have ended."""
 
     async def messages() -> list[tuple[str, Any]]:
         found = []
@@ -88,7 +88,7 @@ async def test_no_creation_slips_through(doors):
     assert listed["total"] == 10
 
 
-async def test_one_user_at_the_limit_is_not_another(doors):
+async def test_users_have_limits_of_their_own(doors):
     await asyncio.gather(*(made(doors[number % 2]) for number in range(9)))
     for user, status in (("eve", 201), ("ada", 201)):  # a key counts its users apart
         answer = await post(doors[0], "/session/create", {"user_id": user}, Authorization=f"Bearer {SERVICE}")

@@ -1,4 +1,4 @@
-"""What a scraper and a script read, and that the page tells of all of it."""
+"""The metrics that scrapers and scripts read, and their page in the documentation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def told(prefix: str) -> dict[str, str]:
-    """Metrics of the page, with their labels."""
+    """Return the metrics of the page, with their labels."""
     rows = re.findall(rf"^\| `({prefix}_\w+)` \| \w+ \|([^|]*)\|", PAGE.read_text("utf-8"), re.M)
     return {name: labels.strip() for name, labels in rows}
 
@@ -55,20 +55,20 @@ def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
     assert told("session_manager") == made(metrics.registry)
 
 
-def test_and_of_the_operator():
+def test_the_page_lists_every_metric_of_the_operator_with_its_labels():
     metrics = OperatorMetrics()
     metrics.started("answered", 0.1)
     assert told("session_operator") == made(metrics.registry)
 
 
 async def scraped(front: FrontDoor) -> dict[str, float]:
-    """Every sample by name and labels, as they stand in the text."""
+    """Return every sample by name and labels, as the text spells them."""
     async with front.client.get(front.url + "/metrics", headers={"Accept": "text/plain"}) as response:
         lines = (await response.text()).splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-async def test_every_histogram_counts_what_it_is_called_after(front):
+async def test_every_histogram_counts_what_its_name_says(front):
     session = await front.create()
     for message in ("sleep 0.3", "hello", "die"):
         await front.chat(session, message)

@@ -91,7 +91,7 @@ async def test_the_other_machine_waits_and_continues_where_the_first_stopped(mac
     assert (await two.call("GET", "/readyz"))[0] == 200
 
 
-async def test_front_doors_of_one_folder_are_one_machine(machines):
+async def test_front_doors_of_one_data_folder_are_one_machine(machines):
     one, stop_one = await machines.start("one")
     again, _ = await machines.start("one")
     two, _ = await machines.start("two")

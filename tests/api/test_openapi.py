@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against the server: complete, and nothing that fits it crashes the server."""
+"""The OpenAPI document, compared with the server: it is complete, and no request that fits it crashes the server."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def agents() -> set[int]:
 
 
 async def full(front: FrontDoor) -> set[int]:
-    """The processes that wait, once there are enough of them."""
+    """Return the warm processes, once there are enough of them."""
     host: Any = front.services.host
     pool = await until(lambda: host._runtime._warm._pools.get("default"))
     await until(lambda: len(pool._ready) == WARM)
@@ -46,7 +46,7 @@ async def pid_of(front: FrontDoor, session: str) -> int:
     return pid
 
 
-async def test_a_wake_takes_a_process_that_was_there(front):
+async def test_a_wake_takes_a_warm_process(front):
     before = await full(front)
     session = await front.create()
     assert await front.status(session) == "created"
@@ -63,13 +63,13 @@ async def test_a_wake_takes_a_process_that_was_there(front):
     await until(lambda: second not in agents())
 
 
-async def test_sessions_never_share_one(front):
+async def test_sessions_never_share_a_process(front):
     await full(front)
     sessions = [await front.create() for _ in range(2 * WARM)]
     assert len({await pid_of(front, session) for session in sessions}) == 2 * WARM
 
 
-async def test_one_that_dies_at_work_is_replaced_for_its_session(front):
+async def test_a_pod_that_dies_at_work_is_replaced_for_its_session(front):
     await full(front)
     session = await front.create()
     first = await pid_of(front, session)

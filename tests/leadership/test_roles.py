@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from session_manager.api.health import MachineState, WriterState
+from session_manager.api.operations import MachineState, WriterState
 from session_manager.leadership.leadership import Role, State
 from session_manager.leadership.roles import ONE_MACHINE, ONE_WRITER
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from session_manager.api.app import build_app
+from session_manager.api.front import build_app
 from session_manager.serving.listening import with_own_address
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services

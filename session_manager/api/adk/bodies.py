@@ -1,21 +1,29 @@
-"""Bodies as ADK's clients send them: either spelling of a name, unknown names ignored, events and parts checked."""
+"""Bodies as ADK's clients send them: either spelling of a name, unknown names ignored, events and parts checked.
+
+What is stored is JSON that both engines keep exactly, and that ADK's own services can read again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import json
+import math
+import re
 from typing import Annotated, Any
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, alias_generators
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, from_json
 
-from session_manager.api.adk.strict import strict_json
+from session_manager.api.bodies import has_nul, scalars
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.wire import Codec
+from session_manager.domain.errors import TooLarge
+from session_manager.domain.values import Json
 
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
+MOST_VALUES = 100_000  # in one body: each costs microseconds, in which nothing else is served
+DEEPEST = 100  # arrays and objects in each other: ADK's readers give up at 200, and an event is nested in others
+HUGE = re.compile(rb"[eE]\+?\d{3}|\d{309}")  # a number that may be too large for a float
 
 
 class _Checked:
@@ -32,9 +40,9 @@ class _Checked:
         return {"type": "object", "title": self._title, "additionalProperties": True}
 
 
-EventBody = Annotated[dict[str, Any], _Checked(EVENT, "Event of google-adk")]
-ContentBody = Annotated[dict[str, Any], _Checked(CONTENT, "Content of google-genai")]
-PartBody = Annotated[dict[str, Any], _Checked(PART, "Part of google-genai")]
+EventBody = Annotated[Json, _Checked(EVENT, "Event of google-adk")]
+ContentBody = Annotated[Json, _Checked(CONTENT, "Content of google-genai")]
+PartBody = Annotated[Json, _Checked(PART, "Part of google-genai")]
 
 
 class Body(BaseModel):
@@ -43,17 +51,17 @@ class Body(BaseModel):
 
 class CreateSession(Body):
     session_id: str | None = None
-    state: dict[str, Any] | None = None
+    state: Json | None = None
     events: list[EventBody] | None = None
-    options: dict[str, Any] | None = None
+    options: Json | None = None
 
 
 class UpdateSession(Body):
-    state_delta: dict[str, Any]
+    state_delta: Json
 
 
 class AppendEvents(Body):
-    """``last_update_time``: of the session as the writer knows it; it is refused when it is older than what is kept."""
+    """``last_update_time``: the session's, as the writer knows it; 409 if the session has changed since."""
 
     event: EventBody | None = None
     events: list[EventBody] | None = None
@@ -63,25 +71,60 @@ class AppendEvents(Body):
 class SaveArtifact(Body):
     filename: str
     artifact: PartBody
-    custom_metadata: dict[str, Any] | None = None
+    custom_metadata: Json | None = None
 
 
 class UpdateMemory(Body):
     session_id: str
 
 
-class _Strict(Request):
-    async def json(self) -> Any:
-        return strict_json(await self.body())
+def strict_json(body: bytes) -> Any:
+    """Return the value; integers of any length are exact.
+
+    Raises json.JSONDecodeError, also for what only some programs accept as JSON: NaN, infinity, lone surrogates, NUL,
+    endless nesting. Raises TooLarge for more than ``MOST_VALUES`` values.
+    """
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        json.loads(body)  # reports the place like ADK's own server, unless it accepts more than we do
+        raise json.JSONDecodeError(str(error), "", 0) from None
+    # There is at most one more value than commas and brackets. Strings may contain those, so then values are counted.
+    if body.count(b",") + body.count(b"[") + body.count(b"{") >= MOST_VALUES and _more_than(MOST_VALUES, value):
+        raise TooLarge(f"the body must have at most {MOST_VALUES} values")
+    reason = _unfit(value, body)
+    if reason is not None:
+        raise json.JSONDecodeError(reason, "", 0)
+    return value
 
 
-class Route(APIRoute):
-    """Reads bodies strictly. FastAPI turns what is none into its 422."""
+def _unfit(value: Any, body: bytes) -> str | None:
+    """Return why the value cannot be stored, or None. Only suspicious bytes in ``body`` make it look into ``value``."""
+    if b"\\u0000" in body and has_nul(value):
+        return "NUL character"
+    if HUGE.search(body) and any(isinstance(each, float) and math.isinf(each) for each in scalars(value)):
+        return "number out of range"
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper(value, DEEPEST):
+        return "nested too deep"
+    return None
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
-            return await handler(_Strict(request.scope, request.receive))
+def _more_than(limit: int, value: Any) -> bool:
+    """Return True for more than ``limit`` values, counting objects and arrays too."""
+    count, waiting = 1, [value] if isinstance(value, dict | list) else []
+    while waiting and count <= limit:
+        each = waiting.pop()
+        inside = each.values() if isinstance(each, dict) else each
+        count += len(inside)
+        waiting += [value for value in inside if isinstance(value, dict | list)]
+    return count > limit
 
-        return handle
+
+def _deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [each for group in inside for each in group if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True

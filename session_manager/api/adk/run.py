@@ -1,7 +1,7 @@
-"""``/run`` and ``/run_sse``: a turn of the session's pod, by the same inbox as every other message.
+"""``/run`` and ``/run_sse``: a turn of the session's pod, through the same inbox as every other message.
 
-The turn goes on when its caller hangs up.  ``/run`` never times out: when the turn takes long its answer begins, as
-200, and stays open with white space until the events are there.
+The turn goes on when its caller hangs up.  ``/run`` never times out: when the turn takes long, its answer begins as 200
+and stays open with white space until the events are available.
 """
 
 from __future__ import annotations
@@ -9,29 +9,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
-from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import HTTPException, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic_core import to_json
 
 from session_manager.aio.ids import new_id
-from session_manager.api.adk.access import asked
-from session_manager.api.adk.bodies import Body, ContentBody, Route
-from session_manager.api.adk.errors import missing
+from session_manager.api.adk.access import check_shared
+from session_manager.api.adk.bodies import Body, ContentBody
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
-from session_manager.api.chat import caller_of, options_of, waiting
-from session_manager.api.limits import ChatLimit
-from session_manager.domain.access import OwnedBy
+from session_manager.api.call import Call, CurrentCall
+from session_manager.api.chat import options_of, waiting
+from session_manager.api.errors import JSON
 from session_manager.domain.adk.events import CONTENT
-from session_manager.domain.errors import NotFound, TooLarge
+from session_manager.domain.adk.model import AdkKey
+from session_manager.domain.callers import UserCaller
+from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
 from session_manager.domain.session import Session
-from session_manager.people.identity import Actor
-from session_manager.wiring.services import Services
+from session_manager.domain.values import Json
 
 SIGN_OF_LIFE = 10.0  # seconds between the blanks of an answer that has begun
-JSON = "application/json"
 NOTHING_TO_DO = "Running an agent needs newMessage, or the invocationId of a run to go on with."
 SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
@@ -42,10 +40,10 @@ class RunBody(Body):
     session_id: str
     new_message: ContentBody | None = None
     streaming: bool = False
-    state_delta: dict[str, Any] | None = None
+    state_delta: Json | None = None
     function_call_event_id: str | None = None
     invocation_id: str | None = None
-    custom_metadata: dict[str, Any] | None = None
+    custom_metadata: Json | None = None
     service_tier: str | None = None
 
     @property
@@ -54,12 +52,12 @@ class RunBody(Body):
 
     @property
     def text(self) -> str:
-        """What a person said: all that a pod which does not speak ADK is told."""
+        """The text of the message: all that a pod gets that does not speak ADK."""
         parts = (self.new_message or {}).get("parts") or ()
         return "".join(part.get("text") or "" for part in parts if not part.get("thought"))
 
     def payload(self, *, streaming: bool) -> str:
-        """What a pod that speaks ADK is given."""
+        """Return what a pod gets that speaks ADK."""
         more = {
             "streaming": streaming,
             "stateDelta": self.state_delta,
@@ -72,97 +70,88 @@ class RunBody(Body):
         return said if self.new_message is None else f'{{"newMessage":{CONTENT.stored(self.new_message)},{said[1:]}'
 
 
-def router(services: Services, limit: ChatLimit) -> APIRouter:
-    routes = APIRouter(tags=["runs"], route_class=Route)
-    door = _Door(services, limit)
-
-    @routes.post("/run")
-    async def run(body: RunBody, request: Request) -> Response:
-        """Run the agent and answer with its events. `Prefer: respond-async` or `wait=N`: 202 when it takes longer."""
-        session = await door.session(body, request)
-        if body.empty:
-            return PlainTextResponse(NOTHING_TO_DO, 500)
-        return await door.run(session, body, request)
-
-    @routes.post("/run_sse")
-    async def run_sse(body: RunBody, request: Request) -> Response:
-        """Run the agent and stream its events, with `streaming` also their pieces."""
-        session = await door.session(body, request)
-        if body.empty:
-            return _stream(_only(failure_line("ValueError", NOTHING_TO_DO)))
-        return await door.stream(session, body, request)
-
-    return routes
-
-
-class _Door:
-    def __init__(self, services: Services, limit: ChatLimit) -> None:
-        self._services = services
-        self._limit = limit
-
-    async def session(self, body: RunBody, request: Request) -> Session:
-        """404 where there is none that the caller may see."""
-        if not body.app_name:
-            raise HTTPException(400, "appName is required")
-        access = asked(request, body.app_name, body.user_id)
-        with missing(f"Session not found: {body.session_id}"):
-            session = await self._services.store.adk_record(access.key(body.session_id))
-        access.check_shared(body.state_delta)
-        return session
-
-    async def run(self, session: Session, body: RunBody, request: Request) -> Response:
-        turns, patience = self._services.turns, self._services.settings.sessions.answer_within
-        wait = _patience(request)
-        run = await self._begin(session, body, request)
-        try:
-            outcome = await turns.outcome(run.ticket, patience, patience if wait is None else wait)
-        except asyncio.CancelledError:  # the server stops; the message is safe
-            outcome, wait = None, 0.0
-        if outcome is None and wait is not None:
-            where = f"/session/{session.uuid}/messages/{run.message.id}"
-            return Response(await waiting(turns, run.ticket), 202, {"location": where}, JSON)
-        if outcome is None:
-            return StreamingResponse(_late(run), media_type=JSON)
-        if outcome.error is not None:
-            return PlainTextResponse(outcome.error, 500)
-        return Response(await events_of(run, outcome), media_type=JSON)
-
-    async def stream(self, session: Session, body: RunBody, request: Request) -> Response:
-        notes = self._services.feed.notes(session.uuid)
-        try:
-            await anext(notes)  # nothing of the turn is missed from here on
-            run = await self._begin(session, body, request, streaming=body.streaming)
-        except BaseException:
-            await notes.aclose()
-            raise
-        return _stream(Live(run, notes).lines())
-
-    async def _begin(self, session: Session, body: RunBody, request: Request, *, streaming: bool = False) -> Run:
-        actor: Actor = request.scope["actor"]
-        await self._limit.check(actor, session.uuid)
-        text = body.text
-        if len(text.encode()) > MAX_MESSAGE_BYTES:
-            raise TooLarge("newMessage: its text must be 1 MiB of UTF-8 at most")
-        payload = body.payload(streaming=streaming)
-        key = options_of(request.scope["headers_map"]).idempotency_key
-        digest = hashlib.sha256(payload.encode()).hexdigest() if key is not None else None
-        new = NewMessage(new_id(), session.uuid, text, caller_of(actor), key, digest, payload)
-        with missing(f"Session not found: {body.session_id}"):
-            ticket = await self._services.turns.submit(new, OwnedBy(session.user_id))
-        return Run(self._services, session, ticket, streaming)
+async def run(call: CurrentCall, body: RunBody) -> Response:
+    """Run the agent and answer with its events. `Prefer: respond-async` or `wait=N`: 202 when it takes longer."""
+    caller, session = await _session(call, body)
+    if body.empty:
+        return PlainTextResponse(NOTHING_TO_DO, 500)
+    turns, patience = call.services.turns, call.services.settings.sessions.answer_within
+    wait = _patience(call)
+    begun = await _begin(call, caller, session, body)
+    try:
+        outcome = await turns.outcome(begun.ticket, patience, patience if wait is None else wait)
+    except asyncio.CancelledError:  # the server stops; the message is safe
+        outcome, wait = None, 0.0
+    if outcome is None and wait is not None:
+        location = f"/session/{session.uuid}/messages/{begun.message.id}"
+        return Response(await waiting(turns, begun.ticket), 202, {"location": location}, JSON)
+    if outcome is None:
+        return StreamingResponse(_late(begun), media_type=JSON)
+    if outcome.error is not None:
+        return PlainTextResponse(outcome.error, 500)
+    return Response(await events_of(begun, outcome), media_type=JSON)
 
 
-def _patience(request: Request) -> float | None:
-    """Seconds after which the caller wants to be told where to look; None: it waits."""
-    headers = request.scope["headers_map"]
-    wait = options_of(headers).wait
-    if wait is None and b"respond-async" in headers.get(b"prefer", b"").lower():
+async def run_sse(call: CurrentCall, body: RunBody) -> Response:
+    """Run the agent and stream its events, with `streaming` also their pieces."""
+    caller, session = await _session(call, body)
+    if body.empty:
+        return _stream(_only(failure_line("ValueError", NOTHING_TO_DO)))
+    notes = call.services.feed.notes(session.uuid)
+    try:
+        await anext(notes)  # from here on nothing of the turn is missed
+        begun = await _begin(call, caller, session, body, streaming=body.streaming)
+    except BaseException:
+        await notes.aclose()
+        raise
+    return _stream(Live(begun, notes).lines())
+
+
+async def _session(call: Call, body: RunBody) -> tuple[UserCaller, Session]:
+    """Return the caller, counted, and the session. Answers 404 if there is none that the caller may see."""
+    if not body.app_name:
+        raise InvalidInput("appName is required")
+    caller = await call.counted_for(body.user_id)
+    key = AdkKey(body.app_name, body.user_id, body.session_id)
+    if "\0" in "".join(key) or not caller.may_act_for(body.user_id):
+        raise _no_session(body)
+    try:
+        session = await call.services.store.adk_record(key)
+    except NotFound:
+        raise _no_session(body) from None
+    check_shared(call.caller, body.state_delta)
+    return caller, session
+
+
+def _no_session(body: RunBody) -> HTTPException:
+    return HTTPException(404, f"Session not found: {body.session_id}")
+
+
+async def _begin(call: Call, caller: UserCaller, session: Session, body: RunBody, *, streaming: bool = False) -> Run:
+    text = body.text
+    if len(text.encode()) > MAX_MESSAGE_BYTES:
+        raise TooLarge("newMessage: its text must be at most 1 MiB of UTF-8")
+    payload = body.payload(streaming=streaming)
+    key = options_of(call.headers).idempotency_key
+    digest = hashlib.sha256(payload.encode()).hexdigest() if key is not None else None
+    new = NewMessage(new_id(), session.uuid, text, caller.idempotency_caller, key, digest, payload)
+    try:
+        ticket = await call.services.turns.submit(new, caller.access)
+    except NotFound:
+        raise _no_session(body) from None
+    return Run(call.services, session, ticket, streaming)
+
+
+def _patience(call: Call) -> float | None:
+    """Return the seconds after which the caller wants a 202, or None if it waits for the events."""
+    wait = options_of(call.headers).wait
+    if wait is None and b"respond-async" in call.headers.get(b"prefer", b"").lower():
         return 0.0
     return wait
 
 
 async def _late(run: Run) -> AsyncGenerator[bytes, None]:
-    """White space, which JSON may begin with, then the events."""
+    """Yield white space, with which JSON may begin, then the events."""
     outcome = None
     while outcome is None:
         yield b" "

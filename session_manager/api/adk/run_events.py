@@ -1,11 +1,11 @@
-"""What a turn's caller is shown of it: ADK's events, live and at its end."""
+"""The events of a turn for its caller, as ADK shows them: live, and at the end of the turn."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from pydantic_core import from_json, to_json
@@ -19,6 +19,7 @@ from session_manager.domain.message import Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import PodProtocol, class_of_session
 from session_manager.domain.times import seconds
+from session_manager.domain.values import Json
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket
 from session_manager.wiring.services import Services
@@ -28,12 +29,11 @@ EVENTS = ',"events":['
 EVENT = '"event":'
 CLOCKS = 5.0  # seconds by which the clocks of front doors and the database may differ
 
-Json = dict[str, Any]
 Notes = AsyncIterator[Json | None]
 
 
 class Run(NamedTuple):
-    """One accepted turn. ``streaming``: its caller wants the pieces too."""
+    """One accepted turn. ``streaming``: its caller wants the deltas too."""
 
     services: Services
     session: Session
@@ -50,16 +50,16 @@ class Run(NamedTuple):
 
 
 async def events_of(run: Run, outcome: Outcome) -> bytes:
-    """The agent's events as a JSON array; of a turn that failed the one that says so."""
+    """Return the agent's events as a JSON array. A failed turn has one event, with the error."""
     response = outcome.response
     if response is not None and run.speaks_adk and EVENTS in response:
-        # The pod's own words. In a string the quotes would be escaped, so this is where the array begins.
+        # The pod's own events. In a string the quotes would be escaped, so this is where the array begins.
         return response[response.index(EVENTS) + len(EVENTS) - 1 : -1].encode()
     return b"[%b]" % await _own_event(run, outcome)
 
 
 async def _own_event(run: Run, outcome: Outcome) -> bytes:
-    """The event that the front door has written for the turn, as the session shows it."""
+    """Return the event that the front door wrote for the turn, as the session shows it."""
     session, message = run.session, run.message
     key = AdkKey(session.app, session.user_id, session.adk_id)
     wanted = f'"id":"{reply_id(message.id)}"'
@@ -71,7 +71,7 @@ async def _own_event(run: Run, outcome: Outcome) -> bytes:
 
 
 class Live:
-    """The events of a run as ``data:`` lines, each as soon as it is there; comments as signs of life."""
+    """The events of a run as ``data:`` lines, each as soon as it is available; comments as signs of life."""
 
     def __init__(self, run: Run, notes: AsyncGenerator[Json | None, None]) -> None:
         self._run = run
@@ -98,14 +98,14 @@ class Live:
             elif note.get("message_id") != self._run.message.id:
                 continue
             elif note["kind"] != "event":
-                for line in self._piece(note):
+                for line in self._delta(note):
                     yield line
                 continue
             outcome = await recorded(self._run.message)
         async for line in self._rest(outcome):
             yield line
 
-    def _piece(self, note: Json) -> list[bytes]:
+    def _delta(self, note: Json) -> list[bytes]:
         if note["kind"] != "delta":
             return []
         if not self._run.speaks_adk:
@@ -119,7 +119,7 @@ class Live:
         return [_line(text.encode())]
 
     async def _rest(self, outcome: Outcome) -> AsyncGenerator[bytes, None]:
-        """What has not been told live, which may be all of it."""
+        """Yield the events that were not sent live, which may be all of them."""
         if outcome.error is not None:
             yield failure_line("TurnFailed", outcome.error)
             return
@@ -129,14 +129,14 @@ class Live:
 
 
 def failure_line(kind: str, error: str) -> bytes:
-    """As ADK tells of an error once its answer has begun."""
+    """Return an error as ADK sends it once its answer has begun."""
     return _line(orjson.dumps({"error": error, "error_details": {"error_type": kind, "error_message": error}}))
 
 
 def _partial(run: Run, data: str) -> bytes:
-    """A piece of a pod that does not speak ADK, as an event."""
-    words = _words(data)
-    content = {"parts": [{"text": data if words is None else words}], "role": "model"}
+    """Return a delta of a pod that does not speak ADK, as an event."""
+    text = _text(data)
+    content = {"parts": [{"text": data if text is None else text}], "role": "model"}
     return orjson.dumps(
         {
             "content": content,
@@ -149,13 +149,13 @@ def _partial(run: Run, data: str) -> bytes:
     )
 
 
-def _words(data: str) -> str | None:
+def _text(data: str) -> str | None:
     try:
-        piece = from_json(data)
-    except ValueError:  # nested deeper than it reads
+        delta = from_json(data)
+    except ValueError:  # nested deeper than the parser goes
         return None
-    words = piece.get("text") if isinstance(piece, dict) else piece
-    return words if isinstance(words, str) else None
+    text = delta.get("text") if isinstance(delta, dict) else delta
+    return text if isinstance(text, str) else None
 
 
 def _line(event: bytes) -> bytes:

@@ -6,16 +6,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Response
+from fastapi import Body, Query, Response
 
-from session_manager.api.adk.access import Access, Asked, counted
-from session_manager.api.adk.bodies import AppendEvents, CreateSession, Route, UpdateSession
-from session_manager.api.adk.listing import LARGE, listed
-from session_manager.api.adk.queries import AfterTimestamp, Listing, Recent, Stored
-from session_manager.api.limits import CurrentActor, RouteLimits
+from session_manager.api.adk.access import AdkUser, User, check_shared
+from session_manager.api.adk.bodies import AppendEvents, CreateSession, UpdateSession
+from session_manager.api.adk.listing import LARGE, Listing, Stored, listed
+from session_manager.api.call import Call, CurrentCall
+from session_manager.api.errors import JSON
 from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
 from session_manager.domain.adk.initial_events import check_initial
@@ -23,133 +23,107 @@ from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, St
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
-from session_manager.wiring.services import Services
+from session_manager.domain.values import Json
 
-SESSIONS = "/apps/{app_name}/users/{user_id}/sessions"
-SESSION = SESSIONS + "/{session_id}"
-JSON = "application/json"
-
-
-def router(services: Services, limits: RouteLimits) -> APIRouter:
-    routes = APIRouter(tags=["sessions"], route_class=Route)
-    _add_reading(routes, services, limits)
-    _add_creation(routes, services, limits)
-    _add_changes(routes, services, limits)
-    _add_append(routes, services, limits)
-    return routes
+Recent = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Only the last N events; 0 for none.")]
+AfterTimestamp = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Only events since (Unix seconds).")]
 
 
-async def shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
-    """A session as ADK shows it; its uuid, by which our own routes know it, goes beside it."""
-    work = partial(session_json, session, temporary, stored=stored)
-    content = work() if session.size < LARGE else await asyncio.to_thread(work)
-    return Response(content, headers={"x-session-id": session.uuid}, media_type=JSON)
+async def create_session(
+    call: CurrentCall, user: User, body: CreateSession | None = None, stored: Stored = False
+) -> Response:
+    """Make a session, with an id of the caller's or a new one, with state, and with events from elsewhere."""
+    body = body or CreateSession()
+    check_initial(body.events or ())
+    if body.options:
+        raise InvalidInput(f"unknown options: {', '.join(sorted(body.options))}")
+    session = await _make(call, user, body.session_id or "", body.state or {}, body.events or ())
+    return await _shown(session, stored=stored and call.caller.trusted)
 
 
-def _add_creation(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
-    @routes.post(SESSIONS, dependencies=counted(limits.create))
-    async def create_session(access: Access, body: CreateSession | None = None, stored: Stored = False) -> Response:
-        """Make a session, with an id of the caller's or a new one, with state and with events of another place."""
-        body = body or CreateSession()
-        check_initial(body.events or ())
-        if body.options:
-            raise HTTPException(400, f"options are not known here: {', '.join(sorted(body.options))}")
-        session = await _make(services, access, body.session_id or "", body.state or {}, body.events or ())
-        return await shown(session, stored=stored and access.service)
-
-    @routes.post(SESSION, deprecated=True, dependencies=counted(limits.create))
-    async def create_session_with_id(
-        access: Access,
-        session_id: str,
-        state: Annotated[State | None, Body()] = None,
-    ) -> Response:
-        """Make a session of that id. The body is its state."""
-        return await shown(await _make(services, access, session_id, state or {}))
+async def create_session_with_id(
+    call: CurrentCall, user: User, session_id: str, state: Annotated[State | None, Body()] = None
+) -> Response:
+    """Make a session of that id. The body is its state."""
+    return await _shown(await _make(call, user, session_id, state or {}))
 
 
-async def _make(
-    services: Services, access: Asked, session_id: str, state: State, events: Sequence[dict[str, Any]] = ()
-) -> AdkSession:
-    """409 when the id is taken. A session without an id of its own is called by its uuid on both doors."""
+async def _make(call: Call, user: AdkUser, session_id: str, state: State, events: Sequence[Json] = ()) -> AdkSession:
+    """Raise Conflict if the id is taken. A session without an id of its own has its uuid as id."""
     uuid = str(uuid4())
-    key = access.new_key(session_id.strip() or uuid)
-    access.check_shared(state)
-    session_class = class_for_app(services.classes, key.app)
+    key = user.new_key(session_id.strip() or uuid)
+    check_shared(call.caller, state)
+    session_class = class_for_app(call.services.classes, key.app)
     kept = tuple(stored_event(each, time.time(), uuid4, restored=True) for each in events if not is_partial(each))
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
     try:
-        record, session = await services.store.adk_create(new)
+        record, session = await call.services.store.adk_create(new)
     except Conflict:
-        raise HTTPException(409, f"Session already exists: {key.id}") from None
-    services.host.created(record)
+        raise Conflict(f"Session already exists: {key.id}") from None
+    call.services.host.created(record)
     return session
 
 
-def _add_reading(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
-    reading = counted(limits.read)
-
-    @routes.get(SESSION, dependencies=reading)
-    async def get_session(
-        access: Access,
-        session_id: str,
-        num_recent_events: Recent = None,
-        after_timestamp: AfterTimestamp = 0.0,
-        stored: Stored = False,
-    ) -> Response:
-        """The session with its events, or with the last of them."""
-        key = access.key(session_id)
-        session = await services.store.adk_get(key, num_recent_events, after_timestamp, access=access.actor.access)
-        return await shown(session, stored=stored and access.service)
-
-    @routes.get(SESSIONS, dependencies=reading)
-    async def list_sessions(access: Access, query: Listing) -> Response:
-        """The user's sessions without their events, oldest update first."""
-        if not access.known:
-            return Response(b"[]", media_type=JSON)
-        return await listed(services, access.app, access.user_id, query, stored=query.stored and access.service)
-
-    @routes.get("/apps/{app_name}/sessions", dependencies=[Depends(limits.read)])
-    async def list_sessions_of_all_users(actor: CurrentActor, app_name: str, query: Listing) -> Response:
-        """Beyond ADK: the app's sessions of all users whom the caller may act for."""
-        if "\0" in app_name:
-            return Response(b"[]", media_type=JSON)
-        return await listed(services, app_name, actor.user, query, stored=query.stored and actor.user is None)
+async def get_session(
+    call: CurrentCall,
+    user: User,
+    session_id: str,
+    num_recent_events: Recent = None,
+    after_timestamp: AfterTimestamp = 0.0,
+    stored: Stored = False,
+) -> Response:
+    """The session with its events, or with the last of them."""
+    key = user.key(session_id)
+    session = await call.services.store.adk_get(key, num_recent_events, after_timestamp, access=call.access)
+    return await _shown(session, stored=stored and call.caller.trusted)
 
 
-def _add_changes(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
-    @routes.patch(SESSION, dependencies=counted(limits.change))
-    async def update_session(access: Access, session_id: str, body: UpdateSession) -> Response:
-        """Change the state. It is one more event, and never too late for one that came in between."""
-        key = access.key(session_id)
-        access.check_shared(body.state_delta)
-        session = await services.store.adk_change(key, [state_event(body.state_delta, time.time(), uuid4)])
-        return await shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
-
-    @routes.delete(SESSION, dependencies=counted(limits.delete))
-    async def delete_session(access: Access, session_id: str) -> None:
-        """End the session for good, with its pod and its files; null also where there is none."""
-        try:
-            record = await services.store.adk_record(access.key(session_id))
-            await services.lifecycle.delete(record.uuid, OwnedBy(access.user_id))
-        except NotFound:
-            return
+async def list_sessions(call: CurrentCall, user: User, query: Listing) -> Response:
+    """The user's sessions without their events, oldest update first."""
+    return await listed(call, user.app, user.id, query)
 
 
-def _add_append(routes: APIRouter, services: Services, limits: RouteLimits) -> None:
-    @routes.post(SESSION + "/events", dependencies=counted(limits.change))
-    async def append_events(access: Access, session_id: str, body: AppendEvents) -> dict[str, float]:
-        """Beyond ADK: append events and what they change in the state, all of them or none.
+async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listing) -> Response:
+    """Beyond ADK: the app's sessions of all users whom the caller may act for."""
+    if "\0" in app_name:
+        raise NotFound
+    user_id = call.access.user if isinstance(call.access, OwnedBy) else None
+    return await listed(call, app_name, user_id, query)
 
-        409 when `lastUpdateTime` is given and somebody else has written since; an event whose id is known is ignored.
-        """
-        given = [*([body.event] if body.event is not None else []), *(body.events or [])]
-        if not given:
-            raise InvalidInput("event or events: must be given", "event")
-        events = [
-            stored_event(each, time.time(), uuid4, internal=access.service) for each in given if not is_partial(each)
-        ]
-        key = access.key(session_id)
-        for each in given:
-            access.check_shared(each["actions"]["state_delta"])
-        updated = await services.store.adk_append(key, events, seen=body.last_update_time, access=access.actor.access)
-        return {"lastUpdateTime": updated}
+
+async def update_session(call: CurrentCall, user: User, session_id: str, body: UpdateSession) -> Response:
+    """Change the state. The change is one more event, and never conflicts with another writer."""
+    check_shared(call.caller, body.state_delta)
+    event = state_event(body.state_delta, time.time(), uuid4)
+    session = await call.services.store.adk_change(user.key(session_id), [event])
+    return await _shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
+
+
+async def delete_session(call: CurrentCall, user: User, session_id: str) -> None:
+    """End the session for good, with its pod and its files. Answers null also if it does not exist."""
+    record = await call.services.store.adk_record(user.key(session_id))
+    await call.services.lifecycle.delete(record.uuid, OwnedBy(user.id))
+
+
+async def append_events(call: CurrentCall, user: User, session_id: str, body: AppendEvents) -> dict[str, float]:
+    """Beyond ADK: append events and what they change in the state, all of them or none.
+
+    409 if `lastUpdateTime` is given and another writer was faster. An event whose id is known is ignored.
+    """
+    given = [*([body.event] if body.event is not None else []), *(body.events or [])]
+    if not given:
+        raise InvalidInput("event or events: must be given", "event")
+    trusted, now = call.caller.trusted, time.time()
+    events = [stored_event(each, now, uuid4, internal=trusted) for each in given if not is_partial(each)]
+    key = user.key(session_id)
+    for each in given:
+        check_shared(call.caller, each["actions"]["state_delta"])
+    updated = await call.services.store.adk_append(key, events, seen=body.last_update_time, access=call.access)
+    return {"lastUpdateTime": updated}
+
+
+async def _shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
+    """Return the session as ADK shows it; the header has its uuid, by which our own routes know it."""
+    work = partial(session_json, session, temporary, stored=stored)
+    content = work() if session.size < LARGE else await asyncio.to_thread(work)
+    return Response(content, headers={"x-session-id": session.uuid}, media_type=JSON)

@@ -5,9 +5,7 @@ Front door and operator must agree on them, so no other module spells one out.  
 
 from __future__ import annotations
 
-import re
-
-from session_manager.domain.ids import UUID4
+from session_manager.domain.ids import is_session_id
 
 GROUP = "sessionmanager.dev"
 VERSION = "v1alpha1"
@@ -57,14 +55,8 @@ DEFAULT_CLASS = "default"
 
 MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
-_UUID4 = re.compile(UUID4)
 _PREFIX = "session-"
 _WARM_PREFIX = "warm-"
-
-
-def is_session_name(name: str) -> bool:
-    """Return True if ``name`` is a uuid, as the name of a Session must be."""
-    return _UUID4.fullmatch(name) is not None
 
 
 def child_name(session: str) -> str:
@@ -75,7 +67,7 @@ def child_name(session: str) -> str:
 def session_of_child(name: str) -> str | None:
     """Return the session that a child of this name belongs to, or None."""
     session = name.removeprefix(_PREFIX)
-    return session if session != name and is_session_name(session) else None
+    return session if session != name and is_session_id(session) else None
 
 
 def warm_name(class_name: str) -> str:

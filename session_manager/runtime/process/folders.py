@@ -14,16 +14,13 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.ids import UUID4
-
-_UUID4 = re.compile(UUID4)
+from session_manager.domain.ids import is_session_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ class Folders:
 
     def of(self, session: str) -> Paths:
         """Return the paths of a session. Raises InvalidInput unless it is a UUIDv4: no other text becomes a path."""
-        if not _UUID4.fullmatch(session):
+        if not is_session_id(session):
             raise InvalidInput("a session's id is a UUIDv4 in lower case", "uuid")
         return Paths(
             home=self._data / "homes" / session,

@@ -23,7 +23,7 @@ BYTES = {"inlineData": {"mimeType": "image/png", "data": "_wD--w=="}}
 
 
 class Ask(NamedTuple):
-    """``body``: JSON, or bytes as they are. ``differs``: why, where the answers are not the same."""
+    """One request. ``body``: JSON, or raw bytes. ``differs``: the reason, if the answers are not the same."""
 
     method: str
     path: str
@@ -198,7 +198,7 @@ REQUESTS = [
     Ask("PATCH", f"{APP}/users/eve/memory", {"sessionId": "all"}),
     Ask("PATCH", f"{APP}/users/ada/memory", {"session_id": "nobody"}),
     Ask("PATCH", f"{APP}/users/ada/memory", {}),
-    # Methods, and what is not there
+    # Wrong methods and unknown paths
     *(Ask(method, ONE) for method in ("PUT", "HEAD", "OPTIONS")),
     Ask("DELETE", S),
     Ask("PATCH", S, {}),
@@ -218,7 +218,7 @@ MADE = {"id", "timestamp", "lastUpdateTime", "createTime", "canonicalUri", "vers
 
 @pytest.mark.parametrize(("ours", "prefix"), [("sqlite", "/adk"), ("postgresql", "")], indirect=["ours"])
 async def test_same_answers(ours, theirs, prefix):
-    """Every difference at once, since the requests build on each other."""
+    """The test shows all differences at once, since the requests build on each other."""
     differences = []
     app = f"app-{uuid4()}"
     async with aiohttp.ClientSession() as client:
@@ -252,7 +252,7 @@ async def _answer(client: aiohttp.ClientSession, url: str, ask: Ask, app: str) -
 
 
 def _shape(value: Any) -> Any:
-    """Without what differs from one call to the next, and without how a mistake is told in words."""
+    """Return the value without what differs between calls, and without the wording of errors."""
     if isinstance(value, list):
         return [_shape(each) for each in value]
     if not isinstance(value, dict):
@@ -268,5 +268,5 @@ def _shape(value: Any) -> Any:
 
 
 def _kind(name: str) -> str:
-    """A model and an object of ours are the same to who sends them."""
+    """Return one name for models and for our own objects, which look the same to a client."""
     return "object" if name in {"model_type", "model_attributes_type", "dict_type"} else name

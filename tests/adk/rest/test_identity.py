@@ -1,4 +1,4 @@
-"""Every route with a caller who does not act for the user in the path: the answers of a user nobody has heard of."""
+"""Routes with a caller that does not act for the user in the path: the answers are those of an unknown user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ART = f"{ONE}/artifacts"
 USER = "/apps/echo/users/ada"
 NO_SESSION = (404, {"detail": "Session not found"})
 NO_ARTIFACT = (404, {"detail": "Artifact not found"})
-# Every route with a user in its path, as somebody else gets it.
+# Every route with a user in its path, and the answer that another user gets.
 AS_A_STRANGER = [
     ("POST", S, {}, NO_SESSION),
     ("POST", S, {"sessionId": "two", "state": {"app:x": "taken over", "user:y": "taken over"}}, NO_SESSION),
@@ -71,7 +71,7 @@ async def everything(front: FrontDoor):
 
 @pytest.mark.parametrize("prefix", ["", "/adk"])
 @pytest.mark.parametrize("who", [key("bob@bob"), key("service", **{"X-User-Id": "bob"})], ids=["bound", "acting"])
-async def test_somebody_else_sees_and_touches_nothing(front, prefix, who):
+async def test_another_user_sees_and_changes_nothing(front, prefix, who):
     before = await everything(front)
     assert {status for status, _ in before} == {200}
     assert before[-1][1]["memories"]
@@ -164,7 +164,7 @@ async def test_without_keys_only_this_machine_is_answered(start):
     assert await front.call("GET", S) == (200, [])
 
 
-async def test_credentials_and_marks_are_for_services_only(front):
+async def test_credentials_and_internal_metadata_are_for_services_only(front):
     credential = {"authType": "oauth2", "oauth2": {"clientId": "c", "clientSecret": "secret"}}
     config = {"authScheme": {"type": "oauth2", "flows": {}}, "rawAuthCredential": credential}
     event = {

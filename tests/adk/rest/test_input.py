@@ -1,4 +1,4 @@
-"""Bad input on ADK's routes: an error in ADK's form, nothing kept of it, and the server goes on."""
+"""Bad input on ADK's routes gets an error in ADK's form, nothing is stored of it, and the server goes on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from session_manager.api.adk import listing, sessions
-from session_manager.api.adk.bodies import MAX_ADK_BODY
-from session_manager.api.adk.strict import MOST_VALUES
+from session_manager.api.adk.bodies import MAX_ADK_BODY, MOST_VALUES
 from session_manager.domain.adk.events import session_json
 from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
@@ -45,21 +44,21 @@ NOT_JSON = [
 
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
-async def test_what_is_no_json(front, body):
+async def test_a_body_that_is_not_json(front, body):
     await front.call("POST", S, {"sessionId": "one"})
     status, answer = await send(front, "PATCH", ONE, body)
     assert (status, answer["detail"][0]["type"], answer["detail"][0]["loc"][0]) == (422, "json_invalid", "body")
     assert (await front.call("GET", ONE))[1]["state"] == {}
 
 
-async def test_a_number_without_end(front):
+async def test_an_endless_number(front):
     await front.call("POST", S, {"sessionId": "one"})
     status, answer = await send(front, "PATCH", ONE, b'{"stateDelta": {"a": ' + b"9" * 5000 + b"}}")
     assert (status, set(answer)) == (400, {"detail"})
 
 
-async def test_a_body_has_so_many_values_at_most(front):
-    """Each costs a little of the one event loop, whatever becomes of it: 8 MiB of brackets cost a minute."""
+async def test_the_values_of_a_body_are_bounded(front):
+    """Each value costs a little time of the one event loop: 8 MiB of brackets would take a minute."""
     await front.call("POST", S, {"sessionId": "one"})
     for body, times in ((b"[" * 90 + b"]" * 90, MOST_VALUES // 90 + 1), (b"{}", MOST_VALUES), (b"0", MOST_VALUES)):
         many = b'{"stateDelta": {"a": [' + b",".join([body] * times) + b"]}}"
@@ -70,7 +69,7 @@ async def test_a_body_has_so_many_values_at_most(front):
     assert (await front.call("PATCH", ONE, commas))[0] == 200
 
 
-async def test_what_is_wrong_in_a_large_body_is_told_in_short(front):
+async def test_errors_in_a_large_body_are_reported_briefly(front):
     await front.call("POST", S, {"sessionId": "one"})
     parts = [{"what": "x" * 50}] * 10_000
     event = {"author": "a", "content": {"parts": parts}}
@@ -82,7 +81,7 @@ async def test_what_is_wrong_in_a_large_body_is_told_in_short(front):
     assert answer["detail"][0]["input"] == "x" * 50
 
 
-async def test_state_has_an_end(ours):
+async def test_the_size_of_state_is_bounded(ours):
     await ours.call("POST", S, {"sessionId": "one"})
     text = "x" * (MOST_STATE // 2)
     for prefix in ("", "user:", "app:"):
@@ -95,7 +94,7 @@ async def test_state_has_an_end(ours):
 
 @pytest.mark.parametrize("module", [sessions, listing], ids=["one", "list"])
 async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatch, module):
-    """By a thread: to look through megabytes takes seconds, and there is one event loop."""
+    """A thread does it: megabytes take seconds, and there is one event loop."""
     threads: list[threading.Thread] = []
 
     def noting(*args: Any, **options: Any) -> bytes:
@@ -114,7 +113,7 @@ async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatc
     assert thread is not threading.main_thread()
 
 
-async def test_what_only_just_fits(ours):
+async def test_extreme_state_that_still_fits(ours):
     deep: Any = 1
     for _ in range(95):
         deep = [deep]
@@ -126,7 +125,7 @@ async def test_what_only_just_fits(ours):
     assert (await ours.call("GET", S))[1][0]["state"] == state
 
 
-async def test_names_that_cannot_be(ours):
+async def test_names_that_no_session_can_have(ours):
     for path in ("/adk/apps/a%00b/users/ada/sessions", "/adk/apps/echo/users/a%00b/sessions"):
         assert await ours.call("GET", path) == (200, [])
         assert (await ours.call("POST", path))[0] == 404
@@ -146,7 +145,7 @@ async def test_names_that_cannot_be(ours):
     assert (await ours.call("GET", f"{S}/%20{'x' * 128}%20"))[0] == 200
 
 
-async def test_events_that_cannot_be_kept(ours):
+async def test_events_that_cannot_be_stored(ours):
     await ours.call("POST", S, {"sessionId": "one"})
     for event in (
         {"id": "x" * 129},
@@ -162,7 +161,7 @@ async def test_events_that_cannot_be_kept(ours):
     assert (await ours.call("GET", f"{S}/two"))[0] == 404
 
 
-async def test_artifacts_that_cannot_be(ours):
+async def test_artifacts_that_cannot_be_stored(ours):
     await ours.call("POST", S, {"sessionId": "one"})
     path = f"{ONE}/artifacts"
     for name in ("", "a\nb", "x" * 1025):
@@ -193,7 +192,7 @@ async def test_artifacts_keep_large_numbers(ours):
     assert (await ours.call("GET", f"{ONE}/artifacts/a/versions/metadata"))[1][0]["customMetadata"] == large
 
 
-async def test_a_body_has_an_end(front):
+async def test_the_size_of_a_body_is_bounded(front):
     await front.call("POST", S, {"sessionId": "one"})
     text = "x" * (MAX_ADK_BODY - 200)
     path = f"{ONE}/artifacts"
@@ -220,7 +219,7 @@ async def test_a_services_limits_are_those_of_its_users(start):
 
 
 async def test_without_redis(tmp_path, own_redis):
-    """What is kept is read; what would be counted is not made."""
+    """Stored data can be read, and nothing is made that would have to be counted."""
     limits = {"rate_limit_create": "9/minute", "rate_limit_default": "999/minute"}
     async with front_door(settings_for(tmp_path, own_redis.url, **limits)) as front:
         await front.call("POST", S, {"sessionId": "one"})
@@ -239,7 +238,7 @@ async def test_nothing_crashes_the_server(front):
 
 
 def _attack(url: str) -> Counter[int]:
-    """Requests for each operation but the turns, as the document allows them."""
+    """Send requests for each operation except the turns, as the document allows them."""
     schema = schemathesis.openapi.from_url(f"{url}/adk/openapi.json")
     tried: Counter[int] = Counter()
     for result in schema.exclude(path_regex="/run").get_all_operations():

@@ -70,7 +70,7 @@ async def test_pages_and_filters(ours):
     assert [(each["userId"], each["id"]) for each in everybody if each["id"] == "s0"] == [("ada", "s0"), ("bob", "s0")]
 
 
-async def test_what_is_no_page(front):
+async def test_bad_pages(front):
     for query in ("limit=0", "limit=501", "limit=x", "updated_since=x", "updated_since=nan", "updated_before=-1"):
         assert (await front.call("GET", f"{S}?{query}"))[0] == 422, query
     for cursor in ("x", "W10", "WzEsImEiLCJiIl0", "%00"):

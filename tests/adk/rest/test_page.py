@@ -1,4 +1,4 @@
-"""docs/adk.md says what the server does."""
+"""The server does what docs/adk.md says."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def test_append(front):
 
 
 async def test_an_append_is_whole_or_nothing(front):
-    """The last of three is refused."""
+    """The last of three events is rejected."""
     bad = json_of(said("three")) | {"actions": {"nope": 1}}
     events = [json_of(said("one")), json_of(said("two")), bad]
     status, body = await front.call("POST", f"{ONE}/events", {"events": events})
@@ -68,7 +68,7 @@ async def test_an_append_is_whole_or_nothing(front):
     assert (await session_of(front)).events == []
 
 
-async def test_a_known_event_is_ignored_and_a_partial_one_not_kept(front):
+async def test_a_known_event_is_ignored_and_a_partial_one_not_stored(front):
     event = said("once", actions=EventActions(state_delta={"n": 1}))
     times = {(await append(front, event))[0] for _ in range(3)}
     assert times == {200}
@@ -77,7 +77,7 @@ async def test_a_known_event_is_ignored_and_a_partial_one_not_kept(front):
     assert [each.id for each in session.events] == [event.id]
 
 
-async def test_an_older_copy_is_refused(front):
+async def test_an_older_copy_is_rejected(front):
     session = await session_of(front)
     _, first = await append(front, said("one"), lastUpdateTime=session.last_update_time)
     status, body = await append(front, said("two"), last_update_time=session.last_update_time)
@@ -86,7 +86,7 @@ async def test_an_older_copy_is_refused(front):
     assert len((await session_of(front)).events) == 2
 
 
-async def test_what_cannot_be_appended(front):
+async def test_bodies_that_cannot_be_appended(front):
     path = f"{S}/nobody/events"
     assert await front.call("POST", path, {"event": json_of(said("x"))}) == (404, {"detail": "Session not found"})
     empty: tuple[Any, ...] = ({}, {"events": []}, {"event": None})

@@ -46,7 +46,7 @@ async def turn(request, start) -> Turn:
     return Turn(front, uuid, accepted.message.id, token, service)
 
 
-async def test_reads_and_appends(turn):
+async def test_it_reads_and_appends(turn):
     status, body = await turn.call("GET", ONE)
     assert (status, body["id"]) == (200, "one")
     status, answer = await turn.call("POST", f"{ONE}/events", EVENT | {"lastUpdateTime": body["lastUpdateTime"]})
@@ -56,7 +56,7 @@ async def test_reads_and_appends(turn):
     assert (await turn.call("GET", ONE.removeprefix("/adk")))[0] == 200
 
 
-async def test_nothing_else(turn):
+async def test_it_does_nothing_else(turn):
     await turn.front.call("POST", S, {"sessionId": "two"}, headers=turn.service)
     before = await turn.front.call("GET", f"{S}/two", headers=turn.service)
     refused = [
@@ -95,7 +95,7 @@ async def test_nothing_else(turn):
 
 
 @pytest.mark.parametrize("end", ["recorded", "delivered again", "deleted"])
-async def test_not_after_its_attempt(turn, end):
+async def test_it_ends_with_its_attempt(turn, end):
     store = turn.front.services.store
     if end == "recorded":
         assert await store.record(turn.message_id, 1, Outcome.processed("{}")) is not None
@@ -111,8 +111,8 @@ async def test_not_after_its_attempt(turn, end):
 
 
 @pytest.mark.parametrize("caller", ["the pod", "a client"])
-async def test_what_a_turn_leaves_is_written_by_nobody_before(turn, caller):
-    """Its events have ids that follow from its message's, which is known while it runs."""
+async def test_the_events_of_a_turn_cannot_be_written_before_it_ends(turn, caller):
+    """Their ids follow from the id of the message, which is known while the turn runs."""
     headers = {"X-Session-Token": turn.token} if caller == "the pod" else turn.service
     for event_id in (turn.message_id, reply_id(turn.message_id)):
         event = {"id": event_id, "author": "user", "content": {"parts": [{"text": "never said"}]}}
@@ -125,7 +125,7 @@ async def test_what_a_turn_leaves_is_written_by_nobody_before(turn, caller):
     assert await texts(turn) == ["hello", "yes"]
 
 
-async def test_a_pod_that_appends_pieces_only_keeps_no_history(turn):
+async def test_a_pod_that_appends_partial_events_only_keeps_no_history(turn):
     piece = {"event": {**EVENT["event"], "partial": True}}
     assert (await turn.call("POST", f"{ONE}/events", piece))[0] == 200
     await turn.front.services.store.record(turn.message_id, 1, Outcome.processed('{"reply": "yes"}'), ENDED)
@@ -137,7 +137,7 @@ async def texts(turn: Turn) -> list[str]:
     return [each["content"]["parts"][0]["text"] for each in body["events"]]
 
 
-async def test_no_token_of_ours(turn):
+async def test_forged_and_expired_tokens(turn):
     changed = turn.token[:-1] + ("0" if turn.token[-1] != "0" else "1")
     other = turn.token.replace(turn.uuid, new_id())
     late = turn.front.services.tokens.mint(turn.uuid, turn.message_id, 1, -3600.0)

@@ -53,7 +53,7 @@ class Adk:
         return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
     async def run_later(self, text: str, **headers: str) -> str:
-        """The id of the message."""
+        """Run without waiting, and return the id of the message."""
         headers["Prefer"] = "respond-async"
         status, answer = await self.front.call("POST", "/run", self.body(text), headers=headers)
         assert status == 202, answer
@@ -64,7 +64,7 @@ class Adk:
 
 
 async def begin(front: FrontDoor, app: str, **body: Any) -> Adk:
-    """In a new session."""
+    """Return a client in a new session."""
     async with front.client.post(f"{front.url}/adk/apps/{app}/users/ada/sessions", json=body) as response:
         session = await response.json()
         assert response.status == 200, session
@@ -72,7 +72,7 @@ async def begin(front: FrontDoor, app: str, **body: Any) -> Adk:
 
 
 def texts(events: list[Any]) -> list[str]:
-    """What was said, in order; of an error its message."""
+    """Return the texts of the events in order; for an error its message."""
     return [_text(event) for event in events]
 
 
@@ -106,7 +106,7 @@ async def adk(request: pytest.FixtureRequest, sessions: dict[str, Adk]) -> Adk:
 
 @pytest_asyncio.fixture(loop_scope="module", params=KINDS[1:])
 async def speaking(request: pytest.FixtureRequest, sessions: dict[str, Adk]) -> Adk:
-    """In a session whose pod speaks ADK."""
+    """A client in a session whose pod speaks ADK."""
     return sessions[request.param]
 
 

@@ -1,4 +1,4 @@
-"""``/run`` and ``/run_sse`` against pods of every kind: what they answer, and what the session has afterwards."""
+"""``/run`` and ``/run_sse`` against pods of every kind: their answers, and the session afterwards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_adks_own_client_runs_an_agent(speaking):
     assert texts(shown) == ["one", "two", "one two"]
 
 
-async def test_pieces_only_for_those_who_want_them(adk):
+async def test_deltas_only_for_callers_that_want_them(adk):
     streamed = await adk.run_sse("stream one two", streaming=True)
     assert [event.get("partial") for event in streamed] == [True, True, None]
     assert [text.strip() for text in texts(streamed)] == ["one", "two", "one two"]
@@ -147,7 +147,7 @@ async def test_events_come_live_from_an_agent_that_works_on(speaking, tmp_path: 
     assert b'"waiting"' not in rest
 
 
-async def test_who_does_not_wait_is_told_where_to_look(adk):
+async def test_a_caller_that_does_not_wait_gets_a_location(adk):
     message = await adk.run_later("Hello")
     await until(lambda: _processed(adk, message), 50)
     assert (await adk.events())[-2]["id"] != message or adk.app != "keeps"
@@ -188,7 +188,7 @@ async def test_pictures_go_both_ways(speaking):
     assert stored[1] == event
 
 
-async def test_artifacts_are_told_as_adk_tells_them(speaking):
+async def test_artifacts_are_reported_as_adk_reports_them(speaking):
     events = await speaking.run_sse("artifact words")
     assert texts(events) == ["words", ""]
     assert [event["actions"]["artifactDelta"] for event in events] == [{}, {"a.txt": 0}]
@@ -196,8 +196,8 @@ async def test_artifacts_are_told_as_adk_tells_them(speaking):
     assert (texts([stored]), stored["actions"]["artifactDelta"]) == (["words"], {"a.txt": 0})
 
 
-async def test_a_new_pod_knows_what_the_one_before_was_told(sessions):
-    """Its events are more than one reply may be, pictures among them."""
+async def test_a_new_pod_knows_the_history_of_the_one_before(sessions):
+    """The history is longer than a reply may be, and contains pictures."""
     adk = sessions["copies"]
     count = int(texts(await adk.run("count"))[0].partition(":")[0])
     said = len(await adk.events())
@@ -209,7 +209,7 @@ async def test_a_new_pod_knows_what_the_one_before_was_told(sessions):
 
 
 async def test_a_pod_that_dies_is_asked_again(sessions, tmp_path: Path):
-    """What it has added to the session before stays, and is not added again by the front door."""
+    """Events that it added to the session before stay, and the front door does not add them again."""
     adk = sessions["keeps"]
     message = await adk.run_later(f"die {tmp_path / 'died'}")
     await until(lambda: _processed(adk, message), 50)  # another pod starts

@@ -1,4 +1,4 @@
-"""What ``/run`` and ``/run_sse`` refuse, in the words and with the statuses of ADK's own server."""
+"""Requests that ``/run`` and ``/run_sse`` reject, with the statuses and the wording of ADK's own server."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def body(**more: Any) -> dict[str, Any]:
 
 
 @BOTH
-async def test_a_session_that_is_none(door, path):
+async def test_an_unknown_session(door, path):
     assert await door.call("POST", path, body()) == (404, {"detail": "Session not found: none"})
 
 
 @BOTH
-async def test_a_session_of_somebody_else_is_none(door, path):
+async def test_a_session_of_another_user_is_unknown(door, path):
     adk = await begin(door, "default")
     refused = (404, {"detail": f"Session not found: {adk.session}"})
     assert await door.call("POST", path, adk.body("Hello"), headers={"X-User-Id": "bob"}) == refused
@@ -54,7 +54,7 @@ async def test_a_body_that_adk_could_not_read(door, path, more, where):
     assert answer["detail"][0]["loc"][:2] == ["body", where]
 
 
-async def test_nothing_to_do(door):
+async def test_neither_a_message_nor_an_invocation(door):
     adk = await begin(door, "default")
     nothing = adk.body("", newMessage=None)
     async with door.client.post(f"{door.url}/run", json=nothing) as response:
@@ -65,7 +65,7 @@ async def test_nothing_to_do(door):
 
 
 @BOTH
-async def test_too_much(door, path):
+async def test_a_message_that_is_too_long(door, path):
     adk = await begin(door, "default")
     status, answer = await door.call("POST", path, adk.body("x" * (1024 * 1024 + 1)))
     assert (status, set(answer)) == (413, {"detail"})

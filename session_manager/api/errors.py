@@ -1,0 +1,121 @@
+"""Errors as answers: one mapping, in two shapes.
+
+Our own routes answer with problem documents (RFC 9457), whose ``detail`` never contains a path, a key, a stack or a
+host.  ADK's routes answer like google-adk's server: ``{"detail": …}``, and 422 with a list for an invalid body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from session_manager.domain.errors import InvalidInput, NotFound, RateLimited, SessionManagerError, Unavailable
+from session_manager.domain.values import Json
+
+log = logging.getLogger(__name__)
+
+PROBLEM = "application/problem+json"
+JSON = "application/json"
+TITLES = {400: "Invalid input", 404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+DETAILS = {404: "no such path", 405: "this path does not take that method"}
+
+MOST_ERRORS = 50
+LARGE = 64 * 1024  # bytes of a body; the answer to a larger one does not repeat the invalid values
+
+Known: TypeAlias = SessionManagerError | HTTPException | RequestValidationError
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def json_answer(status: int, value: Any) -> Answer:
+    return Answer(status, {"content-type": JSON}, orjson.dumps(value))
+
+
+def problem(error: BaseException) -> Answer:
+    """Return the problem document for an error."""
+    known = _known(error)
+    if isinstance(known, HTTPException):
+        title = TITLES.get(known.status_code, "Request rejected")
+        body = problem_body(known.status_code, title, DETAILS.get(known.status_code, title))
+        return Answer(known.status_code, {**(known.headers or {}), "content-type": PROBLEM}, body)
+    if isinstance(known, RequestValidationError):
+        known = _invalid(known.errors())
+    more = {"field": known.field} if isinstance(known, InvalidInput) and known.field else {}
+    body = problem_body(known.http_status, known.title, known.detail, **more)
+    return Answer(known.http_status, {**_headers(known), "content-type": PROBLEM}, body)
+
+
+def problem_body(status: int, title: str, detail: str, **more: Any) -> bytes:
+    return orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
+
+
+def adk(error: BaseException, unknown: Answer, size: int) -> Answer:
+    """Return the answer of ADK's shape. ``unknown`` is that for NotFound, ``size`` the length of the body in bytes."""
+    known = _known(error)
+    if isinstance(known, NotFound):
+        return unknown
+    if isinstance(known, RequestValidationError):
+        errors = jsonable_encoder(_bounded(known.errors(), size))
+        return Answer(422, {"content-type": JSON}, bytes(JSONResponse({"detail": errors}).body))  # of any integer
+    if isinstance(known, HTTPException):
+        return Answer(known.status_code, {**(known.headers or {}), "content-type": JSON}, _detail(known.detail))
+    return Answer(known.http_status, {**_headers(known), "content-type": JSON}, _detail(known.detail))
+
+
+def _detail(detail: str) -> bytes:
+    return orjson.dumps({"detail": detail})
+
+
+def _known(error: BaseException) -> Known:
+    """Return the error that the caller reads. Only the log has the details of our own faults."""
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, SessionManagerError):
+        error = error.__cause__  # FastAPI replaces what the parser of a body raised
+    if isinstance(error, SessionManagerError | HTTPException | RequestValidationError):
+        if isinstance(error, SessionManagerError) and error.http_status >= 500 and not isinstance(error, Unavailable):
+            log.error("request failed: %s", error.detail, extra={"event": "request.failed"})
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return Unavailable("the server stops; try again")
+    log.error("unexpected error", exc_info=error, extra={"event": "request.crashed"})
+    return SessionManagerError("something went wrong; the log has the details")
+
+
+def _headers(error: SessionManagerError) -> dict[str, str]:
+    if isinstance(error, RateLimited | Unavailable):
+        return {"retry-after": str(error.retry_after)}
+    return {"www-authenticate": "Bearer"} if error.http_status == 401 else {}
+
+
+def _invalid(errors: Sequence[Any]) -> InvalidInput:
+    """Return the first error of a body, a path or a query as a sentence that names the field."""
+    first = errors[0] if errors else {}
+    places = [str(part) for part in first.get("loc", ()) if part not in {"body", "query", "path", "header"}]
+    field = ".".join(places)
+    if first.get("type") == "json_invalid":
+        return InvalidInput("the body is not JSON")
+    if not field and first.get("type") == "model_attributes_type":
+        return InvalidInput("the body must be a JSON object, sent with Content-Type: application/json")
+    message = str(first.get("msg", "invalid")).removeprefix("Value error, ")
+    if first.get("type") == "string_pattern_mismatch":
+        message = "must be a UUID" if field.endswith("_id") else "has characters that are not allowed here"
+    return InvalidInput(f"{field}: {message}" if field else f"the request body: {message}", field or None)
+
+
+def _bounded(errors: Sequence[Any], size: int) -> list[Json]:
+    """Return the errors in FastAPI's form, with a bound on their number and length."""
+    shown = list(errors[:MOST_ERRORS])
+    if size <= LARGE:
+        return shown
+    return [{name: value for name, value in each.items() if name != "input"} for each in shown]
