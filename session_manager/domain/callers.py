@@ -38,8 +38,8 @@ class _Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class _AnyUser(_Kind):
-    """A caller that acts for any user, or for one only if it named one. ``address`` is the client's."""
+class _Keyed(_Kind):
+    """A caller that acts for one user, or for any if it names none. ``address`` is the client's."""
 
     name: str
     address: str
@@ -60,27 +60,22 @@ class _AnyUser(_Kind):
 
     def limit_key(self, place: str) -> str:
         """Return the key of the caller's rate limits. ``place`` is the session of the request, or empty."""
-        if self.user is not None:
-            return f"{self.name}|user|{self.user}"
-        return f"{self.name}|{self._limited_by(place)}"
-
-    def _limited_by(self, place: str) -> str:
-        return place
+        return f"{self.name}|{place}" if self.user is None else f"{self.name}|user|{self.user}"
 
     def may_act_for(self, user: str) -> bool:
         return self.user in (None, user)
 
 
 @dataclass(frozen=True, slots=True)
-class Local(_AnyUser):
+class Local(_Keyed):
     """A program on this machine, where no key is configured."""
 
-    def _limited_by(self, place: str) -> str:
-        return self.address
+    def limit_key(self, place: str) -> str:
+        return _Keyed.limit_key(self, self.address)
 
 
 @dataclass(frozen=True, slots=True)
-class Service(_AnyUser):
+class Service(_Keyed):
     """A key that acts for any user. ``name`` is the key's."""
 
     @property
@@ -92,26 +87,10 @@ class Service(_AnyUser):
 
 
 @dataclass(frozen=True, slots=True)
-class Person(_Kind):
+class Person(_Keyed):
     """A user, by a key that is bound to that user."""
 
-    name: str
-    address: str
     user: str
-
-    @property
-    def access(self) -> Access:
-        return OwnedBy(self.user)
-
-    @property
-    def idempotency_caller(self) -> str:
-        return f"{self.name}|{self.user}"
-
-    def limit_key(self, place: str) -> str:
-        return f"{self.name}|user|{self.user}"
-
-    def may_act_for(self, user: str) -> bool:
-        return user == self.user
 
 
 @dataclass(frozen=True, slots=True)
