@@ -185,7 +185,7 @@ async def test_another_instance_has_the_data(app: Front, guarded: FrontDoor, ses
 async def test_a_request_over_its_limit_is_not_read(start: Any, headers: dict[str, str]):
     """429 whatever its body, which stays unread, and before the store is asked for anything."""
     limits = {f"rate_limit_{name}": "1/hour" for name in ("create", "chat", "wake", "delete", "default")}
-    guarded = await start(session_api_keys=KEYS if headers else {}, **limits)
+    guarded = await start(**({"session_api_keys": KEYS} if headers else {}), **limits)
     app, session = build_app(guarded.services), str(uuid4())
     headers = {"host": "localhost", **headers}
     for rule, prefix in (each.values for each in doors(lambda rule: rule.limit is not None)):
