@@ -18,13 +18,6 @@ CLAIM = load_script("claim_machine")
 RELEASE = load_script("release_machine")
 CLAIMS = 5  # per period
 
-_OUTCOMES = {
-    b"HELD": LeaseOutcome.HELD,
-    b"LOST": LeaseOutcome.LOST,
-    b"TAKEN": LeaseOutcome.TAKEN,
-    b"EXPIRED": LeaseOutcome.TAKEN,
-}
-
 
 class Identity(Protocol):
     """The id of a machine, shared by its front doors."""
@@ -53,7 +46,7 @@ class MachineLease:
         self.pause = period / CLAIMS
         self._id = ""
         self._held = False
-        self._other = b""
+        self._other = ""
         self._vacant = 0  # claims in a row that found no holder
 
     @property
@@ -65,7 +58,7 @@ class MachineLease:
         may_follow = not self._other or self._vacant >= CLAIMS
         args = (b"", b"", self._id, round(self.validity * 1000), int(self._held), int(may_follow))
         try:
-            answer, other = await self._link.script(CLAIM, args)
+            outcome, other, *expired = await self._link.script(CLAIM, args)
         except ActivityUnavailable:
             self._vacant = 0  # another machine may have claimed it meanwhile
             raise
@@ -75,11 +68,11 @@ class MachineLease:
                 "Redis rejected a claim (%s)", error.code, extra={"event": "machine.refused", "code": error.code}
             )
             raise ActivityUnavailable from None
-        self._held = answer == b"HELD"
-        if answer in (b"TAKEN", b"EXPIRED"):
-            self._vacant = self._vacant + 1 if answer == b"EXPIRED" else 0
-            self._other = other or self._other
-        return LeaseAnswer(_OUTCOMES[answer], other.decode())
+        answer = LeaseAnswer(LeaseOutcome(outcome.decode()), other.decode())
+        self._held = answer.outcome is LeaseOutcome.HELD
+        self._vacant = self._vacant + 1 if expired else 0
+        self._other = self._other or answer.other
+        return answer
 
     async def release(self) -> bool:
         """Release the lease, unless another front door of this machine runs."""
@@ -87,7 +80,7 @@ class MachineLease:
             return False
         with suppress(ActivityUnavailable):
             [answer] = await self._link.script(RELEASE, (b"", b"", self._id))
-            return bool(answer == b"RELEASED")
+            return bool(answer == b"released")
         return False
 
     async def close(self) -> None:

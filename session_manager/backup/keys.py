@@ -13,6 +13,7 @@ import binascii
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -79,34 +80,17 @@ def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 def decrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Undo ``encrypt``. Raises BackupDamaged at the first block that was altered, and if the last block is missing."""
-    even = _Buffered(blocks)
-    head = even.take(len(MAGIC) + _SALT)
-    if not head.startswith(MAGIC) or len(head) < len(MAGIC) + _SALT:
+    stream, start, head = iter(blocks), b"", len(MAGIC) + _SALT
+    while len(start) < head and (block := next(stream, b"")):
+        start += block
+    if not start.startswith(MAGIC) or len(start) < head:
         raise BackupDamaged("The backup is not encrypted as its manifest says")
-    cipher = _cipher(key, head[len(MAGIC) :], name)
+    cipher = _cipher(key, start[len(MAGIC) : head], name)
     try:
-        for number, (block, last) in enumerate(_even(even, _BLOCK + _TAG)):
+        for number, (block, last) in enumerate(_even(chain([start[head:]], stream), _BLOCK + _TAG)):
             yield cipher.decrypt(_nonce(number, last=last), block, None)
     except InvalidTag:
         raise BackupDamaged("The backup was altered or cut off after it was encrypted") from None
-
-
-class _Buffered:
-    """A stream of blocks from which the first bytes can be taken."""
-
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks = iter(blocks)
-        self._rest = b""
-
-    def take(self, size: int) -> bytes:
-        while len(self._rest) < size and (block := next(self._blocks, b"")):
-            self._rest += block
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._rest
-        yield from self._blocks
 
 
 def _even(blocks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:

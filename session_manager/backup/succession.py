@@ -18,7 +18,6 @@ from pathlib import Path
 
 from session_manager.backup.backups import Backups, quiet
 from session_manager.backup.litestream import Line, Litestream, all_lines
-from session_manager.backup.manifest import Manifest
 from session_manager.backup.source import scratch_file
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupDamaged
@@ -49,7 +48,7 @@ class Saved:
     at: datetime
     event: str
     what: str
-    put_back: Callable[[], Awaitable[None]]
+    put_back: Callable[[], Awaitable[object]]
 
 
 class Succession:
@@ -102,12 +101,15 @@ class Succession:
     async def _backed_up(self) -> list[Saved]:
         manifests = await asyncio.to_thread(self._backups.catalog.all)
         return [
-            Saved(each.term, each.taken_at, "backup.restored", f"backup {each.name}", partial(self._restore, each))
+            Saved(
+                each.term,
+                each.taken_at,
+                "backup.restored",
+                f"backup {each.name}",
+                partial(asyncio.to_thread, self._backups.put_back, each),
+            )
             for each in manifests
         ]
-
-    async def _restore(self, manifest: Manifest) -> None:
-        await asyncio.to_thread(self._backups.put_back, manifest)
 
     async def _shipped(self) -> list[Saved]:
         lines = await asyncio.to_thread(all_lines, self._backups.place)
