@@ -48,8 +48,8 @@ def test_a_wrong_redis_password_is_one_line(tmp_path, own_redis):
     [
         ("REDIS_URL", "localhost:6379", "invalid REDIS_URL; expected redis://"),
         ("REDIS_URL", "redis://127.0.0.1:port/0", "invalid REDIS_URL; expected redis://"),
-        ("SESSION_DB_URI", "mysql://somewhere/x", "SESSION_DB_URI must be postgresql://"),
-        ("SESSION_DB_URI", "sqlite:///:memory:", "keeps nothing"),
+        ("SESSION_DB_URI", "mysql://somewhere/x", "SESSION_DB_URI is not valid; expected postgresql://"),
+        ("SESSION_DB_URI", "sqlite:///:memory:", "SESSION_DB_URI: a database in memory would lose all data"),
         ("PORT", "eighty", 'PORT: invalid port "eighty"; expected a whole number from 0 to 65535'),
         ("LOG_LEVEL", "loud", 'LOG_LEVEL: invalid level "loud"; expected DEBUG, INFO, WARNING or ERROR'),
         ("LOG_FORMAT", "xml", 'LOG_FORMAT: invalid format "xml"; expected json, pretty or auto'),
