@@ -46,10 +46,10 @@ def test_the_manifests_were_rendered_from_this_very_chart():
     sources = b"".join(
         path.read_bytes() for path in sorted(names, key=lambda path: str(path.relative_to(ROOT)).encode())
     )
-    of = f"Of {hashlib.sha256(sources).hexdigest()[:16]}."
+    checksum = f"Checksum: {hashlib.sha256(sources).hexdigest()[:16]}."
     rendered = {path for path in (ROOT / "k8s-manifests").iterdir() if path.name != "redis-secret.yaml"}
     assert len(rendered) == 5
-    assert {path for path in rendered if of in path.read_text().splitlines()[0]} == rendered, "make manifests"
+    assert {path for path in rendered if checksum in path.read_text().splitlines()[0]} == rendered, "make manifests"
 
 
 def test_the_version_is_that_of_the_program():
