@@ -6,7 +6,7 @@ import pytest
 
 from tests.servers.front import FrontDoor
 
-KEYS = {"service": "s-key", "bob@bob": "b-key", "ada@ada": "a-key"}
+KEYS = {"service": "service-key-01234", "bob@bob": "bobs-own-key-01234", "ada@ada": "adas-own-key-01234"}
 S = "/apps/echo/users/ada/sessions"
 ONE = f"{S}/one"
 ART = f"{ONE}/artifacts"
@@ -52,7 +52,7 @@ def key(name: str, **more: str) -> dict[str, str]:
 
 @pytest.fixture
 async def front(start) -> FrontDoor:
-    front = await start(session_api_keys=KEYS)
+    front = await start(session_api_keys=",".join(f"{name}:{key}" for name, key in KEYS.items()))
     mine = {"headers": key("ada@ada")}
     state = {"a": 1, "user:y": 1}
     event = {"author": "user", "content": {"parts": [{"text": "hello"}], "role": "user"}}

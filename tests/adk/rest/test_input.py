@@ -212,8 +212,8 @@ async def test_limits(start):
 
 
 async def test_a_services_limits_are_those_of_its_users(start):
-    front = await start(session_api_keys={"web": "s-key"}, rate_limit_create="1/hour")
-    key = {"X-API-Key": "s-key"}
+    front = await start(session_api_keys="web:service-key-01234", rate_limit_create="1/hour")
+    key = {"X-API-Key": "service-key-01234"}
     paths = ["/apps/echo/users/ada/sessions", "/apps/echo/users/bob/sessions", "/apps/other/users/ada/sessions"]
     assert [(await front.call("POST", path, headers=key))[0] for path in paths] == [200, 200, 429]
 

@@ -13,7 +13,7 @@ from session_manager.domain.message import NewMessage, Outcome
 from tests.servers.front import FrontDoor
 from tests.store.databases import new_id
 
-KEYS = {"service": "s-key"}
+KEY = "service-key-01234"
 # Pods of this class never start, so that a turn stays open for as long as a test likes.
 S = "/adk/apps/broken/users/ada/sessions"
 ONE = f"{S}/one"
@@ -36,8 +36,8 @@ class Turn(NamedTuple):
 @pytest.fixture(params=["with keys", "without"])
 async def turn(request, start) -> Turn:
     with_keys = request.param == "with keys"
-    front = await start(**({"session_api_keys": KEYS} if with_keys else {}))
-    service = {"Authorization": "Bearer s-key"} if with_keys else {}
+    front = await start(**({"session_api_keys": f"service:{KEY}"} if with_keys else {}))
+    service = {"Authorization": f"Bearer {KEY}"} if with_keys else {}
     async with front.client.post(front.url + S, json={"sessionId": "one"}, headers=service) as response:
         uuid = response.headers["X-Session-Id"]
     accepted = await front.services.store.accept(NewMessage(new_message_id(), uuid, "hello", "web"), EVERYTHING)
