@@ -10,8 +10,8 @@ from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindow
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from session_manager.activity.limits_storage import LinkLimiter, LinkStorage
 from session_manager.activity.link import Link
+from session_manager.api.limits import LinkLimiter, LinkStorage
 from session_manager.domain.errors import ActivityUnavailable
 
 WHO = ("key:alice", "chat")
