@@ -272,8 +272,8 @@ class Keeper:
             pod.signal(signal.SIGKILL)
         with suppress(ChildProcessError):
             while True:
+                self._reap()  # first: the orphans of a leader that is reaped here are looked for before the wait
                 kill_escaped(None, {pod.pid for pod in self._pods.values()})
-                self._reap()
                 ended_child(wait=True)
         for pod in list(self._pods.values()):
             self._forget(pod)
