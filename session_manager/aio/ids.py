@@ -12,6 +12,11 @@ _random: list[bytes] = []
 os.register_at_fork(after_in_child=_random.clear)
 
 
+def monotonic() -> float:
+    """Return seconds on a clock that also runs while the machine is suspended, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def new_id() -> str:
     """Return a UUIDv7: the time in milliseconds, then 74 random bits.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 async def first_of(*works: Awaitable[Any]) -> None:
@@ -81,3 +84,33 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return await future
+
+
+def log_failure(error: BaseException, task: str) -> None:
+    """Log what ended a background task."""
+    log.error("a background task failed", exc_info=error, extra={"event": "task.failed", "task": task})
+
+
+class Background:
+    """Runs tasks beside everything else, and reports each that raises to ``on_failure`` as (error, task name)."""
+
+    def __init__(self, on_failure: Callable[[BaseException, str], None] = log_failure) -> None:
+        self._on_failure = on_failure
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        self.add(asyncio.create_task(work, name=name))
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_failure(error, task.get_name())
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        await cancel(*self._tasks)

@@ -11,8 +11,7 @@ from starlette.types import Scope
 from session_manager.api.limits import Limit, Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
-from session_manager.domain.access import Access
-from session_manager.domain.callers import Anonymous, Caller, PodTurn, UserCaller
+from session_manager.domain.access import Access, Anonymous, Caller, PodTurn, UserCaller
 from session_manager.domain.errors import Forbidden
 from session_manager.wiring.services import Services
 

@@ -19,7 +19,7 @@ from session_manager.api.limits import Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.rules import ADMINS, Rule
 from session_manager.api.table import Found, Table, table
-from session_manager.domain.callers import Caller
+from session_manager.domain.access import Caller
 from session_manager.domain.errors import Forbidden, NotFound
 from session_manager.people.identity import Identity, header_map
 from session_manager.wiring.services import Services

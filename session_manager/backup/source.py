@@ -14,7 +14,7 @@ from typing import Protocol
 
 from session_manager.backup.manifest import Engine, Manifest
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs
-from session_manager.store.schema.migrations import all_migrations
+from session_manager.store.schema.upgrade import all_migrations
 
 Progress = Callable[[str, int, int], None]
 """Called with the phase, and the done and total amount of it (0 if unknown). An exception from it ends the work."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
-from session_manager.databases.database import Database
-from session_manager.databases.tables import Table
+from session_manager.databases.database import Database, Row, Table
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.times import Micros
-from session_manager.store.schema.migrations import all_migrations
-from session_manager.store.schema.upgrade import SQLITE, is_current, upgrade
+from session_manager.store.schema.upgrade import SQLITE, all_migrations, is_current, upgrade
 from session_manager.store.sqlite.connection import Connection
 
 VERSIONS = "session_manager_schema"
@@ -19,6 +17,19 @@ VERSIONS = "session_manager_schema"
 _LAST = ("adk_note",)
 # The first start fills it. It identifies the installation and holds no data of users.
 OF_THE_INSTALLATION = frozenset({"installation"})
+
+_STATES = frozenset({"app_states", "user_states"})
+_FILL = (
+    """
+    INSERT INTO app_states (app_name, state, update_time)
+    SELECT app_name, '{}', max(update_time) FROM sessions WHERE true GROUP BY app_name ON CONFLICT DO NOTHING
+    """,
+    """
+    INSERT INTO user_states (app_name, user_id, state, update_time)
+    SELECT app_name, user_id, '{}', max(update_time) FROM sessions WHERE true GROUP BY app_name, user_id
+    ON CONFLICT DO NOTHING
+    """,
+)
 
 
 @cache
@@ -63,3 +74,17 @@ async def filled(database: Database, tables: Sequence[Table]) -> list[str]:
     """Return the names of the tables that have data of users."""
     names = [table.name for table in tables if table.name not in OF_THE_INSTALLATION]
     return [name for name in names if await database.fetch(f'SELECT 1 FROM "{name}" LIMIT 1')]  # noqa: S608
+
+
+async def fill_states(database: Database) -> None:
+    """Insert missing state rows if ADK's layout needs them."""
+    for statement in _FILL if database.dialect.engine == "postgresql" else ():
+        await database.fetch(statement)
+
+
+def content_check(table: Table) -> Callable[[Row], bool]:
+    """Return a function that is False for a row that is only an empty state."""
+    if table.name not in _STATES:
+        return lambda _: True
+    number = table.names.index("state")
+    return lambda row: bool(row[number].strip("{} "))

@@ -11,8 +11,7 @@ from typing import Any
 
 import orjson
 
-from session_manager.databases.database import Row, RowRefused
-from session_manager.databases.tables import Column, Kind, Table
+from session_manager.databases.database import Column, Kind, Row, RowRefused, Table
 
 Change = Callable[[Any], Any]
 

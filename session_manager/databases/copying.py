@@ -7,16 +7,28 @@ during the copy. The source is opened for reading only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from session_manager.databases.code_schema import check_version, filled, make_schema, our_tables, table_names
+from session_manager.databases.code_schema import (
+    VERSIONS,
+    check_version,
+    content_check,
+    fill_states,
+    filled,
+    make_schema,
+    our_tables,
+    table_names,
+)
 from session_manager.databases.content import Content, TablePair
-from session_manager.databases.database import Database, Row, RowRefused
-from session_manager.databases.mark import Mark, Position
-from session_manager.databases.states import content_check, fill_states
-from session_manager.databases.tables import Table, quote
+from session_manager.databases.database import Database, Row, RowRefused, Table, quote
 from session_manager.domain.errors import Conflict, StartupFailure
+from session_manager.store.schema.upgrade import HALF_COPIED
+
+_TABLE = "session_manager_copy"
+_SOURCE = "source"
 
 BATCH_ROWS = 1000
 BATCH_LETTERS = 4_000_000  # of text in a batch: messages and replies may be megabytes long
@@ -24,6 +36,77 @@ _SHOWN_MISFITS = 20
 
 Progress = Callable[[str, int, int], None]
 """Called with a table, the number of its copied rows, and the number of all its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The progress in one table: the last copied row, the number of copied rows, and whether the table is complete."""
+
+    after: tuple[Any, ...] | None = None
+    rows: int = 0
+    done: bool = False
+
+
+class Mark:
+    """The progress of the copy into ``target``. ``source`` is an address without secrets."""
+
+    def __init__(self, target: Database, source: str) -> None:
+        self._target = target
+        self._source = source
+
+    async def found(self) -> bool:
+        """Return True for an unfinished copy of this source. Raises StartupFailure for one of another source."""
+        if _TABLE not in await self._target.tables():
+            return False
+        rows = await self._target.fetch(f"SELECT value FROM {_TABLE} WHERE name = $1", _SOURCE)  # noqa: S608
+        if not rows or rows[0][0] != self._source:
+            raise StartupFailure(f"{self._target.shown} is the target of an unfinished copy from elsewhere")
+        return True
+
+    async def make(self) -> None:
+        await self._target.fetch(f"CREATE _TABLE {_TABLE} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
+        await self._target.fetch(f"INSERT INTO {_TABLE} VALUES ($1, $2)", _SOURCE, self._source)  # noqa: S608
+        await self._target.fetch(f"INSERT INTO {VERSIONS} VALUES ($1, $1, 0)", HALF_COPIED)  # noqa: S608
+
+    async def remove(self) -> None:
+        await self._target.fetch(f"DELETE FROM {VERSIONS} WHERE version = $1", HALF_COPIED)  # noqa: S608
+        await self._target.fetch(f"DROP _TABLE {_TABLE}")
+
+    async def position(self, table: str) -> Position | None:
+        """Return the position, or None if the table is not begun."""
+        rows = await self._target.fetch(f"SELECT value FROM {_TABLE} WHERE name = $1", _mark_of(table))  # noqa: S608
+        if not rows:
+            return None
+        after, count, done = json.loads(rows[0][0])
+        return Position(None if after is None else tuple(after), count, done)
+
+    async def begin(self, table: str) -> Position:
+        value = _mark_text(Position())
+        await self._target.fetch(f"INSERT INTO {_TABLE} VALUES ($1, $2)", _mark_of(table), value)  # noqa: S608
+        return Position()
+
+    async def move(self, table: str, old: Position, new: Position) -> None:
+        """Store the position in the transaction that adds the rows. Raises Conflict if another copy has moved it."""
+        moved = await self._target.fetch(
+            f"UPDATE {_TABLE} SET value = $1 WHERE name = $2 AND value = $3 RETURNING name",  # noqa: S608
+            _mark_text(new),
+            _mark_of(table),
+            _mark_text(old),
+        )
+        if not moved:
+            raise Conflict("another copy into the same database is running")
+
+    async def restart(self) -> None:
+        """Make the next run copy everything again."""
+        await self._target.fetch(f"DELETE FROM {_TABLE} WHERE name <> $1", _SOURCE)  # noqa: S608
+
+
+def _mark_of(table: str) -> str:
+    return f"table {table}"
+
+
+def _mark_text(position: Position) -> str:
+    return json.dumps([position.after, position.rows, position.done])
 
 
 @dataclass(frozen=True, slots=True)

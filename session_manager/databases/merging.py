@@ -9,20 +9,51 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from session_manager.databases.code_schema import check_version, our_tables
+from session_manager.databases.code_schema import check_version, content_check, fill_states, our_tables
 from session_manager.databases.content import Content, TablePair, key_of
-from session_manager.databases.database import Database, Row, RowRefused
-from session_manager.databases.links import Links
+from session_manager.databases.database import Database, Reference, Row, RowRefused, Table, quote
 from session_manager.databases.opening import opened
-from session_manager.databases.states import content_check, fill_states
-from session_manager.databases.tables import Table, quote
+
+_BESIDE_FOREIGN_KEYS: Mapping[str, Reference] = {
+    "sessions": Reference(("app_name", "user_id", "id"), "session", ("app", "user_id", "adk_id")),
+    "artifact": Reference(("session",), "session", ("uuid",)),
+    "memory": Reference(("session",), "session", ("uuid",)),
+}
+# These belong to one database: its identity, and its keys to reconcile.
+_NOT_MERGED = frozenset({"installation", "adk_note"})
 
 Group = dict[str, list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """``tables`` are in an order in which each comes after the tables that it refers to."""
+
+    tables: Mapping[str, Table]
+
+    @classmethod
+    def of(cls, tables: list[Table]) -> Links:
+        return cls({table.name: table for table in tables if table.name not in _NOT_MERGED})
+
+    def parent(self, table: Table) -> Reference | None:
+        return table.references[0] if table.references else _BESIDE_FOREIGN_KEYS.get(table.name)
+
+    def children(self, table: Table) -> list[tuple[Table, Reference]]:
+        found = []
+        for other in self.tables.values():
+            parent = self.parent(other)
+            if parent is not None and parent.table == table.name:
+                found.append((other, parent))
+        return found
+
+    def roots(self) -> list[Table]:
+        """Return tables whose rows may exist alone: those without a foreign key."""
+        return [table for table in self.tables.values() if not table.references]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from session_manager.databases.database import Row, RowRefused
-from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
+from session_manager.databases.database import Column, Kind, Reference, Row, RowRefused, Table, quote, quoted
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import translated_at_start

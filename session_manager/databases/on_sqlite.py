@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote as escaped
 
-from session_manager.databases.database import Row, RowRefused
-from session_manager.databases.tables import Column, Kind, Reference, Table, quote, quoted
+from session_manager.databases.database import Column, Kind, Reference, Row, RowRefused, Table, quote, quoted
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
 from session_manager.store.schema.upgrade import SQLITE
-from session_manager.store.sqlite.connection import Connection, is_own_fault
-from session_manager.store.sqlite.file import make_durable, prepare_file
+from session_manager.store.sqlite.connection import Connection, is_own_fault, make_durable, prepare_file
 from session_manager.store.sqlite.file_system import unsuitable
 from session_manager.store.transactions.base import Transaction
 

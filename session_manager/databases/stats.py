@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 
 from session_manager.databases.code_schema import check_version, our_tables
-from session_manager.databases.database import Database
-from session_manager.databases.tables import quote
+from session_manager.databases.database import Database, quote
 from session_manager.domain.times import Micros
-from session_manager.store.transactions import history, listing
+from session_manager.store.transactions import listing, messages
 
 HOUR = 3_600_000_000  # microseconds
 # ``last_activity`` is in whole microseconds since 1970 on both engines.
@@ -38,7 +37,7 @@ async def stats(database: Database) -> Stats:
     async with database.reading():
         rows = {table.name: await _count(database, table.name) for table in await our_tables(database)}
         by_status = await database.run(listing.count(None))
-        waiting, _ = await database.run(history.backlog())
+        waiting, _ = await database.run(messages.backlog())
         active = (await database.fetch(ACTIVE, hour_ago))[0][0]
     sessions = {status.value: number for status, number in by_status.items()}
     return Stats(database.shown, await database.size(), rows, sessions, active, waiting)

@@ -7,9 +7,9 @@ a change of rights and a write cannot both win. None never means "all sessions":
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from session_manager.domain.message import Attempt
 
@@ -51,3 +51,130 @@ class Nothing:
 Access: TypeAlias = Everything | OwnedBy | OneSession | Nothing
 EVERYTHING = Everything()
 NOTHING = Nothing()
+
+
+class _Kind:
+    """The answers of a caller without any privilege."""
+
+    __slots__ = ()
+
+    @property
+    def admin(self) -> bool:
+        """Return True for a caller that may look after the installation: backups, and where its data is."""
+        return False
+
+    @property
+    def trusted(self) -> bool:
+        """Return True for what runs agents: it reads credentials and changes what all users of an app share."""
+        return self.admin
+
+    @property
+    def names_users(self) -> bool:
+        """Return True for a caller that acts for the user whom each request names, and is limited per user."""
+        return False
+
+    def may_act_for(self, user: str) -> bool:
+        return False
+
+    def acting_for(self, user: str) -> Self:
+        """Return this caller as it acts for a user whom the request names."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed(_Kind):
+    """A caller that acts for one user, or for any if it names none. ``address`` is the client's."""
+
+    name: str
+    address: str
+    user: str | None = None
+
+    @property
+    def access(self) -> Access:
+        return EVERYTHING if self.user is None else OwnedBy(self.user)
+
+    @property
+    def admin(self) -> bool:
+        return self.user is None
+
+    @property
+    def idempotency_caller(self) -> str:
+        """The owner of the caller's Idempotency-Keys, as the database stores it."""
+        return self.name if self.user is None else f"{self.name}|{self.user}"
+
+    def limit_key(self, place: str) -> str:
+        """Return the key of the caller's rate limits. ``place`` is the session of the request, or empty."""
+        return f"{self.name}|{place}" if self.user is None else f"{self.name}|user|{self.user}"
+
+    def may_act_for(self, user: str) -> bool:
+        return self.user in (None, user)
+
+
+@dataclass(frozen=True, slots=True)
+class Local(_Keyed):
+    """A program on this machine, where no key is configured."""
+
+    def limit_key(self, place: str) -> str:
+        return _Keyed.limit_key(self, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Service(_Keyed):
+    """A key that acts for any user. ``name`` is the key's."""
+
+    @property
+    def names_users(self) -> bool:
+        return self.user is None
+
+    def acting_for(self, user: str) -> Self:
+        return replace(self, user=user) if self.user is None else self
+
+
+@dataclass(frozen=True, slots=True)
+class Person(_Keyed):
+    """A user, by a key that is bound to that user."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodTurn(_Kind):
+    """A pod that shows the token of its turn: it reaches that session while the attempt is open."""
+
+    session: str
+    attempt: Attempt
+    address: str
+
+    @property
+    def access(self) -> Access:
+        return OneSession(self.session, self.attempt)
+
+    @property
+    def trusted(self) -> bool:
+        return True
+
+    def limit_key(self, place: str) -> str:
+        return f"pod|{self.session}"
+
+    def may_act_for(self, user: str) -> bool:
+        """Return True: its token says which session it reaches, so the store decides."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous(_Kind):
+    """A caller without a key, on a route that needs none."""
+
+    address: str
+
+    @property
+    def access(self) -> Access:
+        return NOTHING
+
+    def limit_key(self, place: str) -> str:
+        return f"anonymous|{self.address}"
+
+
+Caller: TypeAlias = Local | Service | Person | PodTurn | Anonymous
+UserCaller: TypeAlias = Local | Service | Person
+"""A caller with a key, or a local one: what ordinary routes see."""

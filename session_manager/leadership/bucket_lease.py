@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from session_manager.aio.clock import monotonic
+from session_manager.aio.ids import monotonic
 from session_manager.domain.errors import StartupFailure, StorageDenied, StorageError
 from session_manager.domain.lease import LeaseAnswer, LeaseOutcome
 from session_manager.storage.conditional import ConditionalObject, Contended, Versioned

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from session_manager.aio.clock import monotonic
+from session_manager.aio.ids import monotonic
 from session_manager.aio.tasks import cancel, wait_for_either
 from session_manager.domain.errors import StartupFailure, StorageError, Unavailable
 from session_manager.domain.lease import Lease, LeaseOutcome

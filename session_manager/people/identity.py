@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 
-from session_manager.domain.callers import Anonymous, Caller, Local, Person, PodTurn, Service, UserCaller
+from session_manager.domain.access import Anonymous, Caller, Local, Person, PodTurn, Service, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from session_manager.people.tokens import Tokens
 from session_manager.settings.kinds import Network

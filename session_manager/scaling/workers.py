@@ -13,9 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from session_manager.activity.protocol import Desire, Fenced, ScalerActivity, SessionGone
-from session_manager.aio.background import Background
 from session_manager.aio.retry import Backoff
-from session_manager.aio.tasks import cancel, wait_for_either
+from session_manager.aio.tasks import Background, cancel, wait_for_either
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure

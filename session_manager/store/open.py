@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
-from session_manager.store.operations import default_class
 from session_manager.store.postgres.address import SETTING, PostgresAddress
 from session_manager.store.protocol import Store
+from session_manager.store.sql import default_class
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.store.sqlite.file_system import unsuitable
 
@@ -29,7 +29,7 @@ def open_store(settings: Settings, fence: Callable[[], None] | None = None, adop
     path = database_path(settings)
     if path is None:
         return _postgres(database_uri(settings), settings, adopt_as)
-    return SqliteStore(path, settings.database.patience, fence=fence, adopt_as=adopt_as)
+    return SqliteStore(path, settings.database.patience, fence=fence or (lambda: None), adopt_as=adopt_as)
 
 
 def database_uri(settings: Settings) -> str:

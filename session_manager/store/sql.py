@@ -3,26 +3,122 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
+from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.limits import check_events, cleaned_turn
-from session_manager.domain.adk.model import AdkTurn
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.adk.model import AdkKey, AdkSession, AdkTurn, AdoptAs, ClassAndTtl
+from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.session import Session
-from session_manager.store.adk_sql import AdkSql
-from session_manager.store.operations import read, write
+from session_manager.domain.session_class import DEFAULT, SessionClass
+from session_manager.domain.times import Micros, micros
+from session_manager.store.adk import AdkPage, AdkQuery, Artifact
 from session_manager.store.protocol import Store
-from session_manager.store.transactions import history, installation, listing, messages, sessions, teardown
+from session_manager.store.transactions import (
+    adk_adoption,
+    adk_artifacts,
+    adk_sessions,
+    adk_turns,
+    listing,
+    messages,
+    sessions,
+)
+from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.sessions import NO_SESSION
+
+_AT_ONCE = 200  # sessions adopted in one commit: SQLite's only writer needs a few milliseconds
+
+_FIND_SHARED = "SELECT value FROM installation WHERE name = $1"
+_KEEP_SHARED = "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Method: TypeAlias = Callable[P, Coroutine[Any, Any, T]]
 
 log = logging.getLogger(__name__)
 
 
-class SqlStore(AdkSql, Store):
+def default_class(app: str) -> ClassAndTtl:
+    """Return the default class with its default TTL, whatever the app."""
+    return ClassAndTtl(DEFAULT, micros(SessionClass(DEFAULT).ttl))
+
+
+class Runner(ABC):
+    """Runs transactions on one engine. ``adopt_as`` is for transactions that adopt sessions of real ADK services."""
+
+    adopt_as: AdoptAs
+
+    @abstractmethod
+    async def _write(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a transaction with the database's time as its first argument, and commit it."""
+
+    @abstractmethod
+    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a transaction that only reads."""
+
+
+class read(Generic[P, T]):  # noqa: N801  used like a decorator
+    """A method that runs a transaction that only reads."""
+
+    def __init__(self, transaction: Callable[P, Transaction[T]]) -> None:
+        self._transaction = transaction
+
+    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
+        return partial(runner._read, self._transaction)
+
+
+class write(Generic[P, T]):  # noqa: N801  used like a decorator
+    """A method that runs a transaction and commits it. The engine supplies the time."""
+
+    def __init__(self, transaction: Callable[Concatenate[Micros, P], Transaction[T]]) -> None:
+        self._transaction = transaction
+
+    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
+        return partial(runner._write, self._transaction)
+
+
+class adopting_write(Generic[P, T]):  # noqa: N801  used like a decorator
+    """A ``write`` on a session of ADK, which the transaction first reconciles with changes of real ADK services.
+
+    A transaction that returns None is committed all the same, and NotFound is raised.
+    """
+
+    def __init__(self, transaction: Callable[Concatenate[Micros, AdoptAs, P], Transaction[T | None]]) -> None:
+        self._transaction = transaction
+
+    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
+        async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            found = await runner._write(self._transaction, runner.adopt_as, *args, **kwargs)
+            if found is None:
+                raise NotFound(NO_SESSION)
+            return found
+
+        return run
+
+
+def _ping() -> Transaction[None]:
+    yield "SELECT 1", ()
+
+
+def _secret(now: Micros, name: str) -> Transaction[str]:
+    yield _KEEP_SHARED, (name, secrets.token_urlsafe(32))
+    rows = yield _FIND_SHARED, (name,)
+    kept: str = rows[0][0]
+    return kept
+
+
+class SqlStore(Runner, Store):
     """A ``Store`` without a connection; the Protocol documents its methods."""
 
-    ping = read(installation.ping)
-    secret = write(installation.secret)
+    ping = read(_ping)
+    secret = write(_secret)
 
     create_session = write(sessions.create)
     get_session = read(sessions.get)
@@ -33,11 +129,11 @@ class SqlStore(AdkSql, Store):
     record_wake = write(sessions.woken)
     record_failure = write(sessions.failed)
 
-    expire = write(teardown.expire)
-    delete_session = write(teardown.delete)
-    deleted_sessions = read(teardown.deleted)
-    reopen_teardowns = write(teardown.reopen)
-    drop_tombstones = write(teardown.drop_tombstones)
+    expire = write(sessions.expire)
+    delete_session = write(sessions.delete)
+    deleted_sessions = read(sessions.deleted)
+    reopen_teardowns = write(sessions.reopen)
+    drop_tombstones = write(sessions.drop_tombstones)
 
     accept = write(messages.accept)
     begin_redelivery = write(messages.redeliver)
@@ -45,19 +141,30 @@ class SqlStore(AdkSql, Store):
     cancel = write(messages.cancel)
     _record = write(messages.record)
 
-    get_message = read(history.get)
-    list_messages = read(history.page)
-    events = read(history.events)
-    backlog = read(history.backlog)
-    has_unfinished = read(history.any_unfinished)
-    unfinished = read(history.unfinished)
-    unfinished_of = read(history.unfinished_in)
+    get_message = read(messages.find)
+    list_messages = read(messages.page)
+    events = read(messages.events)
+    backlog = read(messages.backlog)
+    has_unfinished = read(messages.any_unfinished)
+    unfinished = read(messages.unfinished)
+    unfinished_of = read(messages.unfinished_in)
+
+    adk_create = adopting_write(adk_sessions.create)
+    adk_append = adopting_write(adk_sessions.append)
+    adk_change = adopting_write(adk_sessions.change)
+    adk_user_state = read(adk_sessions.user_state)
+    adk_behind = read(adk_turns.behind)
+    save_artifact = adopting_write(adk_artifacts.save)
+    delete_artifact = adopting_write(adk_artifacts.delete)
+    remember = adopting_write(adk_artifacts.remember)
+    search_memory = read(adk_artifacts.search)
+    _reconcile = adopting_write(adk_adoption.record)
 
     async def expirable(self, limit: int) -> list[Session]:
-        return await self._read(teardown.expirable, await self.now(), limit)
+        return await self._read(sessions.expirable, await self.now(), limit)
 
     async def purge_session(self, uuid: str) -> None:
-        while not await self._write(teardown.purge_some, uuid):
+        while not await self._write(sessions.purge_some, uuid):
             pass
 
     async def record(
@@ -78,3 +185,58 @@ class SqlStore(AdkSql, Store):
             log.warning("ADK's events of a turn cannot be stored", extra={"event": "store.adk_lost", "reason": reason})
             adk = AdkTurn(None)
         return await self._record(message_id, attempt, outcome, events, adk)
+
+    async def adk_record(self, key: AdkKey) -> Session:
+        return await self._read(adk_adoption.find, key) or await self._reconcile(key)
+
+    async def adk_get(
+        self, key: AdkKey, recent: int | None = None, since: float = 0.0, *, access: Access = EVERYTHING
+    ) -> AdkSession:
+        found = await self._read(adk_sessions.get_current, key, recent, since, access)
+        if isinstance(found, AdkSession):
+            return found
+        if found is None:
+            record = await self._reconcile(key)
+            key, found = key._replace(id=record.adk_id), record.uuid
+        await self.adk_catch_up(found)
+        session = await self._read(adk_sessions.get, key, recent, since, access)
+        if session is None:
+            raise NotFound(NO_SESSION)
+        return session
+
+    async def adk_list(self, query: AdkQuery) -> AdkPage:
+        page = await self._read(adk_sessions.page, query)
+        unknown: list[adk_adoption.Note] = [(None, session.key) for session in page.sessions if not session.uuid]
+        if not unknown:
+            return page
+        for start in range(0, len(unknown), _AT_ONCE):
+            await self._write(adk_adoption.sweep, self.adopt_as, unknown[start : start + _AT_ONCE])
+        page = await self._read(adk_sessions.page, query)
+        return AdkPage([session for session in page.sessions if session.uuid], page.next_after)
+
+    async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
+        found = await self._read(adk_adoption.notes, limit)
+        return await self._write(adk_adoption.sweep, self.adopt_as, found) if found else (0, [])
+
+    async def adk_catch_up(self, *uuids: str) -> None:
+        left: Sequence[str] = uuids
+        try:
+            while left:
+                left = await self._write(adk_turns.catch_up, left)
+        except (InvalidInput, ValueError):
+            if len(left) == 1:
+                extra = {"event": "store.adk_lost", "session": left[0]}
+                log.exception("ADK's events of turns cannot be stored", extra=extra)
+                await self._write(adk_turns.give_up, left[0])
+                return
+            for uuid in left:
+                await self.adk_catch_up(uuid)
+
+    async def artifact_names(self, key: AdkKey) -> list[str]:
+        return await self._read(adk_artifacts.names, await self.adk_record(key))
+
+    async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
+        return await self._read(adk_artifacts.get, await self.adk_record(key), name, version)
+
+    async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
+        return await self._read(adk_artifacts.versions, await self.adk_record(key), name)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from session_manager.aio.background import Background
 from session_manager.aio.retry import until_available
+from session_manager.aio.tasks import Background
 from tests.aio.test_retry import Dependency
 from tests.sim.clock import VirtualLoop
 

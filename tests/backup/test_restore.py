@@ -13,7 +13,7 @@ from session_manager.backup.backups import Backups
 from session_manager.backup.source import reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
-from session_manager.store.schema.migrations import all_migrations
+from session_manager.store.schema.upgrade import all_migrations
 from tests.backup.conftest import of
 from tests.backup.databases import add_session, fill, texts
 from tests.store.databases import opened

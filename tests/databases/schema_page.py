@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from session_manager.store.postgres.adapter import PostgresStore
-from session_manager.store.schema.migrations import all_migrations
+from session_manager.store.schema.upgrade import all_migrations
 from session_manager.store.sqlite.adapter import SqliteStore
 from tests.servers.postgres import postgres_server
 

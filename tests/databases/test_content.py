@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from session_manager.databases.content import TablePair
-from session_manager.databases.tables import Column, Kind, Table
+from session_manager.databases.database import Column, Kind, Table
 from tests.servers.postgres import PostgresServer
 
 NAMES = ("id", "state", "update_time")

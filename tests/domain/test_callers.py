@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING, NOTHING, OneSession, OwnedBy
-from session_manager.domain.callers import Anonymous, Caller, Local, Person, PodTurn, Service
+from session_manager.domain.access import (
+    EVERYTHING,
+    NOTHING,
+    Anonymous,
+    Caller,
+    Local,
+    OneSession,
+    OwnedBy,
+    Person,
+    PodTurn,
+    Service,
+)
 from session_manager.domain.message import Attempt
 
 LOCAL, ACTING_LOCAL = Local("local", "1.2.3.4"), Local("local", "1.2.3.4", "ada")

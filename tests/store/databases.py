@@ -17,7 +17,7 @@ from session_manager.domain.message import NewMessage, Outcome
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import NewSession
-from session_manager.store.schema.migrations import Migration
+from session_manager.store.schema.upgrade import Migration
 from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore, Workers
 

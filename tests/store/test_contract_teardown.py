@@ -8,7 +8,7 @@ from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import NotFound
 from session_manager.domain.times import Micros
 from session_manager.store.sql import SqlStore
-from session_manager.store.transactions import teardown
+from session_manager.store.transactions import sessions
 from tests.store.databases import DAY, DONE, Database, make, new_id, pass_time, say
 
 
@@ -109,7 +109,7 @@ async def test_only_the_deleted_are_purged(store: SqlStore) -> None:
 async def test_a_long_history_is_purged_in_steps(
     store: SqlStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teardown, "PURGE_STEP", 2)
+    monkeypatch.setattr(sessions, "PURGE_STEP", 2)
     session = await make(store)
     for n in range(5):
         message = await say(store, session)

@@ -11,7 +11,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StartupFailure, StoreUnavailable
 from session_manager.store.postgres.adapter import PostgresStore
-from session_manager.store.schema.migrations import Migration, all_migrations
+from session_manager.store.schema.upgrade import Migration, all_migrations
 from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.store.databases import Database, Opened, PostgresDatabase, make, say
 

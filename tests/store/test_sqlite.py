@@ -17,8 +17,7 @@ from session_manager.domain.errors import Conflict, InvalidInput, StartupFailure
 from session_manager.domain.message import Accepted
 from session_manager.domain.times import Micros
 from session_manager.store.sqlite.adapter import SqliteStore, inline
-from session_manager.store.sqlite.connection import Connection
-from session_manager.store.sqlite.file import make_durable
+from session_manager.store.sqlite.connection import Connection, make_durable
 from session_manager.store.sqlite.writer import MAX_BATCH, ThreadWriter
 from tests.store.databases import DONE, make, new_message, new_session, say
 from tests.waiting import until

@@ -10,8 +10,8 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends
 
 from session_manager.api.call import Call
+from session_manager.domain.access import Caller
 from session_manager.domain.adk.model import APP, AdkKey, State
-from session_manager.domain.callers import Caller
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound
 from session_manager.people.identity import valid_user_id
 

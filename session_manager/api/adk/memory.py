@@ -13,8 +13,7 @@ from session_manager.api.adk.bodies import UpdateMemory
 from session_manager.api.adk.listing import Stored
 from session_manager.api.call import CurrentCall
 from session_manager.api.errors import JSON
-from session_manager.domain.adk.events import event_json
-from session_manager.domain.adk.redaction import redacted
+from session_manager.domain.adk.events import event_json, redacted
 from session_manager.domain.values import Json
 
 

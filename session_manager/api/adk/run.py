@@ -21,9 +21,9 @@ from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failu
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.chat import options_of, waiting
 from session_manager.api.errors import JSON
+from session_manager.domain.access import UserCaller
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.adk.model import AdkKey
-from session_manager.domain.callers import UserCaller
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
 from session_manager.domain.session import Session

@@ -18,7 +18,7 @@ from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
 from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
-from session_manager.domain.adk.initial_events import check_initial
+from session_manager.domain.adk.limits import check_initial
 from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for_app

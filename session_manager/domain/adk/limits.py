@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Delta
 from session_manager.domain.errors import InvalidInput
+from session_manager.domain.times import SECOND, micros
 
 LONGEST_ID = 128
 LONGEST_INVOCATION = 256
 # Seconds from 1970 to the year 2242. Beyond it a float cannot distinguish two microseconds: events would have no order,
 # and a writer with an older copy would not be detected.
 FARTHEST = 2.0**33
+
+TICK: Final = 1 / SECOND  # seconds; the smallest step of a session's update time, which PostgreSQL can distinguish
+
+Placed = Sequence[tuple[AdkEvent, float]]
+"""Events with the times in Unix seconds under which they are stored."""
+
+# Calls that ADK itself makes to the user. It acts on the answers.
+RESERVED = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
+PLAIN: dict[str, Any] = {
+    "state_delta": {},
+    "artifact_delta": {},
+    "requested_auth_configs": {},
+    "requested_tool_confirmations": {},
+}
 
 
 def check_key(key: AdkKey) -> None:
@@ -57,3 +72,51 @@ def _check_length(field: str, value: str, longest: int) -> None:
         raise InvalidInput(f"{field} is longer than {longest} characters", field=field)
     if "\0" in value:
         raise InvalidInput(f"{field} contains a NUL character", field=field)
+
+
+def later(at: float, updated: float) -> float:
+    """Return ``at``, or the first microsecond after ``updated`` if that is later."""
+    return at if at >= updated + TICK else (micros(updated) + 1) / SECOND
+
+
+def placed_after(updated: float, events: Iterable[AdkEvent]) -> Placed:
+    """Return the events with times that keep their order and sort after everything stored at ``updated``."""
+    placed = []
+    for event in events:
+        updated = later(event.timestamp, updated)
+        placed.append((event, updated))
+    return placed
+
+
+def apart(events: Iterable[AdkEvent]) -> Placed:
+    """Return the events with their own times, moved only if an event has the time of the one before."""
+    placed, last, stamp = [], 0.0, None
+    for event in events:
+        same = micros(event.timestamp) == stamp
+        last, stamp = later(last, last) if same else event.timestamp, micros(event.timestamp)
+        placed.append((event, last))
+    return placed
+
+
+def check_initial(events: Iterable[dict[str, Any]]) -> None:
+    """Raise InvalidInput for the first event that is not allowed. ``events`` are results of ``EVENT.validate``."""
+    for number, event in enumerate(events):
+        reason = _reason(event)
+        if reason is not None:
+            raise InvalidInput(f"event {number} of a new session must not have {reason}", "events")
+
+
+def _reason(event: dict[str, Any]) -> str | None:
+    if event.get("long_running_tool_ids"):
+        return "ids of long-running tools"
+    if {name: each for name, each in event["actions"].items() if each is not None} != PLAIN:
+        return "actions"
+    if RESERVED.intersection(_called(event)):
+        return "calls that only ADK itself makes"
+    return None
+
+
+def _called(event: dict[str, Any]) -> Iterator[str | None]:
+    for part in (event.get("content") or {}).get("parts") or ():
+        for kind in ("function_call", "function_response"):
+            yield (part.get(kind) or {}).get("name")

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from session_manager.aio.background import Background
 from session_manager.aio.retry import until_available
-from session_manager.aio.tasks import cancel
+from session_manager.aio.tasks import Background, cancel
 from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe
 from session_manager.runtime.kubernetes.pods import Pods, PodView

@@ -20,17 +20,13 @@ from session_manager.domain.adk.model import AdkTurn, AdoptAs
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
-from session_manager.store.operations import default_class
 from session_manager.store.postgres import hot
 from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
-from session_manager.store.schema.migrations import Migration, all_migrations
-from session_manager.store.schema.upgrade import POSTGRES, is_current, upgrade
-from session_manager.store.sql import SqlStore
+from session_manager.store.schema.upgrade import POSTGRES, Migration, all_migrations, is_current, upgrade
+from session_manager.store.sql import SqlStore, default_class
 from session_manager.store.transactions import messages
-from session_manager.store.transactions.base import Transaction, run
-from session_manager.store.transactions.rows import session_of
-from session_manager.store.transactions.words import in_postgres
+from session_manager.store.transactions.base import Transaction, in_postgres, run, session_of
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -62,12 +58,12 @@ class PostgresStore(SqlStore):
         migrations: Sequence[Migration] | None = None,
         adopt_as: AdoptAs = default_class,
     ) -> None:
-        super().__init__(adopt_as)
+        self.adopt_as = adopt_as
         self._uri = uri
         self._shown = PostgresAddress.parse(uri, "*").shown
         self._size = pool
         self._patience = patience
-        self._migrations = all_migrations() if migrations is None else migrations
+        self._migrations = migrations or all_migrations()
         self._pool: asyncpg.Pool | None = None
 
     @property

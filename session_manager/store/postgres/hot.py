@@ -8,7 +8,7 @@ locked is read again, so that the conditions hold for the row that is written.
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
-from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH
+from session_manager.store.transactions.base import SESSION, SESSION_WIDTH
 
 NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 

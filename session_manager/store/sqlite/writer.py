@@ -14,13 +14,20 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 from session_manager.domain.errors import StoreUnavailable
-from session_manager.store.sqlite.batch import Call, Result, run_batch
-from session_manager.store.sqlite.connection import Connection, is_busy
+from session_manager.domain.times import Micros
+from session_manager.store.sqlite.connection import Connection, is_busy, is_own_fault, translated
 from session_manager.store.transactions.base import Transaction
+
+Call: TypeAlias = tuple[Callable[..., Transaction[Any]], tuple[Any, ...], dict[str, Any]]
+"""A transaction to run. Called with the time and these arguments, the function returns the generator."""
+
+Result: TypeAlias = tuple[Any, Exception | None]
+"""The result of one transaction, or its error."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,27 +36,69 @@ T = TypeVar("T")
 MAX_BATCH = 256  # calls in one commit; limits the time that the first of them waits for the last
 
 
-class Writer(Protocol):
-    """Runs transactions that write, one after another."""
+def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
+    """Run the calls inside the transaction that was begun on ``connection``, and commit.
 
-    def submit(self, transaction: Callable[..., Transaction[T]], args: Any, kwargs: Any) -> Awaitable[T]:
-        """Run and commit a transaction. Raises StoreUnavailable if it could not start in time; then it never runs."""
-        ...
+    Never raises: if the database itself fails, nothing is written and all calls end with StoreUnavailable.
+    """
+    try:
+        results = _run_all(connection, calls)
+        connection.commit()
+    except Exception:
+        logger.exception("a commit failed", extra={"event": "store.commit_failed"})
+        try:
+            connection.rollback()
+        except sqlite3.Error:
+            # Then the next BEGIN fails, and so do its callers.
+            logger.exception("a rollback failed", extra={"event": "store.rollback_failed"})
+        return [(None, StoreUnavailable())] * len(calls)
+    return results
 
-    async def close(self) -> None:
-        """Finish all submitted calls, and close the file."""
-        ...
+
+def _run_all(connection: Connection, calls: Sequence[Call]) -> list[Result]:
+    """Run all calls without savepoints, and again with them if a call fails: they cost a tenth of the work."""
+    try:
+        return [(_run(connection, call), None) for call in calls]
+    except Exception as error:
+        _raise_if_fatal(error)
+        connection.rollback()
+        connection.begin()
+        if len(calls) == 1:
+            return [(None, translated(error))]
+    return [_run_guarded(connection, call) for call in calls]
 
 
+def _run_guarded(connection: Connection, call: Call) -> Result:
+    """Run one of several calls so that it can be undone alone."""
+    connection.raw.execute("SAVEPOINT op")
+    try:
+        value = _run(connection, call)
+    except Exception as error:
+        _raise_if_fatal(error)
+        connection.raw.execute("ROLLBACK TO op")
+        connection.raw.execute("RELEASE op")
+        return None, translated(error)
+    connection.raw.execute("RELEASE op")
+    return value, None
+
+
+def _run(connection: Connection, call: Call) -> Any:
+    transaction, args, kwargs = call
+    return connection.run(transaction(Micros(connection.clock()), *args, **kwargs))
+
+
+def _raise_if_fatal(error: Exception) -> None:
+    if isinstance(error, sqlite3.Error) and not is_own_fault(error):
+        raise error
+
+
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A waiting call with the future of its caller. ``since`` is on the monotonic clock."""
 
-    __slots__ = ("call", "future", "since")
-
-    def __init__(self, call: Call, future: asyncio.Future[Any]) -> None:
-        self.call = call
-        self.future = future
-        self.since = time.monotonic()
+    call: Call
+    future: asyncio.Future[Any]
+    since: float = field(default_factory=time.monotonic)
 
 
 class ThreadWriter:
@@ -69,6 +118,7 @@ class ThreadWriter:
         self._thread.start()
 
     async def close(self) -> None:
+        """Finish all submitted calls, and close the file."""
         self._closing = True
         self._signal()
         await asyncio.to_thread(self._thread.join)
@@ -78,6 +128,7 @@ class ThreadWriter:
     # On the event loop
 
     def submit(self, transaction: Callable[..., Transaction[T]], args: Any, kwargs: Any) -> Awaitable[T]:
+        """Run and commit a transaction. Raises StoreUnavailable if it could not start in time; then it never runs."""
         if self._closing:
             raise StoreUnavailable
         waiting = _Waiting((transaction, args, kwargs), self._loop.create_future())
@@ -126,7 +177,7 @@ class ThreadWriter:
     def _work(self) -> None:
         try:
             while self._wait():
-                self._commit_what_waits(self._connection)
+                self._commit_what_waits()
         finally:
             self._connection.close()
 
@@ -138,17 +189,17 @@ class ThreadWriter:
             self._asleep.acquire()
         return True
 
-    def _commit_what_waits(self, connection: Connection) -> None:
+    def _commit_what_waits(self) -> None:
         try:
-            connection.begin()
+            self._connection.begin()
         except sqlite3.Error as error:
             self._begin_failed(error)
             return
         batch = self._take(MAX_BATCH)
         if batch:
-            self._hand_back(batch, run_batch(connection, [waiting.call for waiting in batch]))
+            self._hand_back(batch, run_batch(self._connection, [waiting.call for waiting in batch]))
         else:
-            connection.rollback()
+            self._connection.rollback()
 
     def _begin_failed(self, error: sqlite3.Error) -> None:
         """Keep the calls waiting if the database is locked. After any other error, reject them: waiting is useless."""

@@ -18,9 +18,8 @@ from session_manager.domain.adk.model import AdkKey, AdoptAs, Delta
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, micros, seconds
-from session_manager.store.transactions import adk_rows, teardown
-from session_manager.store.transactions.base import Transaction
-from session_manager.store.transactions.rows import SESSION, SESSION_WIDTH, session_of
+from session_manager.store.transactions import adk_rows, sessions
+from session_manager.store.transactions.base import SESSION, SESSION_WIDTH, Transaction, session_of
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ def reconcile(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconc
     session = session_of(live[0])
     if live[0][SESSION_WIDTH]:
         if updated is None:
-            yield from teardown.delete(now, session.uuid, EVERYTHING)
+            yield from sessions.delete(now, session.uuid, EVERYTHING)
             return Reconciled(closed=session.uuid)
     else:
         yield from adk_rows.create(key, seconds(session.created_at), Delta({}, {}, {}))

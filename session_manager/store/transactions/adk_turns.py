@@ -12,14 +12,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from session_manager.domain.adk.limits import placed_after
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
-from session_manager.domain.adk.ordering import placed_after
 from session_manager.domain.adk.turn_events import answer_event, user_event
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.transactions import adk_rows
-from session_manager.store.transactions.base import Transaction
-from session_manager.store.transactions.rows import MESSAGE, MESSAGE_WIDTH, message_of
+from session_manager.store.transactions.base import MESSAGE, MESSAGE_WIDTH, Transaction, message_of
 
 AT_ONCE = 200  # turns in one commit: SQLite's only writer needs a few milliseconds
 

@@ -15,9 +15,7 @@ from session_manager.domain.access import Right
 from session_manager.domain.session import Session
 from session_manager.domain.status import COLD_SQL, Status
 from session_manager.store.protocol import SessionPage, SessionQuery
-from session_manager.store.transactions.access import may
-from session_manager.store.transactions.base import Transaction
-from session_manager.store.transactions.rows import SESSION, session_of
+from session_manager.store.transactions.base import SESSION, Transaction, may, session_of
 
 _FILTERS = ("user_id", "app", "adk_id")
 _EACH_STATUS = ", ".join(f"count(*) FILTER (WHERE {predicate})" for predicate in COLD_SQL.values())

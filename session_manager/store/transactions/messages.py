@@ -9,13 +9,24 @@ from typing import Any
 from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
-from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent
+from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent, Unfinished
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
-from session_manager.store.transactions import adk_turns
-from session_manager.store.transactions.access import restricted
-from session_manager.store.transactions.base import Row, Transaction
-from session_manager.store.transactions.rows import MESSAGE, SESSION, SESSION_WIDTH, message_of, session_of
+from session_manager.store.transactions import adk_turns, sessions
+from session_manager.store.transactions.base import (
+    EVENT,
+    MESSAGE,
+    SESSION,
+    SESSION_WIDTH,
+    UNFINISHED,
+    Row,
+    Transaction,
+    event_of,
+    message_of,
+    restricted,
+    session_of,
+    unfinished_of,
+)
 from session_manager.store.transactions.sessions import NO_SESSION
 
 CANCELLED = "cancelled"
@@ -62,6 +73,28 @@ _FINISH = "UPDATE message SET finished_at = $2, status = $3, response = $4, erro
 _ADD_EVENT = """
 INSERT INTO session_event (session, number, kind, message_id, data, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 """
+
+_FIND = f"""
+SELECT {MESSAGE} FROM message JOIN session ON session.uuid = message.session
+WHERE message.id = $2 AND message.session = $1 AND session.deleted_at IS NULL
+"""
+_LIST = f"SELECT {MESSAGE} FROM message WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_EVENTS = f"""
+SELECT {EVENT} FROM session_event
+WHERE session = $1 AND number > $2 AND EXISTS (SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL)
+ORDER BY number LIMIT $3
+"""
+_BACKLOG = "SELECT count(*), min(accepted_at) FROM message WHERE finished_at IS NULL"
+_ANY_UNFINISHED = "SELECT 1 FROM message WHERE finished_at IS NULL LIMIT 1"
+_UNFINISHED = f"""
+SELECT {UNFINISHED} FROM message JOIN session ON session.uuid = message.session
+WHERE message.finished_at IS NULL
+"""
+_UNFINISHED_BEFORE = f"""
+{_UNFINISHED} AND message.accepted_at < $1 AND (message.session, message.seq) > ($2, $3)
+ORDER BY message.session, message.seq LIMIT $4
+"""
+_UNFINISHED_OF = f"{_UNFINISHED} AND message.session = $1 ORDER BY message.seq"
 
 
 def accept(now: Micros, new: NewMessage, access: Access) -> Transaction[Accepted]:
@@ -182,3 +215,43 @@ def numbered_events(message_id: str, events: Sequence[tuple[str, str]], last: in
     """Return the events as stored, if ``last`` is the number of the last one."""
     first = last - len(events) + 1
     return [StoredEvent(first + i, kind, message_id, data, now) for i, (kind, data) in enumerate(events)]
+
+
+def find(session: str, message_id: str, access: Access) -> Transaction[Message]:
+    rows = yield restricted(_FIND, access, Right.READ, session, message_id)
+    if not rows:
+        raise NotFound("No such message")
+    return message_of(rows[0])
+
+
+def page(session: str, access: Access, limit: int, after_seq: int = 0) -> Transaction[list[Message]]:
+    yield from sessions.get(session, access)
+    rows = yield _LIST, (session, after_seq, limit)
+    return [message_of(row) for row in rows]
+
+
+def events(session: str, after: int, limit: int) -> Transaction[list[StoredEvent]]:
+    rows = yield _EVENTS, (session, after, limit)
+    return [event_of(row) for row in rows]
+
+
+def backlog() -> Transaction[tuple[int, Micros | None]]:
+    rows = yield _BACKLOG, ()
+    return rows[0][0], rows[0][1]
+
+
+def any_unfinished() -> Transaction[bool]:
+    return bool((yield _ANY_UNFINISHED, ()))
+
+
+def unfinished(
+    accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
+) -> Transaction[list[Unfinished]]:
+    session, seq = after or ("", 0)
+    rows = yield _UNFINISHED_BEFORE, (accepted_before, session, seq, limit)
+    return [unfinished_of(row) for row in rows]
+
+
+def unfinished_in(session: str) -> Transaction[list[Unfinished]]:
+    rows = yield _UNFINISHED_OF, (session,)
+    return [unfinished_of(row) for row in rows]

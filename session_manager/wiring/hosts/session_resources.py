@@ -13,8 +13,8 @@ import logging
 from contextlib import suppress
 
 from session_manager.activity.redis import RedisActivity
-from session_manager.aio.background import Background
 from session_manager.aio.retry import Backoff, until_available
+from session_manager.aio.tasks import Background
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Conflict, NotFound, SessionManagerError, Unavailable
 from session_manager.domain.mode import Mode

@@ -13,7 +13,7 @@ from session_manager.domain.errors import Conflict, InvalidInput, NotFound, Stal
 from session_manager.store.adk import AdkQuery
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
-from session_manager.store.transactions.words import in_postgres
+from session_manager.store.transactions.base import in_postgres
 from tests.adk.store.made import event, ids, key_of, made, new_key, texts
 from tests.store.databases import DAY, Opened, PostgresDatabase, new_id, new_session
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from session_manager.domain.adk import events, wire
-from session_manager.domain.adk.initial_events import check_initial
-from session_manager.domain.adk.redaction import may_hold_secrets, redacted
+from session_manager.domain.adk.events import may_hold_secrets, redacted
+from session_manager.domain.adk.limits import check_initial
 from session_manager.domain.errors import InvalidInput
 
 
