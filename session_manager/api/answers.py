@@ -8,8 +8,7 @@ import orjson
 from fastapi import Response
 
 from session_manager.domain.message import Message, MessageStatus, StoredEvent
-from session_manager.domain.session import Hot, Session
-from session_manager.domain.status import HOT, Status, cold_status, status_of
+from session_manager.domain.session import HOT, Hot, Session, Status, cold_status, status_of
 from session_manager.domain.times import rfc3339
 from session_manager.domain.values import Json
 

@@ -18,9 +18,8 @@ from session_manager.api.bodies import checked_json
 from session_manager.api.call import Call, call_of
 from session_manager.api.schemas import ChatRequest, SessionId
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
-from session_manager.domain.ids import is_session_id
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
-from session_manager.domain.values import Json
+from session_manager.domain.values import Json, is_session_id
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Ticket, Turns
 

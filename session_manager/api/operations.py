@@ -13,7 +13,7 @@ from session_manager import __version__
 from session_manager.api import answers
 from session_manager.api.call import CurrentCall
 from session_manager.domain.errors import ActivityUnavailable
-from session_manager.domain.status import Status
+from session_manager.domain.session import Status
 from session_manager.domain.times import Micros, rfc3339, seconds
 from session_manager.domain.values import Json
 from session_manager.wiring.services import Services

@@ -8,9 +8,8 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from session_manager.domain.errors import InvalidInput
-from session_manager.domain.ids import MESSAGE_ID, SESSION_ID
-from session_manager.domain.status import Status
-from session_manager.domain.values import Json
+from session_manager.domain.session import Status
+from session_manager.domain.values import MESSAGE_ID, SESSION_ID, Json
 from session_manager.people.identity import MAX_USER_ID, valid_user_id
 
 EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"

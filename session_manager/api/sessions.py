@@ -14,8 +14,7 @@ from session_manager.api.call import CurrentCall
 from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId, WakeRequest
 from session_manager.domain.errors import ActivityUnavailable, Forbidden, Unavailable
 from session_manager.domain.mode import Mode
-from session_manager.domain.session import Hot, Session
-from session_manager.domain.status import COLD_SQL, HOT, Status, cold_status
+from session_manager.domain.session import COLD_SQL, HOT, Hot, Session, Status, cold_status
 from session_manager.domain.times import micros
 from session_manager.domain.values import Json
 from session_manager.store.protocol import NewSession, SessionQuery

@@ -14,9 +14,9 @@ from session_manager.cli.remote import AsJson
 from session_manager.cli.serve import DataDir
 
 if TYPE_CHECKING:
+    from session_manager.databases.code_schema import Stats
     from session_manager.databases.copying import Copied
     from session_manager.databases.merging import Merged
-    from session_manager.databases.stats import Stats
     from session_manager.settings import Settings
 
 Address = Annotated[str, typer.Argument(help="postgresql://…, sqlite:///…, or the path of a SQLite file.")]
@@ -146,8 +146,8 @@ def stats(database: AnyAddress = None, as_json: AsJson = False) -> None:
 
 
 async def _stats(database: str | None) -> Stats:
+    from session_manager.databases.code_schema import stats  # noqa: PLC0415
     from session_manager.databases.opening import opened  # noqa: PLC0415
-    from session_manager.databases.stats import stats  # noqa: PLC0415
 
     settings = _settings()
     async with opened(database or _configured(settings), read_only=True, **_options(settings)) as engine:

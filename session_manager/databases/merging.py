@@ -1,6 +1,6 @@
 """Adds the conversations of another database to one that is in use.
 
-A conversation comes with all its rows (see ``links``) in one transaction, or not at all. If both databases have it, the
+A conversation comes with all its rows (see ``Links``) in one transaction, or not at all. If both databases have it, the
 rows are compared: a difference is a conflict for a person to resolve. Rows of the target are never changed, so a merge
 may be repeated. The source is opened for reading only.
 """

@@ -9,8 +9,7 @@ from typing import Protocol
 from session_manager.domain.access import Access
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent, Unfinished
-from session_manager.domain.session import Failure, Session
-from session_manager.domain.status import Status
+from session_manager.domain.session import Failure, Session, Status
 from session_manager.domain.times import Micros
 from session_manager.store.adk import AdkStore
 

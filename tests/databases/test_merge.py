@@ -18,7 +18,7 @@ from session_manager.databases.merging import DatabaseMerger, Merged, Merger
 from session_manager.databases.opening import opened
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StartupFailure
-from session_manager.domain.status import Status
+from session_manager.domain.session import Status
 from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import SessionQuery
 from tests.databases.filled import APP, USER, read

@@ -8,9 +8,8 @@ import sqlite3
 
 import pytest
 
-from session_manager.domain import status as module
-from session_manager.domain.session import Failure, Hot, Session
-from session_manager.domain.status import COLD_SQL, HOT, Status, cold_status, status_of
+from session_manager.domain import session as module
+from session_manager.domain.session import COLD_SQL, HOT, Failure, Hot, Session, Status, cold_status, status_of
 from session_manager.domain.times import Micros
 
 FAILURE = Failure("Crash", "Look at the logs.", Micros(1), 1)

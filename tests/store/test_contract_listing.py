@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
 from session_manager.domain.message import Attempt
-from session_manager.domain.session import Failure, Session
-from session_manager.domain.status import COLD_SQL, Status, cold_status
+from session_manager.domain.session import COLD_SQL, Failure, Session, Status, cold_status
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import SessionPage, SessionQuery
 from session_manager.store.sql import SqlStore

@@ -6,8 +6,7 @@ import pytest
 
 from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.errors import Conflict, NotFound
-from session_manager.domain.session import Failure
-from session_manager.domain.status import Status, cold_status
+from session_manager.domain.session import Failure, Status, cold_status
 from session_manager.domain.times import Micros
 from session_manager.store.sql import SqlStore
 from tests.store.databases import DAY, Database, make, new_id, new_message, new_session, pass_time, say

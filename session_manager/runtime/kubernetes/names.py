@@ -5,7 +5,7 @@ Front door and operator must agree on them, so no other module spells one out.  
 
 from __future__ import annotations
 
-from session_manager.domain.ids import is_session_id
+from session_manager.domain.values import is_session_id
 
 GROUP = "sessionmanager.dev"
 VERSION = "v1alpha1"

@@ -20,7 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.ids import is_session_id
+from session_manager.domain.values import is_session_id
 
 
 @dataclass(frozen=True, slots=True)

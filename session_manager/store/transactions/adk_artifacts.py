@@ -17,7 +17,7 @@ from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.adk import Artifact
 from session_manager.store.transactions import adk_adoption, adk_turns
-from session_manager.store.transactions.base import Row, Transaction
+from session_manager.store.transactions.base import Transaction
 
 _OF = "app = $1 AND user_id = $2 AND session = $3 AND name = $4"
 # The session must still exist. Every session has the user's row, so its lock makes versions unique.
@@ -78,12 +78,12 @@ def get(session: Session, name: str, version: int | None) -> Transaction[Artifac
     rows = yield (_LATEST, which) if version is None else (_VERSION, (*which, version))
     if not rows:
         raise NotFound("No such artifact")
-    return _artifact(rows[0])
+    return Artifact(*rows[0])
 
 
 def versions(session: Session, name: str) -> Transaction[list[Artifact]]:
     rows = yield _ALL, _which(session, name)
-    return [_artifact(row) for row in rows]
+    return [Artifact(*row) for row in rows]
 
 
 def delete(now: Micros, adopt_as: AdoptAs, key: AdkKey, name: str) -> Transaction[int | None]:
@@ -94,10 +94,6 @@ def delete(now: Micros, adopt_as: AdoptAs, key: AdkKey, name: str) -> Transactio
 
 def _which(session: Session, name: str) -> tuple[str, str, str, str]:
     return session.app, session.user_id, "" if name.startswith(USER) else session.uuid, name
-
-
-def _artifact(row: Row) -> Artifact:
-    return Artifact(row[0], row[1], row[2], row[3], row[4], row[5])
 
 
 def remember(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[int | None]:

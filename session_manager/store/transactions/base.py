@@ -2,19 +2,22 @@
 
 The engine runs it between its own BEGIN and COMMIT; an exception from it undoes everything. The SQL uses only what
 SQLite and PostgreSQL have in common: ``$1`` placeholders, RETURNING, row values, partial indexes. It never contains
-values. The module ``words`` has a word for each difference between the engines.
+values. For everything that the engines spell differently it has words that look like functions: ``ids($1)`` is the set
+of strings in a JSON array; ``as_time($1)`` is a parameter in Unix seconds, ``unix(column)`` is the reverse;
+``as_json($1)`` is JSON text; ``for_update()`` ends a SELECT that locks its rows; ``tie(table)`` orders events of the
+same time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import cache
 from typing import Any, Protocol, TypeAlias, TypeVar, assert_never
 
 from session_manager.domain.access import Access, Everything, Nothing, OneSession, OwnedBy, Right
 from session_manager.domain.errors import Forbidden
-from session_manager.domain.message import Message, MessageStatus, StoredEvent, Unfinished
+from session_manager.domain.message import Message, MessageStatus
 from session_manager.domain.session import Failure, Session
 
 T = TypeVar("T")
@@ -58,9 +61,10 @@ _OF_A_TURN = frozenset({Right.READ, Right.WRITE})
 
 
 class Row(Protocol):
-    """A row. Its columns are accessed by position or slice."""
+    """A row. Its columns are accessed by position or slice, or all in their order."""
 
     def __getitem__(self, index: Any, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 Statement: TypeAlias = tuple[str, Sequence[object]]
@@ -104,16 +108,6 @@ def message_of(row: Row) -> Message:
     return Message(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], status, row[9], row[10], row[11], row[12]
     )  # fmt: skip
-
-
-def event_of(row: Row) -> StoredEvent:
-    """Return the event of a row with the columns ``EVENT``."""
-    return StoredEvent(row[0], row[1], row[2], row[3], row[4])
-
-
-def unfinished_of(row: Row) -> Unfinished:
-    """Return the message of a row with the columns ``UNFINISHED``."""
-    return Unfinished(row[0], row[1], row[2], row[3], row[4])
 
 
 def may(access: Access, right: Right, number: int) -> tuple[str, tuple[object, ...]]:

@@ -12,8 +12,7 @@ import json
 from collections.abc import Collection
 
 from session_manager.domain.access import Right
-from session_manager.domain.session import Session
-from session_manager.domain.status import COLD_SQL, Status
+from session_manager.domain.session import COLD_SQL, Session, Status
 from session_manager.store.protocol import SessionPage, SessionQuery
 from session_manager.store.transactions.base import SESSION, Transaction, may, session_of
 

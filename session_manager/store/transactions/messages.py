@@ -21,11 +21,9 @@ from session_manager.store.transactions.base import (
     UNFINISHED,
     Row,
     Transaction,
-    event_of,
     message_of,
     restricted,
     session_of,
-    unfinished_of,
 )
 from session_manager.store.transactions.sessions import NO_SESSION
 
@@ -232,7 +230,7 @@ def page(session: str, access: Access, limit: int, after_seq: int = 0) -> Transa
 
 def events(session: str, after: int, limit: int) -> Transaction[list[StoredEvent]]:
     rows = yield _EVENTS, (session, after, limit)
-    return [event_of(row) for row in rows]
+    return [StoredEvent(*row) for row in rows]
 
 
 def backlog() -> Transaction[tuple[int, Micros | None]]:
@@ -249,9 +247,9 @@ def unfinished(
 ) -> Transaction[list[Unfinished]]:
     session, seq = after or ("", 0)
     rows = yield _UNFINISHED_BEFORE, (accepted_before, session, seq, limit)
-    return [unfinished_of(row) for row in rows]
+    return [Unfinished(*row) for row in rows]
 
 
 def unfinished_in(session: str) -> Transaction[list[Unfinished]]:
     rows = yield _UNFINISHED_OF, (session,)
-    return [unfinished_of(row) for row in rows]
+    return [Unfinished(*row) for row in rows]

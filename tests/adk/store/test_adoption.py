@@ -10,7 +10,7 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, ClassAndTtl
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome
-from session_manager.domain.status import Status
+from session_manager.domain.session import Status
 from session_manager.domain.times import micros
 from session_manager.store.adk import AdkQuery
 from session_manager.store.protocol import SessionQuery
