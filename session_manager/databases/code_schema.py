@@ -1,4 +1,8 @@
-"""The tables of the code's schema, in an order in which each comes after the tables that it refers to."""
+"""The tables of the code's schema: their order, their version, ADK's shared states, and their size.
+
+ADK's layout on PostgreSQL needs a row for the state of each app and each user, even an empty one. On SQLite these rows
+exist only if there is state, so an empty row means the same as a missing one.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,10 @@ ACTIVE = "SELECT count(*) FROM session WHERE deleted_at IS NULL AND last_activit
 
 @cache
 def table_names() -> tuple[str, ...]:
-    """Return the tables that the migrations create on SQLite. PostgreSQL also has ADK's table of versions."""
+    """Return the tables that the migrations create on SQLite, each after the tables that it refers to.
+
+    PostgreSQL also has ADK's table of versions.
+    """
     connection = Connection(":memory:", 1.0)
     try:
         connection.run(upgrade(Micros(0), SQLITE, all_migrations()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_manager.databases.code_schema import (
     VERSIONS,
@@ -27,7 +27,7 @@ from session_manager.databases.database import Database, Row, RowRefused, Table,
 from session_manager.domain.errors import Conflict, StartupFailure
 from session_manager.store.schema.upgrade import HALF_COPIED
 
-_TABLE = "session_manager_copy"
+_PROGRESS = "session_manager_copy"
 _SOURCE = "source"
 
 BATCH_ROWS = 1000
@@ -38,8 +38,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a table, the number of its copied rows, and the number of all its rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """The progress in one table: the last copied row, the number of copied rows, and whether the table is complete."""
 
     after: tuple[Any, ...] | None = None
@@ -47,66 +46,66 @@ class Position:
     done: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class Mark:
-    """The progress of the copy into ``target``. ``source`` is an address without secrets."""
+    """The progress of a copy, stored in its ``target``. ``source`` is an address without secrets.
 
-    def __init__(self, target: Database, source: str) -> None:
-        self._target = target
-        self._source = source
+    It survives a kill -9 between two batches. While it exists the target has a schema version that no program supports,
+    so that no front door serves half of the data.
+    """
+
+    target: Database
+    source: str
 
     async def found(self) -> bool:
         """Return True for an unfinished copy of this source. Raises StartupFailure for one of another source."""
-        if _TABLE not in await self._target.tables():
+        if _PROGRESS not in await self.target.tables():
             return False
-        rows = await self._target.fetch(f"SELECT value FROM {_TABLE} WHERE name = $1", _SOURCE)  # noqa: S608
-        if not rows or rows[0][0] != self._source:
-            raise StartupFailure(f"{self._target.shown} is the target of an unfinished copy from elsewhere")
+        rows = await self.target.fetch(f"SELECT value FROM {_PROGRESS} WHERE name = $1", _SOURCE)  # noqa: S608
+        if not rows or rows[0][0] != self.source:
+            raise StartupFailure(f"{self.target.shown} is the target of an unfinished copy from elsewhere")
         return True
 
     async def make(self) -> None:
-        await self._target.fetch(f"CREATE _TABLE {_TABLE} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
-        await self._target.fetch(f"INSERT INTO {_TABLE} VALUES ($1, $2)", _SOURCE, self._source)  # noqa: S608
-        await self._target.fetch(f"INSERT INTO {VERSIONS} VALUES ($1, $1, 0)", HALF_COPIED)  # noqa: S608
+        await self.target.fetch(f"CREATE TABLE {_PROGRESS} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
+        await self.target.fetch(f"INSERT INTO {_PROGRESS} VALUES ($1, $2)", _SOURCE, self.source)  # noqa: S608
+        await self.target.fetch(f"INSERT INTO {VERSIONS} VALUES ($1, $1, 0)", HALF_COPIED)  # noqa: S608
 
     async def remove(self) -> None:
-        await self._target.fetch(f"DELETE FROM {VERSIONS} WHERE version = $1", HALF_COPIED)  # noqa: S608
-        await self._target.fetch(f"DROP _TABLE {_TABLE}")
+        await self.target.fetch(f"DELETE FROM {VERSIONS} WHERE version = $1", HALF_COPIED)  # noqa: S608
+        await self.target.fetch(f"DROP TABLE {_PROGRESS}")
 
     async def position(self, table: str) -> Position | None:
         """Return the position, or None if the table is not begun."""
-        rows = await self._target.fetch(f"SELECT value FROM {_TABLE} WHERE name = $1", _mark_of(table))  # noqa: S608
+        rows = await self.target.fetch(f"SELECT value FROM {_PROGRESS} WHERE name = $1", _mark_of(table))  # noqa: S608
         if not rows:
             return None
         after, count, done = json.loads(rows[0][0])
         return Position(None if after is None else tuple(after), count, done)
 
     async def begin(self, table: str) -> Position:
-        value = _mark_text(Position())
-        await self._target.fetch(f"INSERT INTO {_TABLE} VALUES ($1, $2)", _mark_of(table), value)  # noqa: S608
+        value = json.dumps(Position())
+        await self.target.fetch(f"INSERT INTO {_PROGRESS} VALUES ($1, $2)", _mark_of(table), value)  # noqa: S608
         return Position()
 
     async def move(self, table: str, old: Position, new: Position) -> None:
         """Store the position in the transaction that adds the rows. Raises Conflict if another copy has moved it."""
-        moved = await self._target.fetch(
-            f"UPDATE {_TABLE} SET value = $1 WHERE name = $2 AND value = $3 RETURNING name",  # noqa: S608
-            _mark_text(new),
+        moved = await self.target.fetch(
+            f"UPDATE {_PROGRESS} SET value = $1 WHERE name = $2 AND value = $3 RETURNING name",  # noqa: S608
+            json.dumps(new),
             _mark_of(table),
-            _mark_text(old),
+            json.dumps(old),
         )
         if not moved:
             raise Conflict("another copy into the same database is running")
 
     async def restart(self) -> None:
         """Make the next run copy everything again."""
-        await self._target.fetch(f"DELETE FROM {_TABLE} WHERE name <> $1", _SOURCE)  # noqa: S608
+        await self.target.fetch(f"DELETE FROM {_PROGRESS} WHERE name <> $1", _SOURCE)  # noqa: S608
 
 
 def _mark_of(table: str) -> str:
     return f"table {table}"
-
-
-def _mark_text(position: Position) -> str:
-    return json.dumps([position.after, position.rows, position.done])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +118,26 @@ class Copied:
     resumed: bool = False
 
 
+@dataclass(eq=False)
 class Copier:
     """``source`` must be opened for reading, ``target`` for writing."""
 
-    def __init__(self, source: Database, target: Database, progress: Progress = lambda *_: None) -> None:
-        self._source = source
-        self._target = target
-        self._progress = progress
-        self._mark = Mark(target, source.shown)
+    source: Database
+    target: Database
+    progress: Progress = lambda *_: None
+
+    def __post_init__(self) -> None:
+        self._mark = Mark(self.target, self.source.shown)
 
     async def look(self) -> Copied:
         """Return the result of a copy without writing anything. Raises StartupFailure if a copy would not begin."""
-        await check_version(self._source)
-        async with self._target.writing(keep=False):
+        await check_version(self.source)
+        async with self.target.writing(keep=False):
             resumed = await self._begin()
             pairs = await self._pairs()
         rows: dict[str, int] = {}
         misfits: list[str] = []
-        async with self._source.reading():
+        async with self.source.reading():
             for pair in pairs:
                 rows[pair.source.name] = await self._look_at(pair, misfits)
         return Copied(rows, misfits=misfits, resumed=resumed)
@@ -147,18 +148,18 @@ class Copier:
         Raises StartupFailure if the copy cannot begin or a row does not fit, and Conflict if the source changed
         meanwhile; then the next run copies everything again.
         """
-        await check_version(self._source)
-        async with self._target.writing():
+        await check_version(self.source)
+        async with self.target.writing():
             resumed = await self._begin()
         pairs = await self._pairs()
-        async with self._source.reading():
+        async with self.source.reading():
             for pair in pairs:
                 await self._copy_table(pair)
-        async with self._target.writing():
-            await fill_states(self._target)
-            await self._target.reset_counters()
+        async with self.target.writing():
+            await fill_states(self.target)
+            await self.target.reset_counters()
         contents = await self._compare(pairs)
-        async with self._target.writing():
+        async with self.target.writing():
             await self._mark.remove()
         return Copied(
             {name: content.rows for name, content in contents.items()},
@@ -168,23 +169,23 @@ class Copier:
 
     async def _begin(self) -> bool:
         """Prepare the target. Return True if there is an unfinished copy to continue."""
-        if self._source.shown == self._target.shown:
+        if self.source.shown == self.target.shown:
             raise StartupFailure("source and target are the same database")
         if await self._mark.found():
             return True
-        there = await filled(self._target, await our_tables(self._target))
+        there = await filled(self.target, await our_tables(self.target))
         if there:
             raise StartupFailure(
-                f"{self._target.shown} has data already, in {', '.join(there)}; copy into an empty database, or use "
+                f"{self.target.shown} has data already, in {', '.join(there)}; copy into an empty database, or use "
                 "'session-manager db merge'"
             )
-        await make_schema(self._target)
+        await make_schema(self.target)
         await self._mark.make()
         return False
 
     async def _pairs(self) -> list[TablePair]:
-        there = await self._target.tables()
-        pairs = [TablePair(table, there[table.name]) for table in await our_tables(self._source)]
+        there = await self.target.tables()
+        pairs = [TablePair(table, there[table.name]) for table in await our_tables(self.source)]
         lacking = [f"{pair.source.name}.{name}" for pair in pairs for name in pair.missing]
         if lacking or len(pairs) != len(table_names()):
             raise StartupFailure(
@@ -193,14 +194,14 @@ class Copier:
         return pairs
 
     async def _count(self, table: Table) -> int:
-        rows = await self._source.fetch(f"SELECT count(*) FROM {quote(table.name)}")  # noqa: S608
+        rows = await self.source.fetch(f"SELECT count(*) FROM {quote(table.name)}")  # noqa: S608
         return int(rows[0][0])
 
     async def _look_at(self, pair: TablePair, misfits: list[str]) -> int:
         """Return the number of rows with content, and add the first rows that do not fit to ``misfits``."""
         has_content, fit = content_check(pair.source), pair.fitter()
         rows = 0
-        async for row in self._source.rows(pair.source):
+        async for row in self.source.rows(pair.source):
             rows += has_content(row)
             if len(misfits) < _SHOWN_MISFITS:
                 try:
@@ -219,17 +220,17 @@ class Copier:
             position = await self._empty(pair.target)
         elif position.done:
             return
-        self._progress(name, position.rows, total)
-        async for batch in _batches(self._source.rows(pair.source, position.after)):
+        self.progress(name, position.rows, total)
+        async for batch in _batches(self.source.rows(pair.source, position.after)):
             position = await self._add(pair, position, batch)
-            self._progress(name, position.rows, total)
-        async with self._target.writing():
+            self.progress(name, position.rows, total)
+        async with self.target.writing():
             await self._mark.move(name, position, Position(position.after, position.rows, done=True))
 
     async def _empty(self, table: Table) -> Position:
         """Remove rows that the schema, its triggers or an earlier run have inserted."""
-        async with self._target.writing():
-            await self._target.fetch(f"DELETE FROM {quote(table.name)}")  # noqa: S608
+        async with self.target.writing():
+            await self.target.fetch(f"DELETE FROM {quote(table.name)}")  # noqa: S608
             return await self._mark.begin(table.name)
 
     async def _add(self, pair: TablePair, position: Position, batch: Sequence[Row]) -> Position:
@@ -237,8 +238,8 @@ class Copier:
         new = Position(tuple(batch[-1][len(table.columns) :]), position.rows + len(batch))
         try:
             rows = [*map(pair.fitter(), batch)]
-            async with self._target.writing():
-                await self._target.insert(pair.target, pair.names, rows)
+            async with self.target.writing():
+                await self.target.insert(pair.target, pair.names, rows)
                 await self._mark.move(table.name, position, new)
         except RowRefused as refused:
             raise StartupFailure(f"rows of {table.name} cannot be copied: {refused}") from None
@@ -249,17 +250,17 @@ class Copier:
     async def _compare(self, pairs: Sequence[TablePair]) -> dict[str, Content]:
         contents: dict[str, Content] = {}
         differing = []
-        async with self._source.reading(), self._target.reading():
+        async with self.source.reading(), self.target.reading():
             for pair in pairs:
-                here = await self._content(self._source, pair, pair.source)
-                there = await self._content(self._target, pair, pair.target)
+                here = await self._content(self.source, pair, pair.source)
+                there = await self._content(self.target, pair, pair.target)
                 contents[pair.source.name] = here
                 if here != there:
                     differing.append(pair.source.name)
         if differing:
-            async with self._target.writing():
+            async with self.target.writing():
                 for pair in reversed(pairs):
-                    await self._target.fetch(f"DELETE FROM {quote(pair.target.name)}")  # noqa: S608
+                    await self.target.fetch(f"DELETE FROM {quote(pair.target.name)}")  # noqa: S608
                 await self._mark.restart()
             raise Conflict(
                 f"the source changed while it was copied ({', '.join(differing)}); stop the programs that write to it, "

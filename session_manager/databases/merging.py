@@ -19,6 +19,8 @@ from session_manager.databases.content import Content, TablePair, key_of
 from session_manager.databases.database import Database, Reference, Row, RowRefused, Table, quote
 from session_manager.databases.opening import opened
 
+# Most links are foreign keys. The rows of these may also exist alone: ADK's row of a session has the same key as ours,
+# and artifacts and memories name their session.
 _BESIDE_FOREIGN_KEYS: Mapping[str, Reference] = {
     "sessions": Reference(("app_name", "user_id", "id"), "session", ("app", "user_id", "adk_id")),
     "artifact": Reference(("session",), "session", ("uuid",)),
@@ -32,7 +34,10 @@ Group = dict[str, list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """``tables`` are in an order in which each comes after the tables that it refers to."""
+    """The links between tables, which are in an order in which each comes after the tables that it refers to.
+
+    A conversation is a row with all rows that refer to it; it is merged as a whole.
+    """
 
     tables: Mapping[str, Table]
 
@@ -78,29 +83,29 @@ class Merged:
     conflicts: list[MergeConflict] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class Merger:
     """``source`` must be opened for reading, ``target`` for writing."""
 
-    def __init__(self, source: Database, target: Database) -> None:
-        self._source = source
-        self._target = target
-        self._report = Merged()
+    source: Database
+    target: Database
+    report: Merged = field(default_factory=Merged)
 
     async def merge(self, *, dry_run: bool = False) -> Merged:
         """Add the missing conversations. Raises StartupFailure unless both databases have this version."""
-        await check_version(self._source)
-        await check_version(self._target)
-        here, there = Links.of(await our_tables(self._source)), Links.of(await our_tables(self._target))
-        async with self._source.reading():
+        await check_version(self.source)
+        await check_version(self.target)
+        here, there = Links.of(await our_tables(self.source)), Links.of(await our_tables(self.target))
+        async with self.source.reading():
             for table in here.roots():
                 has_content = content_check(table)
-                async for row in self._source.rows(table):
+                async for row in self.source.rows(table):
                     if has_content(row) and not await self._has_parent(here, table, row):
                         await self._merge_unit(here, there, table, row, dry_run=dry_run)
         if not dry_run:
-            async with self._target.writing():
-                await fill_states(self._target)
-        return self._report
+            async with self.target.writing():
+                await fill_states(self.target)
+        return self.report
 
     async def _has_parent(self, links: Links, table: Table, row: Row) -> bool:
         """Return True if the row belongs to another row, and is merged with it."""
@@ -108,35 +113,35 @@ class Merger:
         if parent is None:
             return False
         values = [row[table.names.index(name)] for name in parent.columns]
-        return bool(await _rows_where(self._source, links.tables[parent.table], parent.parents, values))
+        return bool(await _rows_where(self.source, links.tables[parent.table], parent.parents, values))
 
     async def _merge_unit(self, here: Links, there: Links, table: Table, row: Row, *, dry_run: bool) -> None:
         if "deleted_at" in table.names and row[table.names.index("deleted_at")] is not None:
-            self._report.deleted += 1
+            self.report.deleted += 1
             return
         key = key_of(table, row)
-        group = await _collect(self._source, here, table, row)
-        found = await _rows_where(self._target, there.tables[table.name], table.key, key)
+        group = await _collect(self.source, here, table, row)
+        found = await _rows_where(self.target, there.tables[table.name], table.key, key)
         if not found:
             await self._add(here, there, group, (table.name, key), dry_run=dry_run)
-        elif _same(here, there, group, await _collect(self._target, there, there.tables[table.name], found[0])):
-            self._report.same += 1
+        elif _same(here, there, group, await _collect(self.target, there, there.tables[table.name], found[0])):
+            self.report.same += 1
         else:
-            self._report.conflicts.append(MergeConflict(table.name, key, "both have it, and they differ"))
+            self.report.conflicts.append(MergeConflict(table.name, key, "both have it, and they differ"))
 
     async def _add(
         self, here: Links, there: Links, group: Group, root: tuple[str, tuple[Any, ...]], *, dry_run: bool
     ) -> None:
         try:
-            async with self._target.writing(keep=not dry_run):
+            async with self.target.writing(keep=not dry_run):
                 for name, rows in group.items():
                     pair = TablePair(here.tables[name], there.tables[name])
-                    await self._target.insert(pair.target, pair.names, [*map(pair.fitter(), rows)])
+                    await self.target.insert(pair.target, pair.names, [*map(pair.fitter(), rows)])
         except RowRefused as refused:
             reason = f"part of it is in the target already, or does not fit ({refused})"
-            self._report.conflicts.append(MergeConflict(*root, reason))
+            self.report.conflicts.append(MergeConflict(*root, reason))
         else:
-            self._report.rows.update({name: len(rows) for name, rows in group.items()})
+            self.report.rows.update({name: len(rows) for name, rows in group.items()})
 
 
 async def _rows_where(database: Database, table: Table, columns: Sequence[str], values: Sequence[Any]) -> Sequence[Row]:
@@ -172,12 +177,12 @@ def _same(here: Links, there: Links, group: Group, other: Group) -> bool:
     return True
 
 
+@dataclass(eq=False)
 class DatabaseMerger:
     """Merges without an event loop. ``target`` is the path of a SQLite file, or a URI as in SESSION_DB_URI."""
 
-    def __init__(self, target: str | Path, plain_hosts: str = "") -> None:
-        self._target = target
-        self._plain_hosts = plain_hosts
+    target: str | Path
+    plain_hosts: str = ""
 
     def merge_databases(self, *sources: str | Path, dry_run: bool = False) -> Merged:
         """Merge each source into the target, and return one report of all. No source is changed."""
@@ -187,8 +192,8 @@ class DatabaseMerger:
         whole = Merged()
         for source in sources:
             async with (
-                opened(source, read_only=True, plain_hosts=self._plain_hosts) as old,
-                opened(self._target, read_only=False, if_missing="refuse", plain_hosts=self._plain_hosts) as new,
+                opened(source, read_only=True, plain_hosts=self.plain_hosts) as old,
+                opened(self.target, read_only=False, if_missing="refuse", plain_hosts=self.plain_hosts) as new,
             ):
                 report = await Merger(old, new).merge(dry_run=dry_run)
             whole.rows += report.rows

@@ -1,4 +1,9 @@
-"""The store's operations, bound to their transactions. Each engine adds how transactions run, and its connection."""
+"""The store's operations, bound to their transactions. Each engine adds how transactions run, and its connection.
+
+An operation is declared twice: its signature in a Protocol, and its work as a transaction. A descriptor makes the
+transaction a method of the store class (``get_session = read(sessions.get)``). The method takes the parameters of the
+transaction, so that a type checker compares it with the Protocol.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ADK's events: parsed from clients and pods, shown to clients, and made by the front door itself."""
+"""ADK's events: parsed from clients and pods, shown to clients, and made by the front door itself.
+
+Secrets of credentials are removed from REST answers, as ADK does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The limits of ADK's columns. They are checked before a statement fails, so that both engines agree."""
+"""The limits of what is stored in ADK's columns, and the times of events.
+
+Limits are checked before a statement fails, so that both engines agree. Events are sorted by the times under which they
+are stored; their data is never changed.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +103,9 @@ def apart(events: Iterable[AdkEvent]) -> Placed:
 
 
 def check_initial(events: Iterable[dict[str, Any]]) -> None:
-    """Raise InvalidInput for the first event that is not allowed. ``events`` are results of ``EVENT.validate``."""
+    """Raise InvalidInput for the first event of a new session that drives an agent instead of telling a conversation.
+
+    ``events`` are results of ``EVENT.validate``."""
     for number, event in enumerate(events):
         reason = _reason(event)
         if reason is not None:

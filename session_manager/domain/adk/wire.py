@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, core_schema, from_json
@@ -75,11 +75,7 @@ def _model(name: str, strict: bool) -> core_schema.CoreSchema:
     extra, *fields = MODELS[name].split()
     manner: Any = extra if strict else "allow"
     typed = {match["name"]: _field(match, strict=strict) for match in map(FIELD.fullmatch, fields) if match}
-    model: core_schema.CoreSchema = core_schema.typed_dict_schema(
-        typed,
-        extra_behavior=manner,
-        config=CONFIG,
-    )
+    model: core_schema.CoreSchema = core_schema.typed_dict_schema(typed, extra_behavior=manner, config=CONFIG)
     return RULES.get(name, lambda each: each)(model) if strict else model
 
 
@@ -109,14 +105,6 @@ def _default(match: re.Match[str]) -> Callable[[], Any] | None:
 @cache
 def _validator(type_: str) -> SchemaValidator:
     return SchemaValidator(schema_of(type_, strict=True), CONFIG)
-
-
-def _after(check: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any], Any]:
-    return lambda schema: core_schema.no_info_after_validator_function(check, schema)
-
-
-def _before(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda schema: core_schema.no_info_before_validator_function(change, schema)
 
 
 def _whole_cache(value: dict[str, Any]) -> dict[str, Any]:
@@ -175,10 +163,10 @@ def content_of(message: Any) -> Any:
 
 
 RULES: dict[str, Callable[[Any], Any]] = {
-    "CacheMetadata": _after(_whole_cache),
-    "ServiceAccount": _after(_whole_account),
-    "CitationMetadata": _before(_older_citations),
-    "Event": _before(_short_forms),
+    "CacheMetadata": partial(core_schema.no_info_after_validator_function, _whole_cache),
+    "ServiceAccount": partial(core_schema.no_info_after_validator_function, _whole_account),
+    "CitationMetadata": partial(core_schema.no_info_before_validator_function, _older_citations),
+    "Event": partial(core_schema.no_info_before_validator_function, _short_forms),
 }
 
 

@@ -1,6 +1,7 @@
 """Upgrades a database to the version of the code, in one transaction under the engine's lock.
 
 Front doors that start at once wait for each other: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by an advisory lock.
+Existing tables with ADK's names are checked: our layout is made for one ADK service, and others are rejected.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ _TIMES_AS_TEXT = " UNION ALL ".join(
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """``sql`` has statements with the words of ``Dialect`` in braces. ``after`` has more of them, by engine."""
+    """``sql`` has statements with the words of ``Dialect`` in braces. ``after`` has more of them, by engine.
+
+    ``readable_by`` is the oldest version of the code that can use a database of this version. An additive change (a new
+    table, a column with a default, an index) keeps it, so that a deployment can be rolled back.
+    """
 
     version: int
     readable_by: int
@@ -176,7 +181,7 @@ def upgrade(now: Micros, dialect: Dialect, migrations: Sequence[Migration]) -> T
         yield dialect.lock, ()
     found = yield from _found(dialect)
     if found is None:
-        yield _create_versions(dialect), ()
+        yield _CREATE.format(int=dialect.words["int"]), ()
     version, readable_by = found or (0, 0)
     known = migrations[-1].version
     if version == HALF_COPIED:
@@ -204,10 +209,6 @@ def _found(dialect: Dialect) -> Transaction[tuple[int, int] | None]:
         return None
     rows = yield "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1", ()
     return (rows[0][0], rows[0][1]) if rows else (0, 0)
-
-
-def _create_versions(dialect: Dialect) -> str:
-    return _CREATE.format(int=dialect.words["int"])
 
 
 def _apply(now: Micros, dialect: Dialect, migration: Migration) -> Transaction[None]:

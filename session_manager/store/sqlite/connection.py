@@ -1,4 +1,8 @@
-"""A connection to the file, on which transactions run. Only one thread may use it at a time."""
+"""The database file, and connections to it, on which transactions run.
+
+The file is readable only by its owner, in WAL mode, on a file system that supports it. Only one thread may use a
+connection at a time.
+"""
 
 from __future__ import annotations
 

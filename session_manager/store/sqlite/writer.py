@@ -37,9 +37,10 @@ MAX_BATCH = 256  # calls in one commit; limits the time that the first of them w
 
 
 def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
-    """Run the calls inside the transaction that was begun on ``connection``, and commit.
+    """Run the calls inside the transaction that was begun on ``connection``, and commit, with one fsync for all.
 
-    Never raises: if the database itself fails, nothing is written and all calls end with StoreUnavailable.
+    A call that fails does so alone. Never raises: if the database itself fails, nothing is written and all calls end
+    with StoreUnavailable.
     """
     try:
         results = _run_all(connection, calls)

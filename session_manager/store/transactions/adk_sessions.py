@@ -1,4 +1,4 @@
-"""Sessions as ADK sees them: create, change, read, list."""
+"""Sessions as ADK sees them: create, read, list, and append events, for agents that keep them here and for clients."""
 
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
@@ -24,7 +24,7 @@ from session_manager.domain.times import Micros, seconds
 from session_manager.store.adk import AdkPage, AdkQuery
 from session_manager.store.protocol import NewSession
 from session_manager.store.transactions import adk_adoption, adk_rows, adk_turns, sessions
-from session_manager.store.transactions.base import Row, Transaction, may, reject_turn
+from session_manager.store.transactions.base import Transaction, may, reject_turn
 
 _LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
 _STATES = """
@@ -104,8 +104,8 @@ def get(
 
 def get_current(key: AdkKey, recent: int | None, since: float, access: Access) -> Transaction[AdkSession | str | None]:
     """``get``, but only the uuid of a session whose turns are missing in ADK's events."""
-    behind = yield from adk_turns.is_behind(key)
-    return behind or (yield from get(key, recent, since, access))
+    behind = yield adk_turns.THIS_BEHIND, key
+    return behind[0][0] if behind else (yield from get(key, recent, since, access))
 
 
 def page(query: AdkQuery) -> Transaction[AdkPage]:
@@ -116,7 +116,11 @@ def page(query: AdkQuery) -> Transaction[AdkPage]:
     users = yield _USER_STATES, (query.app, json.dumps(sorted({row[0] for row in shown})))
     user_states = {row[0]: row[1] for row in users}
     app_state = app[0][0] if app else None
-    listed = [_listed_session(query.app, row, app_state, user_states.get(row[0])) for row in shown]
+    listed = []
+    for user_id, adk_id, state, updated, uuid in shown:
+        texts = (app_state, user_states.get(user_id), state)
+        key = AdkKey(query.app, user_id, adk_id)
+        listed.append(AdkSession(uuid or "", key, adk_rows.merged_state(*texts), updated, [], _length(*texts)))
     more = len(rows) > len(shown)
     last = listed[-1] if more and listed else None
     return AdkPage(listed, (last.update_time, last.key.user_id, last.key.id) if last else None)
@@ -163,12 +167,6 @@ def _listed(query: AdkQuery) -> tuple[str, list[object]]:
     if query.limit is not None:
         sql += f" LIMIT {param(query.limit + 1)}"
     return sql, params
-
-
-def _listed_session(app: str, row: Row, app_state: str | None, user_state: str | None) -> AdkSession:
-    state = adk_rows.merged_state(app_state, user_state, row[2])
-    size = _length(app_state, user_state, row[2])
-    return AdkSession(row[4] or "", AdkKey(app, row[0], row[1]), state, row[3], [], size)
 
 
 def _length(*texts: str | None) -> int:

@@ -24,7 +24,7 @@ AT_ONCE = 200  # turns in one commit: SQLite's only writer needs a few milliseco
 
 _IS_BEHIND = "adk_told < last_event AND adk_row = 1 AND deleted_at IS NULL"
 _BEHIND = f"SELECT uuid FROM session WHERE {_IS_BEHIND} LIMIT $1"
-_THIS_BEHIND = f"SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND {_IS_BEHIND}"
+THIS_BEHIND = f"SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND {_IS_BEHIND}"
 _LOCK = f"""
 SELECT uuid, app, user_id, adk_id FROM session WHERE uuid IN ids($1) AND {_IS_BEHIND} ORDER BY uuid for_update()
 """
@@ -35,7 +35,8 @@ FROM session JOIN session_event ON session_event.session = session.uuid AND sess
 WHERE session.uuid IN ids($1) AND session_event.kind IN ('turn.processed', 'turn.failed')
 ORDER BY session.uuid, session_event.number LIMIT {AT_ONCE}
 """
-_WRITTEN = "UPDATE session SET adk_told = $2 WHERE uuid = $1"
+# ADK's events include all turns up to our event of that number.
+WRITTEN = "UPDATE session SET adk_told = $2 WHERE uuid = $1"
 _ALL_WRITTEN = "UPDATE session SET adk_told = last_event WHERE uuid IN ids($1)"
 
 
@@ -43,12 +44,6 @@ def behind(limit: int) -> Transaction[list[str]]:
     """Return sessions with turns that are missing in ADK's events."""
     rows = yield _BEHIND, (limit,)
     return [row[0] for row in rows]
-
-
-def is_behind(key: AdkKey) -> Transaction[str | None]:
-    """Return the uuid of the session if turns of it are missing in ADK's events."""
-    rows = yield _THIS_BEHIND, key
-    return rows[0][0] if rows else None
 
 
 def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
@@ -80,7 +75,7 @@ def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
     last, number = message_of(turns[-1]).session, turns[-1][MESSAGE_WIDTH]
     whole = [uuid for uuid in ended if uuid != last]
     yield _ALL_WRITTEN, (json.dumps(whole),)
-    yield _WRITTEN, (last, number)
+    yield WRITTEN, (last, number)
     return [uuid for uuid in found if uuid not in whole]
 
 
@@ -122,11 +117,6 @@ def add_turn(now: Micros, uuid: str, key: AdkKey, turn: AdkTurn, *, kept: bool) 
     if events:
         placed = placed_after(updated, events)
         yield from adk_rows.add_events(key, placed, placed[-1][1])
-
-
-def mark_written(uuid: str, number: int) -> Transaction[None]:
-    """Record that ADK's events include all turns up to our event of that number."""
-    yield _WRITTEN, (uuid, number)
 
 
 def _events(message: Message, app: str, *, kept: bool) -> Sequence[AdkEvent]:

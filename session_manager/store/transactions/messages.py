@@ -1,4 +1,4 @@
-"""Messages: accept, redeliver, record, cancel. ``attempt`` is the fence of a turn; only these statements check it."""
+"""Messages and events. ``attempt`` is the fence of a turn; only the statements here check it."""
 
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
@@ -166,7 +166,7 @@ def record(
         yield from adk_turns.add_turn(now, session, AdkKey(*rows[0][2:5]), adk, kept=bool(rows[0][5]))
     stored = yield from _finish(now, session, message_id, outcome, numbered_events(message_id, events, last, now))
     if adk is not None:
-        yield from adk_turns.mark_written(session, last)
+        yield adk_turns.WRITTEN, (session, last)
     return stored
 
 

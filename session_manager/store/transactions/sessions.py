@@ -1,4 +1,4 @@
-"""Single sessions: create, read, rename, touch, record wakes and failures."""
+"""Single sessions: create, read, rename, touch, record wakes and failures, expire, delete, remove what is left."""
 
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
