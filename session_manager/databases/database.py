@@ -58,6 +58,12 @@ class Table:
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
+    def ordered(self, *, after: bool) -> str:
+        """Return a SELECT of all rows in their order, or of those after the values of ``order`` in $1, $2, …"""
+        order = ", ".join(quoted(self.order))
+        places = ", ".join(f"${number}" for number in range(1, len(self.order) + 1))
+        return self.select(f"{f' WHERE ({order}) > ({places})' if after else ''} ORDER BY {order}")
+
     def select(self, where: str = "") -> str:
         """Return a SELECT of its columns in their order, then those of ``order``."""
         wanted = ", ".join(quoted((*self.names, *self.order)))

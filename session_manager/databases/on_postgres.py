@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from session_manager.databases.database import Column, Kind, Reference, Row, RowRefused, Table, quote, quoted
+from session_manager.databases.database import Column, Kind, Reference, Row, RowRefused, Table, quote
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import translated_at_start
@@ -97,11 +97,8 @@ class PostgresDatabase:
             return await run(transaction, self._connection.fetch)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
-        order = ", ".join(quoted(table.order))
-        places = ", ".join(f"${number}" for number in range(1, len(table.order) + 1))
-        behind = f" WHERE ({order}) > ({places})" if after else ""
         with _our_errors(self.shown):
-            async for row in self._connection.cursor(table.select(f"{behind} ORDER BY {order}"), *(after or ())):
+            async for row in self._connection.cursor(table.ordered(after=bool(after)), *(after or ())):
                 yield tuple(row)
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:

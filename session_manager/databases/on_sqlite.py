@@ -73,10 +73,9 @@ class SqliteDatabase:
             return self._connection.run(transaction)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
-        order = ", ".join(quoted(table.order))
-        behind = f" WHERE ({order}) > ({', '.join('?' * len(table.order))})" if after else ""
+        sql = table.ordered(after=bool(after)).replace("$", "?")
         with _our_errors(self.shown):
-            for row in self._raw.execute(table.select(f"{behind} ORDER BY {order}"), tuple(after or ())):
+            for row in self._raw.execute(sql, tuple(after or ())):
                 yield row
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:

@@ -1,8 +1,8 @@
 """The store's operations, bound to their transactions. Each engine adds how transactions run, and its connection.
 
-An operation is declared twice: its signature in a Protocol, and its work as a transaction. A descriptor makes the
-transaction a method of the store class (``get_session = read(sessions.get)``). The method takes the parameters of the
-transaction, so that a type checker compares it with the Protocol.
+An operation is declared twice: its signature in a Protocol, and its work as a transaction. ``read`` and ``write``
+make the transaction a method of the store class: ``get_session = read(sessions.get)``. The method takes the parameters
+of the transaction, so that a type checker compares it with the Protocol.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.limits import check_events, cleaned_turn
@@ -43,7 +42,7 @@ _KEEP_SHARED = "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLI
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Method: TypeAlias = Callable[P, Coroutine[Any, Any, T]]
+Method: TypeAlias = "Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]"
 
 log = logging.getLogger(__name__)
 
@@ -53,59 +52,37 @@ def default_class(app: str) -> ClassAndTtl:
     return ClassAndTtl(DEFAULT, micros(SessionClass(DEFAULT).ttl))
 
 
-class Runner(ABC):
-    """Runs transactions on one engine. ``adopt_as`` is for transactions that adopt sessions of real ADK services."""
+def read(transaction: Callable[P, Transaction[T]]) -> Method[P, T]:
+    """Return a method that runs a transaction that only reads."""
 
-    adopt_as: AdoptAs
+    def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._read(transaction, *args, **kwargs)
 
-    @abstractmethod
-    async def _write(
-        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a transaction with the database's time as its first argument, and commit it."""
-
-    @abstractmethod
-    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a transaction that only reads."""
+    return run
 
 
-class read(Generic[P, T]):  # noqa: N801  used like a decorator
-    """A method that runs a transaction that only reads."""
+def write(transaction: Callable[Concatenate[Micros, P], Transaction[T]]) -> Method[P, T]:
+    """Return a method that runs a transaction and commits it. The engine supplies the time."""
 
-    def __init__(self, transaction: Callable[P, Transaction[T]]) -> None:
-        self._transaction = transaction
+    def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._write(transaction, *args, **kwargs)
 
-    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
-        return partial(runner._read, self._transaction)
-
-
-class write(Generic[P, T]):  # noqa: N801  used like a decorator
-    """A method that runs a transaction and commits it. The engine supplies the time."""
-
-    def __init__(self, transaction: Callable[Concatenate[Micros, P], Transaction[T]]) -> None:
-        self._transaction = transaction
-
-    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
-        return partial(runner._write, self._transaction)
+    return run
 
 
-class adopting_write(Generic[P, T]):  # noqa: N801  used like a decorator
-    """A ``write`` on a session of ADK, which the transaction first reconciles with changes of real ADK services.
+def adopting_write(transaction: Callable[Concatenate[Micros, AdoptAs, P], Transaction[T | None]]) -> Method[P, T]:
+    """Return a ``write`` on a session of ADK, which is first reconciled with changes of real ADK services.
 
     A transaction that returns None is committed all the same, and NotFound is raised.
     """
 
-    def __init__(self, transaction: Callable[Concatenate[Micros, AdoptAs, P], Transaction[T | None]]) -> None:
-        self._transaction = transaction
+    async def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found = await self._write(transaction, self.adopt_as, *args, **kwargs)
+        if found is None:
+            raise NotFound(NO_SESSION)
+        return found
 
-    def __get__(self, runner: Runner, owner: type) -> Method[P, T]:
-        async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            found = await runner._write(self._transaction, runner.adopt_as, *args, **kwargs)
-            if found is None:
-                raise NotFound(NO_SESSION)
-            return found
-
-        return run
+    return run
 
 
 def _ping() -> Transaction[None]:
@@ -119,8 +96,23 @@ def _secret(now: Micros, name: str) -> Transaction[str]:
     return kept
 
 
-class SqlStore(Runner, Store):
-    """A ``Store`` without a connection; the Protocol documents its methods."""
+class SqlStore(Store, ABC):
+    """A ``Store`` without a connection; the Protocol documents its methods.
+
+    ``adopt_as`` is for transactions that adopt sessions of real ADK services.
+    """
+
+    adopt_as: AdoptAs
+
+    @abstractmethod
+    async def _write(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a transaction with the database's time as its first argument, and commit it."""
+
+    @abstractmethod
+    async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a transaction that only reads."""
 
     ping = read(_ping)
     secret = write(_secret)

@@ -47,7 +47,7 @@ class PostgresAddress:
         """
         parts, query = _split(uri, name)
         login, _, place = parts.netloc.rpartition("@")
-        hosts = _hosts(place or query.get("host", _LOCAL))
+        hosts = tuple(_host(each) for each in (place or query.get("host", _LOCAL)).split(","))
         query = _with_tls(query, hosts, plain_hosts, name)
         shown = {name: query[name] for name in _SHOWN if query.get(name, _LOCAL) != _LOCAL}
         if not place:
@@ -92,12 +92,8 @@ def _requoted(login: str) -> str:
     return quote(unquote(user), safe="") + colon + quote(unquote(password), safe="") + "@"
 
 
-def _hosts(places: str) -> tuple[str, ...]:
-    """Return the hosts without ports. A socket folder like ``/cloudsql/project:region:instance`` contains colons."""
-    return tuple(_host(place) for place in places.split(","))
-
-
 def _host(place: str) -> str:
+    """Return a host without its port. A socket folder like ``/cloudsql/project:region:instance`` contains colons."""
     name = unquote(place)
     if name.startswith("/"):
         return name
