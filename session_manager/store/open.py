@@ -29,7 +29,7 @@ def open_store(settings: Settings, fence: Callable[[], None] | None = None, adop
     path = database_path(settings)
     if path is None:
         return _postgres(database_uri(settings), settings, adopt_as)
-    return SqliteStore(path, settings.database.patience, fence=fence or (lambda: None), adopt_as=adopt_as)
+    return SqliteStore(path, settings.database.patience, fence=fence, adopt_as=adopt_as)
 
 
 def database_uri(settings: Settings) -> str:
