@@ -92,11 +92,9 @@ class Database(Protocol):
 
     async def tables(self) -> dict[str, Table]:
         """Return all tables by name, in the order of their creation."""
-        ...
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
         """Run one statement with $1, $2, …"""
-        ...
 
     async def run(self, transaction: Transaction[T]) -> T: ...
 
@@ -105,24 +103,18 @@ class Database(Protocol):
 
         ``after`` is the value of ``table.order`` after which to start.
         """
-        ...
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert all rows or none. Raises RowRefused if one does not fit."""
-        ...
 
     def reading(self) -> AbstractAsyncContextManager[None]:
         """Begin a transaction in which all reads see the same state of the database."""
-        ...
 
     def writing(self, *, keep: bool = True) -> AbstractAsyncContextManager[None]:
         """Begin a transaction. It is rolled back if ``keep`` is False or an exception is raised."""
-        ...
 
     async def reset_counters(self) -> None:
         """Make each counter continue after the numbers of the copied rows."""
-        ...
 
     async def size(self) -> dict[str, int]:
         """Return the bytes on disk of the whole ``database``, and by table if the engine knows them."""
-        ...

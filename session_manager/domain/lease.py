@@ -42,12 +42,9 @@ class Lease(Protocol):
 
         Raises Unavailable or StorageError while the lease cannot be reached, and StartupFailure if it never can be.
         """
-        ...
 
     async def release(self) -> bool:
         """Let another process take the lease at once. Return False if it was not held or could not be released."""
-        ...
 
     async def close(self) -> None:
         """Free local resources. A lease that was not released expires."""
-        ...

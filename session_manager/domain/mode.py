@@ -19,7 +19,6 @@ class Modes(Protocol):
 
     def mode(self, session: str) -> Mode:
         """Return the mode. Raises Unavailable until the sessions and classes of the cluster are known."""
-        ...
 
 
 def suspended() -> WrongMode:

@@ -62,7 +62,6 @@ class SessionClasses(Protocol):
 
     def get(self, name: str) -> SessionClass:
         """Return the class. Raises InvalidInput with the known names, or Unavailable before the classes are known."""
-        ...
 
 
 def class_for_app(classes: SessionClasses, app: str) -> SessionClass:

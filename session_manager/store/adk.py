@@ -55,11 +55,9 @@ class AdkStore(Protocol):
 
     async def adk_create(self, new: NewAdkSession) -> CreatedAdkSession:
         """Create our row and ADK's in one commit. Raises Conflict if the id is taken."""
-        ...
 
     async def adk_record(self, key: AdkKey) -> Session:
         """Return our record of the session."""
-        ...
 
     async def adk_get(
         self, key: AdkKey, recent: int | None = None, since: float = 0.0, *, access: Access = EVERYTHING
@@ -68,7 +66,6 @@ class AdkStore(Protocol):
 
         Raises Forbidden if ``access`` is that of another session's turn, or of a turn that has ended.
         """
-        ...
 
     async def adk_list(self, query: AdkQuery) -> AdkPage: ...
 
@@ -80,49 +77,38 @@ class AdkStore(Protocol):
         ``seen`` is the update time that the writer knows; raises StaleSession if it is older than the stored one.
         Raises Forbidden as ``adk_get`` does.
         """
-        ...
 
     async def adk_change(self, key: AdkKey, events: Sequence[AdkEvent]) -> AdkSession:
         """Append as ``adk_append`` does, and return the session with all events as of that commit."""
-        ...
 
     async def adk_user_state(self, app: str, user_id: str) -> State: ...
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
         """Reconcile with changes of real ADK services. Return the number of adopted sessions and the closed uuids."""
-        ...
 
     async def adk_behind(self, limit: int) -> list[str]:
         """Return sessions with turns whose ADK events are not written yet. Pods that speak ADK never cause this."""
-        ...
 
     async def adk_catch_up(self, *uuids: str) -> None:
         """Write the missing events of these sessions. Events that no database can store are logged and left out."""
-        ...
 
     # Artifacts belong to a session, except those whose names begin with ``user:``: all sessions of the user share them.
 
     async def save_artifact(self, key: AdkKey, artifact: Artifact) -> Artifact:
         """Save and return the next version of that name. ``version`` and ``created`` of the argument are ignored."""
-        ...
 
     async def artifact_names(self, key: AdkKey) -> list[str]: ...
     async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
         """Return a version, by default the latest. Raises NotFound."""
-        ...
 
     async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
         """Return all versions without their parts, oldest first."""
-        ...
 
     async def delete_artifact(self, key: AdkKey, name: str) -> int:
         """Delete all versions of that name, and return their number."""
-        ...
 
     async def remember(self, key: AdkKey) -> int:
         """Add the session's events so far to the searchable memory of its user. Return the number of new ones."""
-        ...
 
     async def search_memory(self, app: str, user_id: str, query: str, limit: int) -> list[str]:
         """Return the ``data`` of remembered events that contain a word of the query, newest first."""
-        ...

@@ -65,45 +65,35 @@ class SessionStore(Protocol):
     async def list_sessions(self, query: SessionQuery) -> SessionPage: ...
     async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
         """Count sessions by the status that they have when asleep: all, or only those in ``among``."""
-        ...
 
     async def rename_session(self, uuid: str, name: str | None, access: Access) -> Session: ...
     async def touch_session(self, uuid: str, access: Access) -> Session:
         """Set the last activity to now, revive an expired session, and make the next try of a failed one due."""
-        ...
 
     async def record_wake(self, uuid: str) -> None:
         """Record that the pod answers: set ``woken_at`` once, and clear the failure. Ignores an unknown session."""
-        ...
 
     async def record_failure(self, uuid: str, failure: Failure) -> None: ...
     async def expirable(self, limit: int) -> list[Session]:
         """Return sessions to expire, oldest first: past ``expires_at``, not expired, with nothing unfinished."""
-        ...
 
     async def expire(self, uuid: str, last_activity: Micros) -> bool:
         """Expire the session, unless it has been active since ``last_activity`` or has an unfinished message."""
-        ...
 
     async def delete_session(self, uuid: str, access: Access) -> None:
         """Mark the session as deleted, and end its unfinished messages as failed in the same commit."""
-        ...
 
     async def deleted_sessions(self, limit: int) -> list[str]:
         """Return tombstones whose teardown has not finished, oldest first."""
-        ...
 
     async def purge_session(self, uuid: str) -> None:
         """Remove messages and events of a deleted session and mark its teardown as finished. The tombstone stays."""
-        ...
 
     async def reopen_teardowns(self) -> None:
         """Mark all teardowns as unfinished, because Redis may have lost the deletes."""
-        ...
 
     async def drop_tombstones(self, before: Micros) -> int:
         """Remove tombstones of sessions that were deleted before that time and whose teardown has finished."""
-        ...
 
 
 class MessageStore(Protocol):
@@ -115,15 +105,12 @@ class MessageStore(Protocol):
         An idempotency key that this caller used before in this session returns that message as ``repeated`` and writes
         nothing. Raises IdempotencyMismatch if its ``body_hash`` differs, NotFound if there is no such session.
         """
-        ...
 
     async def begin_redelivery(self, message_id: str) -> Message | None:
         """Increment the attempt and return the message, or None if it is finished or unknown."""
-        ...
 
     async def record_death(self, message_id: str, attempt: int) -> int | None:
         """Count the death of a pod in this attempt. Return all deaths, or None if the attempt is not open."""
-        ...
 
     async def record(
         self,
@@ -141,29 +128,24 @@ class MessageStore(Protocol):
         ``adk`` are ADK's events of the turn, for the same commit, after all stored events. Known ids are ignored, and
         events that no database can store are left out. ``adk_catch_up`` writes the events of a turn without ``adk``.
         """
-        ...
 
     async def cancel(self, session: str, message_id: str, access: Access) -> Cancelled:
         """End an unfinished message as failed. Raises NotFound, or Conflict if it has ended."""
-        ...
 
     async def get_message(self, session: str, message_id: str, access: Access) -> Message: ...
     async def list_messages(self, session: str, access: Access, limit: int, after_seq: int = 0) -> list[Message]: ...
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
     async def backlog(self) -> tuple[int, Micros | None]:
         """Return the number of unfinished messages, and the time when the oldest one was accepted."""
-        ...
 
     async def has_unfinished(self) -> bool: ...
     async def unfinished(
         self, accepted_before: Micros, limit: int, after: tuple[str, int] | None = None
     ) -> list[Unfinished]:
         """Return older unfinished messages of all sessions, ordered by (session, seq), after the key ``after``."""
-        ...
 
     async def unfinished_of(self, session: str) -> list[Unfinished]:
         """Return the unfinished messages of one session by seq."""
-        ...
 
 
 class Store(SessionStore, MessageStore, AdkStore, Protocol):
@@ -176,18 +158,15 @@ class Store(SessionStore, MessageStore, AdkStore, Protocol):
     @property
     def uri(self) -> str:
         """Return the address of the database without user and password."""
-        ...
 
     async def start(self) -> None:
         """Connect, and upgrade the schema to this version.
 
         Raises StartupFailure if trying again is useless, StoreUnavailable if it is not.
         """
-        ...
 
     async def close(self) -> None: ...
     async def ping(self) -> None: ...
     async def now(self) -> Micros: ...
     async def secret(self, name: str) -> str:
         """Return a random secret that all front doors of this installation share. The first call creates it."""
-        ...
