@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, NewAdkSession, split_state
 from session_manager.domain.times import micros
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 from session_manager.store.sql import SqlStore
 
 APP = "bench"

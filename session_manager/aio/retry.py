@@ -34,14 +34,10 @@ class Backoff:
 BACKOFF = Backoff(0.1, 2.0)
 
 
-def ignore(_: Unavailable) -> None:
-    """The default for ``on_failure``."""
-
-
 async def until_available(
     action: Callable[[], Awaitable[T]],
     backoff: Backoff = BACKOFF,
-    on_failure: Callable[[Unavailable], None] = ignore,
+    on_failure: Callable[[Unavailable], None] = lambda _: None,
 ) -> T:
     """Repeat ``action`` while it raises Unavailable, and return its result."""
     failures = 0

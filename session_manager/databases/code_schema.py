@@ -7,7 +7,7 @@ exist only if there is state, so an empty row means the same as a missing one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,10 +19,6 @@ from session_manager.store.sqlite.connection import Connection
 from session_manager.store.transactions import listing, messages
 
 VERSIONS = "session_manager_schema"
-# Triggers of other tables write to it, so it is filled last.
-_LAST = ("adk_note",)
-# The first start fills it. It identifies the installation and holds no data of users.
-OF_THE_INSTALLATION = frozenset({"installation"})
 
 _STATES = frozenset({"app_states", "user_states"})
 _FILL = (
@@ -55,7 +51,8 @@ def table_names() -> tuple[str, ...]:
     finally:
         connection.close()
     names = [name for (name,) in rows if not name.startswith("sqlite_") and name != VERSIONS]
-    return tuple(sorted(names, key=lambda name: name in _LAST))
+    # Triggers of other tables write notes, so those are filled last.
+    return tuple(sorted(names, key=lambda name: name == "adk_note"))
 
 
 async def our_tables(database: Database) -> list[Table]:
@@ -78,14 +75,10 @@ async def check_version(database: Database) -> None:
         )
 
 
-async def make_schema(database: Database) -> None:
-    """Upgrade the database to this version, inside the caller's transaction."""
-    await database.run(upgrade(Micros(time.time_ns() // 1000), database.dialect, all_migrations()))
-
-
-async def filled(database: Database, tables: Sequence[Table]) -> list[str]:
+async def filled(database: Database) -> list[str]:
     """Return the names of the tables that have data of users."""
-    names = [table.name for table in tables if table.name not in OF_THE_INSTALLATION]
+    # The first start fills ``installation``. It identifies the installation and holds no data of users.
+    names = [table.name for table in await our_tables(database) if table.name != "installation"]
     return [name for name in names if await database.fetch(f'SELECT 1 FROM "{name}" LIMIT 1')]  # noqa: S608
 
 
@@ -123,7 +116,7 @@ async def stats(database: Database) -> Stats:
     await check_version(database)
     hour_ago = Micros(time.time_ns() // 1000 - HOUR)
     async with database.reading():
-        rows = {table.name: await _count(database, table.name) for table in await our_tables(database)}
+        rows = {table.name: await count(database, table) for table in await our_tables(database)}
         by_status = await database.run(listing.count(None))
         waiting, _ = await database.run(messages.backlog())
         active = (await database.fetch(ACTIVE, hour_ago))[0][0]
@@ -131,5 +124,6 @@ async def stats(database: Database) -> Stats:
     return Stats(database.shown, await database.size(), rows, sessions, active, waiting)
 
 
-async def _count(database: Database, table: str) -> int:
-    return int((await database.fetch(f"SELECT count(*) FROM {quote(table)}"))[0][0])  # noqa: S608
+async def count(database: Database, table: Table) -> int:
+    """Return the number of rows of a table."""
+    return int((await database.fetch(f"SELECT count(*) FROM {quote(table.name)}"))[0][0])  # noqa: S608

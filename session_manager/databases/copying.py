@@ -8,6 +8,7 @@ during the copy. The source is opened for reading only.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,16 +17,17 @@ from session_manager.databases.code_schema import (
     VERSIONS,
     check_version,
     content_check,
+    count,
     fill_states,
     filled,
-    make_schema,
     our_tables,
     table_names,
 )
 from session_manager.databases.content import Content, TablePair
 from session_manager.databases.database import Database, Row, RowRefused, Table, quote
 from session_manager.domain.errors import Conflict, StartupFailure
-from session_manager.store.schema.upgrade import HALF_COPIED
+from session_manager.domain.times import Micros
+from session_manager.store.schema.upgrade import HALF_COPIED, all_migrations, upgrade
 
 _PROGRESS = "session_manager_copy"
 _SOURCE = "source"
@@ -173,13 +175,13 @@ class Copier:
             raise StartupFailure("source and target are the same database")
         if await self._mark.found():
             return True
-        there = await filled(self.target, await our_tables(self.target))
+        there = await filled(self.target)
         if there:
             raise StartupFailure(
                 f"{self.target.shown} has data already, in {', '.join(there)}; copy into an empty database, or use "
                 "'session-manager db merge'"
             )
-        await make_schema(self.target)
+        await self.target.run(upgrade(Micros(time.time_ns() // 1000), self.target.dialect, all_migrations()))
         await self._mark.make()
         return False
 
@@ -192,10 +194,6 @@ class Copier:
                 f"the two databases do not have the same tables; missing: {', '.join(lacking) or 'whole tables'}"
             )
         return pairs
-
-    async def _count(self, table: Table) -> int:
-        rows = await self.source.fetch(f"SELECT count(*) FROM {quote(table.name)}")  # noqa: S608
-        return int(rows[0][0])
 
     async def _look_at(self, pair: TablePair, misfits: list[str]) -> int:
         """Return the number of rows with content, and add the first rows that do not fit to ``misfits``."""
@@ -215,7 +213,7 @@ class Copier:
     async def _copy_table(self, pair: TablePair) -> None:
         name = pair.source.name
         position = await self._mark.position(name)
-        total = await self._count(pair.source)
+        total = await count(self.source, pair.source)
         if position is None:
             position = await self._empty(pair.target)
         elif position.done:

@@ -102,7 +102,7 @@ class SqliteDatabase:
         try:
             yield
             if keep:
-                self._connection.commit()
+                self._raw.execute("COMMIT")
         finally:
             self._connection.rollback()
 

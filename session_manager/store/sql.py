@@ -21,8 +21,7 @@ from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import DEFAULT, SessionClass
 from session_manager.domain.times import Micros, micros
-from session_manager.store.adk import AdkPage, AdkQuery, Artifact
-from session_manager.store.protocol import Store
+from session_manager.store.protocol import AdkPage, AdkQuery, Artifact, Store
 from session_manager.store.transactions import (
     adk_adoption,
     adk_artifacts,

@@ -19,7 +19,7 @@ from session_manager.domain.adk.events import PART
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.values import Json
-from session_manager.store.adk import Artifact
+from session_manager.store.protocol import Artifact
 from session_manager.wiring.services import Services
 
 MOST_VERSIONS = 2**31

@@ -15,7 +15,7 @@ from session_manager.api.call import Call
 from session_manager.api.errors import JSON
 from session_manager.domain.adk.events import session_json
 from session_manager.domain.adk.model import AdkSession
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 
 # Sessions that evaluations of agents leave behind belong to no user.
 HIDDEN = ("adk-eval-session-", "___eval___session___")

@@ -7,7 +7,7 @@ are stored; their data is never changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Delta
@@ -105,7 +105,8 @@ def apart(events: Iterable[AdkEvent]) -> Placed:
 def check_initial(events: Iterable[dict[str, Any]]) -> None:
     """Raise InvalidInput for the first event of a new session that drives an agent instead of telling a conversation.
 
-    ``events`` are results of ``EVENT.validate``."""
+    ``events`` are results of ``EVENT.validate``.
+    """
     for number, event in enumerate(events):
         reason = _reason(event)
         if reason is not None:
@@ -117,12 +118,8 @@ def _reason(event: dict[str, Any]) -> str | None:
         return "ids of long-running tools"
     if {name: each for name, each in event["actions"].items() if each is not None} != PLAIN:
         return "actions"
-    if RESERVED.intersection(_called(event)):
+    parts = (event.get("content") or {}).get("parts") or ()
+    called = {(part.get(kind) or {}).get("name") for part in parts for kind in ("function_call", "function_response")}
+    if RESERVED & called:
         return "calls that only ADK itself makes"
     return None
-
-
-def _called(event: dict[str, Any]) -> Iterator[str | None]:
-    for part in (event.get("content") or {}).get("parts") or ():
-        for kind in ("function_call", "function_response"):
-            yield (part.get(kind) or {}).get("name")

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
@@ -97,34 +98,27 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 """
 
 
+@dataclass(eq=False)
 class PostgresStore(SqlStore):
-    """``uri`` as libpq knows it, ``pool`` connections at most, ``patience`` in seconds for a connection or a lock."""
+    """``address`` is as libpq knows it, ``pool`` the most connections, ``patience`` in seconds for one or a lock."""
 
-    def __init__(
-        self,
-        uri: str,
-        pool: int,
-        patience: float = 5.0,
-        migrations: Sequence[Migration] | None = None,
-        adopt_as: AdoptAs = default_class,
-    ) -> None:
-        self.adopt_as = adopt_as
-        self._uri = uri
-        self._shown = PostgresAddress.parse(uri, "*").shown
-        self._size = pool
-        self._patience = patience
-        self._migrations = migrations or all_migrations()
-        self._pool: asyncpg.Pool | None = None
+    address: str
+    pool: int
+    patience: float = 5.0
+    migrations: Sequence[Migration] | None = None
+    adopt_as: AdoptAs = default_class
+    _pool: asyncpg.Pool | None = field(default=None, init=False)
 
     @property
     def uri(self) -> str:
-        return self._shown
+        return PostgresAddress.parse(self.address, "*").shown
 
     async def start(self) -> None:
         try:
             self._pool = await self._connect()
-            if not await self._read(is_current, POSTGRES, self._migrations):
-                await self._write(upgrade, POSTGRES, self._migrations)
+            migrations = self.migrations or all_migrations()
+            if not await self._read(is_current, POSTGRES, migrations):
+                await self._write(upgrade, POSTGRES, migrations)
         except BaseException as error:
             await self.close()
             if isinstance(error, Exception):
@@ -133,19 +127,19 @@ class PostgresStore(SqlStore):
 
     async def _connect(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(
-            self._uri,
+            self.address,
             min_size=1,
-            max_size=self._size,
+            max_size=self.pool,
             max_inactive_connection_lifetime=_IDLE,
-            timeout=self._patience,
-            command_timeout=self._patience * _SILENCE,
+            timeout=self.patience,
+            command_timeout=self.patience * _SILENCE,
             init=_make_durable,
             reset=_keep,
             server_settings={
                 "application_name": "session-manager",
                 "default_transaction_isolation": "read committed",
                 "jit": "off",
-                "lock_timeout": str(round(self._patience * 1000)),
+                "lock_timeout": str(round(self.patience * 1000)),
             },
         )
 
@@ -154,7 +148,7 @@ class PostgresStore(SqlStore):
         if pool is None:
             return
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 await pool.close()
         except (TimeoutError, asyncpg.InterfaceError):
             pool.terminate()
@@ -189,7 +183,7 @@ class PostgresStore(SqlStore):
         A 503 would mean that nothing was accepted, so this waits for the answer as long as for any other.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience * _SILENCE
+        deadline = loop.time() + self.patience * _SILENCE
         while True:
             try:
                 return await self._read(messages.find_accepted, new) or await super().accept(new, access)
@@ -259,7 +253,7 @@ class PostgresStore(SqlStore):
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         if self._pool is None:
             raise StoreUnavailable
-        return self._pool.acquire(timeout=self._patience)
+        return self._pool.acquire(timeout=self.patience)
 
 
 async def _run(connection: Connection, transaction: Transaction[T]) -> T:

@@ -89,9 +89,6 @@ class Connection:
             else:
                 return
 
-    def commit(self) -> None:
-        self.raw.execute("COMMIT")
-
     def rollback(self) -> None:
         """Roll back, unless SQLite has already done so because of an error."""
         if self.raw.in_transaction:

@@ -44,7 +44,7 @@ def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
     """
     try:
         results = _run_all(connection, calls)
-        connection.commit()
+        connection.raw.execute("COMMIT")
     except Exception:
         logger.exception("a commit failed", extra={"event": "store.commit_failed"})
         try:
@@ -153,15 +153,9 @@ class ThreadWriter:
             while self._queue and self._queue[0].since <= late:
                 rejected.append(self._queue.popleft())
             next_since = self._queue[0].since if self._queue else None
-        self._reject(rejected)
+        self._deliver(rejected, [(None, StoreUnavailable())] * len(rejected))
         if next_since is not None:
             self._timer = self._loop.call_later(max(0.0, next_since - late), self._reject_late)
-
-    @staticmethod
-    def _reject(rejected: list[_Waiting]) -> None:
-        for waiting in rejected:
-            if not waiting.future.done():
-                waiting.future.set_exception(StoreUnavailable())
 
     @staticmethod
     def _deliver(batch: list[_Waiting], results: list[Result]) -> None:

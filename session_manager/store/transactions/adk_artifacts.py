@@ -15,7 +15,7 @@ from session_manager.domain.adk.model import USER, AdkKey, AdoptAs
 from session_manager.domain.errors import NotFound
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, seconds
-from session_manager.store.adk import Artifact
+from session_manager.store.protocol import Artifact
 from session_manager.store.transactions import adk_adoption, adk_turns
 from session_manager.store.transactions.base import Transaction
 

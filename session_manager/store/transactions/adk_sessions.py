@@ -21,8 +21,7 @@ from session_manager.domain.adk.model import (
 from session_manager.domain.adk.turn_events import message_id_of
 from session_manager.domain.errors import Conflict, InvalidInput, StaleSession
 from session_manager.domain.times import Micros, seconds
-from session_manager.store.adk import AdkPage, AdkQuery
-from session_manager.store.protocol import NewSession
+from session_manager.store.protocol import AdkPage, AdkQuery, NewSession
 from session_manager.store.transactions import adk_adoption, adk_rows, adk_turns, sessions
 from session_manager.store.transactions.base import Transaction, may, reject_turn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 
 S = "/adk/apps/echo/users/ada/sessions"
 

@@ -12,8 +12,7 @@ from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome
 from session_manager.domain.session import Status
 from session_manager.domain.times import micros
-from session_manager.store.adk import AdkQuery
-from session_manager.store.protocol import SessionQuery
+from session_manager.store.protocol import AdkQuery, SessionQuery
 from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, key_of, made, new_key
 from tests.store.after_commit import Failing

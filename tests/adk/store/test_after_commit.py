@@ -14,8 +14,7 @@ from session_manager.domain.adk.model import AdkKey, AdkTurn, NewAdkSession
 from session_manager.domain.message import Attempt
 from session_manager.domain.session import Failure
 from session_manager.domain.times import Micros
-from session_manager.store.adk import Artifact
-from session_manager.store.protocol import Store
+from session_manager.store.protocol import Artifact, Store
 from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, made, new_key
 from tests.store.after_commit import Failing

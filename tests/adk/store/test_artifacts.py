@@ -9,7 +9,7 @@ import pytest
 
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound
-from session_manager.store.adk import Artifact
+from session_manager.store.protocol import Artifact
 from session_manager.store.sql import SqlStore
 from tests.adk.store.made import event, made, new_key, texts
 from tests.store.databases import Opened

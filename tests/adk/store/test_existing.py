@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import StartupFailure
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 from session_manager.store.schema.upgrade import all_migrations
 from session_manager.store.sql import SqlStore
 from session_manager.store.sqlite.adapter import SqliteStore, threads

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import NotFound, StaleSession
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 from session_manager.store.sql import SqlStore
 from tests.adk.store.made import key_of, made, new_key, texts
 from tests.adk.store.real import (

@@ -10,7 +10,7 @@ import pytest
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
-from session_manager.store.adk import AdkQuery
+from session_manager.store.protocol import AdkQuery
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
 from session_manager.store.transactions.base import in_postgres
