@@ -1,4 +1,7 @@
-"""Ids of messages. Random bytes are read in batches: a system call for each id would also yield to another thread."""
+"""The clock of leases, and ids of messages.
+
+Random bytes are read in batches: a system call for each id would also yield to another thread.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: wait for the first of several, for an event, for a while; cancel and wait until they have ended."""
+"""Tasks: wait for the first of several, for an event, for a while; run beside everything else; cancel and wait."""
 
 from __future__ import annotations
 

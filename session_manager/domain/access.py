@@ -1,8 +1,8 @@
-"""The sessions that a caller may reach, and with which right.
+"""The callers of the front door, the sessions that each may reach, and with which right.
 
-Each statement of the store that works for a caller takes an ``Access`` and applies it in its own WHERE clause, so that
-a change of rights and a write cannot both win. None never means "all sessions": the front door's own work passes
-``EVERYTHING``.
+The kinds of callers are closed: code that decides by kind matches all of them. Each statement of the store that works
+for a caller takes an ``Access`` and applies it in its own WHERE clause, so that a change of rights and a write cannot
+both win. None never means "all sessions": the front door's own work passes ``EVERYTHING``.
 """
 
 from __future__ import annotations

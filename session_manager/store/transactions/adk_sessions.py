@@ -132,46 +132,6 @@ def user_state(app: str, user_id: str) -> Transaction[State]:
     return state
 
 
-def _events(key: AdkKey, recent: int | None, since: float) -> Transaction[list[str]]:
-    sql, params = _EVENTS, list[object](key)
-    if since:
-        params.append(since)
-        sql += f" AND timestamp >= as_time(${len(params)})"
-    sql += f" {_LATEST_FIRST}"
-    if recent is not None:
-        params.append(recent)
-        sql += f" LIMIT ${len(params)}"
-    rows = yield sql, params
-    return [row[0] for row in reversed(rows)]
-
-
-def _listed(query: AdkQuery) -> tuple[str, list[object]]:
-    """Select one row more than the limit, which shows whether there is a next page."""
-    params: list[object] = [query.app]
-
-    def param(value: object) -> str:
-        params.append(value)
-        return f"${len(params)}"
-
-    sql = _LIST
-    if query.user_id is not None:
-        sql += f" AND sessions.user_id = {param(query.user_id)}"
-    if query.after is not None:
-        at, user, last = query.after
-        key = "(sessions.update_time, sessions.user_id, sessions.id)"
-        sql += f" AND {key} > (as_time({param(at)}), {param(user)}, {param(last)})"
-    for prefix in query.id_prefix_hidden:
-        sql += f" AND substr(sessions.id, 1, {param(len(prefix))}) <> {param(prefix)}"
-    sql += f" {_OLDEST_FIRST}"
-    if query.limit is not None:
-        sql += f" LIMIT {param(query.limit + 1)}"
-    return sql, params
-
-
-def _length(*texts: str | None) -> int:
-    return sum(len(text) for text in texts if text)
-
-
 def append(
     now: Micros,
     adopt_as: AdoptAs,
@@ -221,6 +181,46 @@ def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transactio
     for event in events:
         updated = later(event.timestamp, updated)
     return (yield from adk_rows.add_events(key, apart(events), updated))
+
+
+def _events(key: AdkKey, recent: int | None, since: float) -> Transaction[list[str]]:
+    sql, params = _EVENTS, list[object](key)
+    if since:
+        params.append(since)
+        sql += f" AND timestamp >= as_time(${len(params)})"
+    sql += f" {_LATEST_FIRST}"
+    if recent is not None:
+        params.append(recent)
+        sql += f" LIMIT ${len(params)}"
+    rows = yield sql, params
+    return [row[0] for row in reversed(rows)]
+
+
+def _listed(query: AdkQuery) -> tuple[str, list[object]]:
+    """Select one row more than the limit, which shows whether there is a next page."""
+    params: list[object] = [query.app]
+
+    def param(value: object) -> str:
+        params.append(value)
+        return f"${len(params)}"
+
+    sql = _LIST
+    if query.user_id is not None:
+        sql += f" AND sessions.user_id = {param(query.user_id)}"
+    if query.after is not None:
+        at, user, last = query.after
+        key = "(sessions.update_time, sessions.user_id, sessions.id)"
+        sql += f" AND {key} > (as_time({param(at)}), {param(user)}, {param(last)})"
+    for prefix in query.id_prefix_hidden:
+        sql += f" AND substr(sessions.id, 1, {param(len(prefix))}) <> {param(prefix)}"
+    sql += f" {_OLDEST_FIRST}"
+    if query.limit is not None:
+        sql += f" LIMIT {param(query.limit + 1)}"
+    return sql, params
+
+
+def _length(*texts: str | None) -> int:
+    return sum(len(text) for text in texts if text)
 
 
 def _check_ids(uuid: str, events: Sequence[AdkEvent]) -> Transaction[None]:
