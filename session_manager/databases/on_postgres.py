@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
@@ -52,14 +53,13 @@ WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
 """
 
 
+@dataclass(eq=False)
 class PostgresDatabase:
     """A connection to PostgreSQL, made by ``open``."""
 
+    connection: asyncpg.Connection[asyncpg.Record]
+    shown: str
     dialect = POSTGRES
-
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], shown: str) -> None:
-        self.shown = shown
-        self._connection = connection
 
     @classmethod
     async def open(cls, address: PostgresAddress, *, read_only: bool, patience: float = 5.0) -> PostgresDatabase:
@@ -74,12 +74,12 @@ class PostgresDatabase:
         return cls(connection, address.shown)
 
     async def close(self) -> None:
-        await self._connection.close(timeout=5)
+        await self.connection.close(timeout=5)
 
     async def tables(self) -> dict[str, Table]:
         with _our_errors(self.shown):
-            columns = await self._connection.fetch(_COLUMNS)
-            references = await self._connection.fetch(_REFERENCES)
+            columns = await self.connection.fetch(_COLUMNS)
+            references = await self.connection.fetch(_REFERENCES)
         tables = {}
         for name in dict.fromkeys(row[0] for row in columns):
             own = [row for row in columns if row[0] == name]
@@ -90,33 +90,33 @@ class PostgresDatabase:
 
     async def fetch(self, sql: str, *params: object) -> Sequence[Row]:
         with _our_errors(self.shown):
-            return [tuple(row) for row in await self._connection.fetch(sql, *params)]
+            return [tuple(row) for row in await self.connection.fetch(sql, *params)]
 
     async def run(self, transaction: Transaction[T]) -> T:
         with _our_errors(self.shown):
-            return await run(transaction, self._connection.fetch)
+            return await run(transaction, self.connection.fetch)
 
     async def rows(self, table: Table, after: Sequence[Any] | None = None) -> AsyncIterator[Row]:
         with _our_errors(self.shown):
-            async for row in self._connection.cursor(table.ordered(after=bool(after)), *(after or ())):
+            async for row in self.connection.cursor(table.ordered(after=bool(after)), *(after or ())):
                 yield tuple(row)
 
     async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
         with _our_errors(self.shown):
             try:
-                async with self._connection.transaction():  # a rejected row must not end the caller's
-                    await self._connection.copy_records_to_table(table.name, records=rows, columns=list(columns))
+                async with self.connection.transaction():  # a rejected row must not end the caller's
+                    await self.connection.copy_records_to_table(table.name, records=rows, columns=list(columns))
             except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
                 raise RowRefused(str(error)) from None
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+        async with self.connection.transaction(isolation="repeatable_read", readonly=True):
             yield
 
     @asynccontextmanager
     async def writing(self, *, keep: bool = True) -> AsyncIterator[None]:
-        transaction = self._connection.transaction()
+        transaction = self.connection.transaction()
         await transaction.start()
         try:
             yield

@@ -34,6 +34,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+@dataclass(eq=False)
 class InlineWorker:
     """Runs everything at once on the caller's own thread, so that no time passes and all runs are the same.
 
@@ -41,25 +42,24 @@ class InlineWorker:
     the caller's event loop.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    connection: Connection
 
     async def submit(self, transaction: Callable[..., Transaction[T]], args: Any, kwargs: Any) -> T:
         try:
-            self._connection.begin()
+            self.connection.begin()
         except sqlite3.Error as error:
             raise StoreUnavailable from error
-        [(value, failure)] = run_batch(self._connection, [(transaction, args, kwargs)])
+        [(value, failure)] = run_batch(self.connection, [(transaction, args, kwargs)])
         if failure is not None:
             raise failure
         result: T = value
         return result
 
     async def read(self, transaction: Transaction[T]) -> T:
-        return read_snapshot(lambda: self._connection, transaction)
+        return read_snapshot(lambda: self.connection, transaction)
 
     async def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
 
 def read_snapshot(connect: Callable[[], Connection], transaction: Transaction[T]) -> T:

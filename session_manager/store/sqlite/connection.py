@@ -167,11 +167,9 @@ def _make_durable(connection: Connection) -> None:
         connection.raw.execute("PRAGMA fullfsync = ON")  # on macOS alone, where fsync does not reach the disk itself
         connection.raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.raw.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if is_busy(error):
             raise StoreUnavailable from error
-        raise StartupFailure(f"The database file cannot be used: {error}") from None
-    except sqlite3.DatabaseError as error:
         raise StartupFailure(f"The database file cannot be used: {error}") from None
     if mode not in ("wal", "memory"):
         raise StartupFailure(

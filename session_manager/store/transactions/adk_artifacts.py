@@ -1,4 +1,4 @@
-"""What ADK's other services keep beside sessions: artifacts, and the searchable memory of a user.
+"""The data that ADK's other services keep: artifacts, and the searchable memory of a user.
 
 An artifact is a named, versioned part of a session, or of all sessions of a user in an app.
 """
