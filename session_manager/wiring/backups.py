@@ -56,7 +56,7 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
             raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE above 0")
         return None
     from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
-    from session_manager.storage.open_conditional import open_conditional  # noqa: PLC0415
+    from session_manager.storage.conditional import open_conditional  # noqa: PLC0415
 
     backups, endpoint = service.backups, settings.backup.emulator_host
 

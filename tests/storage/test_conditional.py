@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.domain.errors import StorageError, StorageUnavailable
-from session_manager.storage.conditional import ConditionalObject, Contended
-from session_manager.storage.open_conditional import open_conditional
+from session_manager.storage.conditional import ConditionalObject, Contended, open_conditional
 from session_manager.storage.places import Place, open_place
 from tests.servers.gcs import GcsServer
 
