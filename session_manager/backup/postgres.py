@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 
-from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.catalog import Engine, Manifest
 from session_manager.backup.pg_programs import Server, count_copied, run_dump, run_restore
 from session_manager.backup.source import Dump, Progress, compare, local_errors, reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel, in_thread
-from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.catalog import Manifest, new_name
 from session_manager.domain.errors import (
     BackupError,
     Conflict,
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BACKOFF = Backoff(60.0, 900.0)
-REMEMBERED = 16  # failed backups that are shown
 LET_GO = 2.0  # seconds for a cancelled backup to end
 
 
@@ -58,6 +55,7 @@ class Job:
     total: int = 0
     error: str | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Task[Manifest] = field(init=False)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         if self.cancelled.is_set():
@@ -99,8 +97,7 @@ class BackupService:
         self._backups = backups
         self._interval = interval
         self._shutdown_timeout = shutdown_timeout
-        self._task: asyncio.Task[Manifest] | None = None
-        self._failed: deque[Job] = deque(maxlen=REMEMBERED)
+        self._failed: deque[Job] = deque(maxlen=16)
         self._closed = False
         self._started = False
         self.job: Job | None = None
@@ -164,11 +161,8 @@ class BackupService:
         newest = await self._look()
         if newest is not None and (left := self._left(newest)) > 0:
             return left
-        if self.job is None:
-            self._begin(partial(self.backups.create_if_due, self._interval))
-        if self._task is None:
-            return BACKOFF.first
-        made = await asyncio.shield(self._task)
+        job = self.job or self._begin(partial(self.backups.create_if_due, self._interval))
+        made = await asyncio.shield(job.task)
         await self._prune()
         return max(self._left(made), 1.0)
 
@@ -191,8 +185,8 @@ class BackupService:
         if self.job is not None:
             raise Conflict("A backup is already being made")
         job = self.job = Job(new_name(datetime.now(UTC)))
-        self._task = asyncio.create_task(self._make(make, job), name="backup")
-        self._task.add_done_callback(_retrieve)
+        job.task = asyncio.create_task(self._make(make, job), name="backup")
+        job.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # which is already reported
         return job
 
     async def _make(self, make: Callable[..., Manifest], job: Job) -> Manifest:
@@ -266,19 +260,17 @@ class BackupService:
     async def _last(self) -> bool:
         if not (self.of_file and self._started):
             return False
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        self.create()
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        if self.job is not None:
+            await asyncio.wait([self.job.task])
+        await asyncio.shield(self.create().task)
         return True
 
     async def _cut_off(self) -> None:
-        if self._task is not None and not self._task.done():
-            if self.job is not None:
-                self.job.cancelled.set()
-            await asyncio.wait([self._task], timeout=LET_GO)
-            await cancel(self._task)
+        if self.job is not None:
+            task = self.job.task
+            self.job.cancelled.set()
+            await asyncio.wait([task], timeout=LET_GO)
+            await cancel(task)
 
 
 def _report(event: str, words: str, manifest: Manifest, started: float) -> None:
@@ -290,9 +282,3 @@ def _report(event: str, words: str, manifest: Manifest, started: float) -> None:
         "duration": round(time.monotonic() - started, 3),
     }
     log.info("%s: %s", words, manifest.name, extra=extra)
-
-
-def _retrieve(task: asyncio.Task[Manifest]) -> None:
-    """Retrieve the exception, which was already reported."""
-    if not task.cancelled():
-        task.exception()

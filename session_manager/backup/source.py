@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.catalog import Engine, Manifest
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs
 from session_manager.store.schema.migrations import all_migrations
 

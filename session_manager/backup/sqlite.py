@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.catalog import Engine, Manifest
 from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, reject_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 from session_manager.storage.files import sync_folder

@@ -45,19 +45,6 @@ class ConditionalObject(Protocol):
     def close(self) -> None: ...
 
 
-def open_conditional(place: Place, name: str, timeout: float, endpoint: str | None = None) -> ConditionalObject:
-    """Open the object ``name``. ``timeout`` in seconds per call; ``endpoint`` of a Google Cloud Storage emulator."""
-    if place.is_local:
-        return FolderObject(place, name)
-    if place.url.startswith("s3://"):
-        from session_manager.storage.conditional_s3 import S3Object  # noqa: PLC0415  an optional dependency
-
-        return S3Object(place, name, timeout)
-    from session_manager.storage.conditional_gcs import GcsObject  # noqa: PLC0415  an optional dependency
-
-    return GcsObject(place, name, timeout, endpoint)
-
-
 class FolderObject:
     """An object in a folder, which may be on a network file system.
 

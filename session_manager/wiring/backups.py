@@ -1,4 +1,4 @@
-"""The backups and the one writer of a front door. Their packages are imported only if there is a place for backups."""
+"""Wires the backups and the one writer of a front door. Optional packages are imported only if there is a place."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from session_manager.leadership.bucket_lease import BucketLease
 from session_manager.leadership.leadership import Leadership
 from session_manager.leadership.roles import ONE_WRITER
 from session_manager.settings import Settings
+from session_manager.storage.conditional import FolderObject
 
 if TYPE_CHECKING:
     from session_manager.backup.litestream import Litestream
     from session_manager.backup.writer import OneWriter
     from session_manager.storage.conditional import ConditionalObject
+    from session_manager.storage.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +31,15 @@ def open_service(settings: Settings) -> BackupService:
     backups = None
     if settings.backup.place is not None:
         try:
-            from session_manager.backup.opening import open_backups  # noqa: PLC0415  a second, and optional packages
+            from session_manager.backup.backups import open_backups  # noqa: PLC0415  a second, and optional packages
         except ModuleNotFoundError:
-            _report_missing_packages(settings)
+            message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
+            if settings.backup.bucket is not None:
+                raise StartupFailure(message) from None
+            log.warning(message, extra={"event": "backup.off"})
         else:
             backups = open_backups(settings)
     return BackupService(backups, settings.backup.interval, settings.backup.shutdown_timeout)
-
-
-def _report_missing_packages(settings: Settings) -> None:
-    message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
-    if settings.backup.bucket is not None:
-        raise StartupFailure(message)
-    log.warning(message, extra={"event": "backup.off"})
 
 
 def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
@@ -56,7 +54,6 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
             raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE above 0")
         return None
     from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
-    from session_manager.storage.conditional import open_conditional  # noqa: PLC0415
 
     backups, endpoint = service.backups, settings.backup.emulator_host
 
@@ -88,3 +85,16 @@ def _find_tool(settings: Settings) -> Litestream | None:
             "yours, or set BACKUP_MODE=interval"
         )
     return Litestream.find(settings.backup.litestream, settings.backup.emulator_host)
+
+
+def open_conditional(place: Place, name: str, timeout: float, endpoint: str | None = None) -> ConditionalObject:
+    """Open the object ``name``. ``timeout`` in seconds per call; ``endpoint`` of a Google Cloud Storage emulator."""
+    if place.is_local:
+        return FolderObject(place, name)
+    if place.url.startswith("s3://"):
+        from session_manager.storage.conditional_s3 import S3Object  # noqa: PLC0415  an optional dependency
+
+        return S3Object(place, name, timeout)
+    from session_manager.storage.conditional_gcs import GcsObject  # noqa: PLC0415  an optional dependency
+
+    return GcsObject(place, name, timeout, endpoint)

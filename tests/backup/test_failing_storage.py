@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import FOLDER
+from session_manager.backup.catalog import FOLDER
 from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
 from session_manager.storage.places import Place, open_place
 from tests.backup.conftest import of
