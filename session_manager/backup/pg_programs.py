@@ -61,15 +61,14 @@ def run_dump(server: Server, path: Path, snapshot: str, done: Done) -> None:
 def count_copied(path: Path, done: Done) -> dict[str, int]:
     """Return the number of rows of each ``schema.table`` in a dump. Raises BackupDamaged if it cannot be read."""
     rows: dict[str, int] = {}
-    table: str | None = None
+    table = None
     size = 0
     try:
         with _started("pg_restore", "--data-only", "--file=-", path, stdout=subprocess.PIPE) as process:
             for line in _pipe(process.stdout):
                 size += len(line)
                 if table is None:
-                    table = _copied_table(line)
-                    if table is not None:
+                    if table := _copied_table(line):
                         rows[table] = 0
                 elif line == b"\\.\n":
                     table = None
@@ -114,8 +113,7 @@ def find_program(name: str) -> Path:
 
 def _version(program: Path) -> int:
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"\d+", shown)
-    return int(found[0]) if found else 0
+    return int(next(iter(re.findall(r"\d+", shown)), 0))
 
 
 @contextmanager
@@ -143,16 +141,14 @@ def _started(
             process.wait()
             raise
         finally:
-            _close(process)
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
         if process.wait() != 0:
-            raise ProgramFailed(f"{name} failed", reason=f"{name}: {_last_text(errors)}")
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout):
-        if stream is not None and not stream.closed:
-            with suppress(BrokenPipeError):
-                stream.close()
+            errors.seek(0)
+            shown = " ".join(errors.read().decode("utf-8", "replace").split())
+            raise ProgramFailed(f"{name} failed", reason=f"{name}: {shown[-500:]}")
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -162,14 +158,9 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _copied_table(line: bytes) -> str | None:
-    found = _COPY.match(line) if line.startswith(b"COPY ") else None
+    found = _COPY.match(line)
     return ".".join(_unquoted(part.decode()) for part in found.groups()) if found else None
 
 
 def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
-
-
-def _last_text(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return " ".join(errors.read().decode("utf-8", "replace").split())[-500:]

@@ -23,11 +23,11 @@ import asyncpg
 
 from session_manager.backup.catalog import Engine, Manifest
 from session_manager.backup.pg_programs import Server, count_copied, run_dump, run_restore
-from session_manager.backup.source import Dump, Progress, compare, local_errors, reject_newer_schema
+from session_manager.backup.source import SCHEMA, Dump, Progress, compare, local_errors, reject_newer_schema
 from session_manager.domain.errors import BackupError, Conflict
 
 _LOCK = 7310868735422100578  # next to that of the schema's upgrade
-_PATIENCE = 15.0  # seconds
+_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _TABLES = """
 SELECT schemaname, tablename FROM pg_catalog.pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE 'pg\\_%' ORDER BY 1, 2
@@ -42,13 +42,12 @@ END ${tag}$;
 
 
 class PostgresSource:
-    """``uri`` is for asyncpg and may hold secrets; ``patience`` in seconds is for connecting."""
+    """``uri`` is for asyncpg and may hold secrets."""
 
     engine: Engine = "postgresql"
 
-    def __init__(self, uri: str, patience: float = _PATIENCE) -> None:
+    def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._patience = patience
         self._server = Server(uri)
 
     @contextmanager
@@ -56,7 +55,8 @@ class PostgresSource:
         with self._session() as (connection, run):
             if not run(connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)):
                 raise Conflict("A backup or a restore of this database is already running")
-            for left in self.scratch("").parent.glob(f"{self.scratch('').name}*"):
+            beginning = self.scratch("")
+            for left in beginning.parent.glob(f"{beginning.name}*"):
                 left.unlink(missing_ok=True)
             yield
 
@@ -112,41 +112,37 @@ class PostgresSource:
                 with _database_errors():
                     return runner.run(work)
 
-            connection = run(_connect(self._uri, self._patience))
+            connection = run(_connect(self._uri))
             try:
                 yield connection, run
             finally:
                 run(_close(connection))
 
 
-async def _connect(uri: str, patience: float) -> asyncpg.Connection[Any]:
-    return await asyncpg.connect(uri, timeout=patience, server_settings={"application_name": "session-manager backup"})
+async def _connect(uri: str) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(uri, timeout=15.0, server_settings={"application_name": "session-manager backup"})
 
 
 async def _close(connection: asyncpg.Connection[Any]) -> None:
     try:
         await connection.close(timeout=5.0)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except _FAILURES:
         connection.terminate()
 
 
 async def _schema(connection: asyncpg.Connection[Any]) -> tuple[int, int]:
     if await connection.fetchval("SELECT to_regclass('session_manager_schema')") is None:
         return 0, 0
-    row = await connection.fetchrow(
-        "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
-    )
+    row = await connection.fetchrow(SCHEMA)
     return (row[0], row[1]) if row else (0, 0)
 
 
 async def _count_rows(connection: asyncpg.Connection[Any]) -> dict[str, int]:
     """Return the number of rows by ``schema.table``."""
-    found = await connection.fetch(_TABLES)
+    names = [f"{schema}.{table}" for schema, table in await connection.fetch(_TABLES)]
     return {
-        f"{schema}.{table}": await connection.fetchval(
-            f"SELECT count(*) FROM {_quoted(f'{schema}.{table}')}"  # noqa: S608  names from the database
-        )
-        for schema, table in found
+        name: await connection.fetchval(f"SELECT count(*) FROM {_quoted(name)}")  # noqa: S608  from the database
+        for name in names
     }
 
 
@@ -158,9 +154,8 @@ def _quoted(name: str) -> str:
 def _database_errors() -> Iterator[None]:
     try:
         yield
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise BackupError(
-            "The database could not be read", reason=f"PostgreSQL: {error or type(error).__name__}"
-        ) from error
+    except _FAILURES as error:
+        reason = f"PostgreSQL: {error or type(error).__name__}"
+        raise BackupError("The database could not be read", reason=reason) from error
     except ValueError:  # asyncpg repeats parts of the address in it
         raise BackupError("The address of the database is invalid") from None

@@ -19,6 +19,7 @@ from session_manager.store.schema.migrations import all_migrations
 Progress = Callable[[str, int, int], None]
 """Called with the phase, and the done and total amount of it (0 if unknown). An exception from it ends the work."""
 
+SCHEMA = "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
 _ROOM = 16 * 1024 * 1024  # bytes to leave free for others
 _NO_ROOM_LEFT = "There is no room left on the disk for the backup"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from session_manager.backup.catalog import Engine, Manifest
-from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, reject_newer_schema
+from session_manager.backup.source import SCHEMA, Dump, Progress, compare, local_errors, need_room, reject_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 from session_manager.storage.files import sync_folder
 
@@ -65,7 +65,8 @@ class SqliteSource:
             need_room(path.parent, self._size())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             taken_at = datetime.now(UTC)
-            _pin(source)
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # it sees one state from now on
             with closing(_connect(path, "rw")) as target:
                 _copy(source, target, progress)
                 [problem] = target.execute("PRAGMA quick_check(1)").fetchone()
@@ -73,8 +74,11 @@ class SqliteSource:
                     raise BackupError("The database is damaged", reason=f"quick_check: {problem}")
                 return Dump(taken_at, schema(target)[0], count_rows(target))
 
+    def _files(self) -> list[Path]:
+        return [file for file in (self.path, self._beside("-wal")) if file.exists()]
+
     def _size(self) -> int:
-        return sum(file.stat().st_size for file in (self.path, self._beside("-wal")) if file.exists())
+        return sum(file.stat().st_size for file in self._files())
 
     def check(self, path: Path, manifest: Manifest | None, progress: Progress) -> None:
         """Without a manifest, check only the database itself."""
@@ -89,10 +93,9 @@ class SqliteSource:
         return self.path.exists() and self._size() > 0
 
     def changed_at(self) -> datetime | None:
-        files = [file for file in (self.path, self._beside("-wal")) if file.exists()]
-        if not files or not self.holds_data():
+        if not self.holds_data():
             return None
-        return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
+        return datetime.fromtimestamp(max(file.stat().st_mtime for file in self._files()), UTC)
 
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
         return self.put_in_place(path, manifest.taken_at)
@@ -151,19 +154,15 @@ def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Conne
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{options}", uri=True, isolation_level=None, timeout=5.0)
 
 
-def _pin(source: sqlite3.Connection) -> None:
-    """Begin a transaction that sees one state from now on."""
-    source.execute("BEGIN")
-    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress) -> None:
     [page] = source.execute("PRAGMA page_size").fetchone()
-    for pragma in ("synchronous = OFF", "journal_mode = OFF"):  # a killed copy is thrown away
-        target.execute(f"PRAGMA {pragma}")
-    source.backup(
-        target, pages=_PAGES, progress=lambda _, left, total: progress("copy", (total - left) * page, total * page)
-    )
+    target.execute("PRAGMA synchronous = OFF")  # a killed copy is thrown away
+    target.execute("PRAGMA journal_mode = OFF")
+
+    def report(_: int, left: int, total: int) -> None:
+        progress("copy", (total - left) * page, total * page)
+
+    source.backup(target, pages=_PAGES, progress=report)
     target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
 
 
@@ -184,12 +183,10 @@ def _check(database: sqlite3.Connection, manifest: Manifest | None) -> None:
 
 def schema(database: sqlite3.Connection) -> tuple[int, int]:
     """Return the version of our tables and of the oldest program that can read them; (0, 0) if there are none."""
+    row = None
     with suppress(sqlite3.OperationalError):
-        row = database.execute(
-            "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
-        ).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
-    return 0, 0
+        row = database.execute(SCHEMA).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
@@ -209,8 +206,5 @@ def _link(first: Path, second: Path) -> None:
         second.hardlink_to(first)
     except OSError:
         shutil.copy2(first, second)
-        descriptor = os.open(second, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with second.open("rb") as file:
+            os.fsync(file.fileno())

@@ -55,20 +55,17 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
         return None
     from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
 
-    backups, endpoint = service.backups, settings.backup.emulator_host
+    backups, asked = service.backups, settings.backup
 
     def open_object(name: str, timeout: float) -> ConditionalObject:
         backups.place.ensure()
-        return open_conditional(backups.place, name, timeout, endpoint)
+        return open_conditional(backups.place, name, timeout, asked.emulator_host)
 
     instance = settings.logs.instance or socket.gethostname()
-    lease = BucketLease(
-        open_object, settings.backup.writer_lease, instance, heeds_requests=settings.backup.writer_yields
-    )
-    yields_after = settings.backup.writer_lease if settings.backup.writer_yields else None
-    leadership = Leadership(lease, ONE_WRITER, yields_after=yields_after)
+    lease = BucketLease(open_object, asked.writer_lease, instance, heeds_requests=asked.writer_yields)
+    leadership = Leadership(lease, ONE_WRITER, yields_after=asked.writer_lease if asked.writer_yields else None)
     backups.fence = leadership.fence
-    interval = settings.backup.ship_interval if continuous else None
+    interval = asked.ship_interval if continuous else None
     return OneWriter(backups, source, lease, leadership, _find_tool(settings), interval)
 
 
