@@ -14,8 +14,8 @@ import os
 import re
 import shutil
 import subprocess
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,10 +28,6 @@ from session_manager.storage.places import Place
 
 VERSION = "0.5.18"
 INSTALL = f"CGO_ENABLED=0 go install github.com/benbjohnson/litestream/cmd/litestream@v{VERSION}"
-_OLDEST = (0, 5)
-_NOTHING = "no matching backup files available"
-_ASK_WITHIN = 60.0  # seconds
-_RESTORE_WITHIN = 3600.0
 FOLDER = "session_shipping"
 KEPT = 3  # lines, of which the newest is that of the present writer
 _LINE = re.compile(r"(\d{12})-[0-9a-f]{8}")
@@ -132,10 +128,9 @@ class Litestream:
                 f"({INSTALL}), name it in LITESTREAM, or set BACKUP_MODE=interval"
             )
         version = _version(found)
-        if version and version < _OLDEST:
-            raise StartupFailure(
-                f"{found} is litestream {'.'.join(map(str, version))}; 0.5 or newer is needed: {INSTALL}"
-            )
+        if version and version < (0, 5):
+            shown = ".".join(map(str, version))
+            raise StartupFailure(f"{found} is litestream {shown}; 0.5 or newer is needed: {INSTALL}")
         return cls(Path(found), endpoint)
 
     def environment(self, given: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -148,9 +143,9 @@ class Litestream:
 
     async def newest_change(self, line: Line) -> datetime | None:
         """Return when the newest change was stored, or None if there is none. Raises StorageUnavailable."""
-        code, out, err = await self._restore(line, _ASK_WITHIN, "-dry-run", "-json", "-o", "unused")
+        code, out, err = await self._restore(line, 60.0, "-dry-run", "-json", "-o", "unused")
         if code != 0:
-            if _NOTHING in err:
+            if "no matching backup files available" in err:
                 return None
             raise StorageUnavailable(reason=f"litestream: {_last_line(err)}")
         times = [datetime.fromisoformat(file["timestamp"]) for file in json.loads(out)["files"]]
@@ -158,24 +153,27 @@ class Litestream:
 
     async def fetch(self, line: Line, path: Path) -> None:
         """Write the newest state to the new file ``path``. Raises BackupDamaged if the stored files do not match."""
-        code, _, err = await self._restore(line, _RESTORE_WITHIN, "-o", str(path))
+        code, _, err = await self._restore(line, 3600.0, "-o", str(path))
         if code != 0:
             path.unlink(missing_ok=True)
             raise BackupDamaged("The shipped changes do not fit together", reason=f"litestream: {_last_line(err)}")
 
-    async def _restore(self, line: Line, timeout: float, *options: str) -> tuple[int, str, str]:
-        """Run ``litestream restore`` and return its exit code and output. It is killed after ``timeout`` seconds."""
-        process = await asyncio.create_subprocess_exec(
+    async def run(self, *command: str, before: Sequence[str] = (), stdout: int = DEVNULL) -> Process:
+        """Start the program. ``before`` is a command that executes it. Raises OSError."""
+        return await asyncio.create_subprocess_exec(
+            *before,
             self.program,
-            "restore",
-            *options,
-            line.url,
+            *command,
             stdin=DEVNULL,
-            stdout=PIPE,
+            stdout=stdout,
             stderr=PIPE,
             env=self.environment(),
             start_new_session=True,
         )
+
+    async def _restore(self, line: Line, timeout: float, *options: str) -> tuple[int, str, str]:
+        """Run ``litestream restore`` and return its exit code and output. It is killed after ``timeout`` seconds."""
+        process = await self.run("restore", *options, line.url, stdout=PIPE)
         try:
             async with asyncio.timeout(timeout):
                 out, err = await process.communicate()
@@ -199,4 +197,4 @@ def _version(executable: str) -> tuple[int, ...] | None:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no output"])[-1]
+    return text.strip().rpartition("\n")[2] or "no output"

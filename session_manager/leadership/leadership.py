@@ -82,7 +82,7 @@ class Leadership:
     ) -> None:
         self._lease = lease
         self._role = role
-        self._yields_after = yields_after
+        self._yields_after = float("inf") if yields_after is None else yields_after
         self._clock = clock
         self._phase = State.STARTING
         self._valid_until = self._leading_since = float("-inf")
@@ -196,15 +196,20 @@ class Leadership:
     async def claim(self) -> None:
         """Claim the lease once and act on the answer. Raises what the lease raises."""
         sent = self._clock()
-        claim = await self._lease.claim()
+        answer = await self._lease.claim()
         if self._phase in _ENDED:
             return
-        if claim.outcome is LeaseOutcome.HELD:
-            self._hold(sent, claim.other)
-        elif claim.outcome is LeaseOutcome.LOST:
-            self._lose(claim.other)
+        if answer.outcome is LeaseOutcome.HELD:
+            self._hold(sent, answer.other)
+        elif answer.outcome is LeaseOutcome.LOST:
+            self._phase = State.LOST
+            self._over.set()
+            self._report(State.LOST, holder=answer.other)
         else:
-            self._wait(claim.other)
+            self._phase = State.WAITING
+            if answer.other and answer.other != self._other:
+                self._other = answer.other
+                self._report(State.WAITING, holder=answer.other)
 
     def _hold(self, sent: float, asking: str) -> None:
         self._valid_until = sent + self._lease.validity
@@ -215,31 +220,18 @@ class Leadership:
                 self._lead()
             self._held.set()
             self._report(self._phase)
-        if asking and self._yields and not self._over.is_set():
+        if asking and self._may_yield and not self._over.is_set():
             self._over.set()
             self._log(logging.INFO, *self._role.yields, by=asking)
 
     @property
-    def _yields(self) -> bool:
+    def _may_yield(self) -> bool:
         """Not at once: processes that are always restarted would take turns."""
-        if self._yields_after is None or self._phase is not State.LEADING:
-            return False
-        return self._clock() - self._leading_since >= self._yields_after
+        return self._phase is State.LEADING and self._clock() - self._leading_since >= self._yields_after
 
     def _lead(self) -> None:
         self._phase = State.LEADING
         self._leading_since = self._clock()
-
-    def _lose(self, holder: str) -> None:
-        self._phase = State.LOST
-        self._over.set()
-        self._report(State.LOST, holder=holder)
-
-    def _wait(self, holder: str) -> None:
-        self._phase = State.WAITING
-        if holder and holder != self._other:
-            self._other = holder
-            self._report(State.WAITING, holder=holder)
 
     def _report(self, state: State, **fields: str) -> None:
         if state in self._role.events:
