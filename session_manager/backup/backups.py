@@ -17,14 +17,13 @@ from pathlib import Path
 
 from session_manager import __version__
 from session_manager.backup.catalog import Catalog, Manifest, Pruned, Retention, data_of, manifest_of, new_name
-from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
+from session_manager.backup.packing import CIPHER, Keys, Meter, compress, decompress, decrypt, encrypt, read_file
 from session_manager.backup.source import Progress, Source, local_errors, need_room, scratch_file
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound, StartupFailure
 from session_manager.settings import Settings
 from session_manager.storage.files import write_file
 from session_manager.storage.places import Place, open_place
-from session_manager.storage.streams import Meter, compress, decompress, read_file
 from session_manager.store.open import database_path, database_uri
 from session_manager.store.postgres.address import PostgresAddress
 

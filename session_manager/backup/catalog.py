@@ -104,11 +104,6 @@ class Retention:
     count: int
     days: float
 
-    def expired(self, manifests: Sequence[Manifest], now: datetime) -> list[Manifest]:
-        """Return the expired ones of ``manifests``, which are sorted newest first."""
-        oldest = now - timedelta(days=self.days)
-        return [manifest for manifest in manifests[self.count :] if manifest.taken_at < oldest]
-
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -160,8 +155,10 @@ class Catalog:
         The manifest is removed before the data, so that a killed run leaves only data without a manifest.
         """
         leftovers = _leftovers(self.place.entries(FOLDER))
+        oldest = now - timedelta(days=retention.days)
+        expired = [manifest.name for manifest in self.all()[retention.count :] if manifest.taken_at < oldest]
         pruned = Pruned([], [], [])
-        for name in (manifest.name for manifest in retention.expired(self.all(), now)):
+        for name in expired:
             self._remove(name, [manifest_of(name), data_of(name)], pruned.backups, pruned.kept, dry_run)
         for name in leftovers:
             self._remove(name, [name], pruned.leftovers, pruned.kept, dry_run)

@@ -13,8 +13,8 @@ from tempfile import TemporaryFile
 from typing import IO
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from session_manager.backup.packing import BLOCK
 from session_manager.domain.errors import BackupDamaged, BackupError
-from session_manager.storage.streams import BLOCK
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _COPY = re.compile(rb'COPY ("(?:[^"]|"")*"|[^". ]+)\.("(?:[^"]|"")*"|[^". ]+) ')

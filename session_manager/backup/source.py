@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Protocol
 
 from session_manager.backup.catalog import Engine, Manifest
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs
+from session_manager.storage.errors import NO_ROOM
 from session_manager.store.schema.migrations import all_migrations
 
 Progress = Callable[[str, int, int], None]
@@ -22,7 +22,6 @@ Progress = Callable[[str, int, int], None]
 SCHEMA = "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
 _ROOM = 16 * 1024 * 1024  # bytes to leave free for others
 _NO_ROOM_LEFT = "There is no room left on the disk for the backup"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def local_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         raise _from_sqlite(error) from error
     except OSError as error:
-        detail = _NO_ROOM_LEFT if error.errno in _NO_ROOM else ""
+        detail = _NO_ROOM_LEFT if error.errno in NO_ROOM else ""
         raise BackupError(detail, reason=str(error)) from error
 
 

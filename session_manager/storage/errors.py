@@ -14,7 +14,7 @@ from session_manager.domain.errors import (
 )
 
 _DENIED = (401, 403)
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def translate(error: Exception, place: str) -> Exception:
@@ -26,7 +26,7 @@ def translate(error: Exception, place: str) -> Exception:
         return StorageDenied(reason=reason)
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return StorageMissing(reason=reason)
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return StorageError("There is no room left for the backup", reason=reason)
     if _is_away(error):
         return StorageUnavailable(reason=reason)

@@ -14,7 +14,7 @@ import pytest
 from session_manager.backup import pg_programs
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention, data_of, manifest_of
-from session_manager.backup.keys import Keys
+from session_manager.backup.packing import Keys
 from session_manager.backup.pg_programs import Server
 from session_manager.backup.postgres import PostgresSource
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
