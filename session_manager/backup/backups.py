@@ -108,7 +108,7 @@ class Backups:
 
     def _upload(self, path: Path, name: str, plain: Meter, stored: Meter, progress: Progress) -> None:
         total = path.stat().st_size
-        blocks = compress(plain(read_file(path), lambda _: progress("upload", plain.size, total)))
+        blocks = compress(plain(read_file(path), lambda: progress("upload", plain.size, total)))
         if self._keys.first is not None:
             blocks = encrypt(self._keys.first, name, blocks)
         with local_errors():
@@ -195,11 +195,10 @@ class Backups:
             yield path
 
     def _download(self, manifest: Manifest, path: Path, stored: Meter, plain: Meter, progress: Progress) -> None:
-        if self.place.size(manifest.object) != manifest.stored_size:
+        data = data_of(manifest.name)
+        if self.place.size(data) != manifest.stored_size:
             raise BackupDamaged("The stored backup has another size than its manifest says")
-        blocks = stored(
-            self.place.read(manifest.object), lambda _: progress("download", stored.size, manifest.stored_size)
-        )
+        blocks = stored(self.place.read(data), lambda: progress("download", stored.size, manifest.stored_size))
         if manifest.encryption is not None:
             blocks = decrypt(self._keys.find(manifest.key or ""), manifest.name, blocks)
         with local_errors():
@@ -217,22 +216,16 @@ def open_backups(settings: Settings, path: Path | None = None) -> Backups | None
 
     Returns None if the settings name no place. Sends no request yet. Raises StartupFailure for invalid settings.
     """
-    if settings.backup.place is None:
+    asked = settings.backup
+    if asked.place is None:
         return None
-    place = open_place(
-        settings.backup.place,
-        project=settings.backup.project,
-        endpoint=settings.backup.emulator_host,
-        timeout=settings.backup.timeout,
-    )
-    retention = Retention(settings.backup.keep, settings.backup.keep_days)
-    secret = settings.backup.encryption_keys
-    keys = Keys.parse(secret.get_secret_value() if secret else "")
-    return Backups(SqliteSource(path) if path else _source_of(settings), place, keys, retention)
+    place = open_place(asked.place, project=asked.project, endpoint=asked.emulator_host, timeout=asked.timeout)
+    keys = Keys.parse(asked.encryption_keys.get_secret_value() if asked.encryption_keys else "")
+    return Backups(_source(settings, path), place, keys, Retention(asked.keep, asked.keep_days))
 
 
-def _source_of(settings: Settings) -> Source:
-    path = database_path(settings)
+def _source(settings: Settings, path: Path | None) -> Source:
+    path = path or database_path(settings)
     if path is not None:
         return SqliteSource(path)
     try:

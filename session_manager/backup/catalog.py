@@ -50,11 +50,6 @@ class Manifest(BaseModel):
     program: str = Field(description="Version of the program that made the backup.")
     duration: float = Field(ge=0, description="Seconds until the manifest was written.")
 
-    @property
-    def object(self) -> str:
-        """The name of the data object, relative to the place."""
-        return data_of(self.name)
-
     def left(self, interval: float, now: datetime) -> float:
         """Return the seconds until the next backup is due, ``interval`` seconds after this one; 0 if it is due now.
 
@@ -62,20 +57,6 @@ class Manifest(BaseModel):
         """
         age = (now - self.taken_at).total_seconds()
         return max(0.0, interval - age) if age > -interval else 0.0
-
-    @classmethod
-    def read(cls, data: bytes, name: str) -> Manifest:
-        """Parse the manifest of the backup ``name``. Raises BackupDamaged if it is not one."""
-        try:
-            manifest = cls.model_validate_json(data)
-        except ValidationError:
-            raise BackupDamaged(f"The manifest of {name} could not be read") from None
-        if manifest.name != name:
-            raise BackupDamaged(f"The manifest of {name} belongs to another backup")
-        return manifest
-
-    def write(self) -> bytes:
-        return self.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
 
 
 def new_name(now: datetime) -> str:
@@ -137,17 +118,22 @@ class Catalog:
 
     def get(self, name: str) -> Manifest:
         """Return the manifest of a backup. Raises NotFound, and BackupDamaged if the manifest cannot be read."""
-        if name_of(f"{name}.json") is None:
+        if not NAME.fullmatch(name):
             raise NotFound("There is no such backup")
         try:
             # At most one block is fetched; an object that is longer is not a manifest.
-            data = next(self.place.read(manifest_of(name)), b"")
+            manifest = Manifest.model_validate_json(next(self.place.read(manifest_of(name)), b""))
         except StorageMissing:
             raise NotFound("There is no such backup") from None
-        return Manifest.read(data, name)
+        except ValidationError:
+            raise BackupDamaged(f"The manifest of {name} could not be read") from None
+        if manifest.name != name:
+            raise BackupDamaged(f"The manifest of {name} belongs to another backup")
+        return manifest
 
     def put(self, manifest: Manifest) -> None:
-        self.place.write(manifest_of(manifest.name), [manifest.write()])
+        content = manifest.model_dump_json(indent=1, exclude_none=True) + "\n"
+        self.place.write(manifest_of(manifest.name), [content.encode()])
 
     def prune(self, retention: Retention, now: datetime, *, dry_run: bool = False) -> Pruned:
         """Remove expired backups and leftovers.
@@ -159,19 +145,18 @@ class Catalog:
         expired = [manifest.name for manifest in self.all()[retention.count :] if manifest.taken_at < oldest]
         pruned = Pruned([], [], [])
         for name in expired:
-            self._remove(name, [manifest_of(name), data_of(name)], pruned.backups, pruned.kept, dry_run)
+            removed = dry_run or self._remove(manifest_of(name), data_of(name))
+            (pruned.backups if removed else pruned.kept).append(name)
         for name in leftovers:
-            self._remove(name, [name], pruned.leftovers, pruned.kept, dry_run)
+            (pruned.leftovers if dry_run or self._remove(name) else pruned.kept).append(name)
         return pruned
 
-    def _remove(self, name: str, objects: list[str], gone: list[str], kept: list[str], dry_run: bool) -> None:
-        try:
-            for each in () if dry_run else objects:
+    def _remove(self, *objects: str) -> bool:
+        with suppress(StorageDenied):
+            for each in objects:
                 self.place.delete(each)
-        except StorageDenied:
-            kept.append(name)
-        else:
-            gone.append(name)
+            return True
+        return False
 
 
 def _names(entries: Sequence[Entry]) -> set[str]:

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from session_manager.domain.errors import BackupDamaged, StartupFailure, StorageError, StorageUnavailable
 from session_manager.leadership.bucket_lease import Record
@@ -51,14 +50,6 @@ class Line:
     @property
     def term(self) -> int:
         return int(self.name.rpartition("/")[2].partition("-")[0])
-
-    def replica(self) -> dict[str, Any]:
-        """Return the line as it is written in Litestream's configuration."""
-        path = self.place.path(self.name)
-        if self.place.is_local:
-            return {"type": "file", "path": path}
-        bucket, _, key = path.partition("/")
-        return {"type": self.place.url.partition("://")[0], "bucket": bucket, "path": key}
 
 
 def line_of(place: Place, record: Record) -> Line:
@@ -94,6 +85,9 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
 
     ``own`` is a folder beside the database for its own files. ``patience`` is the time for the last changes at the end.
     """
+    replica = {"type": line.place.url.partition("://")[0], "path": line.place.path(line.name)}
+    if not line.place.is_local:
+        replica["bucket"], _, replica["path"] = replica["path"].partition("/")
     settings = {
         "logging": {"type": "json", "level": "info", "stderr": True},
         "socket": {"enabled": True, "path": str(socket), "permissions": 0o600},
@@ -104,7 +98,7 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
                 "path": str(database),
                 "meta-path": str(own),
                 "monitor-interval": f"{min(interval, 1.0)}s",
-                "replica": {**line.replica(), "sync-interval": f"{interval}s"},
+                "replica": {**replica, "sync-interval": f"{interval}s"},
             }
         ],
     }
@@ -119,19 +113,19 @@ class Litestream:
     endpoint: str | None = None
 
     @classmethod
-    def find(cls, given: str | None, endpoint: str | None) -> Litestream:
-        """Find the program. Raises StartupFailure, which says how to install one."""
+    def find(cls, given: str | None, endpoint: str | None, *, needed: bool = True) -> Litestream | None:
+        """Find the program, or return None if it is not ``needed``. Raises StartupFailure, with how to install it."""
         found = shutil.which(given or "litestream")
-        if found is None:
+        if found is None and needed:
             raise StartupFailure(
                 "BACKUP_MODE=continuous needs litestream 0.5 or newer, which was not found; install it "
                 f"({INSTALL}), name it in LITESTREAM, or set BACKUP_MODE=interval"
             )
-        version = _version(found)
+        version = _version(found) if found and needed else None
         if version and version < (0, 5):
             shown = ".".join(map(str, version))
             raise StartupFailure(f"{found} is litestream {shown}; 0.5 or newer is needed: {INSTALL}")
-        return cls(Path(found), endpoint)
+        return cls(Path(found), endpoint) if found else None
 
     def environment(self, given: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the variables that the program gets."""

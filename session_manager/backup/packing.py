@@ -40,7 +40,7 @@ _LEVEL = 3  # messages in JSON shrink to a tenth; a higher level takes longer th
 
 
 class Meter:
-    """Measures the size and the SHA-256 of a stream passing through it. ``progress`` gets the size of each block."""
+    """Measures the size and the SHA-256 of a stream passing through it. ``progress`` is called after each block."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -50,13 +50,13 @@ class Meter:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def __call__(self, blocks: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    def __call__(self, blocks: Iterable[bytes], progress: Callable[[], None] | None = None) -> Iterator[bytes]:
         for block in blocks:
             self._hash.update(block)
             self.size += len(block)
             yield block
             if progress is not None:
-                progress(len(block))
+                progress()
 
 
 def read_file(path: Path) -> Iterator[bytes]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from session_manager.aio.retry import Backoff
@@ -77,17 +77,16 @@ class Stats:
 
 
 class WriterStats(Protocol):
-    """The port to the numbers of the one writer, for the metrics."""
+    """The port to the numbers of the one writer, for the metrics.
+
+    ``writes``: this process may write. ``lag``: seconds since every change was in the bucket; None: nothing is shipped.
+    """
 
     @property
-    def writes(self) -> bool:
-        """Return True while this process may write."""
-        ...
+    def writes(self) -> bool: ...
 
     @property
-    def lag(self) -> float | None:
-        """Seconds since every change was in the bucket, or None if nothing is shipped."""
-        ...
+    def lag(self) -> float | None: ...
 
 
 class BackupService:
@@ -127,7 +126,7 @@ class BackupService:
         """
         if self._backups is None or not self.of_file:
             return None
-        started = time.monotonic()
+        started = monotonic()
         try:
             restored = await in_thread(self._backups.restore_if_missing, "backup")
         except (StorageUnavailable, Conflict) as error:
@@ -158,21 +157,17 @@ class BackupService:
 
     async def _make_if_due(self) -> float:
         """Make a backup if one is due, and return the seconds until the next one is."""
-        newest = await self._look()
+        try:
+            newest = self.stats.newest = await in_thread(self.backups.catalog.newest, "backup")
+        except BackupError as error:
+            self._count_failure(error)
+            raise
         if newest is not None and (left := self._left(newest)) > 0:
             return left
         job = self.job or self._begin(partial(self.backups.create_if_due, self._interval))
         made = await asyncio.shield(job.task)
         await self._prune()
         return max(self._left(made), 1.0)
-
-    async def _look(self) -> Manifest | None:
-        try:
-            self.stats.newest = await in_thread(self.backups.catalog.newest, "backup")
-        except BackupError as error:
-            self._count_failure(error)
-            raise
-        return self.stats.newest
 
     def _left(self, newest: Manifest) -> float:
         return newest.left(self._interval, datetime.now(UTC))
@@ -190,7 +185,7 @@ class BackupService:
         return job
 
     async def _make(self, make: Callable[..., Manifest], job: Job) -> Manifest:
-        started = time.monotonic()
+        started = monotonic()
         try:
             manifest = await in_thread(partial(make, job.progress, job.name), "backup")
         except SessionManagerError as error:
@@ -255,7 +250,10 @@ class BackupService:
             log.warning("the last backup was not made", extra={"event": "backup.last_failed", "reason": str(error)})
             return False
         finally:
-            await self._cut_off()
+            if (job := self.job) is not None:
+                job.cancelled.set()
+                await asyncio.wait([job.task], timeout=LET_GO)
+                await cancel(job.task)
 
     async def _last(self) -> bool:
         if not (self.of_file and self._started):
@@ -265,20 +263,7 @@ class BackupService:
         await asyncio.shield(self.create().task)
         return True
 
-    async def _cut_off(self) -> None:
-        if self.job is not None:
-            task = self.job.task
-            self.job.cancelled.set()
-            await asyncio.wait([task], timeout=LET_GO)
-            await cancel(task)
-
 
 def _report(event: str, words: str, manifest: Manifest, started: float) -> None:
-    extra = {
-        "event": event,
-        "backup": manifest.name,
-        "size": manifest.size,
-        "stored_size": manifest.stored_size,
-        "duration": round(time.monotonic() - started, 3),
-    }
-    log.info("%s: %s", words, manifest.name, extra=extra)
+    figures = {"size": manifest.size, "stored_size": manifest.stored_size, "duration": round(monotonic() - started, 3)}
+    log.info("%s: %s", words, manifest.name, extra={"event": event, "backup": manifest.name, **figures})

@@ -55,8 +55,7 @@ class Shipper:
         self._line = line
         self._interval = interval
         self._process: Process | None = None
-        self._last: datetime | None = None
-        self._started = datetime.now(UTC)
+        self._last = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
         # Not beside the database: the path of a socket is limited to about a hundred characters. Others cannot read it.
         self._control = Path(tempfile.mkdtemp(prefix="shipping-"))
@@ -64,7 +63,7 @@ class Shipper:
     @property
     def lag(self) -> float:
         """Seconds since all changes were stored, or since the start if they never were."""
-        return (datetime.now(UTC) - (self._last or self._started)).total_seconds()
+        return (datetime.now(UTC) - self._last).total_seconds()
 
     async def start(self) -> None:
         """Begin to ship the database, which has to exist."""

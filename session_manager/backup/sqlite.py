@@ -61,13 +61,13 @@ class SqliteSource:
     def dump(self, path: Path, progress: Progress) -> Dump:
         if not self.holds_data():
             raise BackupError("There is no database to back up")
-        with local_errors(), closing(_connect(self.path, "rw")) as source:
+        with local_errors(), closing(_connect(self.path)) as source:
             need_room(path.parent, self._size())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             taken_at = datetime.now(UTC)
             source.execute("BEGIN")
             source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # it sees one state from now on
-            with closing(_connect(path, "rw")) as target:
+            with closing(_connect(path)) as target:
                 _copy(source, target, progress)
                 [problem] = target.execute("PRAGMA quick_check(1)").fetchone()
                 if problem != "ok":
@@ -84,7 +84,7 @@ class SqliteSource:
         """Without a manifest, check only the database itself."""
         progress("check", 0, 0)
         try:
-            with closing(_connect(path, "ro", immutable=True)) as database:
+            with closing(_connect(path, "mode=ro&immutable=1")) as database:
                 _check(database, manifest)
         except sqlite3.DatabaseError as error:
             raise BackupDamaged("The file is not an intact database", reason=f"SQLite: {error}") from error
@@ -105,18 +105,15 @@ class SqliteSource:
         with local_errors():
             os.utime(path, (taken_at.timestamp(),) * 2)  # as old as its content
             if not self.holds_data():
-                self._put_aside(_BESIDE)
-                self._take_place(path)
+                self._exchange(path, _BESIDE)
                 return None
             with self._unused() as intact:
-                aside = self._put_aside(("", *(() if intact else _BESIDE)))
-                self._take_place(path)
-                return aside
+                return self._exchange(path, ("",) if intact else ("", *_BESIDE))
 
     @contextmanager
     def _unused(self) -> Iterator[bool]:
         """Lock the old file. Yield True if its WAL was written into it, or False if it is too damaged for that."""
-        with closing(_connect(self.path, "rw")) as old:
+        with closing(_connect(self.path)) as old:
             try:
                 # Fails while another process has it open, even an idle one.
                 old.execute("PRAGMA journal_mode = DELETE")
@@ -130,8 +127,11 @@ class SqliteSource:
                 return
             yield True
 
-    def _put_aside(self, endings: tuple[str, ...]) -> str:
-        """Give the old files a second name, and remove the first name of all but the database itself."""
+    def _exchange(self, path: Path, endings: tuple[str, ...]) -> str:
+        """Put ``path`` in place, and keep the old files with these endings under the returned name.
+
+        They get it as a second name, so that the database itself never lacks its first one.
+        """
         aside = self._beside(f".before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         old = [(self._beside(ending), aside.with_name(aside.name + ending)) for ending in endings]
         there = [(first, second) for first, second in old if first.exists()]
@@ -141,16 +141,13 @@ class SqliteSource:
         for first, _ in there:
             if first != self.path:
                 first.unlink()
-        return str(aside)
-
-    def _take_place(self, path: Path) -> None:
         path.chmod(0o600)
         path.replace(self.path)
         sync_folder(self.path.parent)
+        return str(aside)
 
 
-def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
-    options = f"mode={mode}" + ("&immutable=1" if immutable else "")
+def _connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{options}", uri=True, isolation_level=None, timeout=5.0)
 
 

@@ -58,12 +58,10 @@ class OneWriter:
 
     @property
     def writes(self) -> bool:
-        """Return True while this process may write."""
         return self.leadership.state is State.LEADING
 
     @property
     def lag(self) -> float | None:
-        """Seconds since every change was in the bucket, or None if nothing is shipped."""
         return round(self._shipper.lag, 1) if self._shipper else None
 
     async def begin(self) -> None:

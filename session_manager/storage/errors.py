@@ -21,7 +21,8 @@ def translate(error: Exception, place: str) -> Exception:
     """Return a StorageError for a failure of ``place``. A fault of the program is returned as it is."""
     if isinstance(error, SessionManagerError):
         return error
-    reason = f"{place}: {_words(error)}"
+    shown = " ".join(str(error).split())[:500] or type(error).__name__
+    reason = f"{place}: {shown}"
     if _is_denied(error):
         return StorageDenied(reason=reason)
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
@@ -33,10 +34,6 @@ def translate(error: Exception, place: str) -> Exception:
     if isinstance(error, (OSError, ValueError)) or _status(error) is not None:
         return StorageError(reason=reason)
     return error
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def _status(error: Exception) -> int | None:

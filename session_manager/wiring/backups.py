@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_manager.backup.service import BackupService
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
 from session_manager.leadership.bucket_lease import BucketLease
-from session_manager.leadership.leadership import Leadership
-from session_manager.leadership.roles import ONE_WRITER
+from session_manager.leadership.leadership import ONE_WRITER, Leadership
 from session_manager.settings import Settings
 from session_manager.storage.conditional import FolderObject
 
 if TYPE_CHECKING:
-    from session_manager.backup.litestream import Litestream
     from session_manager.backup.writer import OneWriter
     from session_manager.storage.conditional import ConditionalObject
     from session_manager.storage.places import Place
@@ -53,7 +49,8 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
         if continuous:
             raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE above 0")
         return None
-    from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
+    from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
+    from session_manager.backup.writer import OneWriter  # noqa: PLC0415
 
     backups, asked = service.backups, settings.backup
 
@@ -61,27 +58,19 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
         backups.place.ensure()
         return open_conditional(backups.place, name, timeout, asked.emulator_host)
 
+    if continuous and asked.encryption_keys is not None:
+        raise StartupFailure(
+            "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key of "
+            "yours, or set BACKUP_MODE=interval"
+        )
+    # In other modes Litestream only fetches what was shipped before.
+    tool = Litestream.find(asked.litestream, asked.emulator_host, needed=continuous)
     instance = settings.logs.instance or socket.gethostname()
     lease = BucketLease(open_object, asked.writer_lease, instance, heeds_requests=asked.writer_yields)
     leadership = Leadership(lease, ONE_WRITER, yields_after=asked.writer_lease if asked.writer_yields else None)
     backups.fence = leadership.fence
     interval = asked.ship_interval if continuous else None
-    return OneWriter(backups, source, lease, leadership, _find_tool(settings), interval)
-
-
-def _find_tool(settings: Settings) -> Litestream | None:
-    """Return Litestream, which ships changes, and in other modes only fetches what was shipped before."""
-    from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
-
-    if settings.backup.mode != "continuous":
-        found = shutil.which(settings.backup.litestream or "litestream")
-        return Litestream(Path(found), settings.backup.emulator_host) if found else None
-    if settings.backup.encryption_keys is not None:
-        raise StartupFailure(
-            "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key of "
-            "yours, or set BACKUP_MODE=interval"
-        )
-    return Litestream.find(settings.backup.litestream, settings.backup.emulator_host)
+    return OneWriter(backups, source, lease, leadership, tool, interval)
 
 
 def open_conditional(place: Place, name: str, timeout: float, endpoint: str | None = None) -> ConditionalObject:

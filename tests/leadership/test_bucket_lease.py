@@ -11,8 +11,7 @@ import pytest
 
 from session_manager.domain.errors import StorageError, StorageUnavailable
 from session_manager.leadership.bucket_lease import LEASE, TRUST, BucketLease, Record
-from session_manager.leadership.leadership import Leadership, State
-from session_manager.leadership.roles import ONE_WRITER
+from session_manager.leadership.leadership import ONE_WRITER, Leadership, State
 from session_manager.storage.conditional import FolderObject, Versioned
 from session_manager.storage.places import Place, open_place
 
