@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.progress import say
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
-from session_manager.backup.keys import Keys
+from session_manager.backup.packing import Keys
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.access import EVERYTHING
 from session_manager.storage.places import open_place

@@ -64,9 +64,8 @@ class MachineLease:
             raise
         except RedisError as error:  # full, or a replica by now; that may be fixed
             self._vacant = 0
-            log.warning(
-                "Redis rejected a claim (%s)", error.code, extra={"event": "machine.refused", "code": error.code}
-            )
+            extra = {"event": "machine.refused", "code": error.code}
+            log.warning("Redis rejected a claim (%s)", error.code, extra=extra)
             raise ActivityUnavailable from None
         answer = LeaseAnswer(LeaseOutcome(outcome.decode()), other.decode())
         self._held = answer.outcome is LeaseOutcome.HELD

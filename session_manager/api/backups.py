@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from session_manager.api import answers
 from session_manager.api.call import CurrentCall
-from session_manager.backup.manifest import NAME, Manifest
+from session_manager.backup.catalog import NAME, Manifest
 from session_manager.backup.service import Job
 from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros, rfc3339

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from session_manager.backup.opening import backup_session_db_to_gcs, restore_session_db_from_gcs
+    from session_manager.backup.backups import backup_session_db_to_gcs, restore_session_db_from_gcs
 
 __all__ = ["backup_session_db_to_gcs", "restore_session_db_from_gcs"]
 
@@ -16,6 +16,6 @@ __all__ = ["backup_session_db_to_gcs", "restore_session_db_from_gcs"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from session_manager.backup import opening  # noqa: PLC0415
+    from session_manager.backup import backups  # noqa: PLC0415
 
-    return getattr(opening, name)
+    return getattr(backups, name)

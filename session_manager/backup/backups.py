@@ -1,4 +1,6 @@
-"""Making, checking and restoring backups. Everything blocks; ``Backups`` may be used from any thread.
+"""Opening the backups that the settings describe; making, checking and restoring them.
+
+Everything blocks; ``Backups`` may be used from any thread.
 
 A backup exists once its manifest is stored, which comes last. A backup that is killed, cut off or rejected before that
 leaves only data without a manifest, which ``prune`` removes a day later.
@@ -14,14 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from session_manager import __version__
-from session_manager.backup.catalog import Catalog, Pruned, Retention
-from session_manager.backup.keys import CIPHER, Keys, decrypt, encrypt
-from session_manager.backup.manifest import Manifest, data_of, manifest_of, new_name
+from session_manager.backup.catalog import Catalog, Manifest, Pruned, Retention, data_of, manifest_of, new_name
+from session_manager.backup.packing import CIPHER, Keys, Meter, compress, decompress, decrypt, encrypt, read_file
 from session_manager.backup.source import Progress, Source, local_errors, need_room, scratch_file
-from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound
+from session_manager.backup.sqlite import SqliteSource
+from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound, StartupFailure
+from session_manager.settings import Settings
 from session_manager.storage.files import write_file
-from session_manager.storage.places import Place
-from session_manager.storage.streams import Meter, compress, decompress, read_file
+from session_manager.storage.places import Place, open_place
+from session_manager.store.open import database_path, database_uri
+from session_manager.store.postgres.address import PostgresAddress
 
 
 def quiet(phase: str, done: int, total: int) -> None:
@@ -104,7 +108,7 @@ class Backups:
 
     def _upload(self, path: Path, name: str, plain: Meter, stored: Meter, progress: Progress) -> None:
         total = path.stat().st_size
-        blocks = compress(plain(read_file(path), lambda _: progress("upload", plain.size, total)))
+        blocks = compress(plain(read_file(path), lambda: progress("upload", plain.size, total)))
         if self._keys.first is not None:
             blocks = encrypt(self._keys.first, name, blocks)
         with local_errors():
@@ -168,12 +172,10 @@ class Backups:
 
     def chosen(self, name: str | None) -> Manifest:
         """Return the backup ``name``, or the newest one. Raises NotFound."""
-        if name is not None:
-            return self.catalog.get(name)
-        newest = self.catalog.newest()
-        if newest is None:
+        found = self.catalog.newest() if name is None else self.catalog.get(name)
+        if found is None:
             raise NotFound("There is no backup")
-        return newest
+        return found
 
     def _restore(self, manifest: Manifest, progress: Progress) -> Restored:
         with self._fetched(manifest, progress) as path:
@@ -193,11 +195,10 @@ class Backups:
             yield path
 
     def _download(self, manifest: Manifest, path: Path, stored: Meter, plain: Meter, progress: Progress) -> None:
-        if self.place.size(manifest.object) != manifest.stored_size:
+        data = data_of(manifest.name)
+        if self.place.size(data) != manifest.stored_size:
             raise BackupDamaged("The stored backup has another size than its manifest says")
-        blocks = stored(
-            self.place.read(manifest.object), lambda _: progress("download", stored.size, manifest.stored_size)
-        )
+        blocks = stored(self.place.read(data), lambda: progress("download", stored.size, manifest.stored_size))
         if manifest.encryption is not None:
             blocks = decrypt(self._keys.find(manifest.key or ""), manifest.name, blocks)
         with local_errors():
@@ -208,3 +209,55 @@ class Backups:
 
     def prune(self, now: datetime | None = None, *, dry_run: bool = False) -> Pruned:
         return self.catalog.prune(self._retention, now or datetime.now(UTC), dry_run=dry_run)
+
+
+def open_backups(settings: Settings, path: Path | None = None) -> Backups | None:
+    """Return the backups of the database in the settings, or of the SQLite file ``path``.
+
+    Returns None if the settings name no place. Sends no request yet. Raises StartupFailure for invalid settings.
+    """
+    asked = settings.backup
+    if asked.place is None:
+        return None
+    place = open_place(asked.place, project=asked.project, endpoint=asked.emulator_host, timeout=asked.timeout)
+    keys = Keys.parse(asked.encryption_keys.get_secret_value() if asked.encryption_keys else "")
+    return Backups(_source(settings, path), place, keys, Retention(asked.keep, asked.keep_days))
+
+
+def _source(settings: Settings, path: Path | None) -> Source:
+    path = path or database_path(settings)
+    if path is not None:
+        return SqliteSource(path)
+    try:
+        from session_manager.backup.postgres import PostgresSource  # noqa: PLC0415  an optional dependency
+    except ModuleNotFoundError:
+        raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
+    return PostgresSource(PostgresAddress.parse(database_uri(settings), settings.database.plain_hosts).uri)
+
+
+def backup_session_db_to_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> str:
+    """Back up a SQLite file, which may be in use, and return the address of the backup's manifest.
+
+    ``bucket_name`` is the name of a bucket, or any URL that STORAGE_BUCKET accepts. A missing bucket is created in
+    ``project_id``. Everything else (keys, time-outs) comes from the settings. Blocks; an event loop may be running.
+    Raises BackupError if no backup was made.
+    """
+    backups = _open_file(local_db_path, bucket_name, project_id)
+    return backups.address(backups.create().name)
+
+
+def restore_session_db_from_gcs(local_db_path: str | Path, bucket_name: str, project_id: str | None = None) -> bool:
+    """Restore the newest good backup if there is no database at ``local_db_path``.
+
+    Return True if a backup was restored. A database that exists stays as it is. Blocks; an event loop may be running.
+    Raises BackupError if there are backups and none could be restored.
+    """
+    return _open_file(local_db_path, bucket_name, project_id).restore_if_missing() is not None
+
+
+def _open_file(path: str | Path, bucket: str, project: str | None) -> Backups:
+    settings = Settings.from_environment(storage_bucket=bucket, google_cloud_project=project)
+    backups = open_backups(settings, Path(path))
+    if backups is None:
+        raise StartupFailure("Name the bucket of the backups")
+    return backups

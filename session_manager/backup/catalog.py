@@ -1,18 +1,81 @@
-"""The backups in a place: their one order, and which of them may be removed."""
+"""The backups in a place: the manifest that describes each one, their one order, and which of them may be removed.
+
+A manifest is uploaded after its data: without a manifest there is no backup.
+"""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
 
-from session_manager.backup.manifest import FOLDER, Manifest, manifest_of, name_of
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
 from session_manager.domain.errors import BackupDamaged, NotFound, StorageDenied, StorageMissing
-from session_manager.storage.places import Entry, Place
 
+if TYPE_CHECKING:
+    from session_manager.storage.places import Entry, Place
+
+FOLDER = "session_backups"
 LEFTOVER = 24 * 3600.0  # seconds; longer than any upload takes
+NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+Engine = Literal["sqlite", "postgresql"]
+_HASH = r"^[0-9a-f]{64}$"
+
+
+class Manifest(BaseModel):
+    """The description of one backup. Sizes in bytes, durations in seconds; it holds the state at ``taken_at``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    taken_at: AwareDatetime
+    engine: Engine
+    schema_version: int = Field(ge=0, description="Version of our tables; 0 if there are none.")
+    rows: dict[str, int] = Field(description="Number of rows by table.")
+    size: int = Field(ge=0, description="Size of the unpacked database.")
+    sha256: str = Field(pattern=_HASH)
+    stored_size: int = Field(ge=0)
+    stored_sha256: str = Field(pattern=_HASH)
+    compression: Literal["zstd"] = "zstd"
+    encryption: Literal["AES-256-GCM"] | None = None
+    key: str | None = Field(None, description="Id of the key, if it is encrypted.")
+    term: int = Field(0, ge=0, description="Term of the one writer; 0 without a lease.")
+    program: str = Field(description="Version of the program that made the backup.")
+    duration: float = Field(ge=0, description="Seconds until the manifest was written.")
+
+    def left(self, interval: float, now: datetime) -> float:
+        """Return the seconds until the next backup is due, ``interval`` seconds after this one; 0 if it is due now.
+
+        A backup from further in the future than ``interval`` was made by a wrong clock, so the next one is due.
+        """
+        age = (now - self.taken_at).total_seconds()
+        return max(0.0, interval - age) if age > -interval else 0.0
+
+
+def new_name(now: datetime) -> str:
+    """Return a unique name that sorts by time."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def data_of(name: str) -> str:
+    return f"{FOLDER}/{name}.zst"
+
+
+def manifest_of(name: str) -> str:
+    return f"{FOLDER}/{name}.json"
+
+
+def name_of(entry: str) -> str | None:
+    """Return the name of the backup that an object belongs to, or None if it belongs to none."""
+    name, _, ending = entry.rpartition("/")[2].partition(".")
+    return name if ending in ("zst", "json") and NAME.fullmatch(name) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +84,6 @@ class Retention:
 
     count: int
     days: float
-
-    def expired(self, manifests: Sequence[Manifest], now: datetime) -> list[Manifest]:
-        """Return the expired ones of ``manifests``, which are sorted newest first."""
-        oldest = now - timedelta(days=self.days)
-        return [manifest for manifest in manifests[self.count :] if manifest.taken_at < oldest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +118,45 @@ class Catalog:
 
     def get(self, name: str) -> Manifest:
         """Return the manifest of a backup. Raises NotFound, and BackupDamaged if the manifest cannot be read."""
-        if name_of(f"{name}.json") is None:
+        if not NAME.fullmatch(name):
             raise NotFound("There is no such backup")
         try:
             # At most one block is fetched; an object that is longer is not a manifest.
-            data = next(self.place.read(manifest_of(name)), b"")
+            manifest = Manifest.model_validate_json(next(self.place.read(manifest_of(name)), b""))
         except StorageMissing:
             raise NotFound("There is no such backup") from None
-        return Manifest.read(data, name)
+        except ValidationError:
+            raise BackupDamaged(f"The manifest of {name} could not be read") from None
+        if manifest.name != name:
+            raise BackupDamaged(f"The manifest of {name} belongs to another backup")
+        return manifest
 
     def put(self, manifest: Manifest) -> None:
-        self.place.write(manifest_of(manifest.name), [manifest.write()])
+        content = manifest.model_dump_json(indent=1, exclude_none=True) + "\n"
+        self.place.write(manifest_of(manifest.name), [content.encode()])
 
     def prune(self, retention: Retention, now: datetime, *, dry_run: bool = False) -> Pruned:
         """Remove expired backups and leftovers.
 
         The manifest is removed before the data, so that a killed run leaves only data without a manifest.
         """
-        entries = self.place.entries(FOLDER)
-        expired = [manifest.name for manifest in retention.expired(self.all(), now)]
+        leftovers = _leftovers(self.place.entries(FOLDER))
+        oldest = now - timedelta(days=retention.days)
+        expired = [manifest.name for manifest in self.all()[retention.count :] if manifest.taken_at < oldest]
         pruned = Pruned([], [], [])
         for name in expired:
-            objects = sorted((entry.name for entry in entries if name_of(entry.name) == name), reverse=True)
-            self._remove(name, sorted(objects, key=manifest_of(name).__ne__), pruned.backups, pruned.kept, dry_run)
-        for name in _leftovers(entries, time.time()):
-            self._remove(name, [name], pruned.leftovers, pruned.kept, dry_run)
+            removed = dry_run or self._remove(manifest_of(name), data_of(name))
+            (pruned.backups if removed else pruned.kept).append(name)
+        for name in leftovers:
+            (pruned.leftovers if dry_run or self._remove(name) else pruned.kept).append(name)
         return pruned
 
-    def _remove(self, name: str, objects: list[str], gone: list[str], kept: list[str], dry_run: bool) -> None:
-        try:
-            for each in () if dry_run else objects:
+    def _remove(self, *objects: str) -> bool:
+        with suppress(StorageDenied):
+            for each in objects:
                 self.place.delete(each)
-        except StorageDenied:
-            kept.append(name)
-        else:
-            gone.append(name)
+            return True
+        return False
 
 
 def _names(entries: Sequence[Entry]) -> set[str]:
@@ -103,18 +165,15 @@ def _names(entries: Sequence[Entry]) -> set[str]:
     return {name for name in manifests if name is not None}
 
 
-def _leftovers(entries: Sequence[Entry], now: float) -> list[str]:
+def _leftovers(entries: Sequence[Entry]) -> list[str]:
     """Return old data of unfinished uploads, and old partial files."""
     known = _names(entries)
+    oldest = time.time() - LEFTOVER
     return [
         entry.name
         for entry in entries
-        if _is_ours(entry.name)
+        if (name_of(entry.name) or entry.name.endswith(".part"))
         and name_of(entry.name) not in known
         and entry.modified is not None
-        and entry.modified < now - LEFTOVER
+        and entry.modified < oldest
     ]
-
-
-def _is_ours(name: str) -> bool:
-    return name_of(name) is not None or name.endswith(".part")

@@ -14,13 +14,12 @@ import os
 import re
 import shutil
 import subprocess
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from session_manager.domain.errors import BackupDamaged, StartupFailure, StorageError, StorageUnavailable
 from session_manager.leadership.bucket_lease import Record
@@ -28,10 +27,6 @@ from session_manager.storage.places import Place
 
 VERSION = "0.5.18"
 INSTALL = f"CGO_ENABLED=0 go install github.com/benbjohnson/litestream/cmd/litestream@v{VERSION}"
-_OLDEST = (0, 5)
-_NOTHING = "no matching backup files available"
-_ASK_WITHIN = 60.0  # seconds
-_RESTORE_WITHIN = 3600.0
 FOLDER = "session_shipping"
 KEPT = 3  # lines, of which the newest is that of the present writer
 _LINE = re.compile(r"(\d{12})-[0-9a-f]{8}")
@@ -55,14 +50,6 @@ class Line:
     @property
     def term(self) -> int:
         return int(self.name.rpartition("/")[2].partition("-")[0])
-
-    def replica(self) -> dict[str, Any]:
-        """Return the line as it is written in Litestream's configuration."""
-        path = self.place.path(self.name)
-        if self.place.is_local:
-            return {"type": "file", "path": path}
-        bucket, _, key = path.partition("/")
-        return {"type": self.place.url.partition("://")[0], "bucket": bucket, "path": key}
 
 
 def line_of(place: Place, record: Record) -> Line:
@@ -98,6 +85,9 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
 
     ``own`` is a folder beside the database for its own files. ``patience`` is the time for the last changes at the end.
     """
+    replica = {"type": line.place.url.partition("://")[0], "path": line.place.path(line.name)}
+    if not line.place.is_local:
+        replica["bucket"], _, replica["path"] = replica["path"].partition("/")
     settings = {
         "logging": {"type": "json", "level": "info", "stderr": True},
         "socket": {"enabled": True, "path": str(socket), "permissions": 0o600},
@@ -108,7 +98,7 @@ def configuration(database: Path, own: Path, socket: Path, line: Line, interval:
                 "path": str(database),
                 "meta-path": str(own),
                 "monitor-interval": f"{min(interval, 1.0)}s",
-                "replica": {**line.replica(), "sync-interval": f"{interval}s"},
+                "replica": {**replica, "sync-interval": f"{interval}s"},
             }
         ],
     }
@@ -123,20 +113,19 @@ class Litestream:
     endpoint: str | None = None
 
     @classmethod
-    def find(cls, given: str | None, endpoint: str | None) -> Litestream:
-        """Find the program. Raises StartupFailure, which says how to install one."""
+    def find(cls, given: str | None, endpoint: str | None, *, needed: bool = True) -> Litestream | None:
+        """Find the program, or return None if it is not ``needed``. Raises StartupFailure, with how to install it."""
         found = shutil.which(given or "litestream")
-        if found is None:
+        if found is None and needed:
             raise StartupFailure(
                 "BACKUP_MODE=continuous needs litestream 0.5 or newer, which was not found; install it "
                 f"({INSTALL}), name it in LITESTREAM, or set BACKUP_MODE=interval"
             )
-        version = _version(found)
-        if version and version < _OLDEST:
-            raise StartupFailure(
-                f"{found} is litestream {'.'.join(map(str, version))}; 0.5 or newer is needed: {INSTALL}"
-            )
-        return cls(Path(found), endpoint)
+        version = _version(found) if found and needed else None
+        if version and version < (0, 5):
+            shown = ".".join(map(str, version))
+            raise StartupFailure(f"{found} is litestream {shown}; 0.5 or newer is needed: {INSTALL}")
+        return cls(Path(found), endpoint) if found else None
 
     def environment(self, given: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the variables that the program gets."""
@@ -148,9 +137,9 @@ class Litestream:
 
     async def newest_change(self, line: Line) -> datetime | None:
         """Return when the newest change was stored, or None if there is none. Raises StorageUnavailable."""
-        code, out, err = await self._restore(line, _ASK_WITHIN, "-dry-run", "-json", "-o", "unused")
+        code, out, err = await self._restore(line, 60.0, "-dry-run", "-json", "-o", "unused")
         if code != 0:
-            if _NOTHING in err:
+            if "no matching backup files available" in err:
                 return None
             raise StorageUnavailable(reason=f"litestream: {_last_line(err)}")
         times = [datetime.fromisoformat(file["timestamp"]) for file in json.loads(out)["files"]]
@@ -158,24 +147,27 @@ class Litestream:
 
     async def fetch(self, line: Line, path: Path) -> None:
         """Write the newest state to the new file ``path``. Raises BackupDamaged if the stored files do not match."""
-        code, _, err = await self._restore(line, _RESTORE_WITHIN, "-o", str(path))
+        code, _, err = await self._restore(line, 3600.0, "-o", str(path))
         if code != 0:
             path.unlink(missing_ok=True)
             raise BackupDamaged("The shipped changes do not fit together", reason=f"litestream: {_last_line(err)}")
 
-    async def _restore(self, line: Line, timeout: float, *options: str) -> tuple[int, str, str]:
-        """Run ``litestream restore`` and return its exit code and output. It is killed after ``timeout`` seconds."""
-        process = await asyncio.create_subprocess_exec(
+    async def run(self, *command: str, before: Sequence[str] = (), stdout: int = DEVNULL) -> Process:
+        """Start the program. ``before`` is a command that executes it. Raises OSError."""
+        return await asyncio.create_subprocess_exec(
+            *before,
             self.program,
-            "restore",
-            *options,
-            line.url,
+            *command,
             stdin=DEVNULL,
-            stdout=PIPE,
+            stdout=stdout,
             stderr=PIPE,
             env=self.environment(),
             start_new_session=True,
         )
+
+    async def _restore(self, line: Line, timeout: float, *options: str) -> tuple[int, str, str]:
+        """Run ``litestream restore`` and return its exit code and output. It is killed after ``timeout`` seconds."""
+        process = await self.run("restore", *options, line.url, stdout=PIPE)
         try:
             async with asyncio.timeout(timeout):
                 out, err = await process.communicate()
@@ -199,4 +191,4 @@ def _version(executable: str) -> tuple[int, ...] | None:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no output"])[-1]
+    return text.strip().rpartition("\n")[2] or "no output"

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 
 from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel, in_thread
-from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.catalog import Manifest, new_name
 from session_manager.domain.errors import (
     BackupError,
     Conflict,
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BACKOFF = Backoff(60.0, 900.0)
-REMEMBERED = 16  # failed backups that are shown
 LET_GO = 2.0  # seconds for a cancelled backup to end
 
 
@@ -58,6 +55,7 @@ class Job:
     total: int = 0
     error: str | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Task[Manifest] = field(init=False)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         if self.cancelled.is_set():
@@ -79,17 +77,16 @@ class Stats:
 
 
 class WriterStats(Protocol):
-    """The port to the numbers of the one writer, for the metrics."""
+    """The port to the numbers of the one writer, for the metrics.
+
+    ``writes``: this process may write. ``lag``: seconds since every change was in the bucket; None: nothing is shipped.
+    """
 
     @property
-    def writes(self) -> bool:
-        """Return True while this process may write."""
-        ...
+    def writes(self) -> bool: ...
 
     @property
-    def lag(self) -> float | None:
-        """Seconds since every change was in the bucket, or None if nothing is shipped."""
-        ...
+    def lag(self) -> float | None: ...
 
 
 class BackupService:
@@ -99,8 +96,7 @@ class BackupService:
         self._backups = backups
         self._interval = interval
         self._shutdown_timeout = shutdown_timeout
-        self._task: asyncio.Task[Manifest] | None = None
-        self._failed: deque[Job] = deque(maxlen=REMEMBERED)
+        self._failed: deque[Job] = deque(maxlen=16)
         self._closed = False
         self._started = False
         self.job: Job | None = None
@@ -130,7 +126,7 @@ class BackupService:
         """
         if self._backups is None or not self.of_file:
             return None
-        started = time.monotonic()
+        started = monotonic()
         try:
             restored = await in_thread(self._backups.restore_if_missing, "backup")
         except (StorageUnavailable, Conflict) as error:
@@ -161,24 +157,17 @@ class BackupService:
 
     async def _make_if_due(self) -> float:
         """Make a backup if one is due, and return the seconds until the next one is."""
-        newest = await self._look()
-        if newest is not None and (left := self._left(newest)) > 0:
-            return left
-        if self.job is None:
-            self._begin(partial(self.backups.create_if_due, self._interval))
-        if self._task is None:
-            return BACKOFF.first
-        made = await asyncio.shield(self._task)
-        await self._prune()
-        return max(self._left(made), 1.0)
-
-    async def _look(self) -> Manifest | None:
         try:
-            self.stats.newest = await in_thread(self.backups.catalog.newest, "backup")
+            newest = self.stats.newest = await in_thread(self.backups.catalog.newest, "backup")
         except BackupError as error:
             self._count_failure(error)
             raise
-        return self.stats.newest
+        if newest is not None and (left := self._left(newest)) > 0:
+            return left
+        job = self.job or self._begin(partial(self.backups.create_if_due, self._interval))
+        made = await asyncio.shield(job.task)
+        await self._prune()
+        return max(self._left(made), 1.0)
 
     def _left(self, newest: Manifest) -> float:
         return newest.left(self._interval, datetime.now(UTC))
@@ -191,12 +180,12 @@ class BackupService:
         if self.job is not None:
             raise Conflict("A backup is already being made")
         job = self.job = Job(new_name(datetime.now(UTC)))
-        self._task = asyncio.create_task(self._make(make, job), name="backup")
-        self._task.add_done_callback(_retrieve)
+        job.task = asyncio.create_task(self._make(make, job), name="backup")
+        job.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # which is already reported
         return job
 
     async def _make(self, make: Callable[..., Manifest], job: Job) -> Manifest:
-        started = time.monotonic()
+        started = monotonic()
         try:
             manifest = await in_thread(partial(make, job.progress, job.name), "backup")
         except SessionManagerError as error:
@@ -261,38 +250,20 @@ class BackupService:
             log.warning("the last backup was not made", extra={"event": "backup.last_failed", "reason": str(error)})
             return False
         finally:
-            await self._cut_off()
+            if (job := self.job) is not None:
+                job.cancelled.set()
+                await asyncio.wait([job.task], timeout=LET_GO)
+                await cancel(job.task)
 
     async def _last(self) -> bool:
         if not (self.of_file and self._started):
             return False
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        self.create()
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        if self.job is not None:
+            await asyncio.wait([self.job.task])
+        await asyncio.shield(self.create().task)
         return True
-
-    async def _cut_off(self) -> None:
-        if self._task is not None and not self._task.done():
-            if self.job is not None:
-                self.job.cancelled.set()
-            await asyncio.wait([self._task], timeout=LET_GO)
-            await cancel(self._task)
 
 
 def _report(event: str, words: str, manifest: Manifest, started: float) -> None:
-    extra = {
-        "event": event,
-        "backup": manifest.name,
-        "size": manifest.size,
-        "stored_size": manifest.stored_size,
-        "duration": round(time.monotonic() - started, 3),
-    }
-    log.info("%s: %s", words, manifest.name, extra=extra)
-
-
-def _retrieve(task: asyncio.Task[Manifest]) -> None:
-    """Retrieve the exception, which was already reported."""
-    if not task.cancelled():
-        task.exception()
+    figures = {"size": manifest.size, "stored_size": manifest.stored_size, "duration": round(monotonic() - started, 3)}
+    log.info("%s: %s", words, manifest.name, extra={"event": event, "backup": manifest.name, **figures})

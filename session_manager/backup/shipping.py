@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ BACKOFF = Backoff(1.0, 60.0)
 STEADY = 60.0  # seconds of running after which the pauses start again
 LOOKS = 2.0
 FLUSH = 20.0  # seconds for the last changes, by default
-OWN = "-shipping"
 SOCKET = "control"
 
 # Linux ends the tool with this process, even after SIGKILL.
@@ -56,26 +55,26 @@ class Shipper:
         self._line = line
         self._interval = interval
         self._process: Process | None = None
-        self._last: datetime | None = None
-        self._started = datetime.now(UTC)
+        self._last = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
-        self._control: Path | None = None
+        # Not beside the database: the path of a socket is limited to about a hundred characters. Others cannot read it.
+        self._control = Path(tempfile.mkdtemp(prefix="shipping-"))
 
     @property
     def lag(self) -> float:
         """Seconds since all changes were stored, or since the start if they never were."""
-        return (datetime.now(UTC) - (self._last or self._started)).total_seconds()
+        return (datetime.now(UTC) - self._last).total_seconds()
 
     async def start(self) -> None:
         """Begin to ship the database, which has to exist."""
-        self._remove_other_folders()
-        own = self._own_folder()
+        prefix = f".{self._database.name}-shipping-"
+        own = self._database.with_name(f"{prefix}{self._line.name.rpartition('/')[2]}")
+        for folder in self._database.parent.glob(f"{prefix}*"):
+            if folder != own:  # of an earlier term
+                shutil.rmtree(folder, ignore_errors=True)
         own.mkdir(mode=0o700, exist_ok=True)
-        # Not beside the database: the path of a socket is limited to about a hundred characters.
-        self._control = Path(tempfile.mkdtemp(prefix="shipping-"))
         text = configuration(self._database, own, self._control / SOCKET, self._line, self._interval, FLUSH)
         config = self._control / "litestream.yml"
-        config.touch(mode=0o600)
         config.write_text(text)
         self._tasks = [
             asyncio.create_task(self._supervise(config), name="shipping"),
@@ -87,20 +86,10 @@ class Shipper:
         stored = await self.flush(patience) if patience > 0 else False
         await cancel(*self._tasks)
         await self._end(patience)
-        if self._control is not None:
-            shutil.rmtree(self._control, ignore_errors=True)
+        shutil.rmtree(self._control, ignore_errors=True)
         extra = {"event": "shipping.stopped", "stored": stored}
         log.log(logging.INFO if stored else logging.WARNING, "shipping stopped", extra=extra)
         return stored
-
-    def _own_folder(self) -> Path:
-        return self._database.with_name(f".{self._database.name}{OWN}-{self._line.name.rpartition('/')[2]}")
-
-    def _remove_other_folders(self) -> None:
-        """Remove the folders of earlier terms beside the database."""
-        for folder in self._database.parent.glob(f".{self._database.name}{OWN}-*"):
-            if folder != self._own_folder():
-                shutil.rmtree(folder, ignore_errors=True)
 
     async def _supervise(self, config: Path) -> None:
         pauses = BACKOFF.pauses()
@@ -116,21 +105,9 @@ class Shipper:
             await asyncio.sleep(pause)
 
     async def _run(self, config: Path) -> int | None:
-        command = [sys.executable, "-ISc", _TIED_EXEC, str(os.getpid())]
+        tied = [sys.executable, "-ISc", _TIED_EXEC, str(os.getpid())]
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                str(self._tool.program),
-                "replicate",
-                "-no-expand-env",
-                "-config",
-                str(config),
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=PIPE,
-                env=self._tool.environment(),
-                start_new_session=True,
-            )
+            self._process = await self._tool.run("replicate", "-no-expand-env", "-config", str(config), before=tied)
         except OSError as error:
             log.error("litestream could not be run", extra={"event": "shipping.failed", "reason": str(error)})
             return None
@@ -167,8 +144,6 @@ class Shipper:
 
     async def _ask(self, method: str, path: str, patience: float, body: Any = None) -> dict[str, Any] | None:
         """Return the answer of the tool on its socket, or None without one."""
-        if self._control is None:
-            return None
         timeout = aiohttp.ClientTimeout(total=patience)
         connector = aiohttp.UnixConnector(str(self._control / SOCKET))
         try:
@@ -189,9 +164,5 @@ async def _log_output(lines: asyncio.StreamReader | None) -> None:
             level, message, reason = said["level"], said["msg"], said.get("error")
         except (ValueError, KeyError, TypeError):
             level, message, reason = "WARN", line.decode(errors="replace").strip(), None
-        log.log(
-            _LEVELS.get(level, logging.INFO),
-            "litestream: %s",
-            message,
-            extra={"event": "shipping.said", "reason": reason},
-        )
+        extra = {"event": "shipping.said", "reason": reason}
+        log.log(_LEVELS.get(level, logging.INFO), "litestream: %s", message, extra=extra)

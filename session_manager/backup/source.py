@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -12,16 +11,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from session_manager.backup.manifest import Engine, Manifest
+from session_manager.backup.catalog import Engine, Manifest
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs
+from session_manager.storage.errors import NO_ROOM
 from session_manager.store.schema.upgrade import all_migrations
 
 Progress = Callable[[str, int, int], None]
 """Called with the phase, and the done and total amount of it (0 if unknown). An exception from it ends the work."""
 
+SCHEMA = "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
 _ROOM = 16 * 1024 * 1024  # bytes to leave free for others
 _NO_ROOM_LEFT = "There is no room left on the disk for the backup"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SQLITE = {
+    sqlite3.SQLITE_FULL: _NO_ROOM_LEFT,
+    sqlite3.SQLITE_CORRUPT: "The database is damaged",
+    sqlite3.SQLITE_NOTADB: "The file is not a database",
+    sqlite3.SQLITE_BUSY: "The database is locked",
+    sqlite3.SQLITE_CANTOPEN: "The database could not be opened",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +116,8 @@ def local_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _from_sqlite(error) from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        raise BackupError(_SQLITE.get(code, ""), reason=f"SQLite: {error}") from error
     except OSError as error:
-        detail = _NO_ROOM_LEFT if error.errno in _NO_ROOM else ""
+        detail = _NO_ROOM_LEFT if error.errno in NO_ROOM else ""
         raise BackupError(detail, reason=str(error)) from error
-
-
-def _from_sqlite(error: sqlite3.Error) -> BackupError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    details = {
-        sqlite3.SQLITE_FULL: _NO_ROOM_LEFT,
-        sqlite3.SQLITE_CORRUPT: "The database is damaged",
-        sqlite3.SQLITE_NOTADB: "The file is not a database",
-        sqlite3.SQLITE_BUSY: "The database is locked",
-        sqlite3.SQLITE_CANTOPEN: "The database could not be opened",
-    }
-    return BackupError(details.get(code, ""), reason=f"SQLite: {error}")

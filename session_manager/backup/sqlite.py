@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from session_manager.backup.manifest import Engine, Manifest
-from session_manager.backup.source import Dump, Progress, compare, local_errors, need_room, reject_newer_schema
+from session_manager.backup.catalog import Engine, Manifest
+from session_manager.backup.source import SCHEMA, Dump, Progress, compare, local_errors, need_room, reject_newer_schema
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 from session_manager.storage.files import sync_folder
 
@@ -61,26 +61,30 @@ class SqliteSource:
     def dump(self, path: Path, progress: Progress) -> Dump:
         if not self.holds_data():
             raise BackupError("There is no database to back up")
-        with local_errors(), closing(_connect(self.path, "rw")) as source:
+        with local_errors(), closing(_connect(self.path)) as source:
             need_room(path.parent, self._size())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             taken_at = datetime.now(UTC)
-            _pin(source)
-            with closing(_connect(path, "rw")) as target:
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # it sees one state from now on
+            with closing(_connect(path)) as target:
                 _copy(source, target, progress)
                 [problem] = target.execute("PRAGMA quick_check(1)").fetchone()
                 if problem != "ok":
                     raise BackupError("The database is damaged", reason=f"quick_check: {problem}")
                 return Dump(taken_at, schema(target)[0], count_rows(target))
 
+    def _files(self) -> list[Path]:
+        return [file for file in (self.path, self._beside("-wal")) if file.exists()]
+
     def _size(self) -> int:
-        return sum(file.stat().st_size for file in (self.path, self._beside("-wal")) if file.exists())
+        return sum(file.stat().st_size for file in self._files())
 
     def check(self, path: Path, manifest: Manifest | None, progress: Progress) -> None:
         """Without a manifest, check only the database itself."""
         progress("check", 0, 0)
         try:
-            with closing(_connect(path, "ro", immutable=True)) as database:
+            with closing(_connect(path, "mode=ro&immutable=1")) as database:
                 _check(database, manifest)
         except sqlite3.DatabaseError as error:
             raise BackupDamaged("The file is not an intact database", reason=f"SQLite: {error}") from error
@@ -89,10 +93,9 @@ class SqliteSource:
         return self.path.exists() and self._size() > 0
 
     def changed_at(self) -> datetime | None:
-        files = [file for file in (self.path, self._beside("-wal")) if file.exists()]
-        if not files or not self.holds_data():
+        if not self.holds_data():
             return None
-        return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
+        return datetime.fromtimestamp(max(file.stat().st_mtime for file in self._files()), UTC)
 
     def replace(self, path: Path, manifest: Manifest, progress: Progress) -> str | None:
         return self.put_in_place(path, manifest.taken_at)
@@ -102,18 +105,15 @@ class SqliteSource:
         with local_errors():
             os.utime(path, (taken_at.timestamp(),) * 2)  # as old as its content
             if not self.holds_data():
-                self._put_aside(_BESIDE)
-                self._take_place(path)
+                self._exchange(path, _BESIDE)
                 return None
             with self._unused() as intact:
-                aside = self._put_aside(("", *(() if intact else _BESIDE)))
-                self._take_place(path)
-                return aside
+                return self._exchange(path, ("",) if intact else ("", *_BESIDE))
 
     @contextmanager
     def _unused(self) -> Iterator[bool]:
         """Lock the old file. Yield True if its WAL was written into it, or False if it is too damaged for that."""
-        with closing(_connect(self.path, "rw")) as old:
+        with closing(_connect(self.path)) as old:
             try:
                 # Fails while another process has it open, even an idle one.
                 old.execute("PRAGMA journal_mode = DELETE")
@@ -127,8 +127,11 @@ class SqliteSource:
                 return
             yield True
 
-    def _put_aside(self, endings: tuple[str, ...]) -> str:
-        """Give the old files a second name, and remove the first name of all but the database itself."""
+    def _exchange(self, path: Path, endings: tuple[str, ...]) -> str:
+        """Put ``path`` in place, and keep the old files with these endings under the returned name.
+
+        They get it as a second name, so that the database itself never lacks its first one.
+        """
         aside = self._beside(f".before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         old = [(self._beside(ending), aside.with_name(aside.name + ending)) for ending in endings]
         there = [(first, second) for first, second in old if first.exists()]
@@ -138,32 +141,25 @@ class SqliteSource:
         for first, _ in there:
             if first != self.path:
                 first.unlink()
-        return str(aside)
-
-    def _take_place(self, path: Path) -> None:
         path.chmod(0o600)
         path.replace(self.path)
         sync_folder(self.path.parent)
+        return str(aside)
 
 
-def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
-    options = f"mode={mode}" + ("&immutable=1" if immutable else "")
+def _connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{options}", uri=True, isolation_level=None, timeout=5.0)
-
-
-def _pin(source: sqlite3.Connection) -> None:
-    """Begin a transaction that sees one state from now on."""
-    source.execute("BEGIN")
-    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress) -> None:
     [page] = source.execute("PRAGMA page_size").fetchone()
-    for pragma in ("synchronous = OFF", "journal_mode = OFF"):  # a killed copy is thrown away
-        target.execute(f"PRAGMA {pragma}")
-    source.backup(
-        target, pages=_PAGES, progress=lambda _, left, total: progress("copy", (total - left) * page, total * page)
-    )
+    target.execute("PRAGMA synchronous = OFF")  # a killed copy is thrown away
+    target.execute("PRAGMA journal_mode = OFF")
+
+    def report(_: int, left: int, total: int) -> None:
+        progress("copy", (total - left) * page, total * page)
+
+    source.backup(target, pages=_PAGES, progress=report)
     target.execute("PRAGMA journal_mode = DELETE")  # one file, and no WAL beside it
 
 
@@ -184,12 +180,10 @@ def _check(database: sqlite3.Connection, manifest: Manifest | None) -> None:
 
 def schema(database: sqlite3.Connection) -> tuple[int, int]:
     """Return the version of our tables and of the oldest program that can read them; (0, 0) if there are none."""
+    row = None
     with suppress(sqlite3.OperationalError):
-        row = database.execute(
-            "SELECT version, readable_by FROM session_manager_schema ORDER BY version DESC LIMIT 1"
-        ).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
-    return 0, 0
+        row = database.execute(SCHEMA).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
@@ -209,8 +203,5 @@ def _link(first: Path, second: Path) -> None:
         second.hardlink_to(first)
     except OSError:
         shutil.copy2(first, second)
-        descriptor = os.open(second, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with second.open("rb") as file:
+            os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from session_manager.cli.serve import DataDir
 
 if TYPE_CHECKING:
     from session_manager.backup.backups import Backups
-    from session_manager.backup.manifest import Manifest
+    from session_manager.backup.catalog import Manifest
 
 backup = typer.Typer(help="Back up the database to a bucket, and restore it.", no_args_is_help=True)
 
@@ -118,7 +118,7 @@ def _open(data_dir: Path | None) -> Backups:
     settings = Settings.from_environment(data_dir=data_dir)
     setup_logging(settings)
     try:
-        from session_manager.backup.opening import open_backups  # noqa: PLC0415
+        from session_manager.backup.backups import open_backups  # noqa: PLC0415
     except ModuleNotFoundError:
         raise StartupFailure("Backups need more packages; run pip install 'session-manager[backup]'") from None
     backups = open_backups(settings)

@@ -88,6 +88,7 @@ class BucketLease:
     ) -> None:
         self._open = open_object
         self._period = period
+        self.validity = period * TRUST
         self._heeds_requests = heeds_requests
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
@@ -100,10 +101,6 @@ class BucketLease:
         self._away = False
         self.ours = Record(0, self._token, period, instance=instance)
         self.previous = Record(0, "", period)
-
-    @property
-    def validity(self) -> float:
-        return self._period * TRUST
 
     @property
     def pause(self) -> float:
@@ -184,7 +181,7 @@ class BucketLease:
             self._write(replace(self.ours, beat=self.ours.beat + 1), self._version)
         except Contended:
             return LeaseAnswer(LeaseOutcome.LOST)
-        return LeaseAnswer(LeaseOutcome.HELD, self._requested_by(self.ours.term) if self._heeds_requests else "")
+        return LeaseAnswer(LeaseOutcome.HELD, self._requested_by() if self._heeds_requests else "")
 
     def _release(self) -> bool:
         if not self._held:
@@ -237,10 +234,10 @@ class BucketLease:
             self._object(REQUEST).replace(request, found.version if found else None)
         self._requested = term
 
-    def _requested_by(self, term: int) -> str:
-        """Return the instance that asks the holder of ``term`` for the lease, or ""."""
+    def _requested_by(self) -> str:
+        """Return the instance that asks this one for the lease, or ""."""
         with suppress(StorageError, ValueError, KeyError, TypeError):
             found = self._object(REQUEST).read()
             request = json.loads(found.content) if found else {}
-            return str(request["by"]) if request["term"] == term else ""
+            return str(request["by"]) if request["term"] == self.ours.term else ""
         return ""

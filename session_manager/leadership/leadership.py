@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from session_manager.aio.ids import monotonic
 from session_manager.aio.tasks import cancel, wait_for_either
-from session_manager.domain.errors import StartupFailure, StorageError, Unavailable
+from session_manager.domain.errors import AnotherMachine, NotTheWriter, StartupFailure, StorageError, Unavailable
 from session_manager.domain.lease import Lease, LeaseOutcome
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,62 @@ class Role:
     prepares: bool = False
 
 
+_WAITING = PublicState("waiting", "another instance writes; this one serves requests once that one has stopped", 2)
+
+ONE_WRITER = Role(
+    name="writer",
+    error=NotTheWriter,
+    prepares=True,
+    public={
+        State.STARTING: _WAITING,
+        State.WAITING: _WAITING,
+        State.PREPARING: PublicState("opening", "the newest data is being fetched", 2),
+        State.LEADING: PublicState("writing", serves=True),
+        State.LAPSED: PublicState(
+            "lapsed", "the bucket with the lease cannot be reached, so nothing is written; reading works", 5, reads=True
+        ),
+        State.LOST: PublicState("lost", "another instance has taken over"),
+        State.RELEASED: PublicState("released", "the server is stopping; another instance takes over"),
+    },
+    events={
+        State.PREPARING: ("writer.acquired", "this instance acquired the lease"),
+        State.LOST: ("writer.lost", "another instance has taken over"),
+        State.RELEASED: ("writer.released", "the lease was released"),
+    },
+    yields=("writer.asked", "another instance asked for the lease and gets it"),
+    lost=(
+        "Another instance has taken over while this one was stopped or could not reach the bucket; what it had not "
+        "stored by then is in its database file only, which is put aside at the next start"
+    ),
+)
+"""The front door that may write to a SQLite database with a bucket."""
+
+ONE_MACHINE = Role(
+    name="machine",
+    error=AnotherMachine,
+    public={
+        State.STARTING: PublicState("starting", "Redis has not answered yet which machine runs the pods", reads=True),
+        State.WAITING: PublicState(
+            "waiting", "another machine runs the pods; this one serves once that one has stopped", 2
+        ),
+        State.LEADING: PublicState("held", serves=True),
+        # Redis is asked again before anything is decided, and its absence has an error of its own.
+        State.LAPSED: PublicState("held", serves=True),
+        State.LOST: PublicState("lost", "another machine has taken over the pods"),
+        State.RELEASED: PublicState("let_go", "the server is stopping; another machine may run the pods", reads=True),
+    },
+    events={
+        State.WAITING: ("machine.waiting", "another machine runs the pods; this one waits until it has stopped"),
+        State.LEADING: ("machine.held", "this machine now runs the pods"),
+        State.LOST: ("machine.lost", "another machine has taken over the pods"),
+        State.RELEASED: ("machine.let_go", "another machine may run the pods now"),
+    },
+    yields=("machine.asked", "another machine asked for the pods and gets them"),
+    lost="Another machine has taken over the pods while this one was stopped or could not reach Redis",
+)
+"""The machine that runs the pods, where pods are processes that only front doors beside them can reach."""
+
+
 class Leadership:
     """``yields_after``: seconds of leading after which another process that asks gets the lease; None for never."""
 
@@ -82,7 +138,7 @@ class Leadership:
     ) -> None:
         self._lease = lease
         self._role = role
-        self._yields_after = yields_after
+        self._yields_after = float("inf") if yields_after is None else yields_after
         self._clock = clock
         self._phase = State.STARTING
         self._valid_until = self._leading_since = float("-inf")
@@ -196,15 +252,20 @@ class Leadership:
     async def claim(self) -> None:
         """Claim the lease once and act on the answer. Raises what the lease raises."""
         sent = self._clock()
-        claim = await self._lease.claim()
+        answer = await self._lease.claim()
         if self._phase in _ENDED:
             return
-        if claim.outcome is LeaseOutcome.HELD:
-            self._hold(sent, claim.other)
-        elif claim.outcome is LeaseOutcome.LOST:
-            self._lose(claim.other)
+        if answer.outcome is LeaseOutcome.HELD:
+            self._hold(sent, answer.other)
+        elif answer.outcome is LeaseOutcome.LOST:
+            self._phase = State.LOST
+            self._over.set()
+            self._report(State.LOST, holder=answer.other)
         else:
-            self._wait(claim.other)
+            self._phase = State.WAITING
+            if answer.other and answer.other != self._other:
+                self._other = answer.other
+                self._report(State.WAITING, holder=answer.other)
 
     def _hold(self, sent: float, asking: str) -> None:
         self._valid_until = sent + self._lease.validity
@@ -215,31 +276,18 @@ class Leadership:
                 self._lead()
             self._held.set()
             self._report(self._phase)
-        if asking and self._yields and not self._over.is_set():
+        if asking and self._may_yield and not self._over.is_set():
             self._over.set()
             self._log(logging.INFO, *self._role.yields, by=asking)
 
     @property
-    def _yields(self) -> bool:
+    def _may_yield(self) -> bool:
         """Not at once: processes that are always restarted would take turns."""
-        if self._yields_after is None or self._phase is not State.LEADING:
-            return False
-        return self._clock() - self._leading_since >= self._yields_after
+        return self._phase is State.LEADING and self._clock() - self._leading_since >= self._yields_after
 
     def _lead(self) -> None:
         self._phase = State.LEADING
         self._leading_since = self._clock()
-
-    def _lose(self, holder: str) -> None:
-        self._phase = State.LOST
-        self._over.set()
-        self._report(State.LOST, holder=holder)
-
-    def _wait(self, holder: str) -> None:
-        self._phase = State.WAITING
-        if holder and holder != self._other:
-            self._other = holder
-            self._report(State.WAITING, holder=holder)
 
     def _report(self, state: State, **fields: str) -> None:
         if state in self._role.events:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from google.api_core.client_options import ClientOptions
+from typing import Any
+
 from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.cloud.storage import Client
 
@@ -18,7 +19,8 @@ class GcsObject:
         self._errors = place.errors
         self._timeout = timeout
         with self._errors():
-            self._client = _client(endpoint)
+            # The project does not matter, since only objects are created.
+            self._client = Client(project="-", **(_emulator(endpoint) if endpoint else {}))
         self._bucket = self._client.bucket(bucket)
 
     def read(self) -> Versioned | None:
@@ -51,10 +53,6 @@ class GcsObject:
         self._client.close()
 
 
-def _client(endpoint: str | None) -> Client:
-    """The project does not matter, since only objects are created."""
-    if not endpoint:
-        return Client(project="-")
+def _emulator(endpoint: str) -> dict[str, Any]:
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
-    options = ClientOptions(api_endpoint=url)
-    return Client(project="-", client_options=options, use_auth_w_custom_endpoint=False)
+    return {"client_options": {"api_endpoint": url}, "use_auth_w_custom_endpoint": False}

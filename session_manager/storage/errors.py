@@ -14,29 +14,26 @@ from session_manager.domain.errors import (
 )
 
 _DENIED = (401, 403)
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def translate(error: Exception, place: str) -> Exception:
     """Return a StorageError for a failure of ``place``. A fault of the program is returned as it is."""
     if isinstance(error, SessionManagerError):
         return error
-    reason = f"{place}: {_words(error)}"
+    shown = " ".join(str(error).split())[:500] or type(error).__name__
+    reason = f"{place}: {shown}"
     if _is_denied(error):
         return StorageDenied(reason=reason)
     if isinstance(error, FileNotFoundError) or _status(error) == 404:
         return StorageMissing(reason=reason)
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return StorageError("There is no room left for the backup", reason=reason)
     if _is_away(error):
         return StorageUnavailable(reason=reason)
     if isinstance(error, (OSError, ValueError)) or _status(error) is not None:
         return StorageError(reason=reason)
     return error
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def _status(error: Exception) -> int | None:

@@ -25,8 +25,7 @@ from session_manager.storage.files import replace_file
 
 BLOCK = 8 * 1024 * 1024  # bytes per request; each upload keeps one or two blocks in memory
 TIMEOUT = 30.0
-SCHEMES = ("gs", "s3", "file")
-_EXTRAS = {"gs": "backup", "s3": "s3"}
+EXTRAS = {"gs": "backup", "s3": "s3"}  # that a scheme needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,7 @@ class Place:
 
         Raises StorageError if the object is replaced or removed after the first block.
         """
-        if self.is_local:
-            return self._read_file(name, start)
-        return self._download(name, start)
+        return self._read_file(name, start) if self.is_local else self._download(name, start)
 
     def _read_file(self, name: str, start: int) -> Iterator[bytes]:
         """One open file is one version, since ``write`` puts a new file in its place."""
@@ -139,7 +136,21 @@ class Place:
         if self.is_local:
             with self.errors():
                 return replace_file(Path(self.path(name)), blocks)
-        return self._upload(name, blocks)
+        with self.errors():
+            file = self.fs.open(self.path(name), "wb", block_size=BLOCK)
+        try:
+            for block in blocks:  # their errors are not errors of the place, so they are passed on as they are
+                with self.errors():
+                    file.write(block)
+            with self.errors():
+                file.close()
+        except BaseException:
+            # Closing the file would store the part that was written as the whole object.
+            with suppress(Exception):
+                file.discard()
+            file.closed = True
+            raise
+        return int(file.tell())
 
     def delete(self, name: str) -> None:
         """Remove the object, if it still exists."""
@@ -159,36 +170,26 @@ class Place:
 
     def _ls(self, path: str) -> list[dict[str, Any]]:
         """List a folder. If gcsfs found nothing, its own ``ls`` would ask for an object of that name and the bucket."""
-        if self.url.startswith("gs://"):
-            return _ls_bucket(self.fs, path)
-        self.fs.invalidate_cache(path)
-        return list(self.fs.ls(path, detail=True))
+        if not self.url.startswith("gs://"):
+            self.fs.invalidate_cache(path)
+            return list(self.fs.ls(path, detail=True))
+        bucket, _, folder = path.partition("/")
+        found: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"nextPageToken": None}
+        while "nextPageToken" in page:
+            query = {"prefix": f"{folder}/" if folder else "", "pageToken": page["nextPageToken"]}
+            page = self.fs.call("GET", "b/{}/o", bucket, delimiter="/", maxResults=1000, json_out=True, **query)
+            found += [{**item, "type": "file"} for item in page.get("items", ())]
+        return found
 
     def _make(self) -> None:
         if self.is_local:
             Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
             return
-        options = {"iam_configuration": _PRIVATE} if self.url.startswith("gs://") else {}
+        private = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
+        options = {"iam_configuration": private} if self.url.startswith("gs://") else {}
         with suppress(FileExistsError):  # another process was quicker
             self.fs.mkdir(self.root.partition("/")[0], **options)
-
-    def _upload(self, name: str, blocks: Iterable[bytes]) -> int:
-        """Errors of ``blocks`` are not errors of the place, so they are passed on as they are."""
-        with self.errors():
-            file = self.fs.open(self.path(name), "wb", block_size=BLOCK)
-        try:
-            for block in blocks:
-                with self.errors():
-                    file.write(block)
-            with self.errors():
-                file.close()
-        except BaseException:
-            _give_up(file)
-            raise
-        return int(file.tell())
-
-
-_PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
 
 
 def open_place(
@@ -202,7 +203,7 @@ def open_place(
     """
     url = name if "://" in name else f"gs://{name}"
     parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or parts.query or parts.fragment or "@" in parts.netloc:
+    if parts.scheme not in ("file", *EXTRAS) or parts.query or parts.fragment or "@" in parts.netloc:
         raise StartupFailure(
             "Invalid place for backups: expected a bucket's name, gs://bucket, s3://bucket or file:///absolute/folder"
         )
@@ -216,7 +217,7 @@ def open_place(
         fs = _google(project, endpoint, timeout) if parts.scheme == "gs" else _s3(timeout)
     except ImportError:
         raise StartupFailure(
-            f"A bucket of {parts.scheme}:// needs more packages: pip install 'session-manager[{_EXTRAS[parts.scheme]}]'"
+            f"A bucket of {parts.scheme}:// needs more packages: pip install 'session-manager[{EXTRAS[parts.scheme]}]'"
         ) from None
     return Place(fs, parts.netloc + parts.path, url)
 
@@ -249,26 +250,6 @@ def _s3(timeout: float) -> AsyncFileSystem:
     )
 
 
-def _ls_bucket(fs: Any, path: str) -> list[dict[str, Any]]:
-    bucket, _, folder = path.partition("/")
-    prefix = f"{folder}/" if folder else ""
-    found: list[dict[str, Any]] = []
-    page: dict[str, Any] = {"nextPageToken": None}
-    while "nextPageToken" in page:
-        page = fs.call(
-            "GET",
-            "b/{}/o",
-            bucket,
-            prefix=prefix,
-            delimiter="/",
-            maxResults=1000,
-            pageToken=page["nextPageToken"],
-            json_out=True,
-        )
-        found += [{**item, "type": "file"} for item in page.get("items", ())]
-    return found
-
-
 def _modified(entry: dict[str, Any]) -> float | None:
     """Each file system has another name for it."""
     value = entry.get("mtime") or entry.get("updated") or entry.get("LastModified")
@@ -287,10 +268,3 @@ async def _get_s3(fs: Any, path: str, version: str, wanted: str) -> bytes:
             raise FileNotFoundError(str(error)) from error
         raise
     return bytes(await answer["Body"].read())
-
-
-def _give_up(file: Any) -> None:
-    """Discard an upload. Closing the file would store the part that was written as the whole object."""
-    with suppress(Exception):
-        file.discard()
-    file.closed = True

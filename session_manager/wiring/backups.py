@@ -1,25 +1,23 @@
-"""The backups and the one writer of a front door. Their packages are imported only if there is a place for backups."""
+"""Wires the backups and the one writer of a front door. Optional packages are imported only if there is a place."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_manager.backup.service import BackupService
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
 from session_manager.leadership.bucket_lease import BucketLease
-from session_manager.leadership.leadership import Leadership
-from session_manager.leadership.roles import ONE_WRITER
+from session_manager.leadership.leadership import ONE_WRITER, Leadership
 from session_manager.settings import Settings
+from session_manager.storage.conditional import FolderObject
 
 if TYPE_CHECKING:
-    from session_manager.backup.litestream import Litestream
     from session_manager.backup.writer import OneWriter
     from session_manager.storage.conditional import ConditionalObject
+    from session_manager.storage.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +27,15 @@ def open_service(settings: Settings) -> BackupService:
     backups = None
     if settings.backup.place is not None:
         try:
-            from session_manager.backup.opening import open_backups  # noqa: PLC0415  a second, and optional packages
+            from session_manager.backup.backups import open_backups  # noqa: PLC0415  a second, and optional packages
         except ModuleNotFoundError:
-            _report_missing_packages(settings)
+            message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
+            if settings.backup.bucket is not None:
+                raise StartupFailure(message) from None
+            log.warning(message, extra={"event": "backup.off"})
         else:
             backups = open_backups(settings)
     return BackupService(backups, settings.backup.interval, settings.backup.shutdown_timeout)
-
-
-def _report_missing_packages(settings: Settings) -> None:
-    message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
-    if settings.backup.bucket is not None:
-        raise StartupFailure(message)
-    log.warning(message, extra={"event": "backup.off"})
 
 
 def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
@@ -55,36 +49,38 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
         if continuous:
             raise StartupFailure("BACKUP_MODE=continuous needs SQLite, a STORAGE_BUCKET, and a WRITER_LEASE above 0")
         return None
-    from session_manager.backup.writer import OneWriter  # noqa: PLC0415  optional packages
-    from session_manager.storage.open_conditional import open_conditional  # noqa: PLC0415
+    from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
+    from session_manager.backup.writer import OneWriter  # noqa: PLC0415
 
-    backups, endpoint = service.backups, settings.backup.emulator_host
+    backups, asked = service.backups, settings.backup
 
     def open_object(name: str, timeout: float) -> ConditionalObject:
         backups.place.ensure()
-        return open_conditional(backups.place, name, timeout, endpoint)
+        return open_conditional(backups.place, name, timeout, asked.emulator_host)
 
-    instance = settings.logs.instance or socket.gethostname()
-    lease = BucketLease(
-        open_object, settings.backup.writer_lease, instance, heeds_requests=settings.backup.writer_yields
-    )
-    yields_after = settings.backup.writer_lease if settings.backup.writer_yields else None
-    leadership = Leadership(lease, ONE_WRITER, yields_after=yields_after)
-    backups.fence = leadership.fence
-    interval = settings.backup.ship_interval if continuous else None
-    return OneWriter(backups, source, lease, leadership, _find_tool(settings), interval)
-
-
-def _find_tool(settings: Settings) -> Litestream | None:
-    """Return Litestream, which ships changes, and in other modes only fetches what was shipped before."""
-    from session_manager.backup.litestream import Litestream  # noqa: PLC0415  optional packages
-
-    if settings.backup.mode != "continuous":
-        found = shutil.which(settings.backup.litestream or "litestream")
-        return Litestream(Path(found), settings.backup.emulator_host) if found else None
-    if settings.backup.encryption_keys is not None:
+    if continuous and asked.encryption_keys is not None:
         raise StartupFailure(
             "BACKUP_MODE=continuous cannot encrypt with BACKUP_ENCRYPTION_KEYS: have the bucket encrypt with a key of "
             "yours, or set BACKUP_MODE=interval"
         )
-    return Litestream.find(settings.backup.litestream, settings.backup.emulator_host)
+    # In other modes Litestream only fetches what was shipped before.
+    tool = Litestream.find(asked.litestream, asked.emulator_host, needed=continuous)
+    instance = settings.logs.instance or socket.gethostname()
+    lease = BucketLease(open_object, asked.writer_lease, instance, heeds_requests=asked.writer_yields)
+    leadership = Leadership(lease, ONE_WRITER, yields_after=asked.writer_lease if asked.writer_yields else None)
+    backups.fence = leadership.fence
+    interval = asked.ship_interval if continuous else None
+    return OneWriter(backups, source, lease, leadership, tool, interval)
+
+
+def open_conditional(place: Place, name: str, timeout: float, endpoint: str | None = None) -> ConditionalObject:
+    """Open the object ``name``. ``timeout`` in seconds per call; ``endpoint`` of a Google Cloud Storage emulator."""
+    if place.is_local:
+        return FolderObject(place, name)
+    if place.url.startswith("s3://"):
+        from session_manager.storage.conditional_s3 import S3Object  # noqa: PLC0415  an optional dependency
+
+        return S3Object(place, name, timeout)
+    from session_manager.storage.conditional_gcs import GcsObject  # noqa: PLC0415  an optional dependency
+
+    return GcsObject(place, name, timeout, endpoint)

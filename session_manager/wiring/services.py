@@ -222,7 +222,7 @@ class Services:
         if self.writer is None:
             await self.backups.close()
         else:
-            await self.writer.leave(self.backups.close, at_once=grace == 0.0)
+            await self.writer.leave(self.backups, at_once=grace == 0.0)
 
 
 async def _answers(ping: Awaitable[object]) -> bool:

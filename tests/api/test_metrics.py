@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from session_manager.api.metrics import Metrics
-from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.catalog import Manifest, new_name
 from session_manager.backup.service import Stats
 from session_manager.domain.histogram import Histogram
 from session_manager.turns.turn import TurnTimes

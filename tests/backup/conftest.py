@@ -8,7 +8,7 @@ import pytest
 
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
-from session_manager.backup.keys import Keys
+from session_manager.backup.packing import Keys
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.storage.places import Place
 from tests.backup.databases import fill

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.catalog import LEFTOVER, Retention
-from session_manager.backup.manifest import FOLDER, Manifest, data_of, manifest_of, new_name
+from session_manager.backup.catalog import FOLDER, LEFTOVER, Manifest, Retention, data_of, manifest_of, new_name
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict, NotFound
 from session_manager.storage.places import Place
 from tests.backup.conftest import of

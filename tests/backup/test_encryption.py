@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager.backup.keys import MAGIC, Keys, decrypt, encrypt
+from session_manager.backup.packing import MAGIC, Keys, compress, decompress, decrypt, encrypt
 from session_manager.domain.errors import BackupDamaged, BackupError, StartupFailure
-from session_manager.storage.streams import compress, decompress
 
 ONE, OTHER = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 HEAD = len(MAGIC) + 32

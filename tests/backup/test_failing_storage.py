@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import FOLDER
+from session_manager.backup.catalog import FOLDER
 from session_manager.domain.errors import BackupError, StorageDenied, StorageError, StorageMissing, StorageUnavailable
 from session_manager.storage.places import Place, open_place
 from tests.backup.conftest import of
@@ -139,7 +139,7 @@ import resource, signal, sys
 from pathlib import Path
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
-from session_manager.backup.keys import Keys
+from session_manager.backup.packing import Keys
 from session_manager.storage.places import open_place
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupError

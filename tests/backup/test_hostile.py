@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import data_of, manifest_of
+from session_manager.backup.catalog import data_of, manifest_of
+from session_manager.backup.packing import compress
 from session_manager.domain.errors import BackupDamaged, BackupError
 from session_manager.storage import places
 from session_manager.storage.places import Place
-from session_manager.storage.streams import compress
 
 
 def alter(place: Place, name: str, change: Callable[[bytes], bytes]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import FOLDER
+from session_manager.backup.catalog import FOLDER
 from session_manager.storage.places import Place, open_place
 from tests.backup.conftest import of
 from tests.backup.databases import add_session, fill, say, texts
@@ -26,14 +26,14 @@ from tests.waiting import until
 
 WORK = """
 import sys
-from session_manager.backup import opening
+from session_manager.backup import backups
 path, place, project, verb = sys.argv[1:]
-print(getattr(opening, verb)(path, place, project), flush=True)
+print(getattr(backups, verb)(path, place, project), flush=True)
 """
 FORCE = """
 import sys
 from pathlib import Path
-from session_manager.backup.opening import open_backups
+from session_manager.backup.backups import open_backups
 from session_manager.settings import Settings
 path, place, project, _ = sys.argv[1:]
 open_backups(Settings.of(storage_bucket=place), Path(path)).restore(force=True)

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-from session_manager.backup import pg_programs
+from session_manager.backup import postgres as postgres_module
 from session_manager.backup.backups import Backups
-from session_manager.backup.catalog import Retention
-from session_manager.backup.keys import Keys
-from session_manager.backup.manifest import data_of, manifest_of
-from session_manager.backup.pg_programs import Server
-from session_manager.backup.postgres import PostgresSource
+from session_manager.backup.catalog import Retention, data_of, manifest_of
+from session_manager.backup.packing import Keys
+from session_manager.backup.postgres import PostgresSource, Server
 from session_manager.domain.errors import BackupDamaged, BackupError, Conflict
 from session_manager.storage.places import Place
 from session_manager.store.postgres.adapter import PostgresStore
@@ -129,7 +127,7 @@ async def test_names_in_a_manifest_are_not_run_as_commands(
     evil = f"public.x{breakout}\\! : >{ran}\n"
     folder.delete(manifest_of(made.name))
     altered = made.model_copy(update={"rows": {**made.rows, evil: 0}})
-    folder.write(manifest_of(made.name), [altered.write()])
+    folder.write(manifest_of(made.name), [altered.model_dump_json().encode()])
     other = of(next(names), folder)
     with pytest.raises(BackupError):
         await asyncio.to_thread(other.restore, made.name)
@@ -214,7 +212,7 @@ async def test_an_invalid_address_is_reported_without_repeating_it(folder: Place
 
 async def test_a_missing_pg_dump_is_reported(uri: str, folder: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(pg_programs, "_DEBIAN", tmp_path)
+    monkeypatch.setattr(postgres_module, "_DEBIAN", tmp_path)
     with pytest.raises(BackupError, match="pg_dump is not installed"):
         await make(of(uri, folder))
 

@@ -15,7 +15,7 @@ import pytest
 from session_manager.aio.retry import Backoff
 from session_manager.backup import service as service_module
 from session_manager.backup.backups import Backups
-from session_manager.backup.manifest import data_of, manifest_of
+from session_manager.backup.catalog import data_of, manifest_of
 from session_manager.backup.service import BackupService, Job
 from session_manager.domain.errors import Conflict, NotFound, StartupFailure, StorageDenied, StoreUnavailable
 from session_manager.settings import Settings

@@ -13,11 +13,11 @@ import pytest
 
 from session_manager.backup.backups import Backups
 from session_manager.backup.catalog import Retention
-from session_manager.backup.keys import Keys
 from session_manager.backup.litestream import KEPT, Litestream, all_lines, announce, forget_old, line_of
+from session_manager.backup.packing import Keys
 from session_manager.backup.shipping import Shipper
 from session_manager.backup.sqlite import SqliteSource
-from session_manager.backup.succession import NO_WRITER, Stamp, Succession, read_stamp, write_stamp
+from session_manager.backup.writer import NO_WRITER, Stamp, Succession, read_stamp, write_stamp
 from session_manager.domain.errors import BackupDamaged
 from session_manager.domain.times import Micros
 from session_manager.leadership.bucket_lease import Record

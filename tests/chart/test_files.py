@@ -11,7 +11,7 @@ import yaml
 
 import session_manager
 from session_manager.api.metrics import Metrics as FrontDoorMetrics
-from session_manager.backup.manifest import Manifest, new_name
+from session_manager.backup.catalog import Manifest, new_name
 from session_manager.backup.service import Stats
 from session_manager.turns.turn import TurnTimes
 from session_operator import crds

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from session_manager.backup.manifest import data_of, manifest_of
+from session_manager.backup.catalog import data_of, manifest_of
 from tests.backup.databases import fill, texts
 from tests.cli.program import FrontDoor, call, until
 from tests.servers import shared

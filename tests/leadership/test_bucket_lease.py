@@ -11,10 +11,8 @@ import pytest
 
 from session_manager.domain.errors import StorageError, StorageUnavailable
 from session_manager.leadership.bucket_lease import LEASE, TRUST, BucketLease, Record
-from session_manager.leadership.leadership import Leadership, State
-from session_manager.leadership.roles import ONE_WRITER
-from session_manager.storage.conditional import Versioned
-from session_manager.storage.conditional_folder import FolderObject
+from session_manager.leadership.leadership import ONE_WRITER, Leadership, State
+from session_manager.storage.conditional import FolderObject, Versioned
 from session_manager.storage.places import Place, open_place
 
 PERIOD = 30.0

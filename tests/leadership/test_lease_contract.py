@@ -14,9 +14,8 @@ from session_manager.activity.machine import MachineLease
 from session_manager.domain.errors import StartupFailure
 from session_manager.domain.lease import Lease, LeaseAnswer, LeaseOutcome
 from session_manager.leadership.bucket_lease import BucketLease
-from session_manager.leadership.leadership import Leadership, State
-from session_manager.leadership.roles import ONE_MACHINE, ONE_WRITER
-from session_manager.storage.conditional_folder import FolderObject
+from session_manager.leadership.leadership import ONE_MACHINE, ONE_WRITER, Leadership, State
+from session_manager.storage.conditional import FolderObject
 from session_manager.storage.places import open_place
 from tests.waiting import until
 

@@ -14,8 +14,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.machine import CLAIMS, MachineLease
 from session_manager.domain.errors import ActivityUnavailable, AnotherMachine, StartupFailure
 from session_manager.domain.lease import LeaseOutcome
-from session_manager.leadership.leadership import Leadership, State
-from session_manager.leadership.roles import ONE_MACHINE
+from session_manager.leadership.leadership import ONE_MACHINE, Leadership, State
 from session_manager.runtime.process.machine import MachineFile
 from tests.waiting import until
 

@@ -7,8 +7,7 @@ from typing import get_args
 import pytest
 
 from session_manager.api.operations import MachineState, WriterState
-from session_manager.leadership.leadership import Role, State
-from session_manager.leadership.roles import ONE_MACHINE, ONE_WRITER
+from session_manager.leadership.leadership import ONE_MACHINE, ONE_WRITER, Role, State
 
 
 @pytest.mark.parametrize(("role", "documented"), [(ONE_WRITER, WriterState), (ONE_MACHINE, MachineState)])

@@ -12,8 +12,8 @@ import pytest
 
 from session_manager.domain.errors import StorageError, StorageUnavailable
 from session_manager.storage.conditional import ConditionalObject, Contended
-from session_manager.storage.open_conditional import open_conditional
 from session_manager.storage.places import Place, open_place
+from session_manager.wiring.backups import open_conditional
 from tests.servers.gcs import GcsServer
 
 OpenOne = Callable[[], ConditionalObject]

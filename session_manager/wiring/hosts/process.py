@@ -14,8 +14,7 @@ from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import Micros
-from session_manager.leadership.leadership import Leadership
-from session_manager.leadership.roles import ONE_MACHINE
+from session_manager.leadership.leadership import ONE_MACHINE, Leadership
 from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import ProcessRuntime

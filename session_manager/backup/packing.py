@@ -1,19 +1,22 @@
-"""Encryption of backups with a key of the user's own: AES-256-GCM in blocks, so that memory stays bounded.
+"""Packing a backup as a stream of blocks: measure, compress, encrypt. Memory stays bounded whatever the size.
 
-An encrypted object is ``MAGIC``, 32 random bytes, then blocks of 64 KiB of plain text with a tag of 16 bytes each. Each
-object has its own key: HKDF-SHA256 of the user's key, salted with the random bytes and with the name of the backup, so
-that no object can take the place of another. The nonce is the number of the block and a byte that is 1 in the last
-block only, so that a missing end is noticed.
+Backups are encrypted with a key of the user's own, by AES-256-GCM. An encrypted object is ``MAGIC``, 32 random bytes,
+then blocks of 64 KiB of plain text with a tag of 16 bytes each. Each object has its own key: HKDF-SHA256 of the user's
+key, salted with the random bytes and with the name of the backup, so that no object can take the place of another. The
+nonce is the number of the block and a byte that is 1 in the last block only, so that a missing end is noticed.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,11 +25,78 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from session_manager.domain.errors import BackupDamaged, BackupNotForUs, StartupFailure
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+BLOCK = 1024 * 1024
 CIPHER = "AES-256-GCM"
 MAGIC = b"SMBACKUP1\n"
 _SALT = 32
-_BLOCK = 64 * 1024
+_PLAIN = 64 * 1024  # bytes in an encrypted block
 _TAG = 16
+_LEVEL = 3  # messages in JSON shrink to a tenth; a higher level takes longer than the upload
+
+
+class Meter:
+    """Measures the size and the SHA-256 of a stream passing through it. ``progress`` is called after each block."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def __call__(self, blocks: Iterable[bytes], progress: Callable[[], None] | None = None) -> Iterator[bytes]:
+        for block in blocks:
+            self._hash.update(block)
+            self.size += len(block)
+            yield block
+            if progress is not None:
+                progress()
+
+
+def read_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+def compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    compressor = zstd.ZstdCompressor(level=_LEVEL)
+    for block in blocks:
+        if packed := compressor.compress(block):
+            yield packed
+    yield compressor.flush()
+
+
+def decompress(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Raises BackupDamaged if the stream is not zstd, is cut off, or unpacks to more than ``limit`` bytes."""
+    decompressor = zstd.ZstdDecompressor()
+    size = 0
+    try:
+        for block in blocks:
+            for plain in _unpack(decompressor, block):
+                size += len(plain)
+                if size > limit:
+                    raise BackupDamaged("The backup unpacks to more than its manifest says")
+                yield plain
+    except (zstd.ZstdError, EOFError):
+        raise BackupDamaged("The backup cannot be unpacked") from None
+    if not decompressor.eof:
+        raise BackupDamaged("The backup is cut off")
+
+
+def _unpack(decompressor: zstd.ZstdDecompressor, block: bytes) -> Iterator[bytes]:
+    plain = decompressor.decompress(block, BLOCK)
+    while plain:
+        yield plain
+        if decompressor.eof or decompressor.needs_input:
+            return
+        plain = decompressor.decompress(b"", BLOCK)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,7 +144,7 @@ def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
     salt = secrets.token_bytes(_SALT)
     cipher = _cipher(key, salt, name)
     yield MAGIC + salt
-    for number, (block, last) in enumerate(_even(blocks, _BLOCK)):
+    for number, (block, last) in enumerate(_even(blocks, _PLAIN)):
         yield cipher.encrypt(_nonce(number, last=last), block, None)
 
 
@@ -87,7 +157,7 @@ def decrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         raise BackupDamaged("The backup is not encrypted as its manifest says")
     cipher = _cipher(key, start[len(MAGIC) : head], name)
     try:
-        for number, (block, last) in enumerate(_even(chain([start[head:]], stream), _BLOCK + _TAG)):
+        for number, (block, last) in enumerate(_even(chain([start[head:]], stream), _PLAIN + _TAG)):
             yield cipher.decrypt(_nonce(number, last=last), block, None)
     except InvalidTag:
         raise BackupDamaged("The backup was altered or cut off after it was encrypted") from None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from session_manager.backup.packing import compress, decompress
 from session_manager.domain.errors import BackupDamaged
-from session_manager.storage.streams import compress, decompress
 
 
 @pytest.mark.parametrize("altered", [b"", b"nothing of the kind", b"".join(compress([b"x" * 9999]))[:-3]])
