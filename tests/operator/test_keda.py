@@ -97,7 +97,7 @@ async def test_a_scaled_object_that_stays_keeps_its_finalizer(world: World):
     await until(lambda: world.api.lists == 1)
     for seconds in (0.0, LEAVING, 10 * LEAVING):
         await world.keda.let_go(seconds)
-    assert (world.api.patched, world.keda.leaving) == ([], set())
+    assert (world.api.patched, world.keda.leaving) == ([], {})
 
 
 async def test_a_deleted_scaled_object_is_created_again(world: World):

@@ -14,8 +14,8 @@ from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.kubernetes.workloads import ScaledWorkloads
 from session_manager.runtime.protocol import Runtime
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
-from session_manager.scaling.stand_in import StandIn
+from session_manager.scaling.scaler import StandIn
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
 from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
@@ -35,7 +35,14 @@ class KubernetesHost(SessionResources):
         self._resources = Resources(cluster, self.classes)
         super().__init__(cluster, self._resources, store, self.activity, settings)
         times = ScalerTimes.from_settings(settings)
-        kit = ScalerKit(self.activity, self.classes, times, settings.pods.max_wakes, self._resources)
+        kit = ScalerKit(
+            self.activity,
+            self.classes,
+            times,
+            settings.pods.max_wakes,
+            self._resources.always_on,
+            self._resources.class_name,
+        )
         self._stand_in = StandIn(kit, self._open_runtime)
 
     def _open_runtime(self) -> Runtime:

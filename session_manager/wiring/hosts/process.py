@@ -21,8 +21,8 @@ from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process.lock import OwnedByAnother
 from session_manager.runtime.process.machine import MachineFile
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
 from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
