@@ -140,8 +140,8 @@ class WarmPods:
         self.refill.claimed()
         owned = await self._owned(session)
         if owned:
-            for pod in owned[1:]:
-                await self.cluster.delete(PODS, pod.name, uid=pod.uid, version=pod.version)
+            for surplus in owned[1:]:
+                await self.cluster.delete(PODS, surplus.name, uid=surplus.uid, version=surplus.version)
             return owned[0]
         wanted = manifests.spec_hash(manifests.warm_template(session.class_spec))
         tried: set[str] = set()

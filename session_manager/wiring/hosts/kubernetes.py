@@ -6,7 +6,6 @@ import asyncio
 
 from session_manager.activity.link import Link
 from session_manager.domain.mode import Mode
-from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.kubernetes.cluster import Cluster
 from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.resources import Resources
@@ -18,27 +17,25 @@ from session_manager.scaling.scaler import StandIn
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
-from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
+from session_manager.wiring.hosts import Host
 from session_manager.wiring.hosts.session_resources import SessionResources
 
 
-class KubernetesHost(SessionResources):
+class PodHost(SessionResources, Host):
     """The sessions of one namespace: their resources, and a deputy for the operator."""
 
+    classes: ClusterClasses
+
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
-        self.classes = ClusterClasses.from_settings(settings)
-        self.machine = None  # every front door reaches every pod
-        self.wake_times = None  # the operator starts the pods
-        self.activity = open_activity(settings, link, store)
-        self.pods = PodGateway(stored_sessions(store), settings.kubernetes.pod_networks)
+        Host.__init__(self, settings, link, store, networks=settings.kubernetes.pod_networks)
         cluster = Cluster(settings.kubernetes.namespace)
+        self.classes = ClusterClasses.from_settings(settings)
         self._resources = Resources(cluster, self.classes)
-        super().__init__(cluster, self._resources, store, self.activity, settings)
-        times = ScalerTimes.from_settings(settings)
+        SessionResources.__init__(self, cluster, self._resources, store, self.activity, settings)
         kit = ScalerKit(
             self.activity,
             self.classes,
-            times,
+            ScalerTimes.from_settings(settings),
             settings.pods.max_wakes,
             self._resources.always_on,
             self._resources.class_name,
@@ -74,7 +71,3 @@ class KubernetesHost(SessionResources):
         await super().close()
         await self._resources.close()
         await self._cluster.close()
-
-
-def open_host(settings: Settings, link: Link, store: Store) -> Host:
-    return KubernetesHost(settings, link, store)
