@@ -79,7 +79,7 @@ class Keda:
 
     def _log(self, served: bool) -> None:
         """Log once when a class needs KEDA and it is missing, and once when it is installed after all."""
-        wanted = self.by_default or any(spec.scaler == "keda" for spec in self.resources.classes.all())
+        wanted = self.by_default or any(spec.scaler == "keda" for spec in self.resources.classes.specs.values())
         if wanted and not served and self.logged != (wanted, served):
             log.warning("KEDA is not installed; sessions are scaled natively", extra={"event": "keda.missing"})
         elif served and self.logged not in (None, (wanted, served)):

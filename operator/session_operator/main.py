@@ -87,8 +87,8 @@ class Operator:
         self.keda = Keda(self.cluster, self.resources, children, self.queue.add, by_default=scaler == "keda")
         self.metrics = Metrics()
         self.health = HealthServer(self.metrics, self._healthy, self._collect)
-        answering.on_change(self.queue.add)
-        self.runtime.on_started(self.metrics.started)
+        answering.on_change.append(self.queue.add)
+        self.runtime.on_started.append(self.metrics.started)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
 
@@ -176,7 +176,7 @@ class Operator:
                 raise StartupFailure(f"the loop {task.get_name()} ended")
 
     async def _close(self) -> None:
-        self.runtime.leave()
+        self.runtime.ending = True
         await cancel(*self._tasks)
         await self.keda.close()
         await self.runtime.close()

@@ -51,9 +51,6 @@ class ApiError(Exception):
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
 
 
 class ApiNotFound(ApiError):
@@ -126,9 +123,9 @@ class Cluster:
         """Create an object. Raises ApiConflict if it exists."""
         return await self._json("POST", self._path(resource), {"fieldManager": manager}, body)
 
-    async def apply(self, resource: Resource, body: Json, manager: str, subresource: str = "") -> Json:
+    async def apply(self, resource: Resource, body: Json, manager: str) -> Json:
         """Apply on the server side: ``manager`` owns the fields in ``body`` and no others."""
-        path = self._path(resource, body["metadata"]["name"], subresource)
+        path = self._path(resource, body["metadata"]["name"])
         query = {"fieldManager": manager, "force": "true"}
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 

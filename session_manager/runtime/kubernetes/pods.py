@@ -132,10 +132,6 @@ class Pods:
     async def close(self) -> None:
         await self._watch.close()
 
-    @property
-    def healthy(self) -> bool:
-        return self._watch.healthy
-
     def get(self, uid: str) -> PodView | None:
         return self._by_uid.get(uid)
 

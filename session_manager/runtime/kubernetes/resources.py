@@ -15,7 +15,7 @@ from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
-from session_manager.runtime.kubernetes.watch import DELETED, Watch
+from session_manager.runtime.kubernetes.watch import Watch
 
 SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
 
@@ -82,8 +82,7 @@ class Resources:
         self.classes = classes
         self.sessions = Watch(cluster, SESSIONS, session_view if with_status else _without_status)
         self.class_watch = Watch(cluster, CLASSES, classes.parse)
-        self.class_watch.listen(self._on_class)
-        classes.listed = self.class_watch.listed
+        classes.specs, classes.listed = self.class_watch.objects, self.class_watch.listed
 
     def start(self) -> None:
         self.class_watch.start()
@@ -99,12 +98,6 @@ class Resources:
         if self.classes.listed.is_set() and self.sessions.listed.is_set():
             return None
         return "the Sessions and SessionClasses of the cluster have not been listed yet"
-
-    def _on_class(self, kind: str, spec: ClassSpec) -> None:
-        if kind == DELETED:
-            self.classes.drop(spec.name)
-        else:
-            self.classes.put(spec)
 
     # -- lookups -------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ A further runtime needs a module with a ``PodHost`` and a line in ``HOSTS``.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import cast
@@ -31,7 +31,7 @@ HOSTS = {
 }
 
 
-class Host(AllAuto):
+class Host(AllAuto, ABC):
     """The pods of a runtime. ``pods``: the client that reaches them.
 
     ``machine``: set where only one machine can reach the pods. ``wake_times``: how long the pods started here took, or

@@ -55,7 +55,7 @@ class PodHost(SessionResources, Host):
         return self._resources.lacks
 
     def class_names(self) -> list[str]:
-        return self.classes.names()
+        return sorted(self.classes.specs)
 
     def mode(self, session: str) -> Mode:
         return self._resources.mode(session)
