@@ -100,7 +100,7 @@ class Reconciler:
         except InvalidInput:
             return
         repair = session in self.touched
-        may_wait = spec.class_spec.warm > 0 and not self.children.known(session)
+        may_wait = spec.class_spec.warm > 0 and session not in self.children.live
         self.put_off.wait(session, while_=may_wait and not self.warm.refill.quiet)
         self.touched.discard(session)
         try:

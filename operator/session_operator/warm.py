@@ -122,7 +122,7 @@ def claim_patch(session: SessionSpec) -> list[Json]:
         {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
         {"op": "remove", "path": _pointer(names.WARM_LABEL)},
         *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
-        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owner_of(session).reference()]},
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owned_by(session)]},
     ]
 
 
@@ -178,8 +178,6 @@ class WarmPods:
         if class_spec.warm > 0 and class_spec.uid:
             await self.cluster.apply(DEPLOYMENTS, manifests.warm_deployment(class_spec), names.OPERATOR)
             return
-        try:
+        with suppress(ApiNotFound):
             found = await self.cluster.get(DEPLOYMENTS, name)
-        except ApiNotFound:
-            return
-        await self.cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
+            await self.cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])

@@ -29,7 +29,7 @@ FIRST_LOOK = 2.0  # seconds that pods found at startup get to answer, before the
 
 @dataclass(slots=True, eq=False)
 class Answering:
-    """``by_uid``: the pods that answer. ``ended``: UIDs of pods that have ended or were asked to; never given out again.
+    """``by_uid``: the pods that answer. ``ended``: UIDs of pods that have ended or were asked to end.
 
     ``troubles``: why the last start of a session failed. ``starting``: sessions whose start is in progress.
     ``on_exit`` are called with each pod that ended by itself, ``on_change`` with each session whose answering pod or

@@ -184,7 +184,10 @@ class Cluster:
                     line = await response.content.readline()
                 if not line:
                     return
-                yield _checked(orjson.loads(line))
+                event = orjson.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), orjson.dumps(event["object"]))
+                yield event
         except aiohttp.ClientError as error:
             raise Unavailable("The Kubernetes API broke off a watch") from error
         finally:
@@ -239,13 +242,6 @@ def has_proxy(url: str) -> bool:
     """Return True if the environment names a proxy for the URL. A check per request would take a third of its time."""
     parts = urlsplit(url)
     return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
-
-
-def _checked(event: Json) -> Json:
-    if event["type"] == "ERROR":
-        status = event["object"]
-        raise _error(status.get("code", 500), orjson.dumps(status))
-    return event
 
 
 def _error(status: int, body: bytes) -> Exception:

@@ -50,6 +50,11 @@ class PodView:
     def alive(self) -> bool:
         return not self.leaving and not self.ended
 
+    @property
+    def group(self) -> str:
+        """Return the session or the pool that the pod belongs to."""
+        return self.session or names.warm_name(self.warm)
+
 
 def view_of(pod: Json) -> PodView:
     metadata, status = pod["metadata"], pod.get("status", {})
@@ -115,8 +120,7 @@ class Pods:
         self._watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
         self._watch.listen(self._on_event)
         self._by_uid: dict[str, PodView] = {}
-        self._of_session: dict[str, set[str]] = defaultdict(set)
-        self._of_pool: dict[str, set[str]] = defaultdict(set)
+        self._groups: dict[str, set[str]] = defaultdict(set)
         self._waiting: dict[str, asyncio.Event] = {}
         self._listeners: list[Callable[[PodView, bool], None]] = []
 
@@ -137,16 +141,17 @@ class Pods:
 
     def of_session(self, session: str) -> list[PodView]:
         """Return the session's pods, oldest first."""
-        return self._sorted(self._of_session.get(session, ()))
+        return self._sorted(session)
 
     def of_pool(self, class_name: str) -> list[PodView]:
-        return self._sorted(self._of_pool.get(class_name, ()))
+        return self._sorted(names.warm_name(class_name))
 
     def all(self) -> list[PodView]:
         return list(self._by_uid.values())
 
-    def _sorted(self, uids: set[str] | tuple[()]) -> list[PodView]:
-        return sorted((self._by_uid[uid] for uid in uids), key=lambda pod: (pod.created, pod.name))
+    def _sorted(self, group: str) -> list[PodView]:
+        pods = [self._by_uid[uid] for uid in self._groups.get(group, ())]
+        return sorted(pods, key=lambda pod: (pod.created, pod.name))
 
     async def change(self, session: str, seconds: float) -> None:
         """Wait until a pod of the session changes, at most this long."""
@@ -191,17 +196,11 @@ class Pods:
     def _put(self, view: PodView) -> None:
         self._drop(view.uid)
         self._by_uid[view.uid] = view
-        if view.session:
-            self._of_session[view.session].add(view.uid)
-        elif view.warm:
-            self._of_pool[view.warm].add(view.uid)
+        self._groups[view.group].add(view.uid)
 
     def _drop(self, uid: str) -> None:
         before = self._by_uid.pop(uid, None)
-        if before is None:
-            return
-        for index, key in ((self._of_session, before.session), (self._of_pool, before.warm)):
-            if uid in index.get(key, ()):
-                index[key].discard(uid)
-                if not index[key]:
-                    del index[key]
+        if before is not None:
+            self._groups[before.group].discard(uid)
+            if not self._groups[before.group]:
+                del self._groups[before.group]

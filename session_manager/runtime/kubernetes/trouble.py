@@ -97,15 +97,11 @@ def trouble_of_deployment(deployment: Json) -> Trouble | None:
     """Return the reason why no pod is created, such as a quota or a policy, or None."""
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return _refusal(condition.get("message", ""))
-    return None
-
-
-def _refusal(message: str) -> Trouble:
-    for part, reason, helps in _REFUSALS:
-        if part in message:
+            message = condition.get("message", "")
+            known = (each[1:] for each in _REFUSALS if each[0] in message)
+            reason, helps = next(known, ("PodRefused", "fix what the message names"))
             return Trouble(reason, _sentence(message, helps))
-    return Trouble("PodRefused", _sentence(message, "fix what the message names"))
+    return None
 
 
 def _sentence(message: str, helps: str) -> str:
