@@ -37,11 +37,10 @@ class Metrics:
 
 @dataclass(slots=True, eq=False)
 class HealthServer:
-    """``healthy`` returns True while the operator works; ``collect`` updates the gauges."""
+    """``healthy`` returns True while the operator works."""
 
     metrics: Metrics
     healthy: Callable[[], bool]
-    collect: Callable[[], None]
     runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -65,5 +64,4 @@ class HealthServer:
         return web.json_response({"status": "healthy" if fine else "unhealthy"}, status=200 if fine else 503)
 
     async def _show(self, _: web.Request) -> web.Response:
-        self.collect()
         return web.Response(body=generate_latest(self.metrics.registry), content_type="text/plain")

@@ -29,7 +29,7 @@ LEAVING = 20.0  # seconds after which KEDA, if it runs, has long removed its fin
 
 @dataclass(slots=True, eq=False)
 class Keda:
-    """``by_default``: KEDA scales the classes that name no scaler. ``reconcile`` queues a session.
+    """``reconcile`` queues a session.
 
     ``leaving``: when the ScaledObjects, by UID, were first seen to be leaving.
     """
@@ -38,7 +38,6 @@ class Keda:
     resources: Resources
     children: Children
     reconcile: Callable[[str], None]
-    by_default: bool
     watch: Watch[Json] | None = None
     logged: tuple[bool, bool] | None = None
     leaving: dict[str, float] = field(default_factory=dict)
@@ -79,7 +78,9 @@ class Keda:
 
     def _log(self, served: bool) -> None:
         """Log once when a class needs KEDA and it is missing, and once when it is installed after all."""
-        wanted = self.by_default or any(spec.scaler == "keda" for spec in self.resources.classes.specs.values())
+        wanted = self.children.scaler == "keda" or any(
+            spec.scaler == "keda" for spec in self.resources.classes.specs.values()
+        )
         if wanted and not served and self.logged != (wanted, served):
             log.warning("KEDA is not installed; sessions are scaled natively", extra={"event": "keda.missing"})
         elif served and self.logged not in (None, (wanted, served)):

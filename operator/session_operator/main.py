@@ -38,7 +38,7 @@ from session_operator.reconcile import Reconciler
 from session_operator.settings import OperatorSettings
 from session_operator.statuses import Statuses
 from session_operator.strays import Strays
-from session_operator.warm import Refill, WarmPods
+from session_operator.warm import WarmPods
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,11 @@ class Operator:
         )
         self.resources = Resources(self.cluster, classes, with_status=True)
         self.pods = Pods(self.cluster)
-        self.refill = Refill(self.cluster, self.pods)
-        warm = WarmPods(self.cluster, self.pods, self.refill)
-        scaler, redis = settings.operator.scaler, Target.from_settings(settings)
+        self.warm = WarmPods(self.cluster, self.pods)
+        redis = Target.from_settings(settings)
         address = settings.operator.keda_redis_address or str(redis)
         trigger = RedisTrigger(address, redis.tls is not None, redis.database)
-        children = Children(self.cluster, warm, scaler, trigger)
+        children = Children(self.cluster, self.warm, settings.operator.scaler, trigger)
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
@@ -72,21 +71,16 @@ class Operator:
         )
         self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
-        self.reconciler = Reconciler(
-            self.resources,
-            children,
-            answering,
-            warm,
-            self.activity,
-            self.scaler.keep,
-            self.statuses,
-            settings.operator.reconcilers,
-        )
+        reconcilers = settings.operator.reconcilers
+        self.reconciler = Reconciler(self.resources, children, answering, self.scaler, self.statuses, reconcilers)
         self.queue = self.reconciler.queue
         self.strays = Strays(self.activity, self.resources, children, answering, settings.operator.stray_after)
-        self.keda = Keda(self.cluster, self.resources, children, self.queue.add, by_default=scaler == "keda")
+        self.keda = Keda(self.cluster, self.resources, children, self.queue.add)
         self.metrics = Metrics()
-        self.health = HealthServer(self.metrics, self._healthy, self._collect)
+        self.metrics.queued.set_function(lambda: len(self.queue))
+        self.metrics.pods.set_function(lambda: len(answering.by_uid))
+        self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
+        self.health = HealthServer(self.metrics, self._healthy)
         answering.on_change.append(self.queue.add)
         self.runtime.on_started.append(self.metrics.started)
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,7 +113,7 @@ class Operator:
         await until_available(self._list_deployments, BACKOFF, _report)
         self._spawn(self.queue.run(), "queue")
         self._spawn(self.statuses.queue.run(), "statuses")
-        self._spawn(self.refill.run(), "refill")
+        self._spawn(self.warm.run(), "refill")
         self._spawn(self.strays.run(), "strays")
         self._spawn(self.keda.run(), "keda")
         self._spawn(self._run_kopf(), "kopf")
@@ -188,11 +182,6 @@ class Operator:
 
     def _healthy(self) -> bool:
         return all(not task.done() for task in self._tasks)
-
-    def _collect(self) -> None:
-        self.metrics.queued.set(len(self.queue))
-        self.metrics.pods.set(len(self.runtime.pods()))
-        self.metrics.sessions.set(len(self.resources.sessions.objects))
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

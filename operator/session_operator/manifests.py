@@ -85,13 +85,14 @@ def spec_hash(template: Json) -> str:
 
 
 def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) -> Json:
+    home = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
     spec: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": math.ceil(class_spec.base.grace_period),
         "securityContext": _pod_security(shared_volume=claim is not None),
         "containers": [_container(class_spec, identity)],
-        "volumes": _volumes(claim),
+        "volumes": [{"name": names.TMP_VOLUME, "emptyDir": {}}, {"name": names.HOME_VOLUME, **home}],
     }
     template = class_spec.template
     optional = {
@@ -152,15 +153,6 @@ def _container(class_spec: ClassSpec, identity: list[Json]) -> Json:
     if class_spec.env_from:
         container["envFrom"] = list(class_spec.env_from)
     return container
-
-
-def _volumes(claim: str | None) -> list[Json]:
-    home: Json = {"name": names.HOME_VOLUME}
-    if claim is None:
-        home["emptyDir"] = {}
-    else:
-        home["persistentVolumeClaim"] = {"claimName": claim}
-    return [{"name": names.TMP_VOLUME, "emptyDir": {}}, home]
 
 
 # -- children of a session -------------------------------------------------------------------------------------------

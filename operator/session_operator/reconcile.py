@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from session_manager.activity.protocol import Fenced, ScalerActivity, SessionGone
+from session_manager.activity.protocol import Fenced, SessionGone
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.mode import Mode
-from session_manager.domain.session_class import SessionClass
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.resources import Resources, SessionSpec, SessionView
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_manager.runtime.kubernetes.watch import DELETED
+from session_manager.scaling.scaler import Scaler
 from session_operator.children import Children
 from session_operator.statuses import Statuses
-from session_operator.warm import WarmPods
 from session_operator.work_queue import NotYet, PutOff, WorkQueue
 
 CLASS_KEY = "class/"
@@ -28,7 +26,7 @@ TURN_LOOK = 1.0  # seconds between checks that the last turn of a suspended sess
 
 @dataclass(slots=True, eq=False)
 class Reconciler:
-    """``queue`` holds sessions, and classes with the prefix CLASS_KEY. ``keep`` wakes a session that is always on.
+    """``queue`` holds sessions, and classes with the prefix CLASS_KEY.
 
     ``touched``: sessions of which another writer has changed the Deployment.
     """
@@ -36,9 +34,7 @@ class Reconciler:
     resources: Resources
     children: Children
     answering: Answering
-    warm: WarmPods
-    activity: ScalerActivity
-    keep: Callable[[str, SessionClass], Awaitable[None]]
+    scaler: Scaler
     statuses: Statuses
     workers: int
     queue: WorkQueue = field(init=False)
@@ -87,7 +83,7 @@ class Reconciler:
             await self._reconcile_session(key)
             return
         with suppress(InvalidInput):  # a class that is gone owns its pool, which is deleted with it
-            await self.warm.keep_pool(self.resources.classes.spec(key.removeprefix(CLASS_KEY)))
+            await self.children.warm.keep_pool(self.resources.classes.spec(key.removeprefix(CLASS_KEY)))
 
     async def _reconcile_session(self, session: str) -> None:
         view = await self.resources.find(session)
@@ -101,7 +97,7 @@ class Reconciler:
             return
         repair = session in self.touched
         may_wait = spec.class_spec.warm > 0 and session not in self.children.live
-        self.put_off.wait(session, while_=may_wait and not self.warm.refill.quiet)
+        self.put_off.wait(session, while_=may_wait and not self.children.warm.quiet)
         self.touched.discard(session)
         try:
             await self.children.ensure(spec, repair=repair)
@@ -112,12 +108,12 @@ class Reconciler:
         if view.mode is Mode.SUSPENDED:
             await self._suspend(spec)
         elif view.mode is Mode.ALWAYS_ON:
-            await self.keep(session, spec.class_spec.base)
+            await self.scaler.keep(session, spec.class_spec.base)
 
     async def _suspend(self, spec: SessionSpec) -> None:
         """End its pod as soon as no turn runs. Messages go on waiting."""
         with suppress(SessionGone):
-            answer = await self.activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
+            answer = await self.scaler.activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
             if answer not in {Fenced.PASSED, Fenced.ASLEEP}:
                 raise NotYet(TURN_LOOK)
 
@@ -126,6 +122,6 @@ class Reconciler:
         self.children.drop(session)
         self.answering.abandon(session)
         with suppress(SessionGone):
-            desire = await self.activity.desire(session)
+            desire = await self.scaler.activity.desire(session)
             if desire.pod:
-                await self.activity.lost(session, desire.pod)
+                await self.scaler.activity.lost(session, desire.pod)

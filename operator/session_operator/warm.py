@@ -45,12 +45,31 @@ AT_ONCE = 10  # pods of one pool that are starting, including those that crash a
 LOOK = 0.2  # seconds between checks while pods wait
 
 
+def _pointer(label: str) -> str:
+    return "/metadata/labels/" + label.replace("~", "~0").replace("/", "~1")
+
+
+def claim_patch(session: SessionSpec) -> list[Json]:
+    """Return a patch that claims the pod. It fails as a whole if the pod has left the pool."""
+    labels = session.labels
+    return [
+        {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
+        {"op": "remove", "path": _pointer(names.WARM_LABEL)},
+        *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owned_by(session)]},
+    ]
+
+
 @dataclass(slots=True, eq=False)
-class Refill:
-    """Decides when the pods that refill a pool may start. ``claimed_at``: when a session last claimed a pod."""
+class WarmPods:
+    """``claiming``: UIDs of the pods that wakes are claiming now. ``claimed_at``: when a wake last claimed one.
+
+    ``gated_since``: when the pods that may not start yet, by UID, were first seen.
+    """
 
     cluster: Cluster
     pods: Pods
+    claiming: set[str] = field(default_factory=set)
     claimed_at: float = float("-inf")
     gated_since: dict[str, float] = field(default_factory=dict)
     something: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,71 +92,9 @@ class Refill:
         else:
             self.gated_since.pop(pod.uid, None)
 
-    async def run(self) -> None:
-        """Let pods start until cancelled."""
-        while True:
-            await self.something.wait()
-            self.something.clear()
-            while self.gated_since:
-                for pod in self._startable():
-                    await self._start(pod)
-                await asyncio.sleep(LOOK)
-
-    def _startable(self) -> Iterable[PodView]:
-        """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
-        now = asyncio.get_running_loop().time()
-        starting = Counter(
-            pod.warm for pod in self.pods.all() if pod.warm and pod.alive and not pod.ready and pod.gate is None
-        )
-        for uid, since in sorted(self.gated_since.items(), key=lambda each: each[1]):
-            pod = self.pods.get(uid)
-            if pod is None or pod.gate is None:
-                self.gated_since.pop(uid, None)
-            elif (self.quiet or now - since >= LATEST) and starting[pod.warm] < AT_ONCE:
-                starting[pod.warm] += 1
-                yield pod
-
-    async def _start(self, pod: PodView) -> None:
-        path = f"/spec/schedulingGates/{pod.gate}"
-        patch: list[Json] = [
-            {"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE},
-            {"op": "remove", "path": path},
-        ]
-        try:
-            with suppress(ApiNotFound, ApiInvalid):  # it is gone, or its gate has been removed already
-                self.pods.learn(await self.cluster.json_patch(PODS, pod.name, patch, names.OPERATOR))
-            self.gated_since.pop(pod.uid, None)
-        except (ApiError, Unavailable) as error:
-            log.warning("could not start a warm pod: %s", error, extra={"event": "warm.not_started"})
-
-
-def _pointer(label: str) -> str:
-    return "/metadata/labels/" + label.replace("~", "~0").replace("/", "~1")
-
-
-def claim_patch(session: SessionSpec) -> list[Json]:
-    """Return a patch that claims the pod. It fails as a whole if the pod has left the pool."""
-    labels = session.labels
-    return [
-        {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
-        {"op": "remove", "path": _pointer(names.WARM_LABEL)},
-        *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
-        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owned_by(session)]},
-    ]
-
-
-@dataclass(slots=True, eq=False)
-class WarmPods:
-    """``claiming``: UIDs of the pods that wakes are claiming now."""
-
-    cluster: Cluster
-    pods: Pods
-    refill: Refill
-    claiming: set[str] = field(default_factory=set)
-
     async def claim(self, session: SessionSpec) -> PodView | None:
         """Claim a ready pod for the session. Return None if none is left."""
-        self.refill.claimed()
+        self.claimed()
         owned = await self._owned(session)
         if owned:
             for surplus in owned[1:]:
@@ -181,3 +138,42 @@ class WarmPods:
         with suppress(ApiNotFound):
             found = await self.cluster.get(DEPLOYMENTS, name)
             await self.cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
+
+    # -- refill ----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Let the pods that refill the pools start, until cancelled."""
+        while True:
+            await self.something.wait()
+            self.something.clear()
+            while self.gated_since:
+                for pod in self._startable():
+                    await self._start(pod)
+                await asyncio.sleep(LOOK)
+
+    def _startable(self) -> Iterable[PodView]:
+        """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
+        now = asyncio.get_running_loop().time()
+        starting = Counter(
+            pod.warm for pod in self.pods.all() if pod.warm and pod.alive and not pod.ready and pod.gate is None
+        )
+        for uid, since in sorted(self.gated_since.items(), key=lambda each: each[1]):
+            pod = self.pods.get(uid)
+            if pod is None or pod.gate is None:
+                self.gated_since.pop(uid, None)
+            elif (self.quiet or now - since >= LATEST) and starting[pod.warm] < AT_ONCE:
+                starting[pod.warm] += 1
+                yield pod
+
+    async def _start(self, pod: PodView) -> None:
+        path = f"/spec/schedulingGates/{pod.gate}"
+        patch: list[Json] = [
+            {"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE},
+            {"op": "remove", "path": path},
+        ]
+        try:
+            with suppress(ApiNotFound, ApiInvalid):  # it is gone, or its gate has been removed already
+                self.pods.learn(await self.cluster.json_patch(PODS, pod.name, patch, names.OPERATOR))
+            self.gated_since.pop(pod.uid, None)
+        except (ApiError, Unavailable) as error:
+            log.warning("could not start a warm pod: %s", error, extra={"event": "warm.not_started"})

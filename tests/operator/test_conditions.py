@@ -7,8 +7,9 @@ import re
 import pytest
 
 from session_manager.runtime.kubernetes.trouble import Trouble
-from session_operator import crds, statuses
+from session_operator import statuses
 from session_operator.statuses import Facts, status_of
+from tests.servers import crds
 
 NOW = "2026-01-31T12:00:00Z"
 BEFORE = "2026-01-31T11:00:00Z"

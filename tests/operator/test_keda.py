@@ -32,7 +32,7 @@ class World:
         resources.sessions.objects[SESSION] = session_view({"metadata": metadata, "spec": {"owner": "ann"}})
         warm: Any = None
         self.children = Children(cluster, warm, "keda", RedisTrigger("redis.example:6379"))
-        self.keda = Keda(cluster, resources, self.children, self.looked.append, by_default=True)
+        self.keda = Keda(cluster, resources, self.children, self.looked.append)
 
 
 @pytest.fixture

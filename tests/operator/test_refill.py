@@ -14,7 +14,7 @@ from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import ApiInvalid, Cluster, Resource
 from session_manager.runtime.kubernetes.pods import Pods, view_of
 from session_operator import warm
-from session_operator.warm import Refill
+from session_operator.warm import WarmPods
 from tests.sim.clock import VirtualLoop
 
 Json = dict[str, Any]
@@ -69,7 +69,7 @@ class Bench:
     def __init__(self) -> None:
         self.cluster = Gates()
         self.pods = Pool(self.cluster)
-        self.refill = Refill(self.cluster, self.pods)
+        self.warm = WarmPods(self.cluster, self.pods)
 
     def show(self, pod: Json) -> None:
         self.cluster.pods[pod["metadata"]["name"]] = pod
@@ -79,7 +79,7 @@ class Bench:
 @asynccontextmanager
 async def running() -> AsyncIterator[Bench]:
     bench = Bench()
-    task = asyncio.create_task(bench.refill.run())
+    task = asyncio.create_task(bench.warm.run())
     try:
         yield bench
     finally:
@@ -110,10 +110,10 @@ def test_without_claims_a_pool_starts_at_once(in_virtual_time):
 def test_after_a_claim_it_waits_for_a_moment_without_claims(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
-            bench.refill.claimed()
+            bench.warm.claimed()
             bench.show(gated(1))
             await asyncio.sleep(warm.QUIET * 0.8)
-            bench.refill.claimed()
+            bench.warm.claimed()
             await asyncio.sleep(warm.QUIET * 0.8)
             assert not bench.cluster.started
             await asyncio.sleep(warm.QUIET)
@@ -125,11 +125,11 @@ def test_after_a_claim_it_waits_for_a_moment_without_claims(in_virtual_time):
 def test_endless_claims_do_not_starve_the_pool(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
-            bench.refill.claimed()
+            bench.warm.claimed()
             bench.show(gated(1))
             began = asyncio.get_running_loop().time()
             while not bench.cluster.started:
-                bench.refill.claimed()
+                bench.warm.claimed()
                 await asyncio.sleep(warm.QUIET / 4)
             [(_, at)] = bench.cluster.started
             assert warm.LATEST <= at - began < warm.LATEST + 1

@@ -16,6 +16,7 @@ from session_manager.runtime.kubernetes.cluster import PODS, Cluster
 from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
+from session_manager.runtime.protocol import PodAddress
 
 RECHECK = 1.0  # seconds between checks while no event reports a change
 
@@ -49,6 +50,10 @@ class PodView:
     @property
     def alive(self) -> bool:
         return not self.leaving and not self.ended
+
+    @property
+    def address(self) -> PodAddress:
+        return PodAddress(self.ip, self.port, self.uid)
 
     @property
     def group(self) -> str:

@@ -54,7 +54,7 @@ class KubernetesRuntime:
         self.answering.on_exit.append(listener)
 
     def pods(self) -> dict[str, PodAddress]:
-        return {pod.session: _address(pod) for pod in self.answering.by_uid.values()}
+        return {pod.session: pod.address for pod in self.answering.by_uid.values()}
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class KubernetesRuntime:
         finally:
             self.answering.starting.discard(session)
         self.answering.answers(pod)
-        return _address(pod)
+        return pod.address
 
     async def _failed(self, session: str, error: PodCannotStart) -> PodCannotStart:
         # The status of a Session shows these two by itself, for as long as they last.
@@ -181,7 +181,3 @@ class KubernetesRuntime:
             self.answering.drop(pod)
         self.answering.troubles.pop(session, None)
         await self.workloads.forget(session, deleted=files)
-
-
-def _address(pod: PodView) -> PodAddress:
-    return PodAddress(pod.ip, pod.port, pod.uid)

@@ -61,7 +61,11 @@ def trouble_of_pod(pod: Json) -> Trouble | None:
     if status.get("phase") == "Failed":
         words = status.get("message") or "the node gave no reason"
         return Trouble(status.get("reason") or "PodFailed", _sentence(words, "the next try may run on another node"))
-    return _unschedulable(status)
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            helps = "add a node, or ask for less in the SessionClass"
+            return Trouble("Unschedulable", _sentence(condition.get("message", ""), helps), final=False)
+    return None
 
 
 def _trouble_of_container(container: Json) -> Trouble | None:
@@ -83,14 +87,6 @@ def _crash(ended: Json) -> str:
         return "the container used more memory than its limit; raise resources.limits.memory in the SessionClass"
     how = f"killed by signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
     return _sentence(f"the container ended with {how}", "read its output with kubectl logs, or session-manager logs")
-
-
-def _unschedulable(status: Json) -> Trouble | None:
-    for condition in status.get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            helps = "add a node, or ask for less in the SessionClass"
-            return Trouble("Unschedulable", _sentence(condition.get("message", ""), helps), final=False)
-    return None
 
 
 def trouble_of_deployment(deployment: Json) -> Trouble | None:
