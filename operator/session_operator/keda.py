@@ -78,9 +78,8 @@ class Keda:
 
     def _log(self, served: bool) -> None:
         """Log once when a class needs KEDA and it is missing, and once when it is installed after all."""
-        wanted = self.children.scaler == "keda" or any(
-            spec.scaler == "keda" for spec in self.resources.classes.specs.values()
-        )
+        specs = self.resources.classes.specs.values()
+        wanted = "keda" in {self.children.scaler, *(spec.scaler for spec in specs)}
         if wanted and not served and self.logged != (wanted, served):
             log.warning("KEDA is not installed; sessions are scaled natively", extra={"event": "keda.missing"})
         elif served and self.logged not in (None, (wanted, served)):

@@ -113,7 +113,7 @@ class Reconciler:
     async def _suspend(self, spec: SessionSpec) -> None:
         """End its pod as soon as no turn runs. Messages go on waiting."""
         with suppress(SessionGone):
-            answer = await self.scaler.activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
+            answer = await self.scaler.kit.activity.fence(spec.uuid, spec.class_spec.base, suspend=True)
             if answer not in {Fenced.PASSED, Fenced.ASLEEP}:
                 raise NotYet(TURN_LOOK)
 
@@ -122,6 +122,6 @@ class Reconciler:
         self.children.drop(session)
         self.answering.abandon(session)
         with suppress(SessionGone):
-            desire = await self.scaler.activity.desire(session)
+            desire = await self.scaler.kit.activity.desire(session)
             if desire.pod:
-                await self.scaler.activity.lost(session, desire.pod)
+                await self.scaler.kit.activity.lost(session, desire.pod)

@@ -139,7 +139,7 @@ class WarmPods:
             found = await self.cluster.get(DEPLOYMENTS, name)
             await self.cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
 
-    # -- refill ----------------------------------------------------------------------------------------------------------
+    # -- refill -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Let the pods that refill the pools start, until cancelled."""
@@ -155,7 +155,9 @@ class WarmPods:
         """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
         now = asyncio.get_running_loop().time()
         starting = Counter(
-            pod.warm for pod in self.pods.all() if pod.warm and pod.alive and not pod.ready and pod.gate is None
+            pod.warm
+            for pod in self.pods.by_uid.values()
+            if pod.warm and pod.alive and not pod.ready and pod.gate is None
         )
         for uid, since in sorted(self.gated_since.items(), key=lambda each: each[1]):
             pod = self.pods.get(uid)

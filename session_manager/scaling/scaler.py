@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from session_manager.activity.protocol import ScalerActivity, SessionGone
+from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import first_of
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodExit, Runtime
-from session_manager.scaling.workers import ScalerKit, ScalerTimes, Workers
+from session_manager.scaling.workers import ScalerKit, Workers
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,9 @@ class Scaler:
     kit: ScalerKit
     runtime: Runtime
     deputy: bool = False
-    activity: ScalerActivity = field(init=False)
-    times: ScalerTimes = field(init=False)
     workers: Workers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.activity, self.times = self.kit.activity, self.kit.times
         self.workers = Workers(self.kit, self.runtime, self.deputy)
 
     async def run(self) -> None:
@@ -47,19 +44,19 @@ class Scaler:
         Cancelling stops the workers but no pod: ending those is the runtime's ``close``.
         """
         self.runtime.on_exit(self._on_exit)
-        every_tick = Backoff(self.times.tick, self.times.tick)
+        every_tick = Backoff(self.kit.times.tick, self.kit.times.tick)
         await until_available(self._disown, every_tick)
-        if not await until_available(lambda: self.activity.beat(deputy=self.deputy), every_tick):
+        if not await until_available(lambda: self.kit.activity.beat(deputy=self.deputy), every_tick):
             return
         self.workers.open = True
         if not self.deputy:
-            self.activity.on_generation(self.workers.poke_pods)
-            await until_available(lambda: self.activity.on_scale(self.workers.poke), every_tick)
+            self.kit.activity.on_generation(self.workers.poke_pods)
+            await until_available(lambda: self.kit.activity.on_scale(self.workers.poke), every_tick)
         try:
             await first_of(
                 self._beat(),
-                self._repeat(self._tick, self.times.tick),
-                self._repeat(self._keep, self.times.keep),
+                self._repeat(self._tick, self.kit.times.tick),
+                self._repeat(self._keep, self.kit.times.keep),
             )
         finally:
             await self.workers.close()
@@ -67,19 +64,19 @@ class Scaler:
     async def _disown(self) -> None:
         """Withdraw the addresses of pods that went unwatched, before the first beat makes all addresses valid again."""
         pods = self.runtime.pods()
-        for session, state in (await self.activity.awake()).items():
+        for session, state in (await self.kit.activity.awake()).items():
             if state.address:
                 with suppress(SessionGone):
-                    desire = await self.activity.desire(session)
+                    desire = await self.kit.activity.desire(session)
                     if desire.pod and (session not in pods or pods[session].uid != desire.pod):
-                        await self.activity.lost(session, desire.pod)
+                        await self.kit.activity.lost(session, desire.pod)
 
     async def _beat(self) -> None:
         """Renew the heartbeat until no deputy is needed."""
         while True:
-            await asyncio.sleep(self.times.heartbeat / 5)
+            await asyncio.sleep(self.kit.times.heartbeat / 5)
             with suppress(Unavailable):
-                if not await self.activity.beat(deputy=self.deputy):
+                if not await self.kit.activity.beat(deputy=self.deputy):
                     return
 
     async def _repeat(self, action: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -95,7 +92,7 @@ class Scaler:
 
     async def _tick(self) -> None:
         """Poke sessions that lack a pod, are due to sleep, or have a pod that is not wanted."""
-        awake = await self.activity.awake()
+        awake = await self.kit.activity.awake()
         pods = self.runtime.pods()
         for session, state in awake.items():
             if state.due or not state.address or session not in pods:
@@ -104,7 +101,7 @@ class Scaler:
             if session not in awake:
                 self.workers.poke(session)
         if not self.deputy:
-            for session in await self.activity.unforgotten():
+            for session in await self.kit.activity.unforgotten():
                 self.workers.poke(session)
 
     async def _keep(self) -> None:
@@ -115,8 +112,8 @@ class Scaler:
 
     async def keep(self, session: str, session_class: SessionClass) -> None:
         """Want the pod of a session that is always on."""
-        idle_timeout = max(session_class.idle_timeout, 4 * self.times.keep)
-        await self.activity.add(session, (), replace(session_class, idle_timeout=idle_timeout))
+        idle_timeout = max(session_class.idle_timeout, 4 * self.kit.times.keep)
+        await self.kit.activity.add(session, (), replace(session_class, idle_timeout=idle_timeout))
 
     def _on_exit(self, exit_: PodExit) -> None:
         extra = {"event": "pod.exited", "session": exit_.session, "reason": exit_.reason}

@@ -82,7 +82,6 @@ class Workers:
     runtime: Runtime
     deputy: bool
     open: bool = False
-    activity: ScalerActivity = field(init=False)
     wakes: asyncio.Semaphore = field(init=False)
     wake_times: Histogram = field(default_factory=Histogram)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -90,7 +89,6 @@ class Workers:
     started_as: dict[str, SessionClass] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.activity = self.kit.activity
         self.wakes = asyncio.Semaphore(self.kit.max_wakes)
 
     async def close(self) -> None:
@@ -136,7 +134,7 @@ class Workers:
 
     async def _step(self, session: str, poke: asyncio.Event) -> bool:
         """Do the next thing for this session. Return True to look again at once."""
-        desire = await self.activity.desire(session)
+        desire = await self.kit.activity.desire(session)
         if not desire.class_name:
             desire = replace(desire, class_name=self.kit.class_name(session))
         pod = self.runtime.pods().get(session)
@@ -154,7 +152,7 @@ class Workers:
             await self._publish(session, pod, session_class, old=True)
             return False
         if desire.due:
-            return await self.activity.fence(session, session_class) is Fenced.PASSED
+            return await self.kit.activity.fence(session, session_class) is Fenced.PASSED
         return False
 
     def _class_of(self, session: str, desire: Desire) -> SessionClass:
@@ -165,11 +163,11 @@ class Workers:
 
     async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         if desire.pod:
-            await self.activity.lost(session, desire.pod)
+            await self.kit.activity.lost(session, desire.pod)
             return True
         if desire.wanted and not desire.class_name:
             # Redis knows only that the session was wanted. A front door that still wants it will wake it again.
-            await self.activity.lost(session, "")
+            await self.kit.activity.lost(session, "")
             return False
         if desire.wanted:
             await self._start(session, desire, poke)
@@ -186,7 +184,7 @@ class Workers:
         if not revived:
             await self.runtime.forget(session, files=desire.deleted or desire.ended == "deleted")
             self.started_as.pop(session, None)
-        await self.activity.forgotten(session)
+        await self.kit.activity.forgotten(session)
         return not desire.deleted
 
     async def _stop(self, session: str, pod: PodAddress, session_class: SessionClass) -> None:
@@ -194,13 +192,13 @@ class Workers:
         log.info("pod stopped", extra={"event": "pod.stopped", "session": session})
 
     async def _publish(self, session: str, pod: PodAddress, session_class: SessionClass, *, old: bool) -> None:
-        if not await self.activity.publish(session, pod, session_class, old=old):
+        if not await self.kit.activity.publish(session, pod, session_class, old=old):
             await self._stop(session, pod, session_class)
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
     async def _start(self, session: str, desire: Desire, poke: asyncio.Event) -> None:
-        generation = self.activity.generation
+        generation = self.kit.activity.generation
         loop = asyncio.get_running_loop()
         wanted = loop.time()
         async with self.wakes:
@@ -216,7 +214,7 @@ class Workers:
                 return
         if pod is not None:
             self.started_as[session] = session_class
-            await self._publish(session, pod, session_class, old=generation != self.activity.generation)
+            await self._publish(session, pod, session_class, old=generation != self.kit.activity.generation)
             self.wake_times.observe(loop.time() - wanted)
 
     async def _known_class(self, name: str) -> SessionClass:
@@ -232,7 +230,7 @@ class Workers:
         """Start a pod. Return None if the session stopped wanting it before it answered. Raises PodCannotStart."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        phases = _Phases(self.activity, session)
+        phases = _Phases(self.kit.activity, session)
         starting = asyncio.create_task(self.runtime.start_pod(session, session_class, phases.report))
         try:
             while not starting.done():
@@ -254,7 +252,7 @@ class Workers:
 
     async def _still_wanted(self, session: str) -> bool:
         try:
-            desire = await self.activity.desire(session)
+            desire = await self.kit.activity.desire(session)
         except Unavailable:
             return True
         return desire.wanted and not desire.deleted
@@ -263,7 +261,7 @@ class Workers:
         tries = desire.failed_tries + 1
         retries = Backoff(self.kit.times.retry_first, self.kit.times.retry_last)
         failure = Failure(error.reason, error.remedy, Micros(0), tries)
-        await self.activity.fail(session, failure, retries.pause(tries))
+        await self.kit.activity.fail(session, failure, retries.pause(tries))
 
 
 @dataclass(slots=True, eq=False)

@@ -66,8 +66,8 @@ class Answering:
 
     def candidate(self, session: str) -> PodView | None:
         """Return the oldest pod of the session that may still come to answer."""
-        found = [pod for pod in self.pods.of_session(session) if not pod.leaving and pod.uid not in self.ended]
-        return found[0] if found else None
+        pods = self.pods.of_session(session)
+        return next((pod for pod in pods if not pod.leaving and pod.uid not in self.ended), None)
 
     # -- what the runtime and the operator report ----------------------------------------------------------------------
 

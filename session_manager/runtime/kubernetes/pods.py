@@ -18,7 +18,7 @@ from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import PodAddress
 
-RECHECK = 1.0  # seconds between checks while no event reports a change
+RECHECK = 1.0  # seconds after which the state is checked even if no event has reported a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Pods:
     def __init__(self, cluster: Cluster) -> None:
         self._watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
         self._watch.listen(self._on_event)
-        self._by_uid: dict[str, PodView] = {}
+        self.by_uid: dict[str, PodView] = {}
         self._groups: dict[str, set[str]] = defaultdict(set)
         self._waiting: dict[str, asyncio.Event] = {}
         self._listeners: list[Callable[[PodView, bool], None]] = []
@@ -142,7 +142,7 @@ class Pods:
         await self._watch.close()
 
     def get(self, uid: str) -> PodView | None:
-        return self._by_uid.get(uid)
+        return self.by_uid.get(uid)
 
     def of_session(self, session: str) -> list[PodView]:
         """Return the session's pods, oldest first."""
@@ -151,16 +151,13 @@ class Pods:
     def of_pool(self, class_name: str) -> list[PodView]:
         return self._sorted(names.warm_name(class_name))
 
-    def all(self) -> list[PodView]:
-        return list(self._by_uid.values())
-
     def _sorted(self, group: str) -> list[PodView]:
-        pods = [self._by_uid[uid] for uid in self._groups.get(group, ())]
+        pods = [self.by_uid[uid] for uid in self._groups.get(group, ())]
         return sorted(pods, key=lambda pod: (pod.created, pod.name))
 
-    async def change(self, session: str, seconds: float) -> None:
-        """Wait until a pod of the session changes, at most this long."""
-        await is_set_within(self._waiting.setdefault(session, asyncio.Event()), max(seconds, 0))
+    async def change(self, session: str) -> None:
+        """Wait until a pod of the session changes, for RECHECK seconds at most."""
+        await is_set_within(self._waiting.setdefault(session, asyncio.Event()), RECHECK)
 
     async def answers(self, pod: PodView, probe: Probe) -> bool:
         """Wait until the pod answers its probe; False if it goes away first. The caller owns the time limit.
@@ -170,7 +167,7 @@ class Pods:
         probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe), name=f"probe {pod.name}")
         try:
             while not probing.done():
-                await wait_for_either(probing, self.change(pod.session, RECHECK))
+                await wait_for_either(probing, self.change(pod.session))
                 now = self.get(pod.uid)
                 if now is None or now.leaving:
                     return False
@@ -200,11 +197,11 @@ class Pods:
 
     def _put(self, view: PodView) -> None:
         self._drop(view.uid)
-        self._by_uid[view.uid] = view
+        self.by_uid[view.uid] = view
         self._groups[view.group].add(view.uid)
 
     def _drop(self, uid: str) -> None:
-        before = self._by_uid.pop(uid, None)
+        before = self.by_uid.pop(uid, None)
         if before is not None:
             self._groups[before.group].discard(uid)
             if not self._groups[before.group]:

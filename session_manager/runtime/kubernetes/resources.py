@@ -6,7 +6,7 @@ Each resource is parsed once, when the watch of its kind reports it, and everybo
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.mode import Mode
@@ -56,10 +56,6 @@ def session_view(resource: Json) -> SessionView:
     )
 
 
-def _without_status(resource: Json) -> SessionView:
-    return replace(session_view(resource), status={})
-
-
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
     """A Session together with its class. ``suspended``: nothing may wake it, KEDA included."""
@@ -80,7 +76,8 @@ class Resources:
     def __init__(self, cluster: Cluster, classes: ClusterClasses, *, with_status: bool = False) -> None:
         self._cluster = cluster
         self.classes = classes
-        self.sessions = Watch(cluster, SESSIONS, session_view if with_status else _without_status)
+        drop: Json = {} if with_status else {"status": {}}
+        self.sessions = Watch(cluster, SESSIONS, lambda resource: session_view({**resource, **drop}))
         self.class_watch = Watch(cluster, CLASSES, classes.parse)
         classes.specs, classes.listed = self.class_watch.objects, self.class_watch.listed
 

@@ -13,7 +13,7 @@ from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
-from session_manager.runtime.kubernetes.pods import RECHECK, Pods, PodView
+from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
@@ -126,7 +126,7 @@ class KubernetesRuntime:
     async def _until_volume_is_free(self, session: str) -> None:
         """Wait for the former pods to go: only one pod at a time can mount the volume."""
         while any(pod.leaving or pod.uid in self.answering.ended for pod in self.all_pods.of_session(session)):
-            await self.all_pods.change(session, RECHECK)
+            await self.all_pods.change(session)
 
     async def _with_address(self, session: str, on_phase: PhaseListener) -> PodView:
         """Return the session's pod as soon as it has an address."""
@@ -134,7 +134,7 @@ class KubernetesRuntime:
         while True:
             pod = self.answering.candidate(session)
             if pod is None:
-                await self.all_pods.change(session, RECHECK)
+                await self.all_pods.change(session)
                 if self.answering.candidate(session) is None:
                     trouble = await self.workloads.refusal(session)
                     if trouble is not None:
@@ -147,7 +147,7 @@ class KubernetesRuntime:
             before, phase = phase, pod.step if pod.trouble is None else pod.trouble.remedy
             if phase != before:
                 on_phase(phase)
-            await self.all_pods.change(session, RECHECK)
+            await self.all_pods.change(session)
 
     def _too_late(self, session: str, probe: Probe) -> PodCannotStart:
         """Return the reason why the pod did not answer in time."""
@@ -173,7 +173,7 @@ class KubernetesRuntime:
             # The session was woken meanwhile: it keeps its replica, but this pod is not addressed again.
             await self.workloads.end(pod)
         while (now := self.all_pods.get(uid)) is not None and not now.leaving:
-            await self.all_pods.change(session, RECHECK)
+            await self.all_pods.change(session)
 
     async def forget(self, session: str, *, files: bool) -> None:
         """Forget the session. A front door deletes the Session with its children; the volume has no owner."""

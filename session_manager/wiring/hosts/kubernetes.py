@@ -65,7 +65,7 @@ class SessionResources:
         self._install = settings.kubernetes.install_id
         self._interval = settings.sessions.repair_interval
         self._sessions.listen(self._on_session)
-        self._background = Background(_report)
+        self._background = Background(self._report)
         self._turn: list[str] = []
         self._suspended: set[str] = set()
         self._creating = asyncio.Semaphore(CREATED_AT_ONCE)
@@ -105,18 +105,13 @@ class SessionResources:
     async def gone(self, session: str) -> bool:
         """Return True if nothing of a deleted session is left in the cluster; delete its resource otherwise."""
         try:
-            return await self._take_away(session)
+            with suppress(ApiNotFound):
+                await self._delete(session_view(await self._cluster.get(SESSIONS, session)))
+                return False
+            pods, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
         except ApiError as error:
             raise Unavailable("The Kubernetes API refused to delete the session's resource") from error
-
-    async def _take_away(self, session: str) -> bool:
-        try:
-            found = await self._cluster.get(SESSIONS, session)
-        except ApiNotFound:
-            pods, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session}")
-            return not pods
-        await self._delete(session_view(found))
-        return False
+        return not pods
 
     async def logs(self, session: str, tail: int) -> str:
         """Return the last lines of the session's newest pod, or "" if there is none."""
@@ -162,9 +157,6 @@ class SessionResources:
             record = await self._store.get_session(session, EVERYTHING)
         except NotFound:
             return
-        except Unavailable:
-            self._missed.add(session)
-            raise
         if record.expired_at is None:
             await self._create(record)
 
@@ -175,9 +167,6 @@ class SessionResources:
                 created = await self._cluster.create(SESSIONS, manifest, names.FRONT_DOOR)
         except ApiConflict:
             return  # another front door was faster, or the former one is being deleted and the sweep comes back
-        except Unavailable:
-            self._missed.add(session.uuid)
-            raise
         log.info("session resource created", extra={"event": "resource.made", "session": session.uuid})
         try:
             await self._store.get_session(session.uuid, EVERYTHING)
@@ -221,17 +210,13 @@ class SessionResources:
         awake = await self._activity.awake()
         for session in filter(self._missing, awake):
             await self._create_from_record(session)
-        for session in self._next():
-            view = self._sessions.objects.get(session)
-            if view is not None and session not in awake:
-                await self._compare(view)
-
-    def _next(self) -> list[str]:
-        """Return the next few resources, so that all have their turn."""
         if not self._turn:
             self._turn = list(self._sessions.objects)
         some, self._turn = self._turn[:COMPARED], self._turn[COMPARED:]
-        return some
+        for session in some:
+            view = self._sessions.objects.get(session)
+            if view is not None and session not in awake:
+                await self._compare(view)
 
     async def _compare(self, view: SessionView) -> None:
         """Do what a crash between a commit and its resource has left undone."""
@@ -245,11 +230,12 @@ class SessionResources:
             if record.expired_at is not None:
                 await self._remove_expired(view)
 
-
-def _report(error: BaseException, session: str) -> None:
-    extra = {"event": "resource.failed", "session": session, "reason": str(error)}
-    expected = isinstance(error, (SessionManagerError, ApiError))
-    log.warning("a Session resource could not be written", exc_info=None if expected else error, extra=extra)
+    def _report(self, error: BaseException, session: str) -> None:
+        if isinstance(error, Unavailable):
+            self._missed.add(session)
+        extra = {"event": "resource.failed", "session": session, "reason": str(error)}
+        expected = isinstance(error, (SessionManagerError, ApiError))
+        log.warning("a Session resource could not be written", exc_info=None if expected else error, extra=extra)
 
 
 class PodHost(SessionResources, Host):
