@@ -154,11 +154,8 @@ class WarmPods:
     def _startable(self) -> Iterable[PodView]:
         """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
         now = asyncio.get_running_loop().time()
-        starting = Counter(
-            pod.warm
-            for pod in self.pods.by_uid.values()
-            if pod.warm and pod.alive and not pod.ready and pod.gate is None
-        )
+        pods = self.pods.by_uid.values()
+        starting = Counter(pod.warm for pod in pods if pod.alive and not pod.ready and pod.gate is None)
         for uid, since in sorted(self.gated_since.items(), key=lambda each: each[1]):
             pod = self.pods.get(uid)
             if pod is None or pod.gate is None:

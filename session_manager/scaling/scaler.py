@@ -2,7 +2,7 @@
 
 Redis publishes these sessions, but a publication may be lost.  So a regular tick finds what was missed.
 
-While no scaler beats, a front door stands in as its deputy.  Several may want to: the heartbeat in Redis admits one of
+While no scaler beats, a front door works as its deputy.  Several may want to: the heartbeat in Redis admits one of
 them, and ends its turn as soon as the scaler comes back.  The deputy leaves every pod as it is, and the scaler finds
 them all.
 """
