@@ -78,7 +78,7 @@ class Operator:
         self.keda = Keda(self.cluster, self.resources, children, self.queue.add)
         self.metrics = Metrics()
         self.metrics.queued.set_function(lambda: len(self.queue))
-        self.metrics.pods.set_function(lambda: len(answering.by_uid))
+        self.metrics.pods.set_function(lambda: len(self.runtime.pods()))
         self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
         self.health = HealthServer(self.metrics, self._healthy)
         answering.on_change.append(self.queue.add)
@@ -134,11 +134,11 @@ class Operator:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
 
-        @kopf.on.event("apps", "v1", "deployments", registry=registry)
+        @kopf.on.event("apps", "v1", "deployments", registry=registry, id="deployments")
         async def on_deployment(event: Any, **_: Any) -> None:
             self.reconciler.on_deployment(event["type"], event["object"])
 
-        @kopf.on.event("", "v1", "services", registry=registry)
+        @kopf.on.event("", "v1", "services", registry=registry, id="services")
         async def on_service(event: Any, **_: Any) -> None:
             self.reconciler.on_service(event["type"], event["object"])
 

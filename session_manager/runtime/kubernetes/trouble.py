@@ -94,9 +94,10 @@ def trouble_of_deployment(deployment: Json) -> Trouble | None:
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             message = condition.get("message", "")
-            known = (each[1:] for each in _REFUSALS if each[0] in message)
-            reason, helps = next(known, ("PodRefused", "fix what the message names"))
-            return Trouble(reason, _sentence(message, helps))
+            for part, reason, helps in _REFUSALS:
+                if part in message:
+                    return Trouble(reason, _sentence(message, helps))
+            return Trouble("PodRefused", _sentence(message, "fix what the message names"))
     return None
 
 
