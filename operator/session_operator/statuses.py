@@ -52,11 +52,10 @@ class Facts:
     generation: int = 0
 
 
-Because = tuple[str, str]
-"""The reason and the message of a condition."""
+ReasonAndMessage = tuple[str, str]
 
 
-def _line(facts: Facts) -> tuple[str, Because, Because]:
+def _line(facts: Facts) -> tuple[str, ReasonAndMessage, ReasonAndMessage]:
     """Return the phase, and why the session is or is not Ready and Awake."""
     if facts.mode == "Suspended":
         suspended = ("Suspended", "The mode is Suspended: queued messages wait until it is Auto or AlwaysOn.")
@@ -97,7 +96,7 @@ def status_of(facts: Facts, previous: Json, now: str) -> Json:
     return status
 
 
-def _condition(kind: str, holds: bool, because: Because, generation: int, previous: Json, now: str) -> Json:
+def _condition(kind: str, holds: bool, because: ReasonAndMessage, generation: int, previous: Json, now: str) -> Json:
     reason, message = because
     status = "True" if holds else "False"
     since = now
