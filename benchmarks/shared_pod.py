@@ -22,8 +22,8 @@ from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process.folders import Folders
 from session_manager.runtime.process.lock import take_lock
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 
 

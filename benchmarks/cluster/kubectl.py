@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import CannotStart
-from session_operator import crds
+from tests.servers import crds
 
 ACCOUNTS = ("front-door", "operator")
 TOKEN_FOR = "6h"

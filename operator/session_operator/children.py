@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from session_manager.domain.errors import Unavailable
@@ -77,55 +77,54 @@ def sleep_patch(live: Live | None) -> list[Json]:
     return [*tests, {"op": "replace", "path": "/spec/replicas", "value": 0}]
 
 
+@dataclass(slots=True, eq=False)
 class Children:
-    """``scaler``: keda or native, for classes that name none. ``keda_served``: the cluster serves KEDA's API."""
+    """``scaler``: keda or native, for classes that name none. ``keda_served``: the cluster serves KEDA's API.
 
-    def __init__(self, cluster: Cluster, warm: WarmPods, scaler: str, trigger: RedisTrigger) -> None:
-        self._cluster = cluster
-        self._warm = warm
-        self._scaler = scaler
-        self._trigger = trigger
-        self.keda_served = False
-        self._live: dict[str, Live] = {}
-        self._complete: dict[str, SessionSpec] = {}  # each Session as it was when its other children were written
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+    ``complete``: each Session as it was when its other children were written.
+    """
+
+    cluster: Cluster
+    warm: WarmPods
+    scaler: str
+    trigger: RedisTrigger
+    keda_served: bool = False
+    live: dict[str, Live] = field(default_factory=dict)
+    complete: dict[str, SessionSpec] = field(default_factory=dict)
+    locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     # -- what the watches report ---------------------------------------------------------------------------------------
 
     def seen(self, session: str, deployment: Json | None) -> bool:
         """Remember a Deployment's state. Return True if another writer changed its spec or deleted it."""
-        before = self._live.get(session)
+        before = self.live.get(session)
         if deployment is None:
-            self._live.pop(session, None)
+            self.live.pop(session, None)
             return before is not None
         live = live_of(deployment)
         if before is not None and before.uid == live.uid and live.generation <= before.generation:
             return False
-        self._live[session] = live
+        self.live[session] = live
         return True
 
     def drop(self, session: str) -> None:
         """Forget the children of a Session that is gone; they go with it."""
-        self._live.pop(session, None)
-        self._complete.pop(session, None)
-
-    def known(self, session: str) -> bool:
-        """Return True if the session has a Deployment."""
-        return session in self._live
+        self.live.pop(session, None)
+        self.complete.pop(session, None)
 
     def lacks_keda(self, session: SessionSpec) -> bool:
         return self._wants_keda(session) and not self.keda_served
 
     def _wants_keda(self, session: SessionSpec) -> bool:
-        return (session.class_spec.scaler or self._scaler) == "keda"
+        return (session.class_spec.scaler or self.scaler) == "keda"
 
     def lost(self, session: str) -> None:
         """Another child of the session was changed or deleted: the next ``ensure`` writes all of them again."""
-        self._complete.pop(session, None)
+        self.complete.pop(session, None)
 
     def scaled_up(self) -> list[str]:
         """Return the sessions whose Deployments request a pod."""
-        return [session for session, live in self._live.items() if live.replicas > 0]
+        return [session for session, live in self.live.items() if live.replicas > 0]
 
     # -- children ------------------------------------------------------------------------------------------------------
 
@@ -137,11 +136,11 @@ class Children:
                 await self._ensure_others(session)
 
     def _is_complete(self, session: SessionSpec) -> bool:
-        before = self._complete.get(session.uuid)
+        before = self.complete.get(session.uuid)
         return before is not None and (before.uid, before.suspended) == (session.uid, session.suspended)
 
     async def _ensure_deployment(self, session: SessionSpec, *, repair: bool) -> Live:
-        live = self._live.get(session.uuid)
+        live = self.live.get(session.uuid)
         if live is None or live.owner != session.uid:
             return await self._create_deployment(session)
         if live.paused or (repair and live.replicas == 0):
@@ -151,19 +150,19 @@ class Children:
     async def _create_deployment(self, session: SessionSpec) -> Live:
         manifest = manifests.new_deployment(session)
         try:
-            found = await self._cluster.create(DEPLOYMENTS, manifest, names.SCALER)
+            found = await self.cluster.create(DEPLOYMENTS, manifest, names.SCALER)
         except ApiConflict:
-            found = await self._cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
+            found = await self.cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
             live = live_of(found)
             if live.owner != session.uid:
                 # It belongs to a former Session of this name, and the garbage collector has not deleted it yet.
-                await self._cluster.delete(DEPLOYMENTS, names.child_name(session.uuid), uid=live.uid)
-                found = await self._cluster.create(DEPLOYMENTS, manifest, names.SCALER)
+                await self.cluster.delete(DEPLOYMENTS, names.child_name(session.uuid), uid=live.uid)
+                found = await self.cluster.create(DEPLOYMENTS, manifest, names.SCALER)
         return self._remember(session.uuid, found)
 
     async def _repair_deployment(self, session: SessionSpec, live: Live) -> Live:
         try:
-            found = await self._cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
+            found = await self.cluster.get(DEPLOYMENTS, names.child_name(session.uuid))
         except ApiNotFound:
             return await self._create_deployment(session)
         live = self._remember(session.uuid, found)
@@ -175,20 +174,20 @@ class Children:
         """``found``: the present Deployment, if it has been read already."""
         name = names.child_name(session.uuid)
         for _ in range(HAND_OVER_TRIES):
-            found = found or await self._cluster.get(DEPLOYMENTS, name)
+            found = found or await self.cluster.get(DEPLOYMENTS, name)
             if is_handed_over(found["metadata"]["managedFields"]):
                 break
             with suppress(ApiInvalid):
-                found = await self._cluster.json_patch(DEPLOYMENTS, name, hand_over_patch(found), names.OPERATOR)
+                found = await self.cluster.json_patch(DEPLOYMENTS, name, hand_over_patch(found), names.OPERATOR)
                 break
             found = None
         else:
             raise Unavailable("the Deployment changes too often to be applied")
-        applied = await self._cluster.apply(DEPLOYMENTS, manifests.deployment(session), names.OPERATOR)
+        applied = await self.cluster.apply(DEPLOYMENTS, manifests.deployment(session), names.OPERATOR)
         return self._remember(session.uuid, applied)
 
     def _remember(self, session: str, deployment: Json) -> Live:
-        live = self._live[session] = live_of(deployment)
+        live = self.live[session] = live_of(deployment)
         return live
 
     async def _ensure_others(self, session: SessionSpec) -> None:
@@ -197,23 +196,23 @@ class Children:
         if storage is not None:
             await self._ensure_claim(manifests.volume_claim(session, storage))
         if self._wants_keda(session) and self.keda_served:
-            manifest = manifests.scaled_object(session, self._trigger)
-            await self._cluster.apply(SCALED_OBJECTS, manifest, names.OPERATOR)
-        self._complete[session.uuid] = session
+            manifest = manifests.scaled_object(session, self.trigger)
+            await self.cluster.apply(SCALED_OBJECTS, manifest, names.OPERATOR)
+        self.complete[session.uuid] = session
 
     async def _ensure_service(self, service: Json) -> None:
         """Create the Service. It rarely exists, and creating costs the API server half as much as applying."""
         try:
-            await self._cluster.create(SERVICES, service, names.OPERATOR)
+            await self.cluster.create(SERVICES, service, names.OPERATOR)
         except ApiConflict:
-            await self._cluster.apply(SERVICES, service, names.OPERATOR)
+            await self.cluster.apply(SERVICES, service, names.OPERATOR)
 
     async def _ensure_claim(self, claim: Json) -> None:
         """Create the claim once and never change it: claims are nearly immutable."""
         try:
-            await self._cluster.create(CLAIMS, claim, names.OPERATOR)
+            await self.cluster.create(CLAIMS, claim, names.OPERATOR)
         except ApiConflict:
-            found = await self._cluster.get(CLAIMS, claim["metadata"]["name"])
+            found = await self.cluster.get(CLAIMS, claim["metadata"]["name"])
             if "deletionTimestamp" in found["metadata"]:
                 raise Unavailable("the former volume of the session is still being deleted") from None
 
@@ -221,13 +220,13 @@ class Children:
 
     async def wake(self, session: SessionSpec) -> None:
         """Give the session a warm pod if there is one, else a replica of the present template."""
-        if session.class_spec.warm > 0 and await self._warm.claim(session) is not None:
+        if session.class_spec.warm > 0 and await self.warm.claim(session) is not None:
             return
         async with self._lock(session.uuid):
             try:
                 await self._wake(session)
             except ApiNotFound:
-                self._live.pop(session.uuid, None)
+                self.live.pop(session.uuid, None)
                 await self._wake(session)
 
     async def _wake(self, session: SessionSpec) -> None:
@@ -241,7 +240,7 @@ class Children:
             {"op": "add", "path": WAKE_PATH, "value": secrets.token_hex(8)},
             {"op": "replace", "path": "/spec/replicas", "value": 1},
         ]
-        found = await self._cluster.json_patch(DEPLOYMENTS, names.child_name(session.uuid), patch, names.SCALER)
+        found = await self.cluster.json_patch(DEPLOYMENTS, names.child_name(session.uuid), patch, names.SCALER)
         self._remember(session.uuid, found)
 
     async def sleep(self, session: str, unless: Callable[[], bool] = lambda: False) -> bool:
@@ -249,46 +248,40 @@ class Children:
         async with self._lock(session):
             if unless():
                 return False
-            live = self._live.get(session)
+            live = self.live.get(session)
             if live is not None and live.replicas == 0:
                 return True
             name = names.child_name(session)
             patch = sleep_patch(live)
             try:
-                self._remember(session, await self._cluster.json_patch(DEPLOYMENTS, name, patch, names.SCALER))
+                self._remember(session, await self.cluster.json_patch(DEPLOYMENTS, name, patch, names.SCALER))
             except ApiNotFound:
-                self._live.pop(session, None)
+                self.live.pop(session, None)
             except ApiInvalid:
-                self._remember(session, await self._cluster.get(DEPLOYMENTS, name))
+                self._remember(session, await self.cluster.get(DEPLOYMENTS, name))
                 return False
             return True
 
     async def end(self, pod: PodView) -> None:
         with suppress(ApiConflict):
-            await self._cluster.delete(PODS, pod.name, uid=pod.uid)
+            await self.cluster.delete(PODS, pod.name, uid=pod.uid)
 
     async def refusal(self, session: str) -> Trouble | None:
         """Return what the Deployment's status says about pods that were not created, or None."""
         try:
-            return trouble_of_deployment(await self._cluster.get(DEPLOYMENTS, names.child_name(session)))
+            return trouble_of_deployment(await self.cluster.get(DEPLOYMENTS, names.child_name(session)))
         except ApiNotFound:
             return None
 
     async def forget(self, session: str, *, deleted: bool) -> None:
         """Delete the volume of a session that ended, if its class said so when the volume was created."""
-        async with self._lock(session):
-            await self._forget(session, deleted=deleted)
-
-    async def _forget(self, session: str, *, deleted: bool) -> None:
-        self.drop(session)
         policy = names.ON_DELETE_ANNOTATION if deleted else names.ON_EXPIRE_ANNOTATION
-        try:
-            claim = await self._cluster.get(CLAIMS, names.child_name(session))
-        except ApiNotFound:
-            return
-        metadata = claim["metadata"]
-        if metadata.get("annotations", {}).get(policy) == "Delete":
-            await self._cluster.delete(CLAIMS, metadata["name"], uid=metadata["uid"])
+        async with self._lock(session):
+            self.drop(session)
+            with suppress(ApiNotFound):
+                metadata = (await self.cluster.get(CLAIMS, names.child_name(session)))["metadata"]
+                if metadata.get("annotations", {}).get(policy) == "Delete":
+                    await self.cluster.delete(CLAIMS, metadata["name"], uid=metadata["uid"])
 
     def _lock(self, session: str) -> asyncio.Lock:
-        return self._locks.setdefault(session, asyncio.Lock())
+        return self.locks.setdefault(session, asyncio.Lock())

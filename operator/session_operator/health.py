@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -34,35 +35,33 @@ class Metrics:
             self.seconds.observe(seconds)
 
 
+@dataclass(slots=True, eq=False)
 class HealthServer:
-    """``healthy`` returns True while the operator works; ``collect`` updates the gauges."""
+    """``healthy`` returns True while the operator works."""
 
-    def __init__(self, metrics: Metrics, healthy: Callable[[], bool], collect: Callable[[], None]) -> None:
-        self._metrics = metrics
-        self._healthy = healthy
-        self._collect = collect
-        self._runner: web.AppRunner | None = None
+    metrics: Metrics
+    healthy: Callable[[], bool]
+    runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port."""
         app = web.Application()
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._show)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        self.runner = web.AppRunner(app, access_log=None)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, host, port)
         await site.start()
-        found: int = self._runner.addresses[0][1]
+        found: int = self.runner.addresses[0][1]
         return found
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self.runner is not None:
+            await self.runner.cleanup()
 
     async def _health(self, _: web.Request) -> web.Response:
-        fine = self._healthy()
+        fine = self.healthy()
         return web.json_response({"status": "healthy" if fine else "unhealthy"}, status=200 if fine else 503)
 
     async def _show(self, _: web.Request) -> web.Response:
-        self._collect()
-        return web.Response(body=generate_latest(self._metrics.registry), content_type="text/plain")
+        return web.Response(body=generate_latest(self.metrics.registry), content_type="text/plain")

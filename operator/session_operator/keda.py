@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 from session_manager.domain.errors import Unavailable
@@ -26,26 +27,20 @@ LOOK = 5.0  # seconds between looks
 LEAVING = 20.0  # seconds after which KEDA, if it runs, has long removed its finalizer
 
 
+@dataclass(slots=True, eq=False)
 class Keda:
-    """``by_default``: KEDA scales the classes that name no scaler. ``reconcile`` queues a session."""
+    """``reconcile`` queues a session.
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        resources: Resources,
-        children: Children,
-        reconcile: Callable[[str], None],
-        *,
-        by_default: bool,
-    ) -> None:
-        self._cluster = cluster
-        self._resources = resources
-        self._children = children
-        self._reconcile = reconcile
-        self._by_default = by_default
-        self._watch: Watch[Json] | None = None
-        self._logged: tuple[bool, bool] | None = None
-        self._leaving: dict[str, float] = {}
+    ``leaving``: when the ScaledObjects, by UID, were first seen to be leaving.
+    """
+
+    cluster: Cluster
+    resources: Resources
+    children: Children
+    reconcile: Callable[[str], None]
+    watch: Watch[Json] | None = None
+    logged: tuple[bool, bool] | None = None
+    leaving: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -58,42 +53,38 @@ class Keda:
             await asyncio.sleep(LOOK)
 
     async def close(self) -> None:
-        if self._watch is not None:
-            await self._watch.close()
-            self._watch = None
-
-    @property
-    def leaving(self) -> set[str]:
-        """Return the UIDs of ScaledObjects whose deletion has begun."""
-        return set(self._leaving)
+        if self.watch is not None:
+            await self.watch.close()
+            self.watch = None
 
     # -- is it installed? ----------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """Find out whether KEDA's API is served, and act if that has changed."""
-        served = await self._cluster.serves(SCALED_OBJECTS)
-        changed = served != self._children.keda_served
-        self._children.keda_served = served
+        served = await self.cluster.serves(SCALED_OBJECTS)
+        changed = served != self.children.keda_served
+        self.children.keda_served = served
         self._log(served)
-        if served and self._watch is None:
-            self._watch = Watch(self._cluster, SCALED_OBJECTS, itemgetter("metadata"), names.MANAGED_SELECTOR)
-            self._watch.listen(self._on_scaled_object)
-            self._watch.start()
+        if served and self.watch is None:
+            self.watch = Watch(self.cluster, SCALED_OBJECTS, itemgetter("metadata"), names.MANAGED_SELECTOR)
+            self.watch.listen(self._on_scaled_object)
+            self.watch.start()
         elif not served:
             await self.close()
         if changed:
-            for session in self._resources.sessions.objects:
-                self._children.lost(session)
-                self._reconcile(session)
+            for session in self.resources.sessions.objects:
+                self.children.lost(session)
+                self.reconcile(session)
 
     def _log(self, served: bool) -> None:
         """Log once when a class needs KEDA and it is missing, and once when it is installed after all."""
-        wanted = self._by_default or any(spec.scaler == "keda" for spec in self._resources.classes.all())
-        if wanted and not served and self._logged != (wanted, served):
+        specs = self.resources.classes.specs.values()
+        wanted = "keda" in {self.children.scaler, *(spec.scaler for spec in specs)}
+        if wanted and not served and self.logged != (wanted, served):
             log.warning("KEDA is not installed; sessions are scaled natively", extra={"event": "keda.missing"})
-        elif served and self._logged not in (None, (wanted, served)):
+        elif served and self.logged not in (None, (wanted, served)):
             log.info("KEDA was installed", extra={"event": "keda.found"})
-        self._logged = wanted, served
+        self.logged = wanted, served
 
     # -- ScaledObjects -------------------------------------------------------------------------------------------------
 
@@ -101,22 +92,22 @@ class Keda:
         """Repair a deleted ScaledObject at once. Its content never drifts."""
         session = names.session_of_child(metadata["name"])
         if session is not None and kind == DELETED:
-            self._children.lost(session)
-            self._reconcile(session)
+            self.children.lost(session)
+            self.reconcile(session)
 
     async def let_go(self, now: float) -> None:
         """Remove KEDA's finalizer from what has been leaving for too long at ``now``."""
-        objects = {} if self._watch is None else self._watch.objects
+        objects = {} if self.watch is None else self.watch.objects
         leaving = [metadata for metadata in objects.values() if "deletionTimestamp" in metadata]
-        self._leaving = {metadata["uid"]: self._leaving.get(metadata["uid"], now) for metadata in leaving}
+        self.leaving = {metadata["uid"]: self.leaving.get(metadata["uid"], now) for metadata in leaving}
         for metadata in leaving:
-            if now - self._leaving[metadata["uid"]] >= LEAVING:
+            if now - self.leaving[metadata["uid"]] >= LEAVING:
                 await self._remove_finalizer(metadata)
 
     async def _remove_finalizer(self, metadata: Json) -> None:
         left = [each for each in metadata.get("finalizers", ()) if each != names.KEDA_FINALIZER]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left}}
         with suppress(ApiConflict, ApiNotFound):
-            await self._cluster.merge_patch(SCALED_OBJECTS, metadata["name"], patch, names.OPERATOR)
+            await self.cluster.merge_patch(SCALED_OBJECTS, metadata["name"], patch, names.OPERATOR)
             extra = {"event": "keda.finalizer_removed", "object": metadata["name"]}
             log.warning("removed KEDA's finalizer from a ScaledObject that is being deleted", extra=extra)

@@ -28,21 +28,17 @@ from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.resources import Resources
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
-from session_operator import handlers
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_operator.children import Children
-from session_operator.handlers import Events
 from session_operator.health import HealthServer, Metrics
 from session_operator.keda import Keda
 from session_operator.manifests import RedisTrigger
 from session_operator.reconcile import Reconciler
-from session_operator.refill import Refill
 from session_operator.settings import OperatorSettings
 from session_operator.statuses import Statuses
 from session_operator.strays import Strays
 from session_operator.warm import WarmPods
-from session_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -62,28 +58,31 @@ class Operator:
         )
         self.resources = Resources(self.cluster, classes, with_status=True)
         self.pods = Pods(self.cluster)
-        self.refill = Refill(self.cluster, self.pods)
-        warm = WarmPods(self.cluster, self.pods, self.refill)
-        children = Children(self.cluster, warm, settings.operator.scaler, _trigger(settings))
+        self.warm = WarmPods(self.cluster, self.pods)
+        redis = Target.from_settings(settings)
+        address = settings.operator.keda_redis_address or str(redis)
+        trigger = RedisTrigger(address, redis.tls is not None, redis.database)
+        children = Children(self.cluster, self.warm, settings.operator.scaler, trigger)
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
-        kit = ScalerKit(self.activity, classes, times, settings.pods.max_wakes, self.resources)
+        kit = ScalerKit(
+            self.activity, classes, times, settings.pods.max_wakes, self.resources.always_on, self.resources.class_name
+        )
         self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
-        reconciler = Reconciler(
-            self.resources, children, answering, warm, self.activity, self.scaler.keep, self.statuses
-        )
-        self.queue = WorkQueue(reconciler.reconcile, settings.operator.reconcilers)
-        self.events = Events(self.resources, children, reconciler, self.queue)
+        reconcilers = settings.operator.reconcilers
+        self.reconciler = Reconciler(self.resources, children, answering, self.scaler, self.statuses, reconcilers)
+        self.queue = self.reconciler.queue
         self.strays = Strays(self.activity, self.resources, children, answering, settings.operator.stray_after)
-        self.keda = Keda(
-            self.cluster, self.resources, children, self.queue.add, by_default=settings.operator.scaler == "keda"
-        )
+        self.keda = Keda(self.cluster, self.resources, children, self.queue.add)
         self.metrics = Metrics()
-        self.health = HealthServer(self.metrics, self._healthy, self._collect)
-        answering.on_change(self.queue.add)
-        self.runtime.on_started(self.metrics.started)
+        self.metrics.queued.set_function(lambda: len(self.queue))
+        self.metrics.pods.set_function(lambda: len(self.runtime.pods()))
+        self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
+        self.health = HealthServer(self.metrics, self._healthy)
+        answering.on_change.append(self.queue.add)
+        self.runtime.on_started.append(self.metrics.started)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
 
@@ -113,8 +112,8 @@ class Operator:
         self._spawn(self.scaler.run(), "scaler")
         await until_available(self._list_deployments, BACKOFF, _report)
         self._spawn(self.queue.run(), "queue")
-        self._spawn(self.statuses.run(), "statuses")
-        self._spawn(self.refill.run(), "refill")
+        self._spawn(self.statuses.queue.run(), "statuses")
+        self._spawn(self.warm.run(), "refill")
         self._spawn(self.strays.run(), "strays")
         self._spawn(self.keda.run(), "keda")
         self._spawn(self._run_kopf(), "kopf")
@@ -124,15 +123,29 @@ class Operator:
         """Know the Deployments before the queue runs, or each session would cost a failed create."""
         found, _ = await self.cluster.list(DEPLOYMENTS, names.MANAGED_SELECTOR)
         for deployment in found:
-            self.events.on_deployment(None, deployment)
+            self.reconciler.on_deployment(None, deployment)
 
     async def _run_kopf(self) -> None:
+        """Feed the Deployments and Services to the reconciler.
+
+        Of kopf only ``on.event`` is used. It neither retries nor sets finalizers, which would block the deletion of a
+        Session while the operator is down. The queue retries by itself.
+        """
         registry = kopf.OperatorRegistry()
-        handlers.register(registry, self.events)
+        kopf.on.login(registry=registry)(_login)
+
+        @kopf.on.event("apps", "v1", "deployments", registry=registry, id="deployments")
+        async def on_deployment(event: Any, **_: Any) -> None:
+            self.reconciler.on_deployment(event["type"], event["object"])
+
+        @kopf.on.event("", "v1", "services", registry=registry, id="services")
+        async def on_service(event: Any, **_: Any) -> None:
+            self.reconciler.on_service(event["type"], event["object"])
+
         ready = asyncio.Event()
         running = kopf.operator(
             registry=registry,
-            settings=handlers.settings(),
+            settings=_kopf_settings(),
             namespaces=[self.cluster.namespace],
             standalone=True,
             ready_flag=ready,
@@ -157,7 +170,7 @@ class Operator:
                 raise StartupFailure(f"the loop {task.get_name()} ended")
 
     async def _close(self) -> None:
-        self.runtime.leave()
+        self.runtime.ending = True
         await cancel(*self._tasks)
         await self.keda.close()
         await self.runtime.close()
@@ -170,22 +183,28 @@ class Operator:
     def _healthy(self) -> bool:
         return all(not task.done() for task in self._tasks)
 
-    def _collect(self) -> None:
-        self.metrics.queued.set(len(self.queue))
-        self.metrics.pods.set(len(self.runtime.pods()))
-        self.metrics.sessions.set(len(self.resources.sessions.objects))
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """Log in by KUBECONFIG, or by the service account of the pod."""
+    return kopf.login_with_kubeconfig(**kwargs) or kopf.login_with_service_account(**kwargs)
 
 
-def _trigger(settings: OperatorSettings) -> RedisTrigger:
-    target = Target.from_settings(settings)
-    return RedisTrigger(settings.operator.keda_redis_address or str(target), target.tls is not None, target.database)
+def _kopf_settings() -> kopf.OperatorSettings:
+    """Turn off posting, scanning and peering, so that rights to one namespace suffice."""
+    found = kopf.OperatorSettings()
+    found.posting.enabled = False
+    found.scanning.disabled = True
+    found.queueing.exit_timeout = 0.1  # seconds; the handlers only fill the queue, so nothing is lost with them
+    for kind in ("deployments.v1.apps", "services.v1"):
+        found.watching.label_selectors[kind] = names.MANAGED_SELECTOR
+    return found
 
 
 def _report(error: Unavailable) -> None:
     log.warning("a dependency cannot be reached yet: %s", error.detail, extra={"event": "start.unreachable"})
 
 
-async def _main(settings: OperatorSettings) -> None:
+async def _run(settings: OperatorSettings) -> None:
     await Operator(settings).run()
 
 
@@ -196,6 +215,6 @@ def main() -> None:
         setup_logging(settings)
         logging.getLogger("session_operator").setLevel(settings.logs.level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_main(settings))
+            runner.run(_run(settings))
     except StartupFailure as error:
         sys.exit(error.detail)

@@ -25,27 +25,6 @@ PROBE_PERIOD = 5  # seconds; of the kubelet, beside our own probe that a wake wa
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """The object that children belong to: they are deleted with it."""
-
-    kind: str
-    name: str
-    uid: str
-
-    def reference(self, *, controller: bool = True) -> Json:
-        reference: Json = {
-            "apiVersion": names.API_VERSION,
-            "kind": self.kind,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": controller,
-        }
-        if controller:
-            reference["blockOwnerDeletion"] = False
-        return reference
-
-
-@dataclass(frozen=True, slots=True)
 class RedisTrigger:
     """The address at which KEDA reaches Redis."""
 
@@ -54,8 +33,20 @@ class RedisTrigger:
     database: int = 0
 
 
-def owner_of(session: SessionSpec) -> Owner:
-    return Owner(names.SESSION_KIND, session.uuid, session.uid)
+def owner_reference(kind: str, name: str, uid: str) -> Json:
+    """Refer to the object that children belong to: they are deleted with it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def owned_by(session: SessionSpec) -> Json:
+    return owner_reference(names.SESSION_KIND, session.uuid, session.uid)
 
 
 # -- pods ------------------------------------------------------------------------------------------------------------
@@ -81,8 +72,9 @@ def _template(class_spec: ClassSpec, labels: Mapping[str, str], identity: list[J
         "metadata": {"labels": {**class_spec.template.labels, **labels}},
         "spec": _pod_spec(class_spec, identity, claim),
     }
-    annotations = {**class_spec.template.annotations, names.SPEC_HASH_ANNOTATION: _hash(template)}
-    template["metadata"]["annotations"] = annotations
+    canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    template["metadata"]["annotations"] = {**class_spec.template.annotations, names.SPEC_HASH_ANNOTATION: digest}
     return template
 
 
@@ -92,19 +84,15 @@ def spec_hash(template: Json) -> str:
     return found
 
 
-def _hash(template: Json) -> str:
-    canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) -> Json:
+    home = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
     spec: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": math.ceil(class_spec.base.grace_period),
         "securityContext": _pod_security(shared_volume=claim is not None),
         "containers": [_container(class_spec, identity)],
-        "volumes": _volumes(claim),
+        "volumes": [{"name": names.TMP_VOLUME, "emptyDir": {}}, {"name": names.HOME_VOLUME, **home}],
     }
     template = class_spec.template
     optional = {
@@ -165,15 +153,6 @@ def _container(class_spec: ClassSpec, identity: list[Json]) -> Json:
     if class_spec.env_from:
         container["envFrom"] = list(class_spec.env_from)
     return container
-
-
-def _volumes(claim: str | None) -> list[Json]:
-    home: Json = {"name": names.HOME_VOLUME}
-    if claim is None:
-        home["emptyDir"] = {}
-    else:
-        home["persistentVolumeClaim"] = {"claimName": claim}
-    return [{"name": names.TMP_VOLUME, "emptyDir": {}}, home]
 
 
 # -- children of a session -------------------------------------------------------------------------------------------
@@ -259,7 +238,7 @@ def _child(api_version: str, kind: str, session: SessionSpec) -> Json:
         "metadata": {
             "name": names.child_name(session.uuid),
             "labels": session.labels,
-            "ownerReferences": [owner_of(session).reference()],
+            "ownerReferences": [owned_by(session)],
         },
     }
 
@@ -269,7 +248,6 @@ def _child(api_version: str, kind: str, session: SessionSpec) -> Json:
 
 def warm_deployment(class_spec: ClassSpec) -> Json:
     """Return the pool of warm pods of a class. Its replicas are applied, because nothing else scales it."""
-    owner = Owner(names.CLASS_KIND, class_spec.name, class_spec.uid)
     template = warm_template(class_spec)
     return {
         "apiVersion": "apps/v1",
@@ -278,7 +256,7 @@ def warm_deployment(class_spec: ClassSpec) -> Json:
             "name": names.warm_name(class_spec.name),
             "labels": names.warm_labels(class_spec.name),
             "annotations": {names.SPEC_HASH_ANNOTATION: spec_hash(template)},
-            "ownerReferences": [owner.reference()],
+            "ownerReferences": [owner_reference(names.CLASS_KIND, class_spec.name, class_spec.uid)],
         },
         "spec": {
             "replicas": class_spec.warm,

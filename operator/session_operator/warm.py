@@ -4,19 +4,30 @@ A claim is one JSON patch that tests for the pool's label, removes it and makes 
 two claims of one pod only one succeeds, the pool's ReplicaSet releases the pod and starts another, and the pod is never
 without a controller.  Before it claims, a wake asks the API, not a cache, which pods the Session controls already: that
 is how a restarted operator finds the pod that it claimed before it was killed.
+
+The ReplicaSet of a pool creates a new pod the moment that one is claimed.  It would compete for the processor with the
+first turn of the session that claimed, and in a burst of claims many would.  So each pod is created with a scheduling
+gate, which is removed a moment later.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
+from session_manager.domain.errors import Unavailable
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import (
     DEPLOYMENTS,
     PODS,
     ApiConflict,
+    ApiError,
     ApiInvalid,
     ApiNotFound,
     Cluster,
@@ -25,7 +36,13 @@ from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_operator import manifests
-from session_operator.refill import Refill
+
+log = logging.getLogger(__name__)
+
+QUIET = 1.0  # seconds without a claim before pods may start
+LATEST = 5.0  # seconds that a pod waits at most, however many claims there are
+AT_ONCE = 10  # pods of one pool that are starting, including those that crash at the start
+LOOK = 0.2  # seconds between checks while pods wait
 
 
 def _pointer(label: str) -> str:
@@ -39,71 +56,123 @@ def claim_patch(session: SessionSpec) -> list[Json]:
         {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
         {"op": "remove", "path": _pointer(names.WARM_LABEL)},
         *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
-        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owner_of(session).reference()]},
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [manifests.owned_by(session)]},
     ]
 
 
+@dataclass(slots=True, eq=False)
 class WarmPods:
-    def __init__(self, cluster: Cluster, pods: Pods, refill: Refill) -> None:
-        self._cluster = cluster
-        self._pods = pods
-        self._refill = refill
-        self._claiming: set[str] = set()
+    """``claiming``: UIDs of the pods that wakes are claiming now. ``claimed_at``: when a wake last claimed one.
+
+    ``gated_since``: when the pods that may not start yet, by UID, were first seen.
+    """
+
+    cluster: Cluster
+    pods: Pods
+    claiming: set[str] = field(default_factory=set)
+    claimed_at: float = float("-inf")
+    gated_since: dict[str, float] = field(default_factory=dict)
+    something: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.pods.listen(self._on_pod)
+
+    def claimed(self) -> None:
+        self.claimed_at = asyncio.get_running_loop().time()
 
     @property
     def quiet(self) -> bool:
         """Return True if no session has claimed a warm pod lately."""
-        return self._refill.quiet
+        return asyncio.get_running_loop().time() - self.claimed_at >= QUIET
+
+    def _on_pod(self, pod: PodView, present: bool) -> None:
+        if present and pod.gate is not None and not pod.leaving:
+            self.gated_since.setdefault(pod.uid, asyncio.get_running_loop().time())
+            self.something.set()
+        else:
+            self.gated_since.pop(pod.uid, None)
 
     async def claim(self, session: SessionSpec) -> PodView | None:
         """Claim a ready pod for the session. Return None if none is left."""
-        self._refill.claimed()
+        self.claimed()
         owned = await self._owned(session)
         if owned:
-            await self._end(owned[1:])
+            for surplus in owned[1:]:
+                await self.cluster.delete(PODS, surplus.name, uid=surplus.uid, version=surplus.version)
             return owned[0]
         wanted = manifests.spec_hash(manifests.warm_template(session.class_spec))
         tried: set[str] = set()
         while pod := self._next(session.class_spec.name, wanted, tried):
             tried.add(pod.uid)
-            self._claiming.add(pod.uid)
+            self.claiming.add(pod.uid)
             try:
-                found = await self._cluster.json_patch(PODS, pod.name, claim_patch(session), names.SCALER)
+                found = await self.cluster.json_patch(PODS, pod.name, claim_patch(session), names.SCALER)
             except (ApiInvalid, ApiNotFound, ApiConflict):
                 continue
             finally:
-                self._claiming.discard(pod.uid)
-            return self._pods.learn(found)
+                self.claiming.discard(pod.uid)
+            return self.pods.learn(found)
         return None
 
     def _next(self, class_name: str, wanted: str, tried: set[str]) -> PodView | None:
         """Pick a ready pod that no other wake here is claiming. Another operator rarely picks the same one."""
-        passed = tried | self._claiming
-        ready = [pod for pod in self._pods.of_pool(class_name) if pod.uid not in passed and _usable(pod, wanted)]
+        passed = tried | self.claiming
+        ready = [
+            pod
+            for pod in self.pods.of_pool(class_name)
+            if pod.ready and pod.alive and pod.spec_hash == wanted and pod.uid not in passed
+        ]
         return random.choice(ready) if ready else None
 
     async def _owned(self, session: SessionSpec) -> list[PodView]:
-        items, _ = await self._cluster.list(PODS, f"{names.SESSION_LABEL}={session.uuid}")
-        found = [self._pods.learn(item) for item in items]
-        alive = [pod for pod in found if pod.claimed and not pod.leaving and not pod.ended]
-        return sorted(alive, key=lambda pod: (pod.created, pod.name))
-
-    async def _end(self, pods: Sequence[PodView]) -> None:
-        for pod in pods:
-            await self._cluster.delete(PODS, pod.name, uid=pod.uid, version=pod.version)
+        items, _ = await self.cluster.list(PODS, f"{names.SESSION_LABEL}={session.uuid}")
+        found = [self.pods.learn(item) for item in items]
+        return sorted((pod for pod in found if pod.claimed and pod.alive), key=lambda pod: (pod.created, pod.name))
 
     async def keep_pool(self, class_spec: ClassSpec) -> None:
         """Keep the pool at the size of the class. Its Deployment refills it, and backs off from pods that crash."""
         name = names.warm_name(class_spec.name)
         if class_spec.warm > 0 and class_spec.uid:
-            await self._cluster.apply(DEPLOYMENTS, manifests.warm_deployment(class_spec), names.OPERATOR)
+            await self.cluster.apply(DEPLOYMENTS, manifests.warm_deployment(class_spec), names.OPERATOR)
             return
+        with suppress(ApiNotFound):
+            found = await self.cluster.get(DEPLOYMENTS, name)
+            await self.cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
+
+    # -- refill -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Let the pods that refill the pools start, until cancelled."""
+        while True:
+            await self.something.wait()
+            self.something.clear()
+            while self.gated_since:
+                for pod in self._startable():
+                    await self._start(pod)
+                await asyncio.sleep(LOOK)
+
+    def _startable(self) -> Iterable[PodView]:
+        """Yield the pods that may start now, as far as their pools have room; the longest waiting first."""
+        now = asyncio.get_running_loop().time()
+        pods = self.pods.by_uid.values()
+        starting = Counter(pod.warm for pod in pods if pod.alive and not pod.ready and pod.gate is None)
+        for uid, since in sorted(self.gated_since.items(), key=lambda each: each[1]):
+            pod = self.pods.get(uid)
+            if pod is None or pod.gate is None:
+                self.gated_since.pop(uid, None)
+            elif (self.quiet or now - since >= LATEST) and starting[pod.warm] < AT_ONCE:
+                starting[pod.warm] += 1
+                yield pod
+
+    async def _start(self, pod: PodView) -> None:
+        path = f"/spec/schedulingGates/{pod.gate}"
+        patch: list[Json] = [
+            {"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE},
+            {"op": "remove", "path": path},
+        ]
         try:
-            found = await self._cluster.get(DEPLOYMENTS, name)
-        except ApiNotFound:
-            return
-        await self._cluster.delete(DEPLOYMENTS, name, uid=found["metadata"]["uid"])
-
-
-def _usable(pod: PodView, spec_hash: str) -> bool:
-    return pod.ready and not pod.leaving and not pod.ended and pod.spec_hash == spec_hash
+            with suppress(ApiNotFound, ApiInvalid):  # it is gone, or its gate has been removed already
+                self.pods.learn(await self.cluster.json_patch(PODS, pod.name, patch, names.OPERATOR))
+            self.gated_since.pop(pod.uid, None)
+        except (ApiError, Unavailable) as error:
+            log.warning("could not start a warm pod: %s", error, extra={"event": "warm.not_started"})

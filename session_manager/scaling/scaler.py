@@ -1,6 +1,10 @@
 """The scaler: beats in Redis as long as it watches the pods, and finds the sessions whose worker has something to do.
 
 Redis publishes these sessions, but a publication may be lost.  So a regular tick finds what was missed.
+
+While no scaler beats, a front door works as its deputy.  Several may want to: the heartbeat in Redis admits one of
+them, and ends its turn as soon as the scaler comes back.  The deputy leaves every pod as it is, and the scaler finds
+them all.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff, until_available
@@ -17,62 +21,62 @@ from session_manager.aio.tasks import first_of
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodExit, Runtime
-from session_manager.scaling.kit import ScalerKit
-from session_manager.scaling.workers import Workers
+from session_manager.scaling.workers import ScalerKit, Workers
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class Scaler:
     """``deputy``: it stands in while the scaler whose work this is does not run."""
 
-    def __init__(self, kit: ScalerKit, runtime: Runtime, *, deputy: bool = False) -> None:
-        self._activity = kit.activity
-        self._declared = kit.declared
-        self._times = kit.times
-        self._runtime = runtime
-        self._deputy = deputy
-        self.workers = Workers(kit, runtime, deputy=deputy)
+    kit: ScalerKit
+    runtime: Runtime
+    deputy: bool = False
+    workers: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.workers = Workers(self.kit, self.runtime, self.deputy)
 
     async def run(self) -> None:
         """Run until cancelled. A deputy returns as soon as another scaler takes over; its creator pokes the workers.
 
         Cancelling stops the workers but no pod: ending those is the runtime's ``close``.
         """
-        self._runtime.on_exit(self._on_exit)
-        every_tick = Backoff(self._times.tick, self._times.tick)
+        self.runtime.on_exit(self._on_exit)
+        every_tick = Backoff(self.kit.times.tick, self.kit.times.tick)
         await until_available(self._disown, every_tick)
-        if not await until_available(lambda: self._activity.beat(deputy=self._deputy), every_tick):
+        if not await until_available(lambda: self.kit.activity.beat(deputy=self.deputy), every_tick):
             return
-        self.workers.open()
-        if not self._deputy:
-            self._activity.on_generation(self.workers.poke_pods)
-            await until_available(lambda: self._activity.on_scale(self.workers.poke), every_tick)
+        self.workers.open = True
+        if not self.deputy:
+            self.kit.activity.on_generation(self.workers.poke_pods)
+            await until_available(lambda: self.kit.activity.on_scale(self.workers.poke), every_tick)
         try:
             await first_of(
                 self._beat(),
-                self._repeat(self._tick, self._times.tick),
-                self._repeat(self._keep, self._times.keep),
+                self._repeat(self._tick, self.kit.times.tick),
+                self._repeat(self._keep, self.kit.times.keep),
             )
         finally:
             await self.workers.close()
 
     async def _disown(self) -> None:
         """Withdraw the addresses of pods that went unwatched, before the first beat makes all addresses valid again."""
-        pods = self._runtime.pods()
-        for session, state in (await self._activity.awake()).items():
+        pods = self.runtime.pods()
+        for session, state in (await self.kit.activity.awake()).items():
             if state.address:
                 with suppress(SessionGone):
-                    desire = await self._activity.desire(session)
+                    desire = await self.kit.activity.desire(session)
                     if desire.pod and (session not in pods or pods[session].uid != desire.pod):
-                        await self._activity.lost(session, desire.pod)
+                        await self.kit.activity.lost(session, desire.pod)
 
     async def _beat(self) -> None:
         """Renew the heartbeat until no deputy is needed."""
         while True:
-            await asyncio.sleep(self._times.heartbeat / 5)
+            await asyncio.sleep(self.kit.times.heartbeat / 5)
             with suppress(Unavailable):
-                if not await self._activity.beat(deputy=self._deputy):
+                if not await self.kit.activity.beat(deputy=self.deputy):
                     return
 
     async def _repeat(self, action: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -88,30 +92,85 @@ class Scaler:
 
     async def _tick(self) -> None:
         """Poke sessions that lack a pod, are due to sleep, or have a pod that is not wanted."""
-        awake = await self._activity.awake()
-        pods = self._runtime.pods()
+        awake = await self.kit.activity.awake()
+        pods = self.runtime.pods()
         for session, state in awake.items():
             if state.due or not state.address or session not in pods:
                 self.workers.poke(session)
         for session in pods:
             if session not in awake:
                 self.workers.poke(session)
-        if not self._deputy:
-            for session in await self._activity.unforgotten():
+        if not self.deputy:
+            for session in await self.kit.activity.unforgotten():
                 self.workers.poke(session)
 
     async def _keep(self) -> None:
         """Keep the pods of sessions that are always on wanted, each time beyond the next round."""
-        for session, session_class in self._declared.always_on():
+        for session, session_class in self.kit.always_on():
             with suppress(Unavailable, SessionGone):
                 await self.keep(session, session_class)
 
     async def keep(self, session: str, session_class: SessionClass) -> None:
         """Want the pod of a session that is always on."""
-        idle_timeout = max(session_class.idle_timeout, 4 * self._times.keep)
-        await self._activity.add(session, (), replace(session_class, idle_timeout=idle_timeout))
+        idle_timeout = max(session_class.idle_timeout, 4 * self.kit.times.keep)
+        await self.kit.activity.add(session, (), replace(session_class, idle_timeout=idle_timeout))
 
     def _on_exit(self, exit_: PodExit) -> None:
         extra = {"event": "pod.exited", "session": exit_.session, "reason": exit_.reason}
         log.warning("a pod ended by itself", extra=extra)
         self.workers.poke(exit_.session)
+
+
+@dataclass(slots=True, eq=False)
+class StandIn:
+    """``open_runtime`` creates the Runtime for one turn as a deputy."""
+
+    kit: ScalerKit
+    open_runtime: Callable[[], Runtime]
+    scaler: Scaler | None = None
+
+    async def run(self) -> None:
+        """Stand in whenever no scaler beats, until cancelled."""
+        self.kit.activity.on_generation(self._on_generation)
+        every_tick = Backoff(self.kit.times.tick, self.kit.times.tick)
+        await until_available(lambda: self.kit.activity.on_scale(self._on_scale), every_tick)
+        while True:
+            await self._until_unwatched()
+            log.warning("no scaler watches the pods; standing in", extra={"event": "deputy.begins"})
+            try:
+                await self._stand_in()
+            except Exception:
+                # The next turn may go better, and the rest of the process has other things to do.
+                log.exception("standing in failed", extra={"event": "deputy.failed"})
+                await asyncio.sleep(self.kit.times.tick)
+            log.info("a scaler watches the pods again", extra={"event": "deputy.ends"})
+
+    def _on_scale(self, session: str) -> None:
+        if self.scaler is not None:
+            self.scaler.workers.poke(session)
+
+    def _on_generation(self) -> None:
+        if self.scaler is not None:
+            self.scaler.workers.poke_pods()
+
+    async def _until_unwatched(self) -> None:
+        """Wait until the heartbeat has been missing for longer than it is after Redis came back empty."""
+        loop = asyncio.get_running_loop()
+        since = None
+        while since is None or loop.time() - since < self.kit.times.heartbeat / 2:
+            await asyncio.sleep(self.kit.times.heartbeat / 5)
+            try:
+                watched = await self.kit.activity.watched()
+            except Unavailable:
+                watched = True
+            since = None if watched else since or loop.time()
+
+    async def _stand_in(self) -> None:
+        runtime = self.open_runtime()
+        try:
+            await runtime.start()
+            self.scaler = Scaler(self.kit, runtime, deputy=True)
+            await self.scaler.run()
+        finally:
+            self.scaler = None
+            await runtime.close()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from session_manager.activity.protocol import Desire, Fenced, ScalerActivity, SessionGone
 from session_manager.aio.retry import Backoff
@@ -18,61 +20,96 @@ from session_manager.aio.tasks import Background, cancel, wait_for_either
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.session import Failure
-from session_manager.domain.session_class import SessionClass, class_of_session
+from session_manager.domain.session_class import SessionClass, SessionClasses, class_of_session
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import PodAddress, Runtime
-from session_manager.scaling.kit import ScalerKit
+from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
 CLASS_LAG = 1.0  # seconds in which the scaler may learn of a class later than a front door
 
 
+@dataclass(frozen=True, slots=True)
+class ScalerTimes:
+    """Seconds. A start that fails is retried after ``retry_first``, doubling up to ``retry_last``.
+
+    ``keep``: between two looks at the sessions that are always on.
+    """
+
+    tick: float = 1.0
+    heartbeat: float = 5.0
+    retry_first: float = 5.0
+    retry_last: float = 300.0
+    keep: float = 10.0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            tick=min(1.0, settings.sessions.idle_timeout / 4),
+            heartbeat=settings.pods.heartbeat,
+            retry_first=settings.pods.retry_first,
+            retry_last=settings.pods.retry_last,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerKit:
+    """``max_wakes``: pods that may start at the same time.
+
+    What the cluster declares holds whatever Redis knows: ``always_on`` returns the sessions whose mode is AlwaysOn and
+    whose class is known, ``class_name`` the name of a session's class, or "" if the session is not known.
+    """
+
+    activity: ScalerActivity
+    classes: SessionClasses
+    times: ScalerTimes
+    max_wakes: int
+    always_on: Callable[[], Iterable[tuple[str, SessionClass]]] = tuple
+    class_name: Callable[[str], str] = lambda session: ""
+
+
+@dataclass(slots=True, eq=False)
 class Workers:
     """A ``deputy`` leaves what the runtime keeps of sessions to the scaler that it stands in for.
 
+    While it is not ``open``, pokes are ignored.
     ``wake_times``: of starts that succeeded, from the moment the pod was found wanted until its address was published.
     """
 
-    def __init__(self, kit: ScalerKit, runtime: Runtime, *, deputy: bool) -> None:
-        self._activity = kit.activity
-        self._classes = kit.classes
-        self._declared = kit.declared
-        self._tick = kit.times.tick
-        self._retries = Backoff(kit.times.retry_first, kit.times.retry_last)
-        self._wakes = asyncio.Semaphore(kit.max_wakes)
-        self._runtime = runtime
-        self._deputy = deputy
-        self._workers: dict[str, asyncio.Task[None]] = {}
-        self._pokes: dict[str, asyncio.Event] = {}
-        self._started_as: dict[str, SessionClass] = {}
-        self._open = False
-        self.wake_times = Histogram()
+    kit: ScalerKit
+    runtime: Runtime
+    deputy: bool
+    open: bool = False
+    wakes: asyncio.Semaphore = field(init=False)
+    wake_times: Histogram = field(default_factory=Histogram)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    pokes: dict[str, asyncio.Event] = field(default_factory=dict)
+    started_as: dict[str, SessionClass] = field(default_factory=dict)
 
-    def open(self) -> None:
-        """Work from now on. Until then pokes are ignored."""
-        self._open = True
+    def __post_init__(self) -> None:
+        self.wakes = asyncio.Semaphore(self.kit.max_wakes)
 
     async def close(self) -> None:
         """Stop the workers, but no pod."""
-        self._open = False
-        await cancel(*self._workers.values())
+        self.open = False
+        await cancel(*self.tasks.values())
 
     def poke_pods(self) -> None:
-        for session in self._runtime.pods():
+        for session in self.runtime.pods():
             self.poke(session)
 
     def poke(self, session: str) -> None:
         """Look at this session now, or right after the present step."""
-        if not self._open:
+        if not self.open:
             return
-        poke = self._pokes.get(session)
+        poke = self.pokes.get(session)
         if poke is not None:
             poke.set()
             return
-        self._pokes[session] = poke = asyncio.Event()
+        self.pokes[session] = poke = asyncio.Event()
         poke.set()
-        self._workers[session] = asyncio.create_task(self._work(session, poke), name=f"scale {session}")
+        self.tasks[session] = asyncio.create_task(self._work(session, poke), name=f"scale {session}")
 
     async def _work(self, session: str, poke: asyncio.Event) -> None:
         try:
@@ -82,28 +119,28 @@ class Workers:
                     if await self._step(session, poke):
                         poke.set()
                 except Unavailable:
-                    await asyncio.sleep(self._tick)
+                    await asyncio.sleep(self.kit.times.tick)
                     poke.set()
                 except SessionGone:
                     poke.set()
                 except Exception:
                     # The failure of one session must not end the scaler or another session. The next tick retries.
                     log.exception("scaling failed", extra={"event": "scaler.failed", "session": session})
-                    await asyncio.sleep(self._tick)
+                    await asyncio.sleep(self.kit.times.tick)
         finally:
-            del self._pokes[session]
-            del self._workers[session]
+            del self.pokes[session]
+            del self.tasks[session]
 
     async def _step(self, session: str, poke: asyncio.Event) -> bool:
         """Do the next thing for this session. Return True to look again at once."""
-        desire = await self._activity.desire(session)
+        desire = await self.kit.activity.desire(session)
         if not desire.class_name:
-            desire = replace(desire, class_name=self._declared.class_name(session))
-        pod = self._runtime.pods().get(session)
-        if desire.deleted or (desire.ended and not self._deputy):
+            desire = replace(desire, class_name=self.kit.class_name(session))
+        pod = self.runtime.pods().get(session)
+        if desire.deleted or (desire.ended and not self.deputy):
             return await self._remove(session, pod, desire)
         if pod is None:
-            self._started_as.pop(session, None)
+            self.started_as.pop(session, None)
             return await self._step_without_pod(session, desire, poke)
         session_class = self._class_of(session, desire)
         if desire.retire == pod.uid:
@@ -114,22 +151,22 @@ class Workers:
             await self._publish(session, pod, session_class, old=True)
             return False
         if desire.due:
-            return await self._activity.fence(session, session_class) is Fenced.PASSED
+            return await self.kit.activity.fence(session, session_class) is Fenced.PASSED
         return False
 
     def _class_of(self, session: str, desire: Desire) -> SessionClass:
         """Return the class that Redis names, or the one that the pod was started with if Redis has lost the name."""
-        if not desire.class_name and session in self._started_as:
-            return self._started_as[session]
-        return class_of_session(self._classes, desire.class_name)
+        if not desire.class_name and session in self.started_as:
+            return self.started_as[session]
+        return class_of_session(self.kit.classes, desire.class_name)
 
     async def _step_without_pod(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         if desire.pod:
-            await self._activity.lost(session, desire.pod)
+            await self.kit.activity.lost(session, desire.pod)
             return True
         if desire.wanted and not desire.class_name:
             # Redis knows only that the session was wanted. A front door that still wants it will wake it again.
-            await self._activity.lost(session, "")
+            await self.kit.activity.lost(session, "")
             return False
         if desire.wanted:
             await self._start(session, desire, poke)
@@ -140,30 +177,30 @@ class Workers:
         """Forget what the runtime keeps. An expired session that is wanted again starts anew after that."""
         revived = not desire.deleted and pod is not None and desire.published == pod.uid
         if pod is not None and not revived:
-            await self._runtime.stop_pod(session, pod.uid, grace=0.0)
-        if self._deputy:
+            await self.runtime.stop_pod(session, pod.uid, grace=0.0)
+        if self.deputy:
             return False
         if not revived:
-            await self._runtime.forget(session, files=desire.deleted or desire.ended == "deleted")
-            self._started_as.pop(session, None)
-        await self._activity.forgotten(session)
+            await self.runtime.forget(session, files=desire.deleted or desire.ended == "deleted")
+            self.started_as.pop(session, None)
+        await self.kit.activity.forgotten(session)
         return not desire.deleted
 
     async def _stop(self, session: str, pod: PodAddress, session_class: SessionClass) -> None:
-        await self._runtime.stop_pod(session, pod.uid, session_class.grace_period)
+        await self.runtime.stop_pod(session, pod.uid, session_class.grace_period)
         log.info("pod stopped", extra={"event": "pod.stopped", "session": session})
 
     async def _publish(self, session: str, pod: PodAddress, session_class: SessionClass, *, old: bool) -> None:
-        if not await self._activity.publish(session, pod, session_class, old=old):
+        if not await self.kit.activity.publish(session, pod, session_class, old=old):
             await self._stop(session, pod, session_class)
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
     async def _start(self, session: str, desire: Desire, poke: asyncio.Event) -> None:
-        generation = self._activity.generation
+        generation = self.kit.activity.generation
         loop = asyncio.get_running_loop()
         wanted = loop.time()
-        async with self._wakes:
+        async with self.wakes:
             try:
                 session_class = await self._known_class(desire.class_name)
                 pod = await self._start_while_wanted(session, session_class, poke)
@@ -175,16 +212,16 @@ class Workers:
                 await self._fail(session, desire, error)
                 return
         if pod is not None:
-            self._started_as[session] = session_class
-            await self._publish(session, pod, session_class, old=generation != self._activity.generation)
+            self.started_as[session] = session_class
+            await self._publish(session, pod, session_class, old=generation != self.kit.activity.generation)
             self.wake_times.observe(loop.time() - wanted)
 
     async def _known_class(self, name: str) -> SessionClass:
         """Return the class. Raises InvalidInput if it is still unknown a moment later."""
         with suppress(InvalidInput):
-            return self._classes.get(name)
+            return self.kit.classes.get(name)
         await asyncio.sleep(CLASS_LAG)
-        return self._classes.get(name)
+        return self.kit.classes.get(name)
 
     async def _start_while_wanted(
         self, session: str, session_class: SessionClass, poke: asyncio.Event
@@ -192,8 +229,8 @@ class Workers:
         """Start a pod. Return None if the session stopped wanting it before it answered. Raises PodCannotStart."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        phases = _Phases(self._activity, session)
-        starting = asyncio.create_task(self._runtime.start_pod(session, session_class, phases.report))
+        phases = _Phases(self.kit.activity, session)
+        starting = asyncio.create_task(self.runtime.start_pod(session, session_class, phases.report))
         try:
             while not starting.done():
                 await wait_for_either(starting, poke.wait())
@@ -207,45 +244,46 @@ class Workers:
             pod = starting.result()
         finally:
             await cancel(starting)
-            await phases.close()
+            await phases.background.close()
         extra = {"event": "pod.started", "session": session, "duration": round(loop.time() - began, 3)}
         log.info("pod started", extra=extra)
         return pod
 
     async def _still_wanted(self, session: str) -> bool:
         try:
-            desire = await self._activity.desire(session)
+            desire = await self.kit.activity.desire(session)
         except Unavailable:
             return True
         return desire.wanted and not desire.deleted
 
     async def _fail(self, session: str, desire: Desire, error: PodCannotStart) -> None:
         tries = desire.failed_tries + 1
+        retries = Backoff(self.kit.times.retry_first, self.kit.times.retry_last)
         failure = Failure(error.reason, error.remedy, Micros(0), tries)
-        await self._activity.fail(session, failure, self._retries.pause(tries))
+        await self.kit.activity.fail(session, failure, retries.pause(tries))
 
 
+@dataclass(slots=True, eq=False)
 class _Phases:
     """Reports the phase of a start to Redis. Only the latest phase matters, and the start does not wait for it."""
 
-    def __init__(self, activity: ScalerActivity, session: str) -> None:
-        self._activity = activity
-        self._session = session
-        self._latest: str | None = None
-        self._reporting: asyncio.Task[None] | None = None
-        self._background = Background()
+    activity: ScalerActivity
+    session: str
+    latest: str | None = None
+    reporting: bool = False
+    background: Background = field(default_factory=Background)
 
     def report(self, phase: str) -> None:
-        self._latest = phase
-        if self._reporting is None or self._reporting.done():
-            self._reporting = asyncio.create_task(self._report_latest(), name=f"phase of {self._session}")
-            self._background.add(self._reporting)
+        self.latest = phase
+        if not self.reporting:
+            self.reporting = True
+            self.background.start(self._report_latest(), f"phase of {self.session}")
 
     async def _report_latest(self) -> None:
-        while self._latest is not None:
-            phase, self._latest = self._latest, None
-            with suppress(Unavailable, SessionGone):
-                await self._activity.phase(self._session, phase)
-
-    async def close(self) -> None:
-        await self._background.close()
+        try:
+            while self.latest is not None:
+                phase, self.latest = self.latest, None
+                with suppress(Unavailable, SessionGone):
+                    await self.activity.phase(self.session, phase)
+        finally:
+            self.reporting = False

@@ -14,9 +14,9 @@ from session_manager.api.metrics import Metrics as FrontDoorMetrics
 from session_manager.backup.catalog import Manifest, new_name
 from session_manager.backup.service import Stats
 from session_manager.turns.turn import TurnTimes
-from session_operator import crds
 from session_operator.health import Metrics as OperatorMetrics
 from tests.chart.helm import CHART, ROOT
+from tests.servers import crds
 
 A_BACKUP = Manifest(
     name=new_name(datetime.now(UTC)),

@@ -17,8 +17,8 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import Cluster
-from session_operator import crds
 from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
+from tests.servers import crds
 from tests.servers.redis import RedisServer
 
 REPORT = pytest.StashKey[World]()

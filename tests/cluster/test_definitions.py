@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from session_operator import crds
 from tests.cluster.world import kubectl
+from tests.servers import crds
 
 UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 SECRET = {"secretKeyRef": {"name": "keys", "key": "a"}}

@@ -32,7 +32,7 @@ class World:
         resources.sessions.objects[SESSION] = session_view({"metadata": metadata, "spec": {"owner": "ann"}})
         warm: Any = None
         self.children = Children(cluster, warm, "keda", RedisTrigger("redis.example:6379"))
-        self.keda = Keda(cluster, resources, self.children, self.looked.append, by_default=True)
+        self.keda = Keda(cluster, resources, self.children, self.looked.append)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_scaled_object_that_stays_keeps_its_finalizer(world: World):
     await until(lambda: world.api.lists == 1)
     for seconds in (0.0, LEAVING, 10 * LEAVING):
         await world.keda.let_go(seconds)
-    assert (world.api.patched, world.keda.leaving) == ([], set())
+    assert (world.api.patched, world.keda.leaving) == ([], {})
 
 
 async def test_a_deleted_scaled_object_is_created_again(world: World):

@@ -115,9 +115,9 @@ def workloads(agent: int) -> Workloads:
 async def runtime(workloads: Workloads, metrics: Metrics) -> AsyncIterator[KubernetesRuntime]:
     resources: Any = workloads
     runtime = KubernetesRuntime(resources, workloads._pods, workloads)
-    runtime.on_started(metrics.started)
+    runtime.on_started.append(metrics.started)
     yield runtime
-    await runtime.answering.close()
+    await runtime.answering.background.close()
 
 
 def counted(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -13,8 +13,8 @@ from session_manager.domain.errors import Unavailable
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import ApiInvalid, Cluster, Resource
 from session_manager.runtime.kubernetes.pods import Pods, view_of
-from session_operator import refill
-from session_operator.refill import Refill
+from session_operator import warm
+from session_operator.warm import WarmPods
 from tests.sim.clock import VirtualLoop
 
 Json = dict[str, Any]
@@ -69,7 +69,7 @@ class Bench:
     def __init__(self) -> None:
         self.cluster = Gates()
         self.pods = Pool(self.cluster)
-        self.refill = Refill(self.cluster, self.pods)
+        self.warm = WarmPods(self.cluster, self.pods)
 
     def show(self, pod: Json) -> None:
         self.cluster.pods[pod["metadata"]["name"]] = pod
@@ -79,7 +79,7 @@ class Bench:
 @asynccontextmanager
 async def running() -> AsyncIterator[Bench]:
     bench = Bench()
-    task = asyncio.create_task(bench.refill.run())
+    task = asyncio.create_task(bench.warm.run())
     try:
         yield bench
     finally:
@@ -110,13 +110,13 @@ def test_without_claims_a_pool_starts_at_once(in_virtual_time):
 def test_after_a_claim_it_waits_for_a_moment_without_claims(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
-            bench.refill.claimed()
+            bench.warm.claimed()
             bench.show(gated(1))
-            await asyncio.sleep(refill.QUIET * 0.8)
-            bench.refill.claimed()
-            await asyncio.sleep(refill.QUIET * 0.8)
+            await asyncio.sleep(warm.QUIET * 0.8)
+            bench.warm.claimed()
+            await asyncio.sleep(warm.QUIET * 0.8)
             assert not bench.cluster.started
-            await asyncio.sleep(refill.QUIET)
+            await asyncio.sleep(warm.QUIET)
             assert [name for name, _ in bench.cluster.started] == ["warm-1"]
 
     in_virtual_time(test)
@@ -125,14 +125,14 @@ def test_after_a_claim_it_waits_for_a_moment_without_claims(in_virtual_time):
 def test_endless_claims_do_not_starve_the_pool(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
-            bench.refill.claimed()
+            bench.warm.claimed()
             bench.show(gated(1))
             began = asyncio.get_running_loop().time()
             while not bench.cluster.started:
-                bench.refill.claimed()
-                await asyncio.sleep(refill.QUIET / 4)
+                bench.warm.claimed()
+                await asyncio.sleep(warm.QUIET / 4)
             [(_, at)] = bench.cluster.started
-            assert refill.LATEST <= at - began < refill.LATEST + 1
+            assert warm.LATEST <= at - began < warm.LATEST + 1
 
     in_virtual_time(test)
 
@@ -140,13 +140,13 @@ def test_endless_claims_do_not_starve_the_pool(in_virtual_time):
 def test_a_limited_number_start_at_once_and_the_next_when_one_is_ready(in_virtual_time):
     async def test() -> None:
         async with running() as bench:
-            for number in range(refill.AT_ONCE + 1):
+            for number in range(warm.AT_ONCE + 1):
                 bench.show(gated(number))
             await asyncio.sleep(60)
-            assert len(bench.cluster.started) == refill.AT_ONCE
+            assert len(bench.cluster.started) == warm.AT_ONCE
             bench.show(gated(0, gates=(), ready=True))
             await asyncio.sleep(1)
-            assert len(bench.cluster.started) == refill.AT_ONCE + 1
+            assert len(bench.cluster.started) == warm.AT_ONCE + 1
 
     in_virtual_time(test)
 

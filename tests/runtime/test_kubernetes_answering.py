@@ -64,7 +64,7 @@ async def test_a_restarted_pod_is_ended_as_soon_as_the_api_answers(world: World)
     world.report(replace(POD, ended="restarted"), True)
     assert world.answering.of_session(SESSION) is None
     await until(lambda: world.ended == ["uid"])
-    await world.answering.close()
+    await world.answering.background.close()
 
 
 async def test_a_pod_that_could_not_be_ended_is_logged(world: World, caplog: pytest.LogCaptureFixture):
@@ -75,4 +75,4 @@ async def test_a_pod_that_could_not_be_ended_is_logged(world: World, caplog: pyt
     [record] = caplog.records
     assert (record.__dict__["event"], record.__dict__["task"]) == ("task.failed", "end pod")
     assert record.exc_info is not None
-    await world.answering.close()
+    await world.answering.background.close()

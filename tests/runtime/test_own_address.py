@@ -32,11 +32,10 @@ def test_without_an_address_the_variable_is_absent():
 
 def test_in_a_cluster_it_is_in_every_class_that_does_not_say_otherwise():
     classes = ClusterClasses(120, 86_400, "agent:1", 1111, {"SESSION_MANAGER_URL": "http://door"})
-    classes.put(
-        classes.parse({"metadata": {"name": "plain"}, "spec": {"image": "a", "env": [{"name": "X", "value": "1"}]}})
-    )
+    plain = {"metadata": {"name": "plain"}, "spec": {"image": "a", "env": [{"name": "X", "value": "1"}]}}
     own = {"name": "SESSION_MANAGER_URL", "value": "http://another"}
-    classes.put(classes.parse({"metadata": {"name": "own"}, "spec": {"image": "a", "env": [own]}}))
+    classes.specs["plain"] = classes.parse(plain)
+    classes.specs["own"] = classes.parse({"metadata": {"name": "own"}, "spec": {"image": "a", "env": [own]}})
     classes.listed.set()
     told = {"name": "SESSION_MANAGER_URL", "value": "http://door"}
     assert classes.spec("plain").env == (told, {"name": "X", "value": "1"})

@@ -9,7 +9,7 @@ from uuid import uuid4
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
-from session_manager.scaling.kit import ScalerTimes
+from session_manager.scaling.workers import ScalerTimes
 
 BRISK = SessionClass("brisk", idle_timeout=20.0)
 TIMES = ScalerTimes(tick=0.02, heartbeat=5.0)

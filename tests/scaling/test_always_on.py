@@ -14,14 +14,14 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros, seconds
 from session_manager.runtime.protocol import PodAddress
-from session_manager.scaling.kit import NothingDeclared, ScalerKit
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
 from tests.waiting import until
 
 
-class Always(NothingDeclared):
+class Always:
     """One session that is always on, with a long idle timeout."""
 
     def __init__(self, session: str) -> None:
@@ -35,7 +35,7 @@ async def test_its_pod_runs_without_a_request(redis_server: RedisServer, activit
     pods, session = Pods(), str(uuid4())
     runtime: Any = pods
     times = replace(TIMES, keep=0.05)
-    scaler = Scaler(ScalerKit(activity, Classes(), times, 4, Always(session)), runtime)
+    scaler = Scaler(ScalerKit(activity, Classes(), times, 4, Always(session).always_on), runtime)
     running = asyncio.create_task(scaler.run())
 
     async def awake() -> bool:
@@ -59,18 +59,14 @@ async def test_its_pod_runs_without_a_request(redis_server: RedisServer, activit
         await running
 
 
-class Brisk(NothingDeclared):
-    def class_name(self, session: str) -> str:
-        return BRISK.name
-
-
 async def test_a_pod_without_a_request_sleeps_after_the_idle_time_of_its_class(
     redis_server: RedisServer, activity: RedisActivity
 ):
     pods, session = Pods(), str(uuid4())
     pods.present[session] = PodAddress("127.0.0.1", 4000, "u")
     runtime: Any = pods
-    running = asyncio.create_task(Scaler(ScalerKit(activity, Classes(), TIMES, 4, Brisk()), runtime).run())
+    kit = ScalerKit(activity, Classes(), TIMES, 4, class_name=lambda _: BRISK.name)
+    running = asyncio.create_task(Scaler(kit, runtime).run())
 
     async def deadline() -> Micros | None:
         return (await activity.hot(session)).deadline
@@ -101,7 +97,7 @@ async def test_a_failed_round_is_logged_and_does_not_end_the_scaler(
 ):
     pods, session = Pods(), str(uuid4())
     runtime: Any = pods
-    kit = ScalerKit(activity, Classes(), replace(TIMES, keep=0.05), 4, Broken(session))
+    kit = ScalerKit(activity, Classes(), replace(TIMES, keep=0.05), 4, Broken(session).always_on)
     running = asyncio.create_task(Scaler(kit, runtime).run())
     await until(lambda: session in pods.present)
     assert [record.__dict__["event"] for record in caplog.records if record.exc_info] == ["scaler.failed"]

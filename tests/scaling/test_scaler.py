@@ -12,8 +12,8 @@ import pytest
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.times import seconds
-from session_manager.scaling.kit import ScalerKit
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
 from tests.servers.redis import RedisServer
 from tests.waiting import until

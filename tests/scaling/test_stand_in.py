@@ -13,9 +13,8 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.runtime.protocol import PodAddress
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
-from session_manager.scaling.scaler import Scaler
-from session_manager.scaling.stand_in import StandIn
+from session_manager.scaling.scaler import Scaler, StandIn
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from tests.scaling.addresses import BRISK, Classes, Pods
 from tests.waiting import until
 

@@ -15,8 +15,8 @@ from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session_class import Probe, Redelivery, SessionClass
 from session_manager.people.tokens import SECRET_NAME, Tokens
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed

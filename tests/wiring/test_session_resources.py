@@ -16,7 +16,7 @@ from session_manager.domain.times import Micros
 from session_manager.runtime.kubernetes.cluster import Resource
 from session_manager.runtime.kubernetes.resources import SessionView, session_view
 from session_manager.settings import Settings
-from session_manager.wiring.hosts.session_resources import CREATED_AT_ONCE, SessionResources
+from session_manager.wiring.hosts.kubernetes import CREATED_AT_ONCE, SessionResources
 from tests.waiting import until
 
 Json = dict[str, Any]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from session_manager.aio.retry import until_available
 from session_manager.aio.tasks import Background, cancel
@@ -25,74 +26,61 @@ log = logging.getLogger(__name__)
 FIRST_LOOK = 2.0  # seconds that pods found at startup get to answer, before the scaler works with those that do
 
 
+@dataclass(slots=True, eq=False)
 class Answering:
-    """``troubles``: why the last start of a session failed. ``starting``: sessions whose start is in progress."""
+    """``by_uid``: the pods that answer. ``ended``: UIDs of pods that have ended or were asked to end.
 
-    def __init__(self, pods: Pods, workloads: Workloads) -> None:
-        self._pods = pods
-        self._workloads = workloads
-        self._answering: dict[str, PodView] = {}
-        self._ended: set[str] = set()
-        self._exit_listeners: list[ExitListener] = []
-        self._change_listeners: list[Callable[[str], None]] = []
-        self._discoveries: dict[str, asyncio.Task[None]] = {}
-        self._background = Background()
-        self.starting: set[str] = set()
-        self.troubles: dict[str, Trouble] = {}
-        pods.listen(self._on_pod)
+    ``troubles``: why the last start of a session failed. ``starting``: sessions whose start is in progress.
+    ``on_exit`` are called with each pod that ended by itself, ``on_change`` with each session whose answering pod or
+    trouble has changed.
+    """
 
-    def on_exit(self, listener: ExitListener) -> None:
-        self._exit_listeners.append(listener)
+    pods: Pods
+    workloads: Workloads
+    by_uid: dict[str, PodView] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+    starting: set[str] = field(default_factory=set)
+    on_exit: list[ExitListener] = field(default_factory=list)
+    on_change: list[Callable[[str], None]] = field(default_factory=list)
+    discoveries: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    background: Background = field(default_factory=Background)
 
-    def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with each session whose answering pod or trouble has changed."""
-        self._change_listeners.append(listener)
+    def __post_init__(self) -> None:
+        self.pods.listen(self._on_pod)
 
     async def first_look(self) -> None:
         """Wait for the pods that were found to answer, since a pod that seems gone would be started again."""
-        if self._discoveries:
-            await asyncio.wait(self._discoveries.values(), timeout=FIRST_LOOK)
-
-    async def close(self) -> None:
-        await self._background.close()
+        if self.discoveries:
+            await asyncio.wait(self.discoveries.values(), timeout=FIRST_LOOK)
 
     # -- lookups -------------------------------------------------------------------------------------------------------
 
-    def all(self) -> list[PodView]:
-        return list(self._answering.values())
-
-    def get(self, uid: str) -> PodView | None:
-        return self._answering.get(uid)
-
     def of_session(self, session: str) -> PodView | None:
-        return next((pod for pod in self._answering.values() if pod.session == session), None)
+        return next((pod for pod in self.by_uid.values() if pod.session == session), None)
 
     def busy(self, session: str) -> bool:
         """Return True if its pod answers, is being started, or is being probed."""
-        return session in self.starting or session in self._discoveries or self.of_session(session) is not None
-
-    def ended(self, pod: PodView) -> bool:
-        """Return True if the pod was asked to end or has ended: it is never given out again."""
-        return pod.uid in self._ended
+        return session in self.starting or session in self.discoveries or self.of_session(session) is not None
 
     def candidate(self, session: str) -> PodView | None:
         """Return the oldest pod of the session that may still come to answer."""
-        found = [pod for pod in self._pods.of_session(session) if not pod.leaving and pod.uid not in self._ended]
-        return found[0] if found else None
+        pods = self.pods.of_session(session)
+        return next((pod for pod in pods if not pod.leaving and pod.uid not in self.ended), None)
 
     # -- what the runtime and the operator report ----------------------------------------------------------------------
 
     def answers(self, pod: PodView) -> None:
-        if pod.uid in self._ended:
+        if pod.uid in self.ended:
             return
-        self._answering[pod.uid] = pod
+        self.by_uid[pod.uid] = pod
         self.troubles.pop(pod.session, None)
         self._changed(pod.session)
 
     def drop(self, pod: PodView) -> None:
         """Never give the pod out again."""
-        self._ended.add(pod.uid)
-        if self._answering.pop(pod.uid, None) is not None:
+        self.ended.add(pod.uid)
+        if self.by_uid.pop(pod.uid, None) is not None:
             self._changed(pod.session)
 
     def abandon(self, session: str) -> None:
@@ -109,23 +97,23 @@ class Answering:
     async def give_up(self, session: str) -> None:
         """End everything that a start has begun."""
         with suppress(Unavailable):
-            for pod in self._pods.of_session(session):
-                self._ended.add(pod.uid)
+            for pod in self.pods.of_session(session):
+                self.ended.add(pod.uid)
                 if pod.claimed:
-                    await self._workloads.end(pod)
-            await self._workloads.sleep(session)
+                    await self.workloads.end(pod)
+            await self.workloads.sleep(session)
 
     async def take_over(self, session: str) -> None:
         """A start begins, and from now on it alone probes the session's pod."""
         self.starting.add(session)
-        if session in self._discoveries:
-            await cancel(self._discoveries[session])
+        if session in self.discoveries:
+            await cancel(self.discoveries[session])
 
     # -- what the watch reports ----------------------------------------------------------------------------------------
 
     def _on_pod(self, pod: PodView, exists: bool) -> None:
-        known = self._answering.get(pod.uid)
-        if pod.session and pod.uid not in self._ended and exists and pod.alive:
+        known = self.by_uid.get(pod.uid)
+        if pod.session and pod.uid not in self.ended and exists and pod.alive:
             if known is None and pod.ready:
                 self.answers(pod)
             elif known is None and pod.ip:
@@ -135,23 +123,23 @@ class Answering:
             self._exited(known, pod.ended or ("it was deleted" if exists else "it is gone"))
             if exists and not pod.leaving:
                 # Its program was restarted in the same pod, at the same address, and has lost its state.
-                self._background.start(until_available(lambda: self._workloads.end(pod)), f"end {pod.name}")
+                self.background.start(until_available(lambda: self.workloads.end(pod)), f"end {pod.name}")
         if not exists:
-            self._ended.discard(pod.uid)
+            self.ended.discard(pod.uid)
 
     def _discover(self, pod: PodView) -> None:
         """Probe a pod that this process has not started: KEDA did, or an earlier scaler."""
-        if pod.session not in self.starting and pod.session not in self._discoveries:
+        if pod.session not in self.starting and pod.session not in self.discoveries:
             task = asyncio.create_task(self._probe_found(pod), name=f"discover {pod.name}")
-            self._background.add(task)
-            self._discoveries[pod.session] = task
-            task.add_done_callback(lambda _: self._discoveries.pop(pod.session, None))
+            self.background.add(task)
+            self.discoveries[pod.session] = task
+            task.add_done_callback(lambda _: self.discoveries.pop(pod.session, None))
 
     async def _probe_found(self, pod: PodView) -> None:
         probe = Probe(path=pod.path)
         try:
             async with asyncio.timeout(probe.startup_timeout):
-                if await self._pods.answers(pod, probe):
+                if await self.pods.answers(pod, probe):
                     self.answers(pod)
                 return
         except (TimeoutError, PodCannotStart):
@@ -160,10 +148,9 @@ class Answering:
 
     def _exited(self, pod: PodView, reason: str) -> None:
         self.drop(pod)
-        exit_ = PodExit(pod.session, pod.uid, reason)
-        for listener in self._exit_listeners:
-            listener(exit_)
+        for listener in self.on_exit:
+            listener(PodExit(pod.session, pod.uid, reason))
 
     def _changed(self, session: str) -> None:
-        for listener in self._change_listeners:
+        for listener in self.on_change:
             listener(session)

@@ -51,9 +51,6 @@ class ApiError(Exception):
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
 
 
 class ApiNotFound(ApiError):
@@ -126,9 +123,9 @@ class Cluster:
         """Create an object. Raises ApiConflict if it exists."""
         return await self._json("POST", self._path(resource), {"fieldManager": manager}, body)
 
-    async def apply(self, resource: Resource, body: Json, manager: str, subresource: str = "") -> Json:
+    async def apply(self, resource: Resource, body: Json, manager: str) -> Json:
         """Apply on the server side: ``manager`` owns the fields in ``body`` and no others."""
-        path = self._path(resource, body["metadata"]["name"], subresource)
+        path = self._path(resource, body["metadata"]["name"])
         query = {"fieldManager": manager, "force": "true"}
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
@@ -187,7 +184,10 @@ class Cluster:
                     line = await response.content.readline()
                 if not line:
                     return
-                yield _checked(orjson.loads(line))
+                event = orjson.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), orjson.dumps(event["object"]))
+                yield event
         except aiohttp.ClientError as error:
             raise Unavailable("The Kubernetes API broke off a watch") from error
         finally:
@@ -242,13 +242,6 @@ def has_proxy(url: str) -> bool:
     """Return True if the environment names a proxy for the URL. A check per request would take a third of its time."""
     parts = urlsplit(url)
     return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
-
-
-def _checked(event: Json) -> Json:
-    if event["type"] == "ERROR":
-        status = event["object"]
-        raise _error(status.get("code", 500), orjson.dumps(status))
-    return event
 
 
 def _error(status: int, body: bytes) -> Exception:

@@ -16,8 +16,9 @@ from session_manager.runtime.kubernetes.cluster import PODS, Cluster
 from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
+from session_manager.runtime.protocol import PodAddress
 
-RECHECK = 1.0  # seconds between checks while no event reports a change
+RECHECK = 1.0  # seconds after which the state is checked even if no event has reported a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,15 @@ class PodView:
     @property
     def alive(self) -> bool:
         return not self.leaving and not self.ended
+
+    @property
+    def address(self) -> PodAddress:
+        return PodAddress(self.ip, self.port, self.uid)
+
+    @property
+    def group(self) -> str:
+        """Return the session or the pool that the pod belongs to."""
+        return self.session or names.warm_name(self.warm)
 
 
 def view_of(pod: Json) -> PodView:
@@ -114,9 +124,8 @@ class Pods:
     def __init__(self, cluster: Cluster) -> None:
         self._watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
         self._watch.listen(self._on_event)
-        self._by_uid: dict[str, PodView] = {}
-        self._of_session: dict[str, set[str]] = defaultdict(set)
-        self._of_pool: dict[str, set[str]] = defaultdict(set)
+        self.by_uid: dict[str, PodView] = {}
+        self._groups: dict[str, set[str]] = defaultdict(set)
         self._waiting: dict[str, asyncio.Event] = {}
         self._listeners: list[Callable[[PodView, bool], None]] = []
 
@@ -132,29 +141,23 @@ class Pods:
     async def close(self) -> None:
         await self._watch.close()
 
-    @property
-    def healthy(self) -> bool:
-        return self._watch.healthy
-
     def get(self, uid: str) -> PodView | None:
-        return self._by_uid.get(uid)
+        return self.by_uid.get(uid)
 
     def of_session(self, session: str) -> list[PodView]:
         """Return the session's pods, oldest first."""
-        return self._sorted(self._of_session.get(session, ()))
+        return self._sorted(session)
 
     def of_pool(self, class_name: str) -> list[PodView]:
-        return self._sorted(self._of_pool.get(class_name, ()))
+        return self._sorted(names.warm_name(class_name))
 
-    def all(self) -> list[PodView]:
-        return list(self._by_uid.values())
+    def _sorted(self, group: str) -> list[PodView]:
+        pods = [self.by_uid[uid] for uid in self._groups.get(group, ())]
+        return sorted(pods, key=lambda pod: (pod.created, pod.name))
 
-    def _sorted(self, uids: set[str] | tuple[()]) -> list[PodView]:
-        return sorted((self._by_uid[uid] for uid in uids), key=lambda pod: (pod.created, pod.name))
-
-    async def change(self, session: str, seconds: float) -> None:
-        """Wait until a pod of the session changes, at most this long."""
-        await is_set_within(self._waiting.setdefault(session, asyncio.Event()), max(seconds, 0))
+    async def change(self, session: str) -> None:
+        """Wait until a pod of the session changes, for RECHECK seconds at most."""
+        await is_set_within(self._waiting.setdefault(session, asyncio.Event()), RECHECK)
 
     async def answers(self, pod: PodView, probe: Probe) -> bool:
         """Wait until the pod answers its probe; False if it goes away first. The caller owns the time limit.
@@ -164,7 +167,7 @@ class Pods:
         probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe), name=f"probe {pod.name}")
         try:
             while not probing.done():
-                await wait_for_either(probing, self.change(pod.session, RECHECK))
+                await wait_for_either(probing, self.change(pod.session))
                 now = self.get(pod.uid)
                 if now is None or now.leaving:
                     return False
@@ -194,18 +197,12 @@ class Pods:
 
     def _put(self, view: PodView) -> None:
         self._drop(view.uid)
-        self._by_uid[view.uid] = view
-        if view.session:
-            self._of_session[view.session].add(view.uid)
-        elif view.warm:
-            self._of_pool[view.warm].add(view.uid)
+        self.by_uid[view.uid] = view
+        self._groups[view.group].add(view.uid)
 
     def _drop(self, uid: str) -> None:
-        before = self._by_uid.pop(uid, None)
-        if before is None:
-            return
-        for index, key in ((self._of_session, before.session), (self._of_pool, before.warm)):
-            if uid in index.get(key, ()):
-                index[key].discard(uid)
-                if not index[key]:
-                    del index[key]
+        before = self.by_uid.pop(uid, None)
+        if before is not None:
+            self._groups[before.group].discard(uid)
+            if not self._groups[before.group]:
+                del self._groups[before.group]

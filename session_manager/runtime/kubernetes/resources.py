@@ -6,7 +6,7 @@ Each resource is parsed once, when the watch of its kind reports it, and everybo
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.mode import Mode
@@ -15,7 +15,7 @@ from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
-from session_manager.runtime.kubernetes.watch import DELETED, Watch
+from session_manager.runtime.kubernetes.watch import Watch
 
 SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
 
@@ -56,10 +56,6 @@ def session_view(resource: Json) -> SessionView:
     )
 
 
-def _without_status(resource: Json) -> SessionView:
-    return replace(session_view(resource), status={})
-
-
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
     """A Session together with its class. ``suspended``: nothing may wake it, KEDA included."""
@@ -80,10 +76,10 @@ class Resources:
     def __init__(self, cluster: Cluster, classes: ClusterClasses, *, with_status: bool = False) -> None:
         self._cluster = cluster
         self.classes = classes
-        self.sessions = Watch(cluster, SESSIONS, session_view if with_status else _without_status)
+        drop: Json = {} if with_status else {"status": {}}
+        self.sessions = Watch(cluster, SESSIONS, lambda resource: session_view({**resource, **drop}))
         self.class_watch = Watch(cluster, CLASSES, classes.parse)
-        self.class_watch.listen(self._on_class)
-        classes.listed = self.class_watch.listed
+        classes.specs, classes.listed = self.class_watch.objects, self.class_watch.listed
 
     def start(self) -> None:
         self.class_watch.start()
@@ -99,12 +95,6 @@ class Resources:
         if self.classes.listed.is_set() and self.sessions.listed.is_set():
             return None
         return "the Sessions and SessionClasses of the cluster have not been listed yet"
-
-    def _on_class(self, kind: str, spec: ClassSpec) -> None:
-        if kind == DELETED:
-            self.classes.drop(spec.name)
-        else:
-            self.classes.put(spec)
 
     # -- lookups -------------------------------------------------------------------------------------------------------
 

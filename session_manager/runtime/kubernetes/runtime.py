@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
-from session_manager.runtime.kubernetes.pods import RECHECK, Pods, PodView
+from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
@@ -22,38 +23,38 @@ APPEARS_WITHIN = 10.0  # seconds until the Session of a start must exist
 APPEAR_LOOKS = Backoff(0.01, 0.2)
 
 
+@dataclass(slots=True, eq=False)
 class KubernetesRuntime:
-    def __init__(self, resources: Resources, pods: Pods, workloads: Workloads) -> None:
-        self._resources = resources
-        self._pods = pods
-        self._workloads = workloads
-        self.answering = Answering(pods, workloads)
-        self._start_listeners: list[Callable[[str, float], None]] = []
-        self._leaving = False
+    """``on_started`` are called after each start with (its result in a word or two, the seconds that it took).
+
+    ``ending``: this process ends. It leaves what a start has begun to the next one, if the start is cancelled.
+    """
+
+    resources: Resources
+    all_pods: Pods
+    workloads: Workloads
+    answering: Answering = field(init=False)
+    on_started: list[Callable[[str, float], None]] = field(default_factory=list)
+    ending: bool = False
+
+    def __post_init__(self) -> None:
+        self.answering = Answering(self.all_pods, self.workloads)
 
     async def start(self) -> None:
         """List the pods, and find out which of them answer."""
-        await self._pods.start()
+        await self.all_pods.start()
         await self.answering.first_look()
 
     async def close(self, grace: float | None = None) -> None:
         """Stop watching. The pods stay for the next process."""
-        await self._pods.close()
-        await self.answering.close()
-
-    def leave(self) -> None:
-        """This process ends: leave what a start has begun to the next one, if the start is cancelled from now on."""
-        self._leaving = True
+        await self.all_pods.close()
+        await self.answering.background.close()
 
     def on_exit(self, listener: ExitListener) -> None:
-        self.answering.on_exit(listener)
-
-    def on_started(self, listener: Callable[[str, float], None]) -> None:
-        """Call ``listener`` after each start with (its result in a word or two, the seconds that it took)."""
-        self._start_listeners.append(listener)
+        self.answering.on_exit.append(listener)
 
     def pods(self) -> dict[str, PodAddress]:
-        return {pod.session: _address(pod) for pod in self.answering.all()}
+        return {pod.session: pod.address for pod in self.answering.by_uid.values()}
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -68,7 +69,7 @@ class KubernetesRuntime:
             result = error.reason
             raise
         finally:
-            for listener in self._start_listeners:
+            for listener in self.on_started:
                 listener(result, loop.time() - began)
 
     async def _start_or_fail(self, session: str, probe: Probe, on_phase: PhaseListener) -> PodAddress:
@@ -82,13 +83,13 @@ class KubernetesRuntime:
         except PodCannotStart as error:
             raise await self._failed(session, error) from None
         except BaseException:
-            if not self._leaving:
+            if not self.ending:
                 await asyncio.shield(self.answering.give_up(session))
             raise
         finally:
             self.answering.starting.discard(session)
         self.answering.answers(pod)
-        return _address(pod)
+        return pod.address
 
     async def _failed(self, session: str, error: PodCannotStart) -> PodCannotStart:
         # The status of a Session shows these two by itself, for as long as they last.
@@ -102,11 +103,11 @@ class KubernetesRuntime:
         spec = await self._appeared(session)
         if spec.class_spec.storage is not None:
             await self._until_volume_is_free(session)
-        await self._workloads.wake(spec)
+        await self.workloads.wake(spec)
         while True:
             pod = await self._with_address(session, on_phase)
             on_phase(f"waiting for GET {probe.path} on port {pod.port}")
-            if await self._pods.answers(pod, probe):
+            if await self.all_pods.answers(pod, probe):
                 return pod
 
     async def _appeared(self, session: str) -> SessionSpec:
@@ -114,7 +115,7 @@ class KubernetesRuntime:
         loop, pauses = asyncio.get_running_loop(), APPEAR_LOOKS.pauses()
         deadline = loop.time() + APPEARS_WITHIN
         while True:
-            spec = await self._resources.wakeable(session)
+            spec = await self.resources.wakeable(session)
             if spec is not None:
                 return spec
             if loop.time() > deadline:
@@ -124,8 +125,8 @@ class KubernetesRuntime:
 
     async def _until_volume_is_free(self, session: str) -> None:
         """Wait for the former pods to go: only one pod at a time can mount the volume."""
-        while any(pod.leaving or self.answering.ended(pod) for pod in self._pods.of_session(session)):
-            await self._pods.change(session, RECHECK)
+        while any(pod.leaving or pod.uid in self.answering.ended for pod in self.all_pods.of_session(session)):
+            await self.all_pods.change(session)
 
     async def _with_address(self, session: str, on_phase: PhaseListener) -> PodView:
         """Return the session's pod as soon as it has an address."""
@@ -133,9 +134,11 @@ class KubernetesRuntime:
         while True:
             pod = self.answering.candidate(session)
             if pod is None:
-                await self._pods.change(session, RECHECK)
+                await self.all_pods.change(session)
                 if self.answering.candidate(session) is None:
-                    await self._check_creation(session)
+                    trouble = await self.workloads.refusal(session)
+                    if trouble is not None:
+                        raise PodCannotStart(trouble.reason, trouble.remedy)
                 continue
             if pod.trouble is not None and pod.trouble.final:
                 raise PodCannotStart(pod.trouble.reason, pod.trouble.remedy)
@@ -144,12 +147,7 @@ class KubernetesRuntime:
             before, phase = phase, pod.step if pod.trouble is None else pod.trouble.remedy
             if phase != before:
                 on_phase(phase)
-            await self._pods.change(session, RECHECK)
-
-    async def _check_creation(self, session: str) -> None:
-        trouble = await self._workloads.refusal(session)
-        if trouble is not None:
-            raise PodCannotStart(trouble.reason, trouble.remedy)
+            await self.all_pods.change(session)
 
     def _too_late(self, session: str, probe: Probe) -> PodCannotStart:
         """Return the reason why the pod did not answer in time."""
@@ -166,24 +164,20 @@ class KubernetesRuntime:
 
     async def stop_pod(self, session: str, uid: str, grace: float) -> None:
         """End the pod, and return once its deletion has begun."""
-        pod = self.answering.get(uid) or self._pods.get(uid)
+        pod = self.answering.by_uid.get(uid) or self.all_pods.get(uid)
         if pod is not None:
             self.answering.drop(pod)
         if pod is not None and pod.claimed:
-            await self._workloads.end(pod)
-        elif not await self._workloads.sleep(session) and pod is not None:
+            await self.workloads.end(pod)
+        elif not await self.workloads.sleep(session) and pod is not None:
             # The session was woken meanwhile: it keeps its replica, but this pod is not addressed again.
-            await self._workloads.end(pod)
-        while (now := self._pods.get(uid)) is not None and not now.leaving:
-            await self._pods.change(session, RECHECK)
+            await self.workloads.end(pod)
+        while (now := self.all_pods.get(uid)) is not None and not now.leaving:
+            await self.all_pods.change(session)
 
     async def forget(self, session: str, *, files: bool) -> None:
         """Forget the session. A front door deletes the Session with its children; the volume has no owner."""
-        for pod in self._pods.of_session(session):
+        for pod in self.all_pods.of_session(session):
             self.answering.drop(pod)
         self.answering.troubles.pop(session, None)
-        await self._workloads.forget(session, deleted=files)
-
-
-def _address(pod: PodView) -> PodAddress:
-    return PodAddress(pod.ip, pod.port, pod.uid)
+        await self.workloads.forget(session, deleted=files)

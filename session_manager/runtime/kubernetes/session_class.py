@@ -129,6 +129,7 @@ def _parse_template(spec: Json) -> PodTemplate:
 class ClusterClasses:
     """The SessionClasses of the cluster. ``default_image``: a class ``default`` for a cluster that has none.
 
+    ``specs``: the classes of the cluster by name, without the built-in one.
     ``listed`` is set once all of them are known; before that no class can be called missing.
     ``pod_env``: variables of every pod whose class does not set them.
     """
@@ -143,7 +144,7 @@ class ClusterClasses:
     ) -> None:
         self._times = (idle_timeout, ttl)
         self._pod_env = dict(pod_env or {})
-        self._specs: dict[str, ClassSpec] = {}
+        self.specs: dict[str, ClassSpec] = {}
         self._built_in: dict[str, ClassSpec] = {}
         self.listed = asyncio.Event()
         if default_image is not None:
@@ -166,31 +167,17 @@ class ClusterClasses:
         added = [{"name": name, "value": value} for name, value in self._pod_env.items() if name not in own]
         return replace(spec, env=(*added, *spec.env))
 
-    def put(self, spec: ClassSpec) -> None:
-        self._specs[spec.name] = spec
-
-    def drop(self, name: str) -> None:
-        self._specs.pop(name, None)
-
-    def all(self) -> list[ClassSpec]:
-        """Return the classes of the cluster, without the built-in one."""
-        return list(self._specs.values())
-
-    def names(self) -> list[str]:
-        """Return the names of the classes of the cluster, sorted."""
-        return sorted(self._specs)
-
     def spec(self, name: str) -> ClassSpec:
         """Return the class of this name.
 
         Raises InvalidInput, naming the known classes, if there is none, and Unavailable before they are known.
         """
-        found = self._specs.get(name)
+        found = self.specs.get(name)
         if found is None and not self.listed.is_set():
             raise Unavailable("the SessionClasses of the cluster have not been listed yet")
         found = found or self._built_in.get(name)
         if found is None:
-            known = ", ".join(sorted(self._specs | self._built_in))
+            known = ", ".join(sorted(self.specs | self._built_in))
             there = f"known classes: {known}" if known else "the cluster has no SessionClass"
             raise InvalidInput(f"unknown class {name!r}; {there}", "class")
         return found

@@ -61,7 +61,11 @@ def trouble_of_pod(pod: Json) -> Trouble | None:
     if status.get("phase") == "Failed":
         words = status.get("message") or "the node gave no reason"
         return Trouble(status.get("reason") or "PodFailed", _sentence(words, "the next try may run on another node"))
-    return _unschedulable(status)
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            helps = "add a node, or ask for less in the SessionClass"
+            return Trouble("Unschedulable", _sentence(condition.get("message", ""), helps), final=False)
+    return None
 
 
 def _trouble_of_container(container: Json) -> Trouble | None:
@@ -85,27 +89,16 @@ def _crash(ended: Json) -> str:
     return _sentence(f"the container ended with {how}", "read its output with kubectl logs, or session-manager logs")
 
 
-def _unschedulable(status: Json) -> Trouble | None:
-    for condition in status.get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            helps = "add a node, or ask for less in the SessionClass"
-            return Trouble("Unschedulable", _sentence(condition.get("message", ""), helps), final=False)
-    return None
-
-
 def trouble_of_deployment(deployment: Json) -> Trouble | None:
     """Return the reason why no pod is created, such as a quota or a policy, or None."""
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return _refusal(condition.get("message", ""))
+            message = condition.get("message", "")
+            for part, reason, helps in _REFUSALS:
+                if part in message:
+                    return Trouble(reason, _sentence(message, helps))
+            return Trouble("PodRefused", _sentence(message, "fix what the message names"))
     return None
-
-
-def _refusal(message: str) -> Trouble:
-    for part, reason, helps in _REFUSALS:
-        if part in message:
-            return Trouble(reason, _sentence(message, helps))
-    return Trouble("PodRefused", _sentence(message, "fix what the message names"))
 
 
 def _sentence(message: str, helps: str) -> str:

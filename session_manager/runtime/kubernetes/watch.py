@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from session_manager.aio.retry import Backoff
@@ -26,82 +27,83 @@ ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 BACKOFF = Backoff(0.1, 5.0)
 
 
+@dataclass(slots=True, eq=False)
 class Watch(Generic[T]):
     """``objects``: the parsed objects by name. ``parse`` keeps what is needed of one: there may be thousands.
 
     ``listed`` is set with the first list and stays set. ``synced`` is set while the watch works.
+    ``version``: the resource version to continue from, or "" to list again.
     """
 
-    def __init__(self, cluster: Cluster, resource: Resource, parse: Callable[[Json], T], selector: str = "") -> None:
-        self._cluster = cluster
-        self._resource = resource
-        self._parse = parse
-        self._selector = selector
-        self._listeners: list[Callable[[str, T], None]] = []
-        self._version = ""
-        self._task: asyncio.Task[None] | None = None
-        self.objects: dict[str, T] = {}
-        self.listed = asyncio.Event()
-        self.synced = asyncio.Event()
+    cluster: Cluster
+    resource: Resource
+    parse: Callable[[Json], T]
+    selector: str = ""
+    version: str = ""
+    objects: dict[str, T] = field(default_factory=dict)
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    listeners: list[Callable[[str, T], None]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
 
     def listen(self, listener: Callable[[str, T], None]) -> None:
         """Call ``listener`` for every change with (ADDED, MODIFIED or DELETED, object). Call this before ``start``."""
-        self._listeners.append(listener)
+        self.listeners.append(listener)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"watch {self._resource.plural}")
+        self.task = asyncio.create_task(self._run(), name=f"watch {self.resource.plural}")
 
     async def close(self) -> None:
-        if self._task is not None:
-            await cancel(self._task)
+        if self.task is not None:
+            await cancel(self.task)
 
     @property
     def healthy(self) -> bool:
         """Return True if the watch has listed everything and is running."""
-        return self.synced.is_set() and self._task is not None and not self._task.done()
+        return self.synced.is_set() and self.task is not None and not self.task.done()
 
     async def _run(self) -> None:
         pauses = BACKOFF.pauses()
         while True:
             try:
-                if not self._version:
+                if not self.version:
                     await self._list()
                     pauses = BACKOFF.pauses()
                 await self._follow()
                 continue
             except ApiExpired:
-                self._version = ""
+                self.version = ""
                 continue
             except TimeoutError:
-                log.warning("a watch fell silent", extra={"event": "watch.silent", "resource": self._resource.plural})
+                log.warning("a watch fell silent", extra={"event": "watch.silent", "resource": self.resource.plural})
                 continue
             except (Unavailable, ApiError) as error:
-                extra = {"event": "watch.failed", "resource": self._resource.plural, "reason": str(error)}
+                extra = {"event": "watch.failed", "resource": self.resource.plural, "reason": str(error)}
                 log.warning("a watch failed and is retried", extra=extra)
             except Exception:
                 # A line that was cut off, or an event of an unknown shape. Without a watch the process would be blind.
-                extra = {"event": "watch.failed", "resource": self._resource.plural}
+                extra = {"event": "watch.failed", "resource": self.resource.plural}
                 log.exception("a watch failed and is retried with a new list", extra=extra)
-                self._version = ""
+                self.version = ""
             self.synced.clear()
             await asyncio.sleep(next(pauses))
 
     async def _list(self) -> None:
-        items, version = await self._cluster.list(self._resource, self._selector)
+        items, version = await self.cluster.list(self.resource, self.selector)
         present = {item["metadata"]["name"] for item in items}
         for name in [name for name in self.objects if name not in present]:
             self._notify(DELETED, self.objects.pop(name))
         for item in items:
             self._on_event(ADDED, item)
-        self._version = version
+        self.version = version
         self.listed.set()
         self.synced.set()
 
     async def _follow(self) -> None:
-        async for event in self._cluster.watch(self._resource, self._version, self._selector):
+        async for event in self.cluster.watch(self.resource, self.version, self.selector):
             self.synced.set()
             resource = event["object"]
-            self._version = resource["metadata"]["resourceVersion"]
+            self.version = resource["metadata"]["resourceVersion"]
             if event["type"] in {ADDED, MODIFIED, DELETED}:
                 self._on_event(event["type"], resource)
 
@@ -111,7 +113,7 @@ class Watch(Generic[T]):
         if kind == DELETED:
             self.objects.pop(name, None)
         try:
-            parsed = self._parse(resource)
+            parsed = self.parse(resource)
         except Exception:
             # One object that cannot be read must not end the watch over all others.
             log.exception("a watched object could not be read", extra={"event": "watch.unread", "object": name})
@@ -121,7 +123,7 @@ class Watch(Generic[T]):
         self._notify(kind, parsed)
 
     def _notify(self, kind: str, parsed: T) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             try:
                 listener(kind, parsed)
             except Exception:

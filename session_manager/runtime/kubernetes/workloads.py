@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from session_manager.domain.errors import Unavailable
@@ -44,6 +45,7 @@ class Workloads(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class ScaledWorkloads:
     """Scales the Deployments that exist, and creates nothing.
 
@@ -51,9 +53,8 @@ class ScaledWorkloads:
     Deployment has not changed since then.  So it never works against an operator that has come back.
     """
 
-    def __init__(self, cluster: Cluster, may_write: Callable[[], Awaitable[bool]]) -> None:
-        self._cluster = cluster
-        self._may_write = may_write
+    cluster: Cluster
+    may_write: Callable[[], Awaitable[bool]]
 
     async def wake(self, session: SessionSpec) -> None:
         if not await self._scale(session.uuid, 1):
@@ -68,13 +69,13 @@ class ScaledWorkloads:
         name = names.child_name(session)
         for _ in range(TRIES):
             try:
-                found = await self._cluster.get(DEPLOYMENTS, name, "scale")
+                found = await self.cluster.get(DEPLOYMENTS, name, "scale")
                 if found["spec"].get("replicas", 0) == replicas:
                     return True
                 await self._check()
                 version = found["metadata"]["resourceVersion"]
                 patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
-                await self._cluster.merge_patch(DEPLOYMENTS, name, patch, names.SCALER, "scale")
+                await self.cluster.merge_patch(DEPLOYMENTS, name, patch, names.SCALER, "scale")
             except ApiNotFound:
                 return False
             except ApiConflict:
@@ -85,13 +86,13 @@ class ScaledWorkloads:
         raise Unavailable("the Deployment changes too often to be scaled")
 
     async def _check(self) -> None:
-        if not await self._may_write():
+        if not await self.may_write():
             raise Unavailable("the operator is back")
 
     async def end(self, pod: PodView) -> None:
         await self._check()
         with suppress(ApiConflict):
-            await self._cluster.delete(PODS, pod.name, uid=pod.uid)
+            await self.cluster.delete(PODS, pod.name, uid=pod.uid)
 
     async def refusal(self, session: str) -> Trouble | None:
         """Return None: only the operator may read Deployments."""

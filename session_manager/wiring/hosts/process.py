@@ -11,20 +11,18 @@ from session_manager.activity.machine import MachineLease
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure, Unavailable
-from session_manager.domain.mode import AllAuto
-from session_manager.domain.session import Failure, Session
+from session_manager.domain.session import Failure
 from session_manager.domain.times import Micros
 from session_manager.leadership.leadership import ONE_MACHINE, Leadership
-from session_manager.podclient.gateway import PodGateway
-from session_manager.runtime.classes import load_classes
+from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process.lock import OwnedByAnother
 from session_manager.runtime.process.machine import MachineFile
-from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
+from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
-from session_manager.wiring.hosts.host import Host, open_activity, stored_sessions
+from session_manager.wiring.hosts import Host
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +32,10 @@ OWNER_RETRY = 0.5  # seconds between tries to take the place of another front do
 FAILURE_RETRY = Backoff(1.0, 30.0)
 
 
-class ProcessHost(AllAuto):
+class PodHost(Host):
     """The pods of this data folder."""
 
-    healthy = None
-    lacks = None
+    classes: ConfiguredClasses
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
@@ -47,8 +44,7 @@ class ProcessHost(AllAuto):
             ONE_MACHINE,
             yields_after=MACHINE_STAYS * settings.pods.heartbeat if settings.backup.writer_yields else None,
         )
-        self.activity = open_activity(settings, link, store, self.machine.confirm)
-        self.pods = PodGateway(stored_sessions(store))
+        super().__init__(settings, link, store, self.machine.confirm)
         self._runtime = ProcessRuntime.from_settings(settings)
         kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
         self._scaler = Scaler(kit, self._runtime)
@@ -94,18 +90,8 @@ class ProcessHost(AllAuto):
     async def close(self, grace: float | None = None) -> None:
         await self._runtime.close(grace)
 
-    def created(self, session: Session) -> None:
-        """Do nothing: a session has nothing on this machine before it is woken."""
-
-    def expired(self, session: str) -> None:
-        """Do nothing: its files stay until it is deleted."""
-
     async def gone(self, session: str) -> bool:
         return await self._runtime.gone(session)
 
     async def logs(self, session: str, tail: int) -> str:
         return await self._runtime.logs(session, tail)
-
-
-def open_host(settings: Settings, link: Link, store: Store) -> Host:
-    return ProcessHost(settings, link, store)

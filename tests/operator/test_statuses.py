@@ -1,4 +1,4 @@
-"""The status table in ``conditions``, line by line."""
+"""The status table in ``statuses``, line by line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 import pytest
 
 from session_manager.runtime.kubernetes.trouble import Trouble
-from session_operator import conditions, crds
-from session_operator.conditions import Facts, status_of
+from session_operator import statuses
+from session_operator.statuses import Facts, status_of
+from tests.servers import crds
 
 NOW = "2026-01-31T12:00:00Z"
 BEFORE = "2026-01-31T11:00:00Z"
@@ -34,7 +35,7 @@ def test_each_line(facts: Facts, phase: str, ready: tuple[str, str], awake: tupl
 
 
 def test_the_documented_table_has_these_phases_and_reasons():
-    lines = re.findall(r"^(?:\S+ )+\s+([A-Z][a-z]+)\s+(?:True|False)\s+(<.*?>|\w+)", conditions.__doc__ or "", re.M)
+    lines = re.findall(r"^(?:\S+ )+\s+([A-Z][a-z]+)\s+(?:True|False)\s+(<.*?>|\w+)", statuses.__doc__ or "", re.M)
     documented = [(phase, "ImagePullFailed" if reason.startswith("<") else reason) for phase, reason in lines]
     assert documented == [(phase, ready[1]) for _, phase, ready, _ in TABLE[:6]]
 
