@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from types import TracebackType
@@ -87,7 +88,7 @@ class PodGateway:
         self, address: PodAddress, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
     ) -> _Exchange:
         """Send a request of this turn. ``target``: method and path. ``skim``: see ``PodConnection.send``."""
-        return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim=skim)
+        return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim)
 
     async def _chat(self, address: PodAddress, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
         """``POST /chat``, answered at once or as a stream of events."""
@@ -103,14 +104,8 @@ class PodGateway:
 
 
 def _body(request: TurnRequest) -> bytes:
-    return orjson.dumps(
-        {
-            "message": request.text,
-            "message_id": request.message_id,
-            "session_id": request.session,
-            "user_id": request.user_id,
-        }
-    )
+    ids = {"message_id": request.message_id, "session_id": request.session, "user_id": request.user_id}
+    return orjson.dumps({"message": request.text, **ids})
 
 
 def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -> bytes:
@@ -182,27 +177,26 @@ class _Pool:
             connection.abort()
 
 
+@dataclass(slots=True, eq=False)
 class _Exchange:
     """One request to a pod, as a context. Written out because the hot path passes here."""
 
-    __slots__ = ("_address", "_connection", "_pool", "_request", "_skim")
-
-    def __init__(self, pool: _Pool, address: PodAddress, request: bytes, *, skim: bool) -> None:
-        self._pool = pool
-        self._address = address
-        self._request = request
-        self._skim = skim
+    pool: _Pool
+    address: PodAddress
+    request: bytes
+    skim: bool
+    connection: PodConnection = field(init=False)
 
     async def __aenter__(self) -> PodConnection:
-        self._connection = await self._pool.take(self._address)
-        self._connection.send(self._request, skim=self._skim)
-        return self._connection
+        self.connection = await self.pool.take(self.address)
+        self.connection.send(self.request, skim=self.skim)
+        return self.connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # After a failure, or when the caller gives up, this closes it: the pod sees that the answer is not wanted.
-        self._pool.give_back(self._address, self._connection)
+        self.pool.give_back(self.address, self.connection)
 
 
 async def _connect(address: PodAddress) -> PodConnection:

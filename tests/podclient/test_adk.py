@@ -14,7 +14,7 @@ from session_manager.domain.adk.events import parse_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import PodProtocol, SessionClass
-from session_manager.podclient.adk_stream import Collected
+from session_manager.podclient.adk import Collected
 from session_manager.podclient.gateway import PodGateway
 from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
 from session_manager.runtime.protocol import PodAddress

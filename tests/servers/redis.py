@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 import redis
 
 from session_manager.activity.link import Link
-from session_manager.activity.programs import RedisProgram, embedded_redis, real_redis
-from session_manager.activity.server import LocalRedis
+from session_manager.activity.server import LocalRedis, RedisProgram, embedded_redis, real_redis
 
 # The programs that this machine can run. The tests of the contract run on each.
 PROGRAMS = {name: program for name, program in {"real": real_redis(), "embedded": embedded_redis()}.items() if program}
@@ -90,4 +89,4 @@ class RedisServer:
 
 def connected(link: Link) -> bool:
     """The link has a connection for commands."""
-    return link._line.current is not None
+    return link._commands.current is not None
