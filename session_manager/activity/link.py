@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any, Self
 
@@ -24,16 +24,16 @@ from session_manager.settings import Settings
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Script:
     """A Lua script. ``sha``: its name in Redis."""
 
     name: str
     source: str = field(repr=False)
-    sha: str = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
@@ -66,6 +66,9 @@ class Link:
         self._channels: dict[bytes, list[_Subscription]] = {}
         self.target = target
         self.run_id = ""
+
+    def __repr__(self) -> str:
+        return f"<Link {self.target}>"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

@@ -25,8 +25,6 @@ from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Prepare = Callable[[RedisConnection], Awaitable[None]]
-
 _FORM = "invalid REDIS_URL; expected redis://user:password@host:port/0, or rediss:// for TLS"
 BACKOFF = Backoff(0.02, 1.0)
 NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA) if hasattr(socket, "EAI_NODATA") else (socket.EAI_NONAME,)
@@ -111,30 +109,28 @@ def _tls(options: dict[str, list[str]]) -> ssl.SSLContext:
     return context
 
 
+@dataclass(slots=True, eq=False)
 class Reconnecting:
     """``timeout``: seconds to connect, seconds of silence, and seconds that a caller waits for a connection.
 
     ``name`` is for logs. ``current`` is the connection while there is one.
     """
 
-    def __init__(
-        self, target: Target, timeout: float, prepare: Prepare, name: str, on_message: OnMessage | None = None
-    ) -> None:
-        self._target = target
-        self._timeout = timeout
-        self._prepare = prepare
-        self._name = name
-        self._on_message = on_message
-        self._keeper: asyncio.Task[None] | None = None
-        self._up = asyncio.Event()
-        self.current: RedisConnection | None = None
+    target: Target
+    timeout: float
+    prepare: Callable[[RedisConnection], Awaitable[None]]
+    name: str
+    on_message: OnMessage | None = None
+    current: RedisConnection | None = field(init=False, default=None)
+    _keeper: asyncio.Task[None] | None = field(init=False, default=None)
+    _up: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     async def start(self) -> None:
         """Connect, and stay connected. After StartupFailure or ActivityUnavailable no task is left running."""
         if self._keeper is None:
             connection = await self._open()
             self._publish(connection)
-            self._keeper = asyncio.create_task(self._keep(connection), name=self._name)
+            self._keeper = asyncio.create_task(self._keep(connection), name=self.name)
 
     async def close(self) -> None:
         keeper, self._keeper = self._keeper, None
@@ -145,7 +141,7 @@ class Reconnecting:
         """Wait up to ``timeout`` seconds for a connection. ActivityUnavailable; at once if it was not started."""
         if self.current is None and self._keeper is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._up.wait(), self._timeout)
+                await asyncio.wait_for(self._up.wait(), self.timeout)
         if self.current is None:
             raise ActivityUnavailable
         return self.current
@@ -166,7 +162,7 @@ class Reconnecting:
         """Wait until the connection is lost. Only pings show that an idle connection is dead."""
         while not connection.lost.is_set():
             try:
-                await asyncio.wait_for(connection.lost.wait(), self._timeout)
+                await asyncio.wait_for(connection.lost.wait(), self.timeout)
             except TimeoutError:
                 connection.post(b"PING")
 
@@ -179,7 +175,7 @@ class Reconnecting:
         self._up.clear()
 
     def _log(self, message: str, event: str) -> None:
-        log.warning(message, extra={"event": event, "connection": self._name})
+        log.warning(message, extra={"event": event, "connection": self.name})
 
     async def _reopen(self) -> RedisConnection:
         pauses, rejection = BACKOFF.pauses(), ""
@@ -200,18 +196,18 @@ class Reconnecting:
         connection = await self._connect()
         try:
             await self._greet(connection)
-            await self._prepare(connection)
+            await self.prepare(connection)
         except BaseException:
             await connection.close()
             raise
         return connection
 
     async def _connect(self) -> RedisConnection:
-        target = self._target
+        target = self.target
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: RedisConnection(self._timeout, self._on_message, self._withdraw),
+                    lambda: RedisConnection(self.timeout, self.on_message, self._withdraw),
                     target.host,
                     target.port,
                     ssl=target.tls,
@@ -229,16 +225,16 @@ class Reconnecting:
     async def _greet(self, connection: RedisConnection) -> None:
         """Log in, choose the database, and learn which Redis process this is."""
         try:
-            for command in (*self._target.greeting(), ("INFO", "server")):
+            for command in (*self.target.greeting(), ("INFO", "server")):
                 reply = await connection.send(command)
         except RedisError as error:
             reason = REJECTIONS.get(error.code, f"rejects {command[0]}: check user, password and database number")
-            raise StartupFailure(f"Redis at {self._target} {reason}") from None
+            raise StartupFailure(f"Redis at {self.target} {reason}") from None
         except ActivityUnavailable:
             if connection.garbled:
-                raise StartupFailure(f"The server at {self._target} is not a Redis, or it expects TLS") from None
+                raise StartupFailure(f"The server at {self.target} is not a Redis, or it expects TLS") from None
             raise
         found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
         if found is None:
-            raise StartupFailure(f"The server at {self._target} is not a Redis: its INFO has no run_id")
+            raise StartupFailure(f"The server at {self.target} is not a Redis: its INFO has no run_id")
         connection.run_id = found.group(1).decode()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -224,10 +225,7 @@ class RedisTurns:
         return [mid.decode() for mid in await self._link.execute("ZRANGE", f"session:{session}:inbox", 0, -1)]
 
 
-Renew = Callable[[str, str], Awaitable[bool]]
-Release = Callable[[str, str], Awaitable[None]]
-
-
+@dataclass(slots=True, eq=False)
 class Leases:
     """The turn leases that this process holds, and their renewal.
 
@@ -235,11 +233,10 @@ class Leases:
     ``release(session, holder)`` releases it there, if it is that holder's.
     """
 
-    def __init__(self, period: float, renew: Renew, release: Release) -> None:
-        self._period = period
-        self._renew = renew
-        self._release = release
-        self._held: dict[str, tuple[str, float]] = {}
+    period: float
+    renew: Callable[[str, str], Awaitable[bool]]
+    release: Callable[[str, str], Awaitable[None]]
+    _held: dict[str, tuple[str, float]] = field(init=False, default_factory=dict)
 
     def hold(self, session: str, holder: str, since: float) -> None:
         """``since``: the loop's time before the call to Redis, so that the lease cannot expire earlier than assumed."""
@@ -251,7 +248,7 @@ class Leases:
 
     def holds(self, session: str, holder: str) -> bool:
         held = self._held.get(session)
-        return held is not None and held[0] == holder and asyncio.get_running_loop().time() - held[1] < self._period
+        return held is not None and held[0] == holder and asyncio.get_running_loop().time() - held[1] < self.period
 
     def held(self) -> list[tuple[str, str]]:
         return [(session, holder) for session, (holder, _) in self._held.items()]
@@ -259,7 +256,7 @@ class Leases:
     async def run(self) -> None:
         """Renew each lease three times a period, until cancelled."""
         while True:
-            await asyncio.sleep(self._period / 3)
+            await asyncio.sleep(self.period / 3)
             await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
 
     async def _renew_one(self, session: str, holder: str) -> None:
@@ -267,10 +264,10 @@ class Leases:
             return
         before = asyncio.get_running_loop().time()
         try:
-            ours = await self._renew(session, holder)
+            ours = await self.renew(session, holder)
             if not self._keeps(session, holder):
                 # Released meanwhile. If Redis ran the renewal after that, the renewal brought the lease back.
-                await self._release(session, holder)
+                await self.release(session, holder)
         except SessionGone:
             ours = False
         except Unavailable:

@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -132,7 +131,7 @@ class LocalRedis:
 
     def __init__(self, folder: Path, port: int = 0, password: str = "", program: RedisProgram | None = None) -> None:
         self._folder = folder
-        self._password = password or secrets.token_urlsafe(24)
+        self.password = password or secrets.token_urlsafe(24)
         self._process: subprocess.Popen[str] | None = None
         self._log_start = 0
         self._program = program
@@ -144,11 +143,7 @@ class LocalRedis:
     @property
     def url(self) -> str:
         """The URL with the password: not for logs."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-
-    @property
-    def password(self) -> str:
-        return self._password
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -190,11 +185,6 @@ class LocalRedis:
             await self._gone()
         self._process = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server if it is running."""
-        if self._process is not None:
-            self._process.send_signal(number)
-
     async def _spawn(self, program: RedisProgram) -> subprocess.Popen[str]:
         lock = await self._lock()
         try:
@@ -210,7 +200,7 @@ class LocalRedis:
             )
         finally:
             os.close(lock)
-        config = _CONFIG.format(port=self.port, password=self._password, folder=self._folder.resolve())
+        config = _CONFIG.format(port=self.port, password=self.password, folder=self._folder.resolve())
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin as stdin:
                 stdin.write(config)
@@ -235,7 +225,7 @@ class LocalRedis:
 
     async def _answers(self) -> bool:
         client = Redis(
-            host="127.0.0.1", port=self.port, password=self._password, socket_timeout=1, retry=Retry(NoBackoff(), 0)
+            host="127.0.0.1", port=self.port, password=self.password, socket_timeout=1, retry=Retry(NoBackoff(), 0)
         )
         deadline = asyncio.get_running_loop().time() + START_WITHIN
         async with client:

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
@@ -47,12 +48,12 @@ class _Pod(NamedTuple):
     keeps: bool
 
 
+@dataclass(slots=True, eq=False)
 class AdkPods:
     """``sessions`` reads what is stored of a session: all of it, or only its last N events."""
 
-    def __init__(self, sessions: StoredSessions) -> None:
-        self._sessions = sessions
-        self._known: dict[str, _Pod] = {}
+    sessions: StoredSessions
+    _known: dict[str, _Pod] = field(init=False, default_factory=dict)
 
     async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
         """See ``PodClient.chat``. ``uid``: the pod's. ``exchange`` sends it a request of this turn."""
@@ -61,7 +62,7 @@ class AdkPods:
             raise ValueError("a request to a pod that speaks ADK needs an AdkExchange")
         pod = self._known.get(uid) or await self._get_to_know(uid, exchange, turn.key)
         turn.kept = pod.keeps
-        state = {} if pod.keeps else (await self._sessions(turn.key, 0)).state
+        state = {} if pod.keeps else (await self.sessions(turn.key, 0)).state
         there = _key_there(turn.key, pod)
         body = _run_body(there, turn, request.text, state)
         reply = await _run(exchange, body, turn, on_delta)
@@ -91,7 +92,7 @@ class AdkPods:
         return pod
 
     async def _create_session(self, exchange: OpenExchange, key: AdkKey, there: AdkKey) -> None:
-        session = await self._sessions(key, None)
+        session = await self.sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
         async with exchange(target, _seed(session), skim=True) as connection:
             await connection.answer()
@@ -104,6 +105,7 @@ async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta:
     async with exchange("POST /run_sse", body) as connection:
         await connection.answer()
         if connection.streams:
+            turn.events.clear()
             collected = Collected(turn, on_delta)
             async with aclosing(events_of(connection, MAX_REPLY)) as events:
                 async for _, data in events:
@@ -203,16 +205,15 @@ def _asked(part: Json) -> bool:
 # -- the events that a pod sends --------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True, eq=False)
 class Collected:
     """The part of a stream that has arrived so far. ``turn.events`` has its complete events as they are stored."""
 
-    def __init__(self, turn: AdkExchange, on_delta: DeltaListener) -> None:
-        self._turn = turn
-        self._on_delta = on_delta
-        self._events: list[str] = []
-        self._values: list[Json] = []
-        self._size = 0
-        turn.events.clear()
+    turn: AdkExchange
+    on_delta: DeltaListener
+    _events: list[str] = field(init=False, default_factory=list)
+    _values: list[Json] = field(init=False, default_factory=list)
+    _size: int = field(init=False, default=0)
 
     async def take(self, data: str) -> None:
         text, event = _read(data)
@@ -226,7 +227,7 @@ class Collected:
     async def _pass_on(self, text: str, event: Json) -> None:
         if len(text) > MAX_EVENT:
             raise PodRejected(f"an event of the pod's stream is longer than {MAX_EVENT} bytes")
-        await self._on_delta(f'{{"text":{_dump(words_of(event))},"event":{text}}}')
+        await self.on_delta(f'{{"text":{_dump(words_of(event))},"event":{text}}}')
 
     async def _keep(self, text: str, event: Json) -> None:
         self._size += len(text)
@@ -238,13 +239,13 @@ class Collected:
             # ADK sends an event that made artifacts twice: first its content, then its actions.
             event = {**before, "actions": event.get("actions") or {}}
             text = _dump(event)
-            for kept in (self._values, self._events, self._turn.events):
+            for kept in (self._values, self._events, self.turn.events):
                 kept.pop()
-        self._turn.events.append(_stored(event))
+        self.turn.events.append(_stored(event))
         self._values.append(event)
         self._events.append(text)
         if len(passed_on) <= MAX_EVENT:
-            await self._on_delta(f'{{"event":{passed_on}}}')
+            await self.on_delta(f'{{"event":{passed_on}}}')
 
     @property
     def response(self) -> str:

@@ -116,13 +116,13 @@ def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -
     return (_HEAD % (target, host, *ids, length)).encode("ascii")
 
 
+@dataclass(slots=True, eq=False)
 class _Pool:
     """Idle connections by pod. Call ``close`` before the event loop ends."""
 
-    def __init__(self) -> None:
-        self._idle: dict[str, PodConnection] = {}
-        self._in_use: dict[str, PodConnection] = {}
-        self._sweeping: asyncio.TimerHandle | None = None
+    _idle: dict[str, PodConnection] = field(default_factory=dict)
+    _in_use: dict[str, PodConnection] = field(default_factory=dict)
+    _sweeping: asyncio.TimerHandle | None = None
 
     async def take(self, address: PodAddress) -> PodConnection:
         """Return a connection with nothing under way on it. PodUnreachable."""

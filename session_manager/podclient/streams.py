@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from session_manager.domain.errors import PodDied, PodFailure, PodRejected
 from session_manager.podclient.connection import MAX_REPLY, PodConnection
@@ -107,9 +107,7 @@ async def follow(connection: PodConnection, on_delta: DeltaListener) -> str:
 
 async def _linger(connection: PodConnection) -> None:
     """Let the pod end its stream: hanging up could look to it like a turn that is no longer wanted."""
-    try:
+    with suppress(TimeoutError, PodFailure):
         async with asyncio.timeout(LINGER):
             while await connection.chunk() is not None:
                 pass
-    except (TimeoutError, PodFailure):
-        pass

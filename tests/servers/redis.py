@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -73,7 +74,8 @@ class RedisServer:
         shutil.rmtree(self._folder)
 
     def signal(self, number: signal.Signals) -> None:
-        self._server.signal(number)
+        if self._server.running and self._server.pid:
+            os.kill(self._server.pid, number)
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)

@@ -21,8 +21,7 @@ from session_manager.runtime.protocol import PodAddress
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.adk import AdkHistory
-from session_manager.turns.kit import Kit
-from session_manager.turns.turn import TurnTools
+from session_manager.turns.kit import Kit, TurnTools
 
 CLASS = SessionClass("default")
 POD = PodAddress("127.0.0.1", 4000, "pod-a")
@@ -89,7 +88,7 @@ def kit(store: SqliteStore, activity: RedisActivity) -> Kit:
 
 @pytest.fixture
 async def tools(kit: Kit, pods: Pods) -> AsyncIterator[TurnTools]:
-    tools = TurnTools(kit, pods, Tokens(partial(kit.store.secret, SECRET_NAME)), AdkHistory(kit.store))
+    tools = TurnTools(pods, Tokens(partial(kit.store.secret, SECRET_NAME)), AdkHistory(kit.store))
     yield tools
     await tools.late.close()
 
