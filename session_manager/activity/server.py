@@ -137,9 +137,6 @@ class LocalRedis:
         self._program = program
         self.port = port
 
-    def __repr__(self) -> str:
-        return f"<LocalRedis 127.0.0.1:{self.port} pid={self.pid}>"
-
     @property
     def url(self) -> str:
         """The URL with the password: not for logs."""

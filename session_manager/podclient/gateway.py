@@ -78,7 +78,15 @@ class PodGateway:
             raise PodUnreachable("pod address is outside the allowed networks")
         if session_class.protocol is PodProtocol.ADK:
             return await self._adk.chat(address.uid, partial(self._exchange, address, request), request, on_delta)
-        return await self._chat(address, request, on_delta)
+        async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
+            await connection.answer()
+            if connection.streams:
+                return TurnReply(await follow(connection, on_delta))
+            body = bytes(connection.body)
+            check_answer(connection.status, connection.headers, body)
+            if not connection.framed and json_text(body)[0] is None:
+                raise PodDied(CUT_SHORT)
+            return TurnReply(reply_text(body))
 
     def drop(self, uid: str) -> None:
         self._adk.forget(uid)
@@ -89,18 +97,6 @@ class PodGateway:
     ) -> _Exchange:
         """Send a request of this turn. ``target``: method and path. ``skim``: see ``PodConnection.send``."""
         return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim)
-
-    async def _chat(self, address: PodAddress, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
-        """``POST /chat``, answered at once or as a stream of events."""
-        async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
-            await connection.answer()
-            if connection.streams:
-                return TurnReply(await follow(connection, on_delta))
-            body = bytes(connection.body)
-            check_answer(connection.status, connection.headers, body)
-            if not connection.framed and json_text(body)[0] is None:
-                raise PodDied(CUT_SHORT)
-            return TurnReply(reply_text(body))
 
 
 def _body(request: TurnRequest) -> bytes:
