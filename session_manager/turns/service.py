@@ -47,15 +47,9 @@ class Turns:
     drains: Drains
     feed: Feed
     _running: set[asyncio.Task[int]] = field(init=False, default_factory=set)
-    _closing: bool = field(init=False, default=False)
-
-    def stop(self) -> None:
-        """Start no drain after a turn. Turns that run go on."""
-        self._closing = True
 
     async def close(self, patience: float) -> None:
-        """Stop, and give turns that run ``patience`` seconds. Those cut off are delivered again elsewhere."""
-        self.stop()
+        """Give turns that run ``patience`` seconds. Those cut off are delivered again elsewhere."""
         await end_within(patience, self._running)
 
     async def submit(self, new: NewMessage, access: Access) -> Ticket:
@@ -130,7 +124,7 @@ class Turns:
         if error is not None:
             extra = {"event": "turn.crashed", "session": task.get_name()}
             log.error("a turn ended unexpectedly", exc_info=error, extra=extra)
-        elif task.result() and not self._closing:
+        elif task.result():
             self.drains.start(task.get_name())
 
     async def outcome(self, ticket: Ticket, answer_within: float, wait: float | None) -> Outcome | None:

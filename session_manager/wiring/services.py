@@ -170,7 +170,6 @@ class Services:
     def stop_taking_work(self) -> None:
         self.stopping = True
         self.drains.stop()
-        self.turns.stop()
 
     async def drain(self, patience: float) -> None:
         """Stop claiming, and give running turns ``patience`` seconds. Turns that are cut off are delivered again."""

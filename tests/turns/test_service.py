@@ -81,6 +81,7 @@ async def turns(activity: RedisActivity, tools: TurnTools, pods: Pods) -> AsyncI
     yield open_
     pods.may_answer.set()
     for each in opened:
+        each.drains.stop()
         await each.close(5.0)
 
 
