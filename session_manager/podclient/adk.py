@@ -27,7 +27,7 @@ from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.values import Json
 from session_manager.podclient.connection import MAX_REPLY
-from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnReply, TurnRequest
+from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnRequest
 from session_manager.podclient.replies import check_answer, excerpt, json_text
 from session_manager.podclient.streams import MAX_EVENT, events_of
 
@@ -55,7 +55,7 @@ class AdkPods:
     sessions: StoredSessions
     _known: dict[str, _Pod] = field(init=False, default_factory=dict)
 
-    async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
+    async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> str:
         """See ``PodClient.chat``. ``uid``: the pod's. ``exchange`` sends it a request of this turn."""
         turn = request.adk
         if turn is None:
@@ -100,7 +100,7 @@ class AdkPods:
                 check_answer(connection.status, connection.headers, bytes(connection.body))
 
 
-async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta: DeltaListener) -> TurnReply | None:
+async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta: DeltaListener) -> str | None:
     """Return None if the pod does not know the session."""
     async with exchange("POST /run_sse", body) as connection:
         await connection.answer()
@@ -110,7 +110,7 @@ async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta:
             async with aclosing(events_of(connection, MAX_REPLY)) as events:
                 async for _, data in events:
                     await collected.take(data)
-            return TurnReply(collected.response)
+            return collected.response
         answer = bytes(connection.body)
         if connection.status == 404 and b"Session not found" in answer:
             return None

@@ -22,7 +22,7 @@ from session_manager.domain.errors import PodDied, PodUnreachable
 from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.adk import AdkPods, StoredSessions
 from session_manager.podclient.connection import PodConnection
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnRequest
 from session_manager.podclient.replies import CUT_SHORT, check_answer, json_text, reply_text
 from session_manager.podclient.streams import follow
 from session_manager.runtime.protocol import PodAddress
@@ -73,7 +73,7 @@ class PodGateway:
 
     async def chat(
         self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
+    ) -> str:
         if self._networks is not None and not is_allowed(address, session_class, self._networks):
             raise PodUnreachable("pod address is outside the allowed networks")
         if session_class.protocol is PodProtocol.ADK:
@@ -81,12 +81,12 @@ class PodGateway:
         async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
             await connection.answer()
             if connection.streams:
-                return TurnReply(await follow(connection, on_delta))
+                return await follow(connection, on_delta)
             body = bytes(connection.body)
             check_answer(connection.status, connection.headers, body)
             if not connection.framed and json_text(body)[0] is None:
                 raise PodDied(CUT_SHORT)
-            return TurnReply(reply_text(body))
+            return reply_text(body)
 
     def drop(self, uid: str) -> None:
         self._adk.forget(uid)

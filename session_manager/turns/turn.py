@@ -32,7 +32,7 @@ from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
-from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
+from session_manager.podclient.protocol import AdkExchange, TurnRequest
 from session_manager.turns.adk import turn_events
 from session_manager.turns.kit import DIED, Kit, TurnTools
 
@@ -46,7 +46,6 @@ class _Verdict:
     """The end of the pod's work. ``spoiled``: the pod has to be replaced."""
 
     outcome: Outcome
-    events: list[tuple[str, str]]
     spoiled: bool = False
 
 
@@ -147,10 +146,10 @@ class Turn:
             async with asyncio.timeout(limit):
                 reply = await self._ask_patiently(request)
         except TimeoutError:
-            return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), [], spoiled=True)
+            return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), spoiled=True)
         except PodRejected as error:
-            return _Verdict(Outcome.failed(error.detail), [])
-        return _Verdict(Outcome.processed(reply.response), reply.events)
+            return _Verdict(Outcome.failed(error.detail))
+        return _Verdict(Outcome.processed(reply))
 
     async def _request(self, message: Message, limit: float) -> TurnRequest:
         session, uuid, attempt, tokens = self.session, self.claim.session, message.attempt, self.tools.tokens
@@ -162,7 +161,7 @@ class Turn:
             self.exchange = AdkExchange(key, message.payload)
         return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self.exchange)
 
-    async def _ask_patiently(self, request: TurnRequest) -> TurnReply:
+    async def _ask_patiently(self, request: TurnRequest) -> str:
         answers = 0
         while True:
             try:
@@ -193,13 +192,13 @@ class Turn:
         if deaths is not None and deaths < MAX_DEATHS:
             return await self._abandon(replace_pod=True)
         outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message")
-        return await self._record(_Verdict(outcome, [], spoiled=True))
+        return await self._record(_Verdict(outcome, spoiled=True))
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
     async def _record(self, verdict: _Verdict) -> int:
         message, outcome = self.message, verdict.outcome
-        events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
+        events = [(f"turn.{outcome.status}", "{}")]
         exchange, record = self.exchange, self.kit.store.record
         adk = turn_events(message, self.session.app, outcome, self.began, exchange) if exchange else None
         stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, adk))
