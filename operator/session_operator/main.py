@@ -16,8 +16,8 @@ import kopf
 import uvloop
 
 from session_manager.activity.link import Link
+from session_manager.activity.reconnecting import Target
 from session_manager.activity.redis import RedisActivity
-from session_manager.activity.target import Target
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, unless
 from session_manager.domain.errors import StartupFailure, Unavailable

@@ -1,38 +1,39 @@
-"""The client of Redis: commands and scripts over one pipelined connection, messages over another.
+"""The client of Redis: commands and scripts over one pipelined connection, published messages over another.
 
 Every call is tried exactly once.  ActivityUnavailable means that it may have run or not.  Only the caller knows whether
-its script may run twice, so only the caller repeats it.
+its script may run twice, so only the caller repeats it.  After a reconnect the link subscribes again by itself, and
+calls ``on_gap``: messages published meanwhile are lost.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property, partial
 from importlib.resources import files
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from session_manager.activity.reconnecting import Reconnecting
-from session_manager.activity.resp import Arg, NoScript, RedisConnection
-from session_manager.activity.subscriber import Listener, OnGap, Subscriber
-from session_manager.activity.target import Target
+from session_manager.activity.reconnecting import Reconnecting, Target
+from session_manager.activity.resp import Arg, NoScript, RedisConnection, RedisError
 from session_manager.domain.errors import ActivityUnavailable
 from session_manager.settings import Settings
 
-SCRIPT_TRIES = 3
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Script:
     """A Lua script. ``sha``: its name in Redis."""
 
     name: str
     source: str = field(repr=False)
-    sha: str = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
@@ -42,27 +43,32 @@ def load_script(name: str) -> Script:
     return Script(name, (folder / "common.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8"))
 
 
-class Execute(Protocol):
-    """Run a script on a new connection, before any other command."""
-
-    def __call__(self, script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Awaitable[Any]: ...
-
-
+Execute = Callable[..., Awaitable[Any]]  # (script, args=(), keys=())
 OnConnect = Callable[[Execute, str], Awaitable[Any]]
+Listener = Callable[[bytes], None]
+OnGap = Callable[[], None]
+
+
+@dataclass(eq=False, slots=True)
+class _Subscription:
+    listener: Listener
+    on_gap: OnGap | None
+    confirmed: bool = False
 
 
 class Link:
     """``run_id`` names the Redis process of the current or last connection. Another process may lack our data."""
 
     def __init__(self, target: Target, timeout: float) -> None:
-        self._target = target
-        self._line = Reconnecting(target, timeout, self._prepare, "redis commands")
-        self._subscriber = Subscriber(target, timeout)
+        self._commands = Reconnecting(target, timeout, self._prepare, "redis commands")
+        self._messages = Reconnecting(target, timeout, self._resubscribe, "redis messages", self._on_message)
         self._on_connect: list[OnConnect] = []
+        self._channels: dict[bytes, list[_Subscription]] = {}
+        self.target = target
         self.run_id = ""
 
     def __repr__(self) -> str:
-        return f"<Link {self._target}>"
+        return f"<Link {self.target}>"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -77,21 +83,16 @@ class Link:
 
         Raises StartupFailure if a retry is useless: wrong credentials or TLS, or not a Redis; else ActivityUnavailable.
         """
-        await self._line.start()
+        await self._commands.start()
         try:
-            await self._subscriber.start()
+            await self._messages.start()
         except BaseException:
-            await self._line.close()
+            await self._commands.close()
             raise
 
     async def close(self) -> None:
-        await self._subscriber.close()
-        await self._line.close()
-
-    @property
-    def url(self) -> str:
-        """The URL for other clients of the same Redis. It contains the password."""
-        return self._target.url
+        await self._messages.close()
+        await self._commands.close()
 
     def on_connect(self, callback: OnConnect) -> None:
         """Await ``callback(execute, run_id)`` on every new connection, before any other command is sent on it."""
@@ -100,36 +101,83 @@ class Link:
 
     async def execute(self, *args: Arg) -> Any:
         """Run a command and return its reply; bytes stay bytes. RedisError: rejected. ActivityUnavailable: no reply."""
-        connection = self._line.current or await self._line.connection()
+        connection = self._commands.current or await self._commands.connection()
         return await connection.send(args)
 
     async def script(self, script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Any:
         """Run a script by its hash, and load it first if Redis does not know it."""
-        connection = self._line.current or await self._line.connection()
+        connection = self._commands.current or await self._commands.connection()
         return await _run(connection, script, args, keys)
-
-    async def subscribe(self, channel: str, listener: Listener, on_gap: OnGap | None = None) -> None:
-        """Call ``listener(data)`` for every message from now on, and ``on_gap()`` after an interruption."""
-        await self._subscriber.subscribe(channel, listener, on_gap)
-
-    async def unsubscribe(self, channel: str, listener: Listener) -> None:
-        """Stop calling ``listener``. Never fails and never waits."""
-        self._subscriber.unsubscribe(channel, listener)
 
     async def _prepare(self, connection: RedisConnection) -> None:
         self.run_id = connection.run_id
-
-        def execute(script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Awaitable[Any]:
-            return _run(connection, script, args, keys)
-
         for callback in self._on_connect:
-            await callback(execute, self.run_id)
+            await callback(partial(_run, connection), self.run_id)
+
+    # -- published messages --------------------------------------------------------------------------------------------
+
+    async def subscribe(self, channel: str, listener: Listener, on_gap: OnGap | None = None) -> None:
+        """Call ``listener(data)`` for every message from now on, and ``on_gap()`` after an interruption.
+
+        Returns when Redis has confirmed it: each later message arrives, or ``on_gap`` is called.
+        """
+        name = channel.encode()
+        subscription = _Subscription(listener, on_gap)
+        self._channels.setdefault(name, []).append(subscription)
+        try:
+            await (await self._messages.connection()).send((b"SUBSCRIBE", name))
+        except BaseException:
+            self._drop(name, subscription)
+            raise
+        subscription.confirmed = True
+
+    async def unsubscribe(self, channel: str, listener: Listener) -> None:
+        """Stop calling ``listener``. Never fails and never waits: without Redis there is nothing to end."""
+        name = channel.encode()
+        for subscription in self._channels.get(name, []):
+            if subscription.listener == listener:
+                self._drop(name, subscription)
+                return
+
+    def _drop(self, name: bytes, subscription: _Subscription) -> None:
+        subscriptions = self._channels[name]
+        subscriptions.remove(subscription)
+        if not subscriptions:
+            del self._channels[name]
+            self._leave(name)
+
+    def _leave(self, name: bytes) -> None:
+        if self._messages.current is not None:
+            self._messages.current.post(b"UNSUBSCRIBE", name)
+
+    def _on_message(self, name: bytes, data: bytes) -> None:
+        if name not in self._channels:  # left while the connection was being opened again
+            self._leave(name)
+        for subscription in list(self._channels.get(name, ())):
+            _call(subscription.listener, data)
+
+    async def _resubscribe(self, connection: RedisConnection) -> None:
+        try:
+            await asyncio.gather(*(connection.send((b"SUBSCRIBE", name)) for name in self._channels))
+        except RedisError as error:
+            log.error("redis rejected a subscription: %s", error.code, extra={"event": "redis.refused"})
+            raise ActivityUnavailable from None
+        for subscription in [each for channel in self._channels.values() for each in channel]:
+            if subscription.confirmed and subscription.on_gap is not None:
+                _call(subscription.on_gap)
 
 
-async def _run(connection: RedisConnection, script: Script, args: Sequence[Arg], keys: Sequence[Arg]) -> Any:
-    for _ in range(SCRIPT_TRIES):
+async def _run(connection: RedisConnection, script: Script, args: Sequence[Arg] = (), keys: Sequence[Arg] = ()) -> Any:
+    for _ in range(3):
         try:
             return await connection.send((b"EVALSHA", script.sha, len(keys), *keys, *args))
         except NoScript:
             await connection.send((b"SCRIPT", b"LOAD", script.source))
     raise ActivityUnavailable
+
+
+def _call(listener: Callable[..., None], *args: bytes) -> None:
+    try:
+        listener(*args)
+    except Exception:
+        log.exception("a listener failed", extra={"event": "redis.listener"})

@@ -97,14 +97,35 @@ class Fenced(StrEnum):
 
 
 FeedNote = dict[str, Any]
-NoteListener = Callable[[FeedNote], None]
 
 
 class SessionGone(Exception):
     """Redis has the mark of a deleted session. The caller raises NotFound instead."""
 
 
-class TurnActivity(Protocol):
+class CommonActivity(Protocol):
+    """The methods that both ports have."""
+
+    @property
+    def generation(self) -> bytes: ...
+
+    def on_generation(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after another generation was adopted, as Redis may have lost everything."""
+        ...
+
+    async def awake(self) -> dict[str, Wakefulness]:
+        """Return every session that is waking or awake."""
+        ...
+
+    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
+        """Add (message id, seq) from SQL, wake the pod if needed, and return True if the turn is held.
+
+        Without messages it only requests the pod, unless its start has just failed.
+        """
+        ...
+
+
+class TurnActivity(CommonActivity, Protocol):
     """The port of front doors. Every method raises ActivityUnavailable without Redis, SessionGone after a delete."""
 
     async def take(
@@ -115,10 +136,6 @@ class TurnActivity(Protocol):
 
     async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
         """Claim the first message, or return why not. Wakes the pod if one is needed."""
-        ...
-
-    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
-        """Add (message id, seq) from SQL, wake the pod if needed, and return True if the turn is held."""
         ...
 
     async def finish(
@@ -143,13 +160,6 @@ class TurnActivity(Protocol):
         """Stop renewing the lease. If it was not released, it expires."""
         ...
 
-    def on_generation(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after another generation was adopted, as Redis may have lost everything."""
-        ...
-
-    @property
-    def generation(self) -> bytes: ...
-
     async def ping(self) -> None: ...
     async def inbox(self, session: str) -> list[str]: ...
     async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
@@ -168,10 +178,6 @@ class TurnActivity(Protocol):
         ...
 
     async def hot(self, session: str) -> Hot: ...
-    async def awake(self) -> dict[str, Wakefulness]:
-        """Return every session that is waking or awake."""
-        ...
-
     async def next_ready(self) -> str | None:
         """Take a session that needs attention: its pod is ready, its start failed, or its inbox is stuck.
 
@@ -200,15 +206,11 @@ class TurnActivity(Protocol):
         ...
 
 
-class ScalerActivity(Protocol):
+class ScalerActivity(CommonActivity, Protocol):
     """The port of the scaler, which wakes pods and puts them to sleep."""
 
     async def on_scale(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with each session whose pod may have to start or stop. Calls may be lost."""
-        ...
-
-    def on_generation(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after another generation was adopted, as addresses have to be published again."""
         ...
 
     async def beat(self, *, deputy: bool = False) -> bool:
@@ -222,9 +224,6 @@ class ScalerActivity(Protocol):
         """Return True if a scaler observes the pods."""
         ...
 
-    @property
-    def generation(self) -> bytes: ...
-    async def awake(self) -> dict[str, Wakefulness]: ...
     async def desire(self, session: str) -> Desire: ...
     async def unforgotten(self) -> list[str]:
         """Return the ended sessions of which the runtime may still keep something."""
@@ -248,8 +247,4 @@ class ScalerActivity(Protocol):
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
     ) -> Fenced:
         """``force`` ignores the deadline; ``suspend`` also ignores waiting messages, which go on waiting."""
-        ...
-
-    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
-        """See TurnActivity. Without messages it only requests the pod, unless its start has just failed."""
         ...

@@ -1,36 +1,45 @@
-"""The adapter of both activity ports on Redis: whole sessions and their pods. The turns are in ``redis_turns``."""
+"""The adapter of both activity ports on Redis: sessions, their pods and notes. The turns are in ``redis_turns``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import orjson
 
 from session_manager.activity.link import load_script
-from session_manager.activity.protocol import Desire, Fenced, Wakefulness
+from session_manager.activity.protocol import Desire, FeedNote, Fenced, Wakefulness
 from session_manager.activity.redis_turns import RedisTurns, milliseconds
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import PodAddress
 
-WAKE = load_script("wake")
-FENCE = load_script("fence")
-SLEEP_WHEN_IDLE = load_script("sleep_when_idle")
-DELETE = load_script("delete")
-EXPIRE = load_script("expire")
-ENDED = load_script("ended")
-PUBLISH = load_script("publish")
-LOST = load_script("lost")
-FAIL = load_script("fail")
-PHASE = load_script("phase")
-DESIRE = load_script("desire")
-HOT = load_script("hot")
-AWAKE = load_script("awake")
-READY = load_script("ready")
-DEPUTY = load_script("deputy")
-
 DELETED_MARK_MS = 3_600_000
+MAX_WAITING = 1000
+MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest deltas that an agent may stream
+
+
+class WaitingNotes(asyncio.Queue[FeedNote]):
+    """A bounded queue: a watcher that does not keep up loses notes, so that the process does not run out of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def offer(self, note: bytes) -> None:
+        """Add the note, which is JSON, if there is room for it."""
+        if self.qsize() < MAX_WAITING and self._bytes + len(note) <= MAX_WAITING_BYTES:
+            self._sizes.append(len(note))
+            self._bytes += len(note)
+            self.put_nowait(orjson.loads(note))
+
+    def _get(self) -> FeedNote:
+        self._bytes -= self._sizes.popleft()
+        return super()._get()
 
 
 class RedisActivity(RedisTurns):
@@ -44,34 +53,34 @@ class RedisActivity(RedisTurns):
 
     async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
         idle, ttl = milliseconds(session_class.idle_timeout), milliseconds(session_class.ttl)
-        reply = await self._call(WAKE, session, idle, milliseconds(keep_awake), session_class.name, ttl)
+        reply = await self._call("wake", session, idle, milliseconds(keep_awake), session_class.name, ttl)
         return bool(reply[0] == b"AWAKE")
 
     async def fence(
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
     ) -> Fenced:
         how = 2 if suspend else int(force)
-        reply = await self._call(FENCE, session, how, milliseconds(session_class.idle_timeout))
+        reply = await self._call("fence", session, how, milliseconds(session_class.idle_timeout))
         return Fenced(reply[0].decode())
 
     async def sleep_when_idle(self, session: str) -> None:
-        await self._call(SLEEP_WHEN_IDLE, session)
+        await self._call("sleep_when_idle", session)
 
     async def delete(self, session: str) -> None:
-        await self._call(DELETE, session, DELETED_MARK_MS, orjson.dumps({"kind": "session.deleted"}))
+        await self._call("delete", session, DELETED_MARK_MS, orjson.dumps({"kind": "session.deleted"}))
 
     async def expire(self, session: str) -> bool:
-        return bool((await self._call(EXPIRE, session))[0] == b"OK")
+        return bool((await self._call("expire", session))[0] == b"OK")
 
     async def ended(self, session: str) -> None:
-        await self._call(ENDED, session)
+        await self._call("ended", session)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
     async def hot(self, session: str) -> Hot:
-        if not self._generations.current:
-            await self._generations.adopt(b"", self._link.script, self._link.run_id)
-        reply = await self._link.script(HOT, (self._generations.current, session))
+        if not self.generation:
+            await self._adopt(b"")
+        reply = await self._link.script(load_script("hot"), (self.generation, session))
         deadline, address, length, holder, phase, reason, remedy, next_try, tries = reply
         failure = None
         if reason:
@@ -87,7 +96,7 @@ class RedisActivity(RedisTurns):
         )
 
     async def awake(self) -> dict[str, Wakefulness]:
-        flat = await self._link.script(AWAKE, (self._generations.current, b""))
+        flat = await self._link.script(load_script("awake"), (self.generation, b""))
         return {
             flat[i].decode(): Wakefulness(address=bool(flat[i + 1]), due=bool(flat[i + 2]))
             for i in range(0, len(flat), 3)
@@ -96,7 +105,7 @@ class RedisActivity(RedisTurns):
     # -- announcements -------------------------------------------------------------------------------------------------
 
     async def next_ready(self) -> str | None:
-        _, session = await self._call(READY, "", self._lease_ms)
+        _, session = await self._call("ready", "", self._lease_ms)
         return session.decode() or None
 
     async def attended(self, session: str) -> None:
@@ -111,11 +120,26 @@ class RedisActivity(RedisTurns):
     async def on_scale(self, listener: Callable[[str], None]) -> None:
         await self._link.subscribe("scale", lambda session: listener(session.decode()))
 
+    # -- live notes ----------------------------------------------------------------------------------------------------
+
+    async def notify(self, session: str, note: FeedNote) -> None:
+        await self._link.execute("PUBLISH", f"session:{session}:feed", orjson.dumps(note))
+
+    @asynccontextmanager
+    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:
+        notes = WaitingNotes()
+        channel = f"session:{session}:feed"
+        await self._link.subscribe(channel, notes.offer)
+        try:
+            yield notes
+        finally:
+            await self._link.unsubscribe(channel, notes.offer)
+
     # -- scaling -------------------------------------------------------------------------------------------------------
 
     async def beat(self, *, deputy: bool = False) -> bool:
         if deputy:
-            return bool((await self._call(DEPUTY, "", self._name, self._heartbeat_ms))[0] == b"OK")
+            return bool((await self._call("deputy", "", self._name, self._heartbeat_ms))[0] == b"OK")
         if self._confirm is not None:
             await self._confirm()
         await self._link.execute("SET", "heartbeat", "1", "PX", self._heartbeat_ms)
@@ -125,7 +149,7 @@ class RedisActivity(RedisTurns):
         return bool(await self._link.execute("EXISTS", "heartbeat"))
 
     async def desire(self, session: str) -> Desire:
-        reply = await self._call(DESIRE, session)
+        reply = await self._call("desire", session)
         _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed = reply
         return Desire(
             deleted=bool(deleted),
@@ -148,15 +172,15 @@ class RedisActivity(RedisTurns):
 
     async def publish(self, session: str, address: PodAddress, session_class: SessionClass, *, old: bool) -> bool:
         idle = milliseconds(session_class.idle_timeout)
-        reply = await self._call(PUBLISH, session, address.ip, address.port, address.uid, idle, int(old))
+        reply = await self._call("publish", session, address.ip, address.port, address.uid, idle, int(old))
         return bool(reply[0] == b"OK")
 
     async def lost(self, session: str, uid: str) -> None:
-        await self._call(LOST, session, uid)
+        await self._call("lost", session, uid)
 
     async def fail(self, session: str, failure: Failure, retry_in: float) -> None:
-        await self._call(FAIL, session, failure.reason, failure.remedy, milliseconds(retry_in), failure.tries)
+        await self._call("fail", session, failure.reason, failure.remedy, milliseconds(retry_in), failure.tries)
 
     async def phase(self, session: str, words: str) -> None:
         note = orjson.dumps({"kind": "session.phase", "phase": words})
-        await self._call(PHASE, session, words, note)
+        await self._call("phase", session, words, note)

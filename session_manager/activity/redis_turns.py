@@ -1,4 +1,4 @@
-"""The turns of sessions in Redis: claims, leases and live notes. Each step is one Lua script, so it is atomic.
+"""The turns of sessions in Redis: generations, claims and leases. Each step is one Lua script, so it is atomic.
 
 The scripts are in ``scripts/``; ``common.lua`` is put in front of each and holds the generation gate, the names of the
 keys and what several scripts do.  Redis Cluster is not supported: a script touches the keys of one session and four
@@ -6,23 +6,28 @@ global ones.
 
 A lease saves double work; it is not the fence.  The fence is the attempt in SQL: a turn whose lease was lost goes on,
 and its result is dropped if the message was meanwhile given to another front door.
+
+Redis may come back empty, or older than it was.  The hash ``generation`` = {id, run_id, until} shows it: on every new
+connection the founding script runs before any other command, and founds a new generation unless the present one was
+founded in this very Redis process.  Every other script names the generation that its caller knows, and does nothing in
+any other.  A process that is rejected in this way adopts the present generation: first it takes its leases back, then
+it uses the new id.  Before ``until``, only messages run that no pod was given yet, so that every process has the time
+to take its leases back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 import orjson
 
-from session_manager.activity.generation import Generations
-from session_manager.activity.link import Link, Script, load_script
-from session_manager.activity.notes import WaitingNotes
+from session_manager.activity.link import Execute, Link, load_script
 from session_manager.activity.protocol import Claim, FeedNote, Gap, NoClaim, Queued, SessionGone
 from session_manager.activity.resp import Arg
 from session_manager.aio.tasks import cancel
@@ -31,14 +36,6 @@ from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodAddress
 
 log = logging.getLogger(__name__)
-
-TAKE = load_script("take")
-CLAIM = load_script("claim")
-ADD = load_script("add")
-FINISH = load_script("finish")
-ABANDON = load_script("abandon")
-RENEW = load_script("renew")
-CANCEL = load_script("cancel")
 
 MAX_ADOPTIONS = 5
 
@@ -64,14 +61,17 @@ class RedisTurns:
         self._lease_ms = milliseconds(lease)
         self._heartbeat_ms = milliseconds(heartbeat)
         self._leases = Leases(lease, self._renew, self._release)
-        self._generations = Generations(self._lease_ms, has_unfinished, self._take_back)
+        self._has_unfinished = has_unfinished
+        self._adopting = asyncio.Lock()
+        self._on_generation: list[Callable[[], None]] = []
+        self.generation = b""
         self._renewing: asyncio.Task[None] | None = None
         self._name = uuid4().hex
         self._claims = count()
 
     async def start(self) -> None:
         """Connect. StartupFailure: wrong credentials. ActivityUnavailable: Redis cannot be reached."""
-        self._link.on_connect(self._generations.found)
+        self._link.on_connect(self._found)
         await self._link.start()
         self._renewing = asyncio.create_task(self._leases.run(), name="lease renewal")
 
@@ -83,36 +83,65 @@ class RedisTurns:
     async def ping(self) -> None:
         await self._link.execute("PING")
 
-    # -- the gate ------------------------------------------------------------------------------------------------------
+    # -- generations ---------------------------------------------------------------------------------------------------
 
-    async def _call(self, script: Script, session: str, *args: Arg) -> list[Any]:
+    def on_generation(self, listener: Callable[[], None]) -> None:
+        self._on_generation.append(listener)
+
+    async def _call(self, name: str, session: str, *args: Arg) -> list[Any]:
+        """Run the script of that name in the present generation. Raises SessionGone, ActivityUnavailable."""
         if self._confirm is not None:
             await self._confirm()
+        script = load_script(name)
         for _ in range(MAX_ADOPTIONS):
-            generation = self._generations.current
+            generation = self.generation
             reply: list[Any] = await self._link.script(script, (generation, session, *args))
             if reply[0] == b"GENERATION":
-                await self._generations.adopt(generation, self._link.script, self._link.run_id)
+                await self._adopt(generation)
             elif reply[0] == b"DELETED":
                 raise SessionGone(session)
             else:
                 return reply
         raise ActivityUnavailable
 
-    async def _take_back(self, generation: bytes) -> None:
-        held = self._leases.held()
-        await asyncio.gather(
-            *(self._link.script(RENEW, (generation, session, holder, self._lease_ms)) for session, holder in held)
-        )
+    async def _adopt(self, outdated: bytes) -> None:
+        """Use the present generation from now on. Done once for all callers that were rejected with ``outdated``."""
+        async with self._adopting:
+            if self.generation != outdated:
+                return
+            present = await self._found(self._link.script, self._link.run_id)
+            renewals = [(present, session, holder, self._lease_ms) for session, holder in self._leases.held()]
+            await asyncio.gather(*(self._link.script(load_script("renew"), args) for args in renewals))
+            self.generation = present
+        for listener in self._on_generation:
+            listener()
+
+    async def _found(self, execute: Execute, run_id: str) -> bytes:
+        """Found the next generation if this Redis process has none, and return the present one."""
+        grace = self._lease_ms if await self._work_is_open() else 0
+        present: bytes
+        present, founded = await execute(load_script("found"), (uuid4().hex, run_id, grace))
+        if founded:
+            log.info("generation founded", extra={"event": "redis.generation", "grace_ms": grace})
+        return present
+
+    async def _work_is_open(self) -> bool:
+        """Without an answer from SQL, assume that there is: to wait for one lease does no harm."""
+        if self._has_unfinished is None:
+            return True
+        try:
+            return await self._has_unfinished()
+        except Unavailable:
+            return True
+
+    # -- turns ---------------------------------------------------------------------------------------------------------
 
     async def _renew(self, session: str, holder: str) -> bool:
-        return bool((await self._call(RENEW, session, holder, self._lease_ms))[0] == b"OK")
+        return bool((await self._call("renew", session, holder, self._lease_ms))[0] == b"OK")
 
     async def _release(self, session: str, holder: str) -> None:
         message_id, token = holder.split(" ")
-        await self._call(ABANDON, session, message_id, token, 0, b"")
-
-    # -- turns ---------------------------------------------------------------------------------------------------------
+        await self._call("abandon", session, message_id, token, 0, b"")
 
     async def take(
         self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
@@ -120,7 +149,7 @@ class RedisTurns:
         token = self._new_token()
         since = asyncio.get_running_loop().time()
         reply = await self._call(
-            TAKE,
+            "take",
             session,
             message_id,
             seq,
@@ -139,7 +168,7 @@ class RedisTurns:
     async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
         token = self._new_token()
         since = asyncio.get_running_loop().time()
-        reply = await self._call(CLAIM, session, token, self._lease_ms, milliseconds(session_class.idle_timeout))
+        reply = await self._call("claim", session, token, self._lease_ms, milliseconds(session_class.idle_timeout))
         if reply[0] == b"RUN":
             return self._claimed(session, token, since, reply)
         return NoClaim(reply[0].decode())
@@ -157,7 +186,7 @@ class RedisTurns:
 
     async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
         pairs = [part for pair in messages for part in pair]
-        reply = await self._call(ADD, session, milliseconds(session_class.idle_timeout), session_class.name, *pairs)
+        reply = await self._call("add", session, milliseconds(session_class.idle_timeout), session_class.name, *pairs)
         return bool(reply[1])
 
     async def finish(
@@ -166,7 +195,7 @@ class RedisTurns:
         # Before and not after the call: a renewal that is sent before the reply arrives would bring the lease back.
         self.let_go(claim)
         reply = await self._call(
-            FINISH,
+            "finish",
             claim.session,
             claim.message_id,
             claim.token,
@@ -180,10 +209,10 @@ class RedisTurns:
     async def abandon(self, claim: Claim, session_class: SessionClass, *, replace_pod: bool) -> None:
         self.let_go(claim)
         uid, idle = claim.address.uid if replace_pod else b"", milliseconds(session_class.idle_timeout)
-        await self._call(ABANDON, claim.session, claim.message_id, claim.token, idle, uid)
+        await self._call("abandon", claim.session, claim.message_id, claim.token, idle, uid)
 
     async def remove(self, session: str, message_id: str, session_class: SessionClass) -> bool:
-        reply = await self._call(CANCEL, session, message_id, milliseconds(session_class.idle_timeout))
+        reply = await self._call("cancel", session, message_id, milliseconds(session_class.idle_timeout))
         return bool(reply[0] == b"RUNNING")
 
     def holds(self, claim: Claim) -> bool:
@@ -195,33 +224,8 @@ class RedisTurns:
     async def inbox(self, session: str) -> list[str]:
         return [mid.decode() for mid in await self._link.execute("ZRANGE", f"session:{session}:inbox", 0, -1)]
 
-    def on_generation(self, listener: Callable[[], None]) -> None:
-        self._generations.on_change(listener)
 
-    @property
-    def generation(self) -> bytes:
-        return self._generations.current
-
-    # -- live notes ----------------------------------------------------------------------------------------------------
-
-    async def notify(self, session: str, note: FeedNote) -> None:
-        await self._link.execute("PUBLISH", f"session:{session}:feed", orjson.dumps(note))
-
-    @asynccontextmanager
-    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:
-        notes = WaitingNotes()
-        channel = f"session:{session}:feed"
-        await self._link.subscribe(channel, notes.offer)
-        try:
-            yield notes
-        finally:
-            await self._link.unsubscribe(channel, notes.offer)
-
-
-Renew = Callable[[str, str], Awaitable[bool]]
-Release = Callable[[str, str], Awaitable[None]]
-
-
+@dataclass(slots=True, eq=False)
 class Leases:
     """The turn leases that this process holds, and their renewal.
 
@@ -229,11 +233,10 @@ class Leases:
     ``release(session, holder)`` releases it there, if it is that holder's.
     """
 
-    def __init__(self, period: float, renew: Renew, release: Release) -> None:
-        self._period = period
-        self._renew = renew
-        self._release = release
-        self._held: dict[str, tuple[str, float]] = {}
+    period: float
+    renew: Callable[[str, str], Awaitable[bool]]
+    release: Callable[[str, str], Awaitable[None]]
+    _held: dict[str, tuple[str, float]] = field(init=False, default_factory=dict)
 
     def hold(self, session: str, holder: str, since: float) -> None:
         """``since``: the loop's time before the call to Redis, so that the lease cannot expire earlier than assumed."""
@@ -245,7 +248,7 @@ class Leases:
 
     def holds(self, session: str, holder: str) -> bool:
         held = self._held.get(session)
-        return held is not None and held[0] == holder and asyncio.get_running_loop().time() - held[1] < self._period
+        return held is not None and held[0] == holder and asyncio.get_running_loop().time() - held[1] < self.period
 
     def held(self) -> list[tuple[str, str]]:
         return [(session, holder) for session, (holder, _) in self._held.items()]
@@ -253,7 +256,7 @@ class Leases:
     async def run(self) -> None:
         """Renew each lease three times a period, until cancelled."""
         while True:
-            await asyncio.sleep(self._period / 3)
+            await asyncio.sleep(self.period / 3)
             await asyncio.gather(*(self._renew_one(session, holder) for session, holder in self.held()))
 
     async def _renew_one(self, session: str, holder: str) -> None:
@@ -261,10 +264,10 @@ class Leases:
             return
         before = asyncio.get_running_loop().time()
         try:
-            ours = await self._renew(session, holder)
+            ours = await self.renew(session, holder)
             if not self._keeps(session, holder):
                 # Released meanwhile. If Redis ran the renewal after that, the renewal brought the lease back.
-                await self._release(session, holder)
+                await self.release(session, holder)
         except SessionGone:
             ours = False
         except Unavailable:

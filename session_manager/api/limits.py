@@ -60,7 +60,7 @@ class Limits:
     def __init__(self, settings: Settings, link: Link) -> None:
         timeouts = {"socket_timeout": settings.redis.timeout, "socket_connect_timeout": settings.redis.timeout}
         options: Any = {**timeouts, "retry": Retry(NoBackoff(), 0)}
-        self._limiter = Limiter(key_func=_key_of, storage_uri=link.url, storage_options=options)
+        self._limiter = Limiter(key_func=_key_of, storage_uri=link.target.url, storage_options=options)
         self._chat = settings.limits.chat
         self._chat_limiter = LinkLimiter(link)
         rates = settings.limits

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from session_manager.backup.service import Stats, WriterStats
 from session_manager.domain.histogram import Histogram
-from session_manager.turns.turn import TurnTimes
+from session_manager.turns.kit import TurnTimes
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

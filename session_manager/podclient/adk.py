@@ -3,28 +3,42 @@
 The first request to a pod is ``GET /list-apps``: it says under which name the pod serves its agent, and whether it
 keeps its sessions here.  A pod that does gets the message alone.  Any other has a copy of its own: if the session is
 missing there it is created from our state and history, and each turn brings along how the state has changed since.
+
+``POST …/sessions`` rejects events with actions, long-running tools, or calls by which ADK itself asks a person.  The
+state holds what the actions did, rewound invocations are left out, and such calls have ended: to continue one, the pod
+has to keep its sessions here.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
+from uuid import uuid4
 
-from pydantic_core import from_json, to_json
+from pydantic_core import ValidationError, from_json, to_json
 
-from session_manager.domain.adk.model import AdkKey, AdkSession
+from session_manager.domain.adk.events import parse_event
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.values import Json
-from session_manager.podclient.adk_stream import follow
-from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnReply, TurnRequest
-from session_manager.podclient.replies import check_answer
-from session_manager.podclient.seeding import seed
+from session_manager.podclient.connection import MAX_REPLY
+from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnRequest
+from session_manager.podclient.replies import check_answer, excerpt, json_text
+from session_manager.podclient.streams import MAX_EVENT, events_of
 
 StoredSessions = Callable[[AdkKey, int | None], Awaitable[AdkSession]]
 
 MAX_KNOWN = 10_000  # pods remembered; one that was forgotten is asked again
 KEEPS = b"stored"  # X-Session-Events of a pod that adds its events to its session here by itself
+MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer history
+
+_ASKED_BY_ADK = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
+_REJECTED = frozenset({"actions", "long_running_tool_ids"})
 
 
 class _Pod(NamedTuple):
@@ -34,21 +48,21 @@ class _Pod(NamedTuple):
     keeps: bool
 
 
+@dataclass(slots=True, eq=False)
 class AdkPods:
     """``sessions`` reads what is stored of a session: all of it, or only its last N events."""
 
-    def __init__(self, sessions: StoredSessions) -> None:
-        self._sessions = sessions
-        self._known: dict[str, _Pod] = {}
+    sessions: StoredSessions
+    _known: dict[str, _Pod] = field(init=False, default_factory=dict)
 
-    async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
+    async def chat(self, uid: str, exchange: OpenExchange, request: TurnRequest, on_delta: DeltaListener) -> str:
         """See ``PodClient.chat``. ``uid``: the pod's. ``exchange`` sends it a request of this turn."""
         turn = request.adk
         if turn is None:
             raise ValueError("a request to a pod that speaks ADK needs an AdkExchange")
         pod = self._known.get(uid) or await self._get_to_know(uid, exchange, turn.key)
         turn.kept = pod.keeps
-        state = {} if pod.keeps else (await self._sessions(turn.key, 0)).state
+        state = {} if pod.keeps else (await self.sessions(turn.key, 0)).state
         there = _key_there(turn.key, pod)
         body = _run_body(there, turn, request.text, state)
         reply = await _run(exchange, body, turn, on_delta)
@@ -78,20 +92,25 @@ class AdkPods:
         return pod
 
     async def _create_session(self, exchange: OpenExchange, key: AdkKey, there: AdkKey) -> None:
-        session = await self._sessions(key, None)
+        session = await self.sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
-        async with exchange(target, seed(session), skim=True) as connection:
+        async with exchange(target, _seed(session), skim=True) as connection:
             await connection.answer()
             if connection.status != 409:  # 409: it exists
                 check_answer(connection.status, connection.headers, bytes(connection.body))
 
 
-async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta: DeltaListener) -> TurnReply | None:
+async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta: DeltaListener) -> str | None:
     """Return None if the pod does not know the session."""
     async with exchange("POST /run_sse", body) as connection:
         await connection.answer()
         if connection.streams:
-            return TurnReply((await follow(connection, turn, on_delta)).response)
+            turn.events.clear()
+            collected = Collected(turn, on_delta)
+            async with aclosing(events_of(connection, MAX_REPLY)) as events:
+                async for _, data in events:
+                    await collected.take(data)
+            return collected.response
         answer = bytes(connection.body)
         if connection.status == 404 and b"Session not found" in answer:
             return None
@@ -134,3 +153,139 @@ def _app_among(apps: list[str], wanted: str) -> str:
     if len(apps) == 1:
         return apps[0]
     raise PodRejected(f"the pod serves {', '.join(sorted(apps))[:200]}; none of them is called {wanted}")
+
+
+# -- the session that a pod gets --------------------------------------------------------------------------------------
+
+
+def _seed(session: AdkSession) -> bytes:
+    """Return the body of the request that creates the session."""
+    events = [json.loads(data) for data in _last(session.events)]
+    accepted = [event for event in map(_acceptable, _after_rewinds(events)) if event is not None]
+    return json.dumps({"sessionId": session.key.id, "state": session.state, "events": accepted}).encode()
+
+
+def _last(events: list[str]) -> list[str]:
+    size = 0
+    for at in range(len(events) - 1, -1, -1):
+        size += len(events[at])
+        if size > MAX_HISTORY:
+            return events[at + 1 :]
+    return events
+
+
+def _after_rewinds(events: list[Json]) -> list[Json]:
+    """Return the events that a reader of the session sees: a rewind undoes its invocation and all later ones."""
+    kept: list[Json] = []
+    for event in events:
+        rewound = (event.get("actions") or {}).get("rewind_before_invocation_id")
+        if not rewound:
+            kept.append(event)
+            continue
+        first = next((at for at, each in enumerate(kept) if each.get("invocation_id") == rewound), len(kept))
+        del kept[first:]
+    return kept
+
+
+def _acceptable(event: Json) -> Json | None:
+    """Return the part of the event that ADK accepts, or None if nothing is left of it."""
+    content = event.get("content") or {}
+    parts = [part for part in content.get("parts") or () if not _asked(part)]
+    if not parts:
+        return None
+    rest = {name: value for name, value in event.items() if name not in _REJECTED}
+    return {**rest, "content": {**content, "parts": parts}}
+
+
+def _asked(part: Json) -> bool:
+    calls = (part.get(name) or {} for name in ("function_call", "function_response"))
+    return any(call.get("name") in _ASKED_BY_ADK for call in calls)
+
+
+# -- the events that a pod sends --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Collected:
+    """The part of a stream that has arrived so far. ``turn.events`` has its complete events as they are stored."""
+
+    turn: AdkExchange
+    on_delta: DeltaListener
+    _events: list[str] = field(init=False, default_factory=list)
+    _values: list[Json] = field(init=False, default_factory=list)
+    _size: int = field(init=False, default=0)
+
+    async def take(self, data: str) -> None:
+        text, event = _read(data)
+        if "error" in event and "id" not in event:
+            raise PodRejected(f"the agent failed: {excerpt(text.encode())}")
+        if event.get("partial"):
+            await self._pass_on(text, event)
+        else:
+            await self._keep(text, event)
+
+    async def _pass_on(self, text: str, event: Json) -> None:
+        if len(text) > MAX_EVENT:
+            raise PodRejected(f"an event of the pod's stream is longer than {MAX_EVENT} bytes")
+        await self.on_delta(f'{{"text":{_dump(words_of(event))},"event":{text}}}')
+
+    async def _keep(self, text: str, event: Json) -> None:
+        self._size += len(text)
+        if self._size > MAX_REPLY:
+            raise PodRejected(f"the pod's events are longer than {MAX_REPLY} bytes")
+        passed_on = text
+        before = self._values[-1] if self._values else {}
+        if event.get("id") and event["id"] == before.get("id"):
+            # ADK sends an event that made artifacts twice: first its content, then its actions.
+            event = {**before, "actions": event.get("actions") or {}}
+            text = _dump(event)
+            for kept in (self._values, self._events, self.turn.events):
+                kept.pop()
+        self.turn.events.append(_stored(event))
+        self._values.append(event)
+        self._events.append(text)
+        if len(passed_on) <= MAX_EVENT:
+            await self.on_delta(f'{{"event":{passed_on}}}')
+
+    @property
+    def response(self) -> str:
+        """Return ``{"reply": "<the last text>", "events": […]}``, with the events as the pod sent them."""
+        texts = (words_of(event) for event in reversed(self._values))
+        reply = next(filter(None, texts), "")
+        return f'{{"reply":{_dump(reply)},"events":[{",".join(self._events)}]}}'
+
+
+def words_of(event: Json) -> str:
+    """Return the text of the event, without the model's thoughts."""
+    content = event.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not isinstance(parts, list):
+        return ""
+    said = (part for part in parts if isinstance(part, dict) and not part.get("thought"))
+    return "".join(part["text"] for part in said if isinstance(part.get("text"), str))
+
+
+def _read(data: str) -> tuple[str, Json]:
+    text, _ = json_text(data.encode())
+    if text is None:
+        raise PodRejected("an event of the pod's stream is not a JSON object")
+    try:
+        [[[[event]]]] = from_json(f"[[[[{text}]]]]")  # stored, it is nested in others, and has to be readable there
+    except ValueError:
+        raise PodRejected("an event of the pod's stream is nested too deeply, or has too long a number") from None
+    if not isinstance(event, dict):
+        raise PodRejected("an event of the pod's stream is not a JSON object")
+    return text, event
+
+
+def _stored(event: Json) -> AdkEvent:
+    try:
+        return parse_event(event, time.time(), uuid4)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PodRejected(f"an event of the pod is not an ADK event: {where}: {first['msg']}") from None
+
+
+def _dump(value: object) -> str:
+    return to_json(value).decode()

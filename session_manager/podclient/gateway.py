@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from types import TracebackType
@@ -21,7 +22,7 @@ from session_manager.domain.errors import PodDied, PodUnreachable
 from session_manager.domain.session_class import PodProtocol, SessionClass
 from session_manager.podclient.adk import AdkPods, StoredSessions
 from session_manager.podclient.connection import PodConnection
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnRequest
 from session_manager.podclient.replies import CUT_SHORT, check_answer, json_text, reply_text
 from session_manager.podclient.streams import follow
 from session_manager.runtime.protocol import PodAddress
@@ -72,12 +73,20 @@ class PodGateway:
 
     async def chat(
         self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
+    ) -> str:
         if self._networks is not None and not is_allowed(address, session_class, self._networks):
             raise PodUnreachable("pod address is outside the allowed networks")
         if session_class.protocol is PodProtocol.ADK:
             return await self._adk.chat(address.uid, partial(self._exchange, address, request), request, on_delta)
-        return await self._chat(address, request, on_delta)
+        async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
+            await connection.answer()
+            if connection.streams:
+                return await follow(connection, on_delta)
+            body = bytes(connection.body)
+            check_answer(connection.status, connection.headers, body)
+            if not connection.framed and json_text(body)[0] is None:
+                raise PodDied(CUT_SHORT)
+            return reply_text(body)
 
     def drop(self, uid: str) -> None:
         self._adk.forget(uid)
@@ -87,30 +96,12 @@ class PodGateway:
         self, address: PodAddress, request: TurnRequest, target: str, body: bytes, *, skim: bool = False
     ) -> _Exchange:
         """Send a request of this turn. ``target``: method and path. ``skim``: see ``PodConnection.send``."""
-        return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim=skim)
-
-    async def _chat(self, address: PodAddress, request: TurnRequest, on_delta: DeltaListener) -> TurnReply:
-        """``POST /chat``, answered at once or as a stream of events."""
-        async with self._exchange(address, request, "POST /chat", _body(request)) as connection:
-            await connection.answer()
-            if connection.streams:
-                return TurnReply(await follow(connection, on_delta))
-            body = bytes(connection.body)
-            check_answer(connection.status, connection.headers, body)
-            if not connection.framed and json_text(body)[0] is None:
-                raise PodDied(CUT_SHORT)
-            return TurnReply(reply_text(body))
+        return _Exchange(self._pool, address, _head(address, request, target, len(body)) + body, skim)
 
 
 def _body(request: TurnRequest) -> bytes:
-    return orjson.dumps(
-        {
-            "message": request.text,
-            "message_id": request.message_id,
-            "session_id": request.session,
-            "user_id": request.user_id,
-        }
-    )
+    ids = {"message_id": request.message_id, "session_id": request.session, "user_id": request.user_id}
+    return orjson.dumps({"message": request.text, **ids})
 
 
 def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -> bytes:
@@ -121,13 +112,13 @@ def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -
     return (_HEAD % (target, host, *ids, length)).encode("ascii")
 
 
+@dataclass(slots=True, eq=False)
 class _Pool:
     """Idle connections by pod. Call ``close`` before the event loop ends."""
 
-    def __init__(self) -> None:
-        self._idle: dict[str, PodConnection] = {}
-        self._in_use: dict[str, PodConnection] = {}
-        self._sweeping: asyncio.TimerHandle | None = None
+    _idle: dict[str, PodConnection] = field(default_factory=dict)
+    _in_use: dict[str, PodConnection] = field(default_factory=dict)
+    _sweeping: asyncio.TimerHandle | None = None
 
     async def take(self, address: PodAddress) -> PodConnection:
         """Return a connection with nothing under way on it. PodUnreachable."""
@@ -182,27 +173,26 @@ class _Pool:
             connection.abort()
 
 
+@dataclass(slots=True, eq=False)
 class _Exchange:
     """One request to a pod, as a context. Written out because the hot path passes here."""
 
-    __slots__ = ("_address", "_connection", "_pool", "_request", "_skim")
-
-    def __init__(self, pool: _Pool, address: PodAddress, request: bytes, *, skim: bool) -> None:
-        self._pool = pool
-        self._address = address
-        self._request = request
-        self._skim = skim
+    pool: _Pool
+    address: PodAddress
+    request: bytes
+    skim: bool
+    connection: PodConnection = field(init=False)
 
     async def __aenter__(self) -> PodConnection:
-        self._connection = await self._pool.take(self._address)
-        self._connection.send(self._request, skim=self._skim)
-        return self._connection
+        self.connection = await self.pool.take(self.address)
+        self.connection.send(self.request, skim=self.skim)
+        return self.connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # After a failure, or when the caller gives up, this closes it: the pod sees that the answer is not wanted.
-        self._pool.give_back(self._address, self._connection)
+        self.pool.give_back(self.address, self.connection)
 
 
 async def _connect(address: PodAddress) -> PodConnection:

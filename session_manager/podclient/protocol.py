@@ -42,14 +42,6 @@ class TurnRequest(NamedTuple):
     adk: AdkExchange | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnReply:
-    """``response``: a JSON object as text, the pod's own or ``{"reply": …}``. ``events``: (kind, JSON text)."""
-
-    response: str
-    events: list[tuple[str, str]] = field(default_factory=list)
-
-
 DeltaListener = Callable[[str], Awaitable[None]]
 OpenExchange = Callable[..., AbstractAsyncContextManager[PodConnection]]  # (target, body, skim=False)
 
@@ -59,8 +51,10 @@ class PodClient(Protocol):
 
     async def chat(
         self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
-        """Deliver one message and return the pod's reply. The caller owns the time limit of the turn.
+    ) -> str:
+        """Deliver one message and return the pod's reply: a JSON object as text, its own or ``{"reply": …}``.
+
+        The caller owns the time limit of the turn.
 
         ``on_delta`` gets each delta of a stream as JSON text. PodUnreachable: certainly not delivered. PodDied: may
         have been delivered. PodBusy: 503. PodMisdirected: 421. PodRejected: any other answer that is not a reply.

@@ -36,7 +36,8 @@ def check_answer(status: int, headers: dict[bytes, bytes], body: bytes) -> None:
     if 300 <= status < 400:
         raise PodRejected(f"the pod answered {status}, a redirect; redirects are not followed")
     if not 200 <= status < 300:
-        raise PodRejected(f"the pod answered {status}{_colon(excerpt(body))}")
+        words = excerpt(body)
+        raise PodRejected(f"the pod answered {status}{words and ': '}{words}")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise PodRejected("the pod's answer is compressed, although the request did not allow it")
 
@@ -66,10 +67,6 @@ def excerpt(body: bytes) -> str:
         words = (value.get(name) for name in ("error", "detail", "message"))
         text = next((word for word in words if isinstance(word, str)), text)
     return _UNPRINTABLE.sub(" ", text[: 16 * MAX_EXCERPT]).strip()[:MAX_EXCERPT]
-
-
-def _colon(words: str) -> str:
-    return f": {words}" if words else ""
 
 
 def reply_text(body: bytes) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 
 from session_manager.domain.errors import PodDied, PodFailure, PodRejected
 from session_manager.podclient.connection import MAX_REPLY, PodConnection
@@ -69,57 +70,44 @@ class EventParser:
             self._event = value
 
 
-async def follow(connection: PodConnection, on_delta: DeltaListener) -> str:
-    """Read a stream to its end, and return its reply, or else its deltas joined to one."""
-    stream = _Stream(on_delta)
-    parser = EventParser()
+async def events_of(connection: PodConnection, limit: int = MAX_EVENT) -> AsyncGenerator[tuple[str, str], None]:
+    """Yield each event of a stream to its end. PodDied: it was cut short."""
+    parser = EventParser(limit)
     while (chunk := await connection.chunk()) is not None:
-        for event, data in parser.feed(chunk):
-            await stream.take(event, data)
-        if stream.reply is not None:
-            await _linger(connection)
-            return stream.reply
+        for event in parser.feed(chunk):
+            yield event
     last = parser.finish()
     if last is not None:
-        await stream.take(*last)
-    if stream.reply is None and not connection.framed:
+        yield last
+    if not connection.framed:
         raise PodDied(CUT_SHORT)
-    return stream.reply or text_reply("".join(stream.words))
+
+
+async def follow(connection: PodConnection, on_delta: DeltaListener) -> str:
+    """Return the reply of a stream, or else its deltas, joined to one reply at its end."""
+    deltas: list[str] = []
+    size = 0
+    async with aclosing(events_of(connection)) as events:
+        async for event, data in events:
+            if event == "reply":
+                await _linger(connection)
+                return reply_text(data.encode())
+            if event == "error":
+                raise PodRejected(f"the pod's stream ended with an error: {excerpt(data.encode())}")
+            if event not in {"delta", ""}:
+                continue
+            text, words = delta_text(data)
+            size += len(words)
+            if size > MAX_REPLY:
+                raise PodRejected(f"the pod's reply is longer than {MAX_REPLY} bytes")
+            deltas.append(words)
+            await on_delta(text)
+    return text_reply("".join(deltas))
 
 
 async def _linger(connection: PodConnection) -> None:
     """Let the pod end its stream: hanging up could look to it like a turn that is no longer wanted."""
-    try:
+    with suppress(TimeoutError, PodFailure):
         async with asyncio.timeout(LINGER):
             while await connection.chunk() is not None:
                 pass
-    except (TimeoutError, PodFailure):
-        pass
-
-
-class _Stream:
-    """The part of a stream that has arrived so far."""
-
-    def __init__(self, on_delta: DeltaListener) -> None:
-        self.reply: str | None = None
-        self.words: list[str] = []
-        self._size = 0
-        self._on_delta = on_delta
-
-    async def take(self, event: str, data: str) -> None:
-        if self.reply is not None:
-            return
-        if event == "reply":
-            self.reply = reply_text(data.encode())
-        elif event in {"delta", ""}:
-            await self._take_delta(data)
-        elif event == "error":
-            raise PodRejected(f"the pod's stream ended with an error: {excerpt(data.encode())}")
-
-    async def _take_delta(self, data: str) -> None:
-        text, words = delta_text(data)
-        self._size += len(words)
-        if self._size > MAX_REPLY:
-            raise PodRejected(f"the pod's reply is longer than {MAX_REPLY} bytes")
-        self.words.append(words)
-        await self._on_delta(text)

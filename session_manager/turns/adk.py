@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass, field
 
 from session_manager.domain.adk.model import AdkTurn
 from session_manager.domain.adk.turn_events import failure_event, invocation_of, user_event
@@ -38,20 +39,20 @@ def turn_events(message: Message, app: str, outcome: Outcome, began: float, exch
     return AdkTurn(None if exchange.kept else user_event(message, invocation_id, began), events)
 
 
+@dataclass(slots=True, eq=False)
 class AdkHistory:
     """Brings ADK's events up to date for sessions whose pods do not speak ADK.
 
     ``behind``: sessions of which a turn has ended since. The code that ends a turn adds its session.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.behind: set[str] = set()
+    store: Store
+    behind: set[str] = field(default_factory=set)
 
     async def catch_up(self, session: str) -> None:
         """Bring the session up to date now, or later if the database is unavailable."""
         try:
-            await self._store.adk_catch_up(session)
+            await self.store.adk_catch_up(session)
         except Unavailable:
             self.behind.add(session)
 
@@ -61,7 +62,7 @@ class AdkHistory:
         while True:
             try:
                 if look_in == 0:
-                    found = await self._store.adk_behind(FOUND)
+                    found = await self.store.adk_behind(FOUND)
                     self.behind.update(found)
                     look_in = LOOK_EVERY if len(found) < FOUND else 1
                 look_in -= 1
@@ -77,7 +78,7 @@ class AdkHistory:
         behind, self.behind = list(self.behind), set()
         for start in range(0, len(behind), AT_ONCE):
             try:
-                await self._store.adk_catch_up(*behind[start : start + AT_ONCE])
+                await self.store.adk_catch_up(*behind[start : start + AT_ONCE])
             except Unavailable:
                 self.behind.update(behind[start:])
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
@@ -18,31 +18,28 @@ from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import class_of_session
-from session_manager.turns.kit import Kit
-from session_manager.turns.turn import Turn, TurnTools
+from session_manager.turns.kit import Kit, TurnTools
+from session_manager.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class Drains:
     """``look_every``: seconds after which it looks for announced sessions without being notified."""
 
-    def __init__(self, kit: Kit, tools: TurnTools, max_drains: int, look_every: float) -> None:
-        self._store = kit.store
-        self._activity = kit.activity
-        self._classes = kit.classes
-        self._modes = kit.modes
-        self._tools = tools
-        self._max_drains = max_drains
-        self._look_every = look_every
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._announced: set[str] = set()
-        self._ready = asyncio.Event()
-        self._closing = False
+    kit: Kit
+    tools: TurnTools
+    max_drains: int
+    look_every: float
+    _running: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
+    _announced: set[str] = field(init=False, default_factory=set)
+    _ready: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _closing: bool = field(init=False, default=False)
 
     @property
     def full(self) -> bool:
-        return self._closing or len(self._running) >= self._max_drains
+        return self._closing or len(self._running) >= self.max_drains
 
     def draining(self, session: str) -> bool:
         return session in self._running
@@ -56,16 +53,16 @@ class Drains:
         self.stop()
         await end_within(patience, self._running.values())
 
-    def start(self, session: str) -> bool:
-        """Drain a session, unless it is already being drained. Return False if there is no place."""
-        return self._spawn(session, self._drain)
+    def start(self, session: str, *, announced: bool = False) -> bool:
+        """Drain a session, unless it is already being drained. Return False if there is no place.
 
-    def _spawn(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> bool:
+        ``announced``: by the scaler, so what it found is committed first.
+        """
         if session in self._running:
             return True
         if self.full:
             return False
-        task = asyncio.create_task(self._guarded(session, work), name=f"drain {session}")
+        task = asyncio.create_task(self._guarded(session, announced), name=f"drain {session}")
         self._running[session] = task
         task.add_done_callback(lambda _: self._ended(session))
         return True
@@ -74,11 +71,11 @@ class Drains:
         del self._running[session]
         if session in self._announced:
             self._announced.remove(session)
-            self._spawn(session, self._welcome)
+            self.start(session, announced=True)
 
-    async def _guarded(self, session: str, work: Callable[[str], Coroutine[None, None, None]]) -> None:
+    async def _guarded(self, session: str, announced: bool) -> None:
         try:
-            await work(session)
+            await (self._welcome if announced else self._drain)(session)
         except Unavailable as error:
             log.info("drain put off: %s", error.detail, extra={"event": "drain.put_off", "session": session})
         except (NotFound, SessionGone):
@@ -90,24 +87,24 @@ class Drains:
             self._ready.set()
 
     async def _drain(self, uuid: str) -> None:
-        session = await self._store.get_session(uuid, EVERYTHING)
-        session_class = class_of_session(self._classes, session.class_name)
-        while not self._closing and self._modes.mode(uuid) is not Mode.SUSPENDED:
+        session = await self.kit.store.get_session(uuid, EVERYTHING)
+        session_class = class_of_session(self.kit.classes, session.class_name)
+        while not self._closing and self.kit.modes.mode(uuid) is not Mode.SUSPENDED:
             asked = time.perf_counter()
-            claim = await self._activity.claim(uuid, session_class)
+            claim = await self.kit.activity.claim(uuid, session_class)
             if not isinstance(claim, Claim):
                 return
-            self._tools.times.lease_wait.observe(time.perf_counter() - asked)
-            if not await Turn(self._tools, claim, session_class, session).run():
+            self.tools.times.lease_wait.observe(time.perf_counter() - asked)
+            if not await Turn(self.kit, self.tools, claim, session_class, session).run():
                 return
 
     # -- sessions that the scaler announces -----------------------------------------------------------------------
 
     async def run(self) -> None:
         """Take announced sessions until cancelled. Announcements may be lost, so it also looks by itself."""
-        await until_available(lambda: self._activity.on_ready(self._ready.set))
+        await until_available(lambda: self.kit.activity.on_ready(self._ready.set))
         while True:
-            await is_set_within(self._ready, self._look_every)
+            await is_set_within(self._ready, self.look_every)
             self._ready.clear()
             try:
                 await self._take_ready()
@@ -116,14 +113,14 @@ class Drains:
 
     async def _take_ready(self) -> None:
         while not self.full:
-            session = await self._activity.next_ready()
+            session = await self.kit.activity.next_ready()
             if session is None:
                 return
             if session in self._running:
                 # Its drain may have looked too early, and does not commit what the scaler found.
                 self._announced.add(session)
             else:
-                self._spawn(session, self._welcome)
+                self.start(session, announced=True)
 
     async def _welcome(self, uuid: str) -> None:
         """Commit what the scaler found, which has no access to SQL, then drain."""
@@ -131,15 +128,15 @@ class Drains:
             await until_available(lambda: self._commit_facts(uuid))
         except NotFound:
             log.debug("a deleted session was announced", extra={"event": "drain.gone", "session": uuid})
-        await self._activity.attended(uuid)
+        await self.kit.activity.attended(uuid)
         await self._drain(uuid)
 
     async def _commit_facts(self, uuid: str) -> None:
-        hot = await self._activity.hot(uuid)
-        session = await self._store.get_session(uuid, EVERYTHING)
+        hot = await self.kit.activity.hot(uuid)
+        session = await self.kit.store.get_session(uuid, EVERYTHING)
         if hot.address and (session.woken_at is None or session.failure is not None):
-            await self._store.record_wake(uuid)
+            await self.kit.store.record_wake(uuid)
         elif hot.failure is not None and not hot.wanted:
-            await self._store.record_failure(uuid, hot.failure)
+            await self.kit.store.record_failure(uuid, hot.failure)
             extra = {"event": "session.failed", "session": uuid, "reason": hot.failure.reason}
             log.warning("the pod cannot start", extra=extra)

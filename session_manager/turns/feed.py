@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 from session_manager.activity.protocol import FeedNote
 from session_manager.domain.access import EVERYTHING
@@ -21,13 +22,12 @@ PAGE = 100
 DELETED = "session.deleted"
 
 
+@dataclass(slots=True, eq=False)
 class Feed:
     """``poll``: seconds without a note after which a follower reads SQL all the same."""
 
-    def __init__(self, kit: Kit, poll: float) -> None:
-        self._store = kit.store
-        self._activity = kit.activity
-        self._poll = poll
+    kit: Kit
+    poll: float
 
     async def notes(self, session: str) -> AsyncGenerator[FeedNote | None, None]:
         """Yield live notes, endlessly. The first item is None: from then on no note is missed.
@@ -36,20 +36,19 @@ class Feed:
         """
         while True:
             try:
-                async with self._activity.watch(session) as heard:
+                async with self.kit.activity.watch(session) as heard:
                     yield None
                     while True:
                         yield await self._next(heard)
             except Unavailable:
                 yield None
-                await asyncio.sleep(self._poll)
+                await asyncio.sleep(self.poll)
 
     async def _next(self, heard: asyncio.Queue[FeedNote]) -> FeedNote | None:
-        try:
-            async with asyncio.timeout(self._poll):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.poll):
                 return await heard.get()
-        except TimeoutError:
-            return None
+        return None
 
     async def follow(self, session: str, after: int) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
         """Yield stored events numbered above ``after``, each once and in order, with live notes in between.
@@ -72,13 +71,13 @@ class Feed:
                         last = event.number
                         yield event
                     if note is None:
-                        await self._store.get_session(session, EVERYTHING)
+                        await self.kit.store.get_session(session, EVERYTHING)
                 if note is None:
                     yield None
 
     async def _stored(self, session: str, after: int) -> AsyncGenerator[StoredEvent, None]:
         while True:
-            page = await self._store.events(session, after, PAGE)
+            page = await self.kit.store.events(session, after, PAGE)
             for event in page:
                 yield event
             if len(page) < PAGE:

@@ -1,13 +1,20 @@
-"""The ports that the classes of this package have in common."""
+"""The parts that the classes of this package share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import TurnActivity
+from session_manager.aio.background import Background
+from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Modes
 from session_manager.domain.session_class import SessionClasses
+from session_manager.people.tokens import Tokens
+from session_manager.podclient.protocol import PodClient
 from session_manager.store.protocol import Store
+from session_manager.turns.adk import AdkHistory
+
+DIED = "died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +25,31 @@ class Kit:
     activity: TurnActivity
     classes: SessionClasses
     modes: Modes
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTimes:
+    """Histograms of the seconds that turns waited and took, since the process began.
+
+    ``queue_wait``: from the accept until a pod gets the message for the first time, by the clocks of both machines.
+    ``turn``: from then until the pod has answered, was given up, or died. ``lease_wait``: from asking Redis for the
+    turn of a session until it is held; ``lease_hold``: from then until it is released.
+    """
+
+    queue_wait: Histogram = field(default_factory=Histogram)
+    turn: dict[str, Histogram] = field(
+        default_factory=lambda: {result: Histogram() for result in ("processed", "failed", DIED)}
+    )
+    lease_wait: Histogram = field(default_factory=Histogram)
+    lease_hold: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTools:
+    """The parts that every turn of a process works with. ``late``: updates of Redis that failed and are repeated."""
+
+    pods: PodClient
+    tokens: Tokens
+    adk_history: AdkHistory
+    times: TurnTimes = field(default_factory=TurnTimes)
+    late: Background = field(default_factory=Background)

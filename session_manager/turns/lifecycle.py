@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from session_manager.activity.protocol import Fenced, SessionGone
@@ -10,7 +11,7 @@ from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
 from session_manager.domain.mode import Mode, always_on, suspended
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import class_of_session
+from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.turns.kit import Kit
 
 log = logging.getLogger(__name__)
@@ -35,25 +36,23 @@ class Slept(NamedTuple):
     had_pod: bool
 
 
+@dataclass(slots=True, eq=False)
 class Lifecycle:
-    def __init__(self, kit: Kit, remains: Remains) -> None:
-        self._store = kit.store
-        self._activity = kit.activity
-        self._classes = kit.classes
-        self._modes = kit.modes
-        self._remains = remains
+    kit: Kit
+    remains: Remains
 
     async def wake(self, uuid: str, access: Access, keep_awake: float = 0.0) -> bool:
         """Request the pod, for ``keep_awake`` seconds at least, and return True if it answers already.
 
         WrongMode: the session is suspended.
         """
-        if self._modes.mode(uuid) is Mode.SUSPENDED:
-            await self._store.get_session(uuid, access)
+        if self.kit.modes.mode(uuid) is Mode.SUSPENDED:
+            await self.kit.store.get_session(uuid, access)
             raise suspended()
-        session = await self._store.touch_session(uuid, access)
+        session = await self.kit.store.touch_session(uuid, access)
+        session_class = class_of_session(self.kit.classes, session.class_name)
         try:
-            return await self._activity.wake(uuid, class_of_session(self._classes, session.class_name), keep_awake)
+            return await self.kit.activity.wake(uuid, session_class, keep_awake)
         except SessionGone:
             raise NotFound("no such session") from None
 
@@ -62,13 +61,14 @@ class Lifecycle:
 
         WrongMode: the session is always on.
         """
-        session = await self._store.get_session(uuid, access)
-        if self._modes.mode(uuid) is Mode.ALWAYS_ON:
+        session = await self.kit.store.get_session(uuid, access)
+        if self.kit.modes.mode(uuid) is Mode.ALWAYS_ON:
             raise always_on()
+        session_class = class_of_session(self.kit.classes, session.class_name)
         try:
-            answer = await self._activity.fence(uuid, class_of_session(self._classes, session.class_name), force=True)
+            answer = await self.kit.activity.fence(uuid, session_class, force=True)
             if answer in (Fenced.BUSY, Fenced.UNSETTLED) and when_idle:
-                await self._activity.sleep_when_idle(uuid)
+                await self.kit.activity.sleep_when_idle(uuid)
                 return Slept(session, had_pod=True)
         except SessionGone:
             raise NotFound("no such session") from None
@@ -80,7 +80,7 @@ class Lifecycle:
 
     async def delete(self, uuid: str, access: Access) -> None:
         """Commit the deletion, then tear down. The sweep repeats a teardown that could not be completed."""
-        await self._store.delete_session(uuid, access)
+        await self.kit.store.delete_session(uuid, access)
         log.info("session deleted", extra={"event": "session.deleted", "session": uuid})
         try:
             await self.tear_down(uuid)
@@ -89,10 +89,10 @@ class Lifecycle:
 
     async def tear_down(self, uuid: str) -> bool:
         """Try once more, and return True if only the tombstone is left. Every step may be repeated."""
-        await self._activity.delete(uuid)
-        if not await self._remains.gone(uuid):
+        await self.kit.activity.delete(uuid)
+        if not await self.remains.gone(uuid):
             return False
-        await self._store.purge_session(uuid)
+        await self.kit.store.purge_session(uuid)
         return True
 
     async def expire(self, session: Session) -> bool:
@@ -100,31 +100,30 @@ class Lifecycle:
 
         The commit comes last, so that an interrupted expiry is repeated.
         """
-        if self._modes.mode(session.uuid) is Mode.ALWAYS_ON:
-            await self._store.touch_session(session.uuid, EVERYTHING)
+        if self.kit.modes.mode(session.uuid) is Mode.ALWAYS_ON:
+            await self.kit.store.touch_session(session.uuid, EVERYTHING)
             return False
-        session_class = class_of_session(self._classes, session.class_name)
+        session_class = class_of_session(self.kit.classes, session.class_name)
         try:
-            answer = await self._activity.fence(session.uuid, session_class, force=True)
+            answer = await self.kit.activity.fence(session.uuid, session_class, force=True)
             if answer is not Fenced.PASSED:
-                await self._drop_stale(session)
-            if answer in (Fenced.BUSY, Fenced.UNSETTLED) or not await self._activity.expire(session.uuid):
+                await self._drop_stale(session, session_class)
+            if answer in (Fenced.BUSY, Fenced.UNSETTLED) or not await self.kit.activity.expire(session.uuid):
                 return False
         except SessionGone:
             return False
-        if not await self._store.expire(session.uuid, session.last_activity):
+        if not await self.kit.store.expire(session.uuid, session.last_activity):
             return False
         log.info("session expired", extra={"event": "session.expired", "session": session.uuid})
-        self._remains.expired(session.uuid)
+        self.remains.expired(session.uuid)
         return True
 
-    async def _drop_stale(self, session: Session) -> None:
+    async def _drop_stale(self, session: Session, session_class: SessionClass) -> None:
         """Remove inbox entries whose results are in SQL: Redis was unavailable when they were recorded."""
-        session_class = class_of_session(self._classes, session.class_name)
-        for message_id in await self._activity.inbox(session.uuid):
+        for message_id in await self.kit.activity.inbox(session.uuid):
             try:
-                message = await self._store.get_message(session.uuid, message_id, EVERYTHING)
+                message = await self.kit.store.get_message(session.uuid, message_id, EVERYTHING)
             except NotFound:
                 message = None
             if message is None or message.finished_at is not None:
-                await self._activity.remove(session.uuid, message_id, session_class)
+                await self.kit.activity.remove(session.uuid, message_id, session_class)

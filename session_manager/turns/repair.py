@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.tasks import is_set_within
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Outcome, Unfinished
 from session_manager.domain.mode import Mode
-from session_manager.domain.session_class import class_of_session
+from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.domain.times import Micros, micros
 from session_manager.turns.drain import Drains
 from session_manager.turns.kit import Kit
@@ -29,26 +30,23 @@ FOLLOWED = 500
 TOMBSTONE_SECONDS = 86_400
 
 
+@dataclass(slots=True, eq=False)
 class Repair:
     """``interval``: seconds between passes, and the least age of the messages that they look at."""
 
-    def __init__(self, kit: Kit, drains: Drains, lifecycle: Lifecycle, interval: float) -> None:
-        self._store = kit.store
-        self._activity = kit.activity
-        self._classes = kit.classes
-        self._modes = kit.modes
-        self._drains = drains
-        self._lifecycle = lifecycle
-        self._interval = interval
-        self._after: tuple[str, int] | None = None
-        self._soon = asyncio.Event()
-        self._swept_generation = b""
+    kit: Kit
+    drains: Drains
+    lifecycle: Lifecycle
+    interval: float
+    _after: tuple[str, int] | None = field(init=False, default=None)
+    _soon: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _swept_generation: bytes = field(init=False, default=b"")
 
     async def run(self) -> None:
         """Repair and sweep until cancelled, and at once when Redis may have lost everything."""
-        self._activity.on_generation(self._soon.set)
+        self.kit.activity.on_generation(self._soon.set)
         while True:
-            await is_set_within(self._soon, self._interval)
+            await is_set_within(self._soon, self.interval)
             self._soon.clear()
             for duty in (self.repair, self.sweep):
                 try:
@@ -61,38 +59,39 @@ class Repair:
 
     async def repair(self) -> None:
         """Make one pass over at most PAGE messages, from where the last one stopped."""
-        before = Micros(await self._store.now() - micros(self._interval))
-        page = await self._store.unfinished(before, PAGE, self._after)
+        before = Micros(await self.kit.store.now() - micros(self.interval))
+        page = await self.kit.store.unfinished(before, PAGE, self._after)
         self._after = (page[-1].session, page[-1].seq) if len(page) == PAGE else None
         class_names = {message.session: message.class_name for message in page}
         for session, class_name in class_names.items():
-            if not self._drains.draining(session):
+            if not self.drains.draining(session):
                 await self._repair_session(session, class_name)
 
     async def _repair_session(self, session: str, class_name: str) -> None:
-        session_class = class_of_session(self._classes, class_name)
+        session_class = class_of_session(self.kit.classes, class_name)
         try:
-            unfinished = await self._end_overdue(session, await self._store.unfinished_of(session), session_class.ttl)
-            if not unfinished or self._modes.mode(session) is Mode.SUSPENDED:
+            unfinished = await self._end_overdue(session, session_class)
+            if not unfinished or self.kit.modes.mode(session) is Mode.SUSPENDED:
                 return
             pairs = [(each.id, each.seq) for each in unfinished]
-            if not await self._activity.add(session, pairs, session_class):
-                self._drains.start(session)
+            if not await self.kit.activity.add(session, pairs, session_class):
+                self.drains.start(session)
         except (SessionGone, NotFound):
             return
 
-    async def _end_overdue(self, session: str, unfinished: list[Unfinished], ttl: float) -> list[Unfinished]:
-        oldest = Micros(await self._store.now() - micros(ttl))
+    async def _end_overdue(self, session: str, session_class: SessionClass) -> list[Unfinished]:
+        """Fail the messages that are older than the TTL, and return the other unfinished ones."""
+        unfinished = await self.kit.store.unfinished_of(session)
+        oldest = Micros(await self.kit.store.now() - micros(session_class.ttl))
         alive = []
         for message in unfinished:
             if message.accepted_at > oldest:
                 alive.append(message)
                 continue
-            outcome = Outcome.failed(f"not processed within {ttl:g} s")
-            if await self._store.record(message.id, None, outcome, [("turn.failed", "{}")]) is not None:
+            outcome = Outcome.failed(f"not processed within {session_class.ttl:g} s")
+            if await self.kit.store.record(message.id, None, outcome, [("turn.failed", "{}")]) is not None:
                 log.warning("message overdue", extra={"event": "turn.overdue", "session": session})
-            session_class = class_of_session(self._classes, message.class_name)
-            await self._activity.remove(session, message.id, session_class)
+            await self.kit.activity.remove(session, message.id, session_class)
         return alive
 
     async def sweep(self) -> None:
@@ -100,20 +99,20 @@ class Repair:
 
         A Redis that came back older than it was may know a deleted session as awake: its teardown is repeated.
         """
-        generation = self._activity.generation
+        generation = self.kit.activity.generation
         if generation != self._swept_generation:
-            await self._store.reopen_teardowns()
+            await self.kit.store.reopen_teardowns()
             self._swept_generation = generation
         await self._follow_adk()
-        for session in await self._store.expirable(SWEEP):
-            await self._lifecycle.expire(session)
-        for uuid in await self._store.deleted_sessions(SWEEP):
-            await self._lifecycle.tear_down(uuid)
-        await self._store.drop_tombstones(Micros(await self._store.now() - micros(TOMBSTONE_SECONDS)))
+        for session in await self.kit.store.expirable(SWEEP):
+            await self.lifecycle.expire(session)
+        for uuid in await self.kit.store.deleted_sessions(SWEEP):
+            await self.lifecycle.tear_down(uuid)
+        await self.kit.store.drop_tombstones(Micros(await self.kit.store.now() - micros(TOMBSTONE_SECONDS)))
 
     async def _follow_adk(self) -> None:
         """Adopt and close sessions. The rest of the sweep tears closed ones down, like those that our API deleted."""
-        adopted, closed = await self._store.adk_sweep(FOLLOWED)
+        adopted, closed = await self.kit.store.adk_sweep(FOLLOWED)
         if adopted or closed:
             extra = {"event": "repair.adk", "adopted": adopted, "closed": len(closed)}
             log.info("followed what ADK services created and removed", extra=extra)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone
 from session_manager.aio.tasks import end_within
@@ -21,8 +21,8 @@ from session_manager.domain.mode import Mode, suspended
 from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
-from session_manager.turns.kit import Kit
-from session_manager.turns.turn import Turn, TurnTools
+from session_manager.turns.kit import Kit, TurnTools
+from session_manager.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -40,25 +40,16 @@ class Ticket:
     awake: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Turns:
-    def __init__(self, kit: Kit, tools: TurnTools, drains: Drains, feed: Feed) -> None:
-        self._store = kit.store
-        self._activity = kit.activity
-        self._classes = kit.classes
-        self._modes = kit.modes
-        self._tools = tools
-        self._drains = drains
-        self._feed = feed
-        self._running: set[asyncio.Task[int]] = set()
-        self._closing = False
-
-    def stop(self) -> None:
-        """Start no drain after a turn. Turns that run go on."""
-        self._closing = True
+    kit: Kit
+    tools: TurnTools
+    drains: Drains
+    feed: Feed
+    _running: set[asyncio.Task[int]] = field(init=False, default_factory=set)
 
     async def close(self, patience: float) -> None:
-        """Stop, and give turns that run ``patience`` seconds. Those cut off are delivered again elsewhere."""
-        self.stop()
+        """Give turns that run ``patience`` seconds. Those cut off are delivered again elsewhere."""
         await end_within(patience, self._running)
 
     async def submit(self, new: NewMessage, access: Access) -> Ticket:
@@ -66,16 +57,16 @@ class Turns:
 
         NotFound, IdempotencyMismatch, WrongMode, Unavailable: nothing was accepted.
         """
-        if self._modes.mode(new.session) is Mode.SUSPENDED:
-            await self._store.get_session(new.session, access)
+        if self.kit.modes.mode(new.session) is Mode.SUSPENDED:
+            await self.kit.store.get_session(new.session, access)
             raise suspended()
-        accepted = await self._store.accept(new, access)
+        accepted = await self.kit.store.accept(new, access)
         ticket = Ticket(accepted.message)
         if accepted.repeated:
             return ticket
         asked = time.perf_counter()
         try:
-            session_class = class_of_session(self._classes, accepted.session.class_name)
+            session_class = class_of_session(self.kit.classes, accepted.session.class_name)
             taken = await self._take(accepted, session_class)
         except SessionGone:
             raise NotFound("no such session") from None
@@ -85,7 +76,7 @@ class Turns:
             )
             return ticket
         if isinstance(taken, Claim):
-            self._tools.times.lease_wait.observe(time.perf_counter() - asked)
+            self.tools.times.lease_wait.observe(time.perf_counter() - asked)
             ticket.turn = self._run(taken, session_class, accepted)
             ticket.awake = True
         else:
@@ -94,19 +85,19 @@ class Turns:
 
     async def _take(self, accepted: Accepted, session_class: SessionClass) -> Claim | Queued:
         message, lowest = accepted.message, accepted.lowest_unfinished
-        taken = await self._activity.take(message.session, message.id, message.seq, lowest, session_class)
+        taken = await self.kit.activity.take(message.session, message.id, message.seq, lowest, session_class)
         if not isinstance(taken, Gap):
             return taken
-        unfinished = await self._store.unfinished_of(message.session)
+        unfinished = await self.kit.store.unfinished_of(message.session)
         if unfinished and unfinished[0].id == message.id:
             # The messages before it have ended meanwhile.
-            taken = await self._activity.take(message.session, message.id, message.seq, message.seq, session_class)
+            taken = await self.kit.activity.take(message.session, message.id, message.seq, message.seq, session_class)
             if not isinstance(taken, Gap):
                 return taken
         pairs = [(each.id, each.seq) for each in unfinished]
-        held = await self._activity.add(message.session, pairs, session_class)
+        held = await self.kit.activity.add(message.session, pairs, session_class)
         if not held:
-            self._drains.start(message.session)
+            self.drains.start(message.session)
         ids = [each.id for each in unfinished]
         return Queued(position=ids.index(message.id) + 1 if message.id in ids else 1, awake=held)
 
@@ -117,7 +108,7 @@ class Turns:
             if not result.done():
                 result.set_result(outcome)
 
-        turn = Turn(self._tools, claim, session_class, accepted.session, on_recorded=resolve)
+        turn = Turn(self.kit, self.tools, claim, session_class, accepted.session, on_recorded=resolve)
         task = asyncio.create_task(turn.run(accepted.message), name=claim.session)
         self._running.add(task)
         task.add_done_callback(self._ran)
@@ -133,8 +124,8 @@ class Turns:
         if error is not None:
             extra = {"event": "turn.crashed", "session": task.get_name()}
             log.error("a turn ended unexpectedly", exc_info=error, extra=extra)
-        elif task.result() and not self._closing:
-            self._drains.start(task.get_name())
+        elif task.result():
+            self.drains.start(task.get_name())
 
     async def outcome(self, ticket: Ticket, answer_within: float, wait: float | None) -> Outcome | None:
         """Return the result, or None if it takes longer than ``wait`` seconds.
@@ -159,14 +150,12 @@ class Turns:
         """Look into SQL now, and for ``wait`` seconds whenever the feed has a note or a sign of life."""
         if wait <= 0:
             return await self.recorded(message)
-        try:
-            async with asyncio.timeout(wait), aclosing(self._feed.notes(message.session)) as notes:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait), aclosing(self.feed.notes(message.session)) as notes:
                 async for _ in notes:
                     outcome = await self.recorded(message)
                     if outcome is not None:
                         return outcome
-        except TimeoutError:
-            pass
         return None
 
     async def recorded(self, message: Message) -> Outcome | None:
@@ -175,7 +164,7 @@ class Turns:
         NotFound: the session was deleted. Never Unavailable: that would say that the message was not accepted.
         """
         try:
-            present = await self._store.get_message(message.session, message.id, EVERYTHING)
+            present = await self.kit.store.get_message(message.session, message.id, EVERYTHING)
         except Unavailable:
             return None
         return None if present.status is None else Outcome(present.status, present.response, present.error)
@@ -185,11 +174,11 @@ class Turns:
 
         Conflict: the message has a result. Unavailable: nothing was committed.
         """
-        message, event, class_name = await self._store.cancel(session, message_id, access)
-        self._tools.adk_history.behind.add(session)
+        message, event, class_name = await self.kit.store.cancel(session, message_id, access)
+        self.tools.adk_history.behind.add(session)
         try:
-            await self._activity.remove(session, message_id, class_of_session(self._classes, class_name))
-            await self._activity.notify(session, {"kind": "event", "number": event.number, "message_id": message_id})
+            await self.kit.activity.remove(session, message_id, class_of_session(self.kit.classes, class_name))
+            await self.kit.activity.notify(session, {"kind": "event", "number": event.number, "message_id": message_id})
         except (Unavailable, SessionGone):
             # The turn's own front door, or the repair, finds the result in SQL.
             log.info("cancelled; Redis is updated later", extra={"event": "turn.cancelled", "session": session})
@@ -200,7 +189,7 @@ class Turns:
         if message.status is not None:
             return message.status
         try:
-            running = (await self._activity.hot(message.session)).running
+            running = (await self.kit.activity.hot(message.session)).running
         except Unavailable:
             return MessageStatus.QUEUED
         return MessageStatus.RUNNING if running == message.id else MessageStatus.QUEUED

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
@@ -28,53 +29,17 @@ from session_manager.domain.errors import (
     SessionManagerError,
     Unavailable,
 )
-from session_manager.domain.histogram import Histogram
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
-from session_manager.people.tokens import Tokens
-from session_manager.podclient.protocol import AdkExchange, PodClient, TurnReply, TurnRequest
-from session_manager.turns.adk import AdkHistory, turn_events
-from session_manager.turns.kit import Kit
+from session_manager.podclient.protocol import AdkExchange, TurnRequest
+from session_manager.turns.adk import turn_events
+from session_manager.turns.kit import DIED, Kit, TurnTools
 
 log = logging.getLogger(__name__)
 
 MAX_BUSY_ANSWERS = 3
-DIED = "died"
-
-OnRecorded = Callable[[Outcome], None]
-
-
-def _by_result() -> dict[str, Histogram]:
-    return {"processed": Histogram(), "failed": Histogram(), DIED: Histogram()}
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTimes:
-    """Histograms of the seconds that turns waited and took, since the process began.
-
-    ``queue_wait``: from the accept until a pod gets the message for the first time, by the clocks of both machines.
-    ``turn``: from then until the pod has answered, was given up, or died. ``lease_wait``: from asking Redis for the
-    turn of a session until it is held; ``lease_hold``: from then until it is released.
-    """
-
-    queue_wait: Histogram = field(default_factory=Histogram)
-    turn: dict[str, Histogram] = field(default_factory=_by_result)
-    lease_wait: Histogram = field(default_factory=Histogram)
-    lease_hold: Histogram = field(default_factory=Histogram)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTools:
-    """The parts that every turn of a process works with. ``late``: updates of Redis that failed and are repeated."""
-
-    kit: Kit
-    pods: PodClient
-    tokens: Tokens
-    adk_history: AdkHistory
-    times: TurnTimes = field(default_factory=TurnTimes)
-    late: Background = field(default_factory=Background)
 
 
 @dataclass(slots=True)
@@ -82,47 +47,23 @@ class _Verdict:
     """The end of the pod's work. ``spoiled``: the pod has to be replaced."""
 
     outcome: Outcome
-    events: list[tuple[str, str]]
     spoiled: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Turn:
     """``on_recorded`` gets the outcome as soon as it is final, which is before Redis knows it."""
 
-    __slots__ = (
-        "_activity",
-        "_began",
-        "_chunk",
-        "_claim",
-        "_class",
-        "_exchange",
-        "_message",
-        "_on_recorded",
-        "_session",
-        "_store",
-        "_tools",
-    )
-
-    _message: Message
-
-    def __init__(
-        self,
-        tools: TurnTools,
-        claim: Claim,
-        session_class: SessionClass,
-        session: Session,
-        on_recorded: OnRecorded | None = None,
-    ) -> None:
-        self._tools = tools
-        self._store = tools.kit.store
-        self._activity = tools.kit.activity
-        self._claim = claim
-        self._class = session_class
-        self._session = session
-        self._on_recorded = on_recorded
-        self._chunk = 0
-        self._began = 0.0
-        self._exchange: AdkExchange | None = None
+    kit: Kit
+    tools: TurnTools
+    claim: Claim
+    session_class: SessionClass
+    session: Session
+    on_recorded: Callable[[Outcome], None] | None = None
+    message: Message = field(init=False)
+    exchange: AdkExchange | None = field(init=False, default=None)
+    began: float = field(init=False, default=0.0)
+    chunks: int = field(init=False, default=0)
 
     async def run(self, accepted: Message | None = None) -> int:
         """Run the turn and return how many messages wait behind it. ``accepted``: its message, if the caller has it."""
@@ -134,50 +75,50 @@ class Turn:
         except asyncio.CancelledError:
             # This process ends: others need not wait until the lease has expired.
             with suppress(SessionGone, Unavailable):
-                await self._activity.abandon(self._claim, self._class, replace_pod=True)
+                await self.kit.activity.abandon(self.claim, self.session_class, replace_pod=True)
             raise
         finally:
-            self._activity.let_go(self._claim)
-            self._tools.times.lease_hold.observe(time.perf_counter() - held)
+            self.kit.activity.let_go(self.claim)
+            self.tools.times.lease_hold.observe(time.perf_counter() - held)
 
     async def _run(self, accepted: Message | None) -> int:
-        message = accepted if self._claim.fresh else None
+        message = accepted if self.claim.fresh else None
         if message is None:
             message = await until_available(self._open_attempt)
         if message is None:
             return await self._finish(None)
         if message.finished_at is None and self._must_replace:
             return await self._abandon(replace_pod=True)
-        if not self._activity.holds(self._claim):
+        if not self.kit.activity.holds(self.claim):
             # So much time has passed that another front door may hold the turn: leave it to that one.
             return await self._abandon(replace_pod=False)
-        self._message = message
+        self.message = message
         return await self._work()
 
     @property
     def _must_replace(self) -> bool:
-        return self._claim.replace and self._class.redelivery is Redelivery.REPLACE
+        return self.claim.replace and self.session_class.redelivery is Redelivery.REPLACE
 
     async def _open_attempt(self) -> Message | None:
         """Return the message with this claim's attempt, or None if it has its result or its session is deleted."""
-        if not self._claim.fresh and not self._must_replace:
-            return await self._store.begin_redelivery(self._claim.message_id)
+        if not self.claim.fresh and not self._must_replace:
+            return await self.kit.store.begin_redelivery(self.claim.message_id)
         message = await self._stored_message()
         return message if message is not None and message.finished_at is None else None
 
     async def _stored_message(self) -> Message | None:
         try:
-            return await self._store.get_message(self._claim.session, self._claim.message_id, EVERYTHING)
+            return await self.kit.store.get_message(self.claim.session, self.claim.message_id, EVERYTHING)
         except NotFound:
             return None
 
     # -- the pod's part ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> int:
-        message, times = self._message, self._tools.times
-        self._began = time.time()
+        message, times = self.message, self.tools.times
+        self.began = time.time()
         if message.attempt == 1:
-            times.queue_wait.observe(max(0.0, self._began - seconds(message.accepted_at)))
+            times.queue_wait.observe(max(0.0, self.began - seconds(message.accepted_at)))
         asked = time.perf_counter()
         try:
             verdict = await self._ask()
@@ -198,7 +139,7 @@ class Turn:
         return await self._record(verdict)
 
     async def _ask(self) -> _Verdict:
-        message, limit = self._message, self._class.turn_timeout
+        message, limit = self.message, self.session_class.turn_timeout
         request = await self._request(message, limit)
         if message.attempt > 1:
             await self._notify({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
@@ -206,26 +147,26 @@ class Turn:
             async with asyncio.timeout(limit):
                 reply = await self._ask_patiently(request)
         except TimeoutError:
-            return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), [], spoiled=True)
+            return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), spoiled=True)
         except PodRejected as error:
-            return _Verdict(Outcome.failed(error.detail), [])
-        return _Verdict(Outcome.processed(reply.response), reply.events)
+            return _Verdict(Outcome.failed(error.detail))
+        return _Verdict(Outcome.processed(reply))
 
     async def _request(self, message: Message, limit: float) -> TurnRequest:
-        session, uuid, attempt, tokens = self._session, self._claim.session, message.attempt, self._tools.tokens
+        session, uuid, attempt, tokens = self.session, self.claim.session, message.attempt, self.tools.tokens
         if not tokens.loaded:
             await until_available(tokens.load)
         token = tokens.mint(uuid, message.id, attempt, limit)
-        if self._class.protocol is PodProtocol.ADK:
+        if self.session_class.protocol is PodProtocol.ADK:
             key = AdkKey(session.app, session.user_id, session.adk_id)
-            self._exchange = AdkExchange(key, message.payload)
-        return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self._exchange)
+            self.exchange = AdkExchange(key, message.payload)
+        return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self.exchange)
 
-    async def _ask_patiently(self, request: TurnRequest) -> TurnReply:
+    async def _ask_patiently(self, request: TurnRequest) -> str:
         answers = 0
         while True:
             try:
-                return await self._tools.pods.chat(self._claim.address, self._class, request, self._on_delta)
+                return await self.tools.pods.chat(self.claim.address, self.session_class, request, self._on_delta)
             except PodBusy as busy:
                 answers += 1
                 if answers == MAX_BUSY_ANSWERS:
@@ -233,52 +174,52 @@ class Turn:
                 await asyncio.sleep(busy.retry_after)
 
     async def _on_delta(self, data: str) -> None:
-        self._chunk += 1
-        which = {"message_id": self._message.id, "attempt": self._message.attempt, "chunk": self._chunk}
+        self.chunks += 1
+        which = {"message_id": self.message.id, "attempt": self.message.attempt, "chunk": self.chunks}
         await self._notify({"kind": "delta", **which, "data": data})
 
     async def _notify(self, note: dict[str, object]) -> None:
-        session = self._claim.session
+        session = self.claim.session
         try:
-            await self._activity.notify(session, note)
+            await self.kit.activity.notify(session, note)
         except Unavailable:
             log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
 
     async def _died(self) -> int:
-        message = self._message
-        deaths = await until_available(lambda: self._store.record_death(message.id, message.attempt))
-        extra = {"event": "turn.pod_died", "session": self._claim.session, "deaths": deaths}
+        message = self.message
+        deaths = await until_available(lambda: self.kit.store.record_death(message.id, message.attempt))
+        extra = {"event": "turn.pod_died", "session": self.claim.session, "deaths": deaths}
         log.warning("the pod died during a turn", extra=extra)
         if deaths is not None and deaths < MAX_DEATHS:
             return await self._abandon(replace_pod=True)
         outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message")
-        return await self._record(_Verdict(outcome, [], spoiled=True))
+        return await self._record(_Verdict(outcome, spoiled=True))
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
     async def _record(self, verdict: _Verdict) -> int:
-        message, outcome = self._message, verdict.outcome
-        events = [*verdict.events, (f"turn.{outcome.status}", "{}")]
-        exchange, record = self._exchange, self._store.record
-        adk = turn_events(message, self._session.app, outcome, self._began, exchange) if exchange else None
+        message, outcome = self.message, verdict.outcome
+        events = [(f"turn.{outcome.status}", "{}")]
+        exchange, record = self.exchange, self.kit.store.record
+        adk = turn_events(message, self.session.app, outcome, self.began, exchange) if exchange else None
         stored = await until_available(lambda: record(message.id, message.attempt, outcome, events, adk))
         if stored is None:
             return await self._fenced_off()
         if adk is None:
             await self._update_adk_history()
-        if self._on_recorded is not None:
+        if self.on_recorded is not None:
             # The answer need not wait for Redis: the release is on its way there before the answer leaves.
-            self._on_recorded(outcome)
+            self.on_recorded(outcome)
         note = {"kind": "event", "number": stored[-1].number, "message_id": message.id}
         return await self._finish(note, spoiled=verdict.spoiled)
 
     async def _update_adk_history(self) -> None:
         """Soon, or now for a message from ADK's routes: it may change the state that others read."""
-        history = self._tools.adk_history
-        if self._message.payload is None:
-            history.behind.add(self._claim.session)
+        history = self.tools.adk_history
+        if self.message.payload is None:
+            history.behind.add(self.claim.session)
         else:
-            await history.catch_up(self._claim.session)
+            await history.catch_up(self.claim.session)
 
     async def _fenced_off(self) -> int:
         """The message was cancelled or deleted, or it has another attempt. If that one is open, the turn is its."""
@@ -291,9 +232,7 @@ class Turn:
 
     async def _finish(self, note: dict[str, object] | None, *, spoiled: bool = False) -> int:
         """Release the turn. The result is safe in SQL, so an unavailable Redis delays nothing and is updated later."""
-
-        def finish() -> Awaitable[int]:
-            return self._activity.finish(self._claim, self._class, note, pod_spoiled=spoiled)
+        finish = partial(self.kit.activity.finish, self.claim, self.session_class, note, pod_spoiled=spoiled)
 
         async def finish_later() -> None:
             with suppress(SessionGone):
@@ -302,10 +241,12 @@ class Turn:
         try:
             return await finish()
         except Unavailable:
-            self._tools.late.start(until_available(finish_later), f"finish {self._claim.session}")
+            self.tools.late.start(until_available(finish_later), f"finish {self.claim.session}")
             return 0
 
     async def _abandon(self, *, replace_pod: bool) -> int:
         """Leave the message to the next claim."""
-        await until_available(lambda: self._activity.abandon(self._claim, self._class, replace_pod=replace_pod))
+        await until_available(
+            lambda: self.kit.activity.abandon(self.claim, self.session_class, replace_pod=replace_pod)
+        )
         return 0

@@ -24,11 +24,10 @@ from session_manager.store.open import open_store
 from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
-from session_manager.turns.kit import Kit
+from session_manager.turns.kit import Kit, TurnTools
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
-from session_manager.turns.turn import TurnTools
 from session_manager.wiring.backups import open_service, open_writer
 from session_manager.wiring.hosts import open_host
 
@@ -54,7 +53,7 @@ class Services:
         self.machine, self.classes = self.host.machine, self.host.classes
         self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
         kit = Kit(self.store, self.activity, self.classes, self.host)
-        self.tools = TurnTools(kit, self.pods, self.tokens, AdkHistory(self.store))
+        self.tools = TurnTools(self.pods, self.tokens, AdkHistory(self.store))
         self.drains = Drains(kit, self.tools, settings.sessions.max_drains, settings.sessions.repair_interval)
         self.feed = Feed(kit, FEED_POLL)
         self.turns = Turns(kit, self.tools, self.drains, self.feed)
@@ -171,7 +170,6 @@ class Services:
     def stop_taking_work(self) -> None:
         self.stopping = True
         self.drains.stop()
-        self.turns.stop()
 
     async def drain(self, patience: float) -> None:
         """Stop claiming, and give running turns ``patience`` seconds. Turns that are cut off are delivered again."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from session_manager.activity.programs import RedisProgram
+from session_manager.activity.server import RedisProgram
 from tests.servers import shared
 from tests.servers.redis import PROGRAMS, RedisServer
 

@@ -11,9 +11,8 @@ import orjson
 import pytest
 
 from session_manager.activity.link import Link
-from session_manager.activity.notes import WaitingNotes
 from session_manager.activity.protocol import Claim, Gap, NoClaim, Queued, SessionGone
-from session_manager.activity.redis import RedisActivity
+from session_manager.activity.redis import RedisActivity, WaitingNotes
 from session_manager.activity.redis_turns import Leases
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass

@@ -19,8 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from session_manager.activity.programs import embedded_redis
-from session_manager.activity.server import LocalRedis
+from session_manager.activity.server import LocalRedis, embedded_redis
 from tests.servers import shared
 from tests.servers.redis import RedisServer
 

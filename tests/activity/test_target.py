@@ -5,7 +5,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from session_manager.activity.link import Link
-from session_manager.activity.target import Target
+from session_manager.activity.reconnecting import Target
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
 

@@ -37,7 +37,7 @@ class Conversation:
         pods = self._runtime.pods()
         address = pods.get(self.session) or await self._runtime.start_pod(self.session, self._class, lambda words: None)
         request = TurnRequest(self.session, "ada", str(uuid.uuid4()), attempt, message)
-        reply = json.loads((await self._client.chat(address, self._class, request, self._hear)).response)
+        reply = json.loads(await self._client.chat(address, self._class, request, self._hear))
         assert isinstance(reply, dict)
         return reply
 

@@ -13,7 +13,7 @@ from session_manager.api.metrics import Metrics
 from session_manager.backup.catalog import Manifest, new_name
 from session_manager.backup.service import Stats
 from session_manager.domain.histogram import Histogram
-from session_manager.turns.turn import TurnTimes
+from session_manager.turns.kit import TurnTimes
 from session_operator.health import Metrics as OperatorMetrics
 from tests.servers.front import FrontDoor
 from tests.waiting import until

@@ -13,7 +13,7 @@ import session_manager
 from session_manager.api.metrics import Metrics as FrontDoorMetrics
 from session_manager.backup.catalog import Manifest, new_name
 from session_manager.backup.service import Stats
-from session_manager.turns.turn import TurnTimes
+from session_manager.turns.kit import TurnTimes
 from session_operator.health import Metrics as OperatorMetrics
 from tests.chart.helm import CHART, ROOT
 from tests.servers import crds

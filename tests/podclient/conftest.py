@@ -9,10 +9,10 @@ import pytest
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.gateway import PodGateway
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnRequest
 from tests.podclient.raw import RawPod
 
-Ask = Callable[..., Coroutine[Any, Any, TurnReply]]
+Ask = Callable[..., Coroutine[Any, Any, str]]
 
 
 async def no_delta(data: str) -> None:
@@ -36,7 +36,7 @@ def ask(client: PodGateway) -> Ask:
 
     async def ask(
         pod: RawPod, text: str = "Hello", attempt: int = 1, on_delta: DeltaListener = no_delta, user_id: str = "ada"
-    ) -> TurnReply:
+    ) -> str:
         request = TurnRequest(session, user_id, str(uuid.uuid4()), attempt, text)
         return await client.chat(pod.address, SessionClass("test"), request, on_delta)
 

@@ -14,9 +14,9 @@ from session_manager.domain.adk.events import parse_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.errors import PodRejected
 from session_manager.domain.session_class import PodProtocol, SessionClass
-from session_manager.podclient.adk_stream import Collected
+from session_manager.podclient.adk import Collected
 from session_manager.podclient.gateway import PodGateway
-from session_manager.podclient.protocol import AdkExchange, TurnReply, TurnRequest
+from session_manager.podclient.protocol import AdkExchange, TurnRequest
 from session_manager.runtime.protocol import PodAddress
 from tests.podclient.conftest import no_delta
 from tests.servers.adk import api_server
@@ -54,14 +54,14 @@ class Talk:
         self.deltas: list[Any] = []
         self.exchange = AdkExchange(self._key)
 
-    async def say(self, text: str, payload: dict[str, Any] | None = None) -> TurnReply:
+    async def say(self, text: str, payload: dict[str, Any] | None = None) -> str:
         self.deltas = []
         self.exchange = AdkExchange(self._key, None if payload is None else json.dumps(payload))
         request = TurnRequest(str(uuid.uuid4()), "ada", str(uuid.uuid4()), 1, text, "token", self.exchange)
         return await self._client.chat(self.address, CLASS, request, self._on_delta)
 
     async def reply(self, text: str) -> str:
-        return json.loads((await self.say(text)).response)["reply"]
+        return json.loads(await self.say(text))["reply"]
 
     async def _on_delta(self, data: str) -> None:
         self.deltas.append(json.loads(data))
@@ -91,7 +91,7 @@ def talk(client: PodGateway, server: PodAddress) -> Talk:
 
 
 async def test_the_last_text_is_the_reply_and_complete_events_are_the_turns(talk: Talk):
-    reply = json.loads((await talk.say("stream one two")).response)
+    reply = json.loads(await talk.say("stream one two"))
     assert reply["reply"] == "one two"
     assert [event["content"]["parts"] for event in reply["events"]] == [[{"text": "one two"}]]
     [event] = talk.exchange.events
@@ -158,7 +158,7 @@ async def test_a_new_pod_does_not_get_rewound_events(talk: Talk, stored: Stored)
 async def test_the_request_to_run_reaches_the_agent(talk: Talk):
     message = {"role": "user", "parts": [{"text": "state colour"}]}
     reply = await talk.say("", {"newMessage": message, "stateDelta": {"colour": "blue"}, "streaming": False})
-    assert json.loads(reply.response)["reply"] == "colour='blue'"
+    assert json.loads(reply)["reply"] == "colour='blue'"
 
 
 async def test_a_failing_agent_fails_the_turn_and_leaves_its_events(talk: Talk):

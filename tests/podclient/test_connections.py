@@ -25,7 +25,7 @@ async def answer(exchange: Exchange) -> None:
 async def test_a_connection_is_kept_for_the_next_turn(ask: Ask) -> None:
     async with raw_pod(answer) as pod:
         for _ in range(5):
-            assert (await ask(pod)).response == '{"number": 1}'
+            assert await ask(pod) == '{"number": 1}'
 
 
 async def test_a_caller_that_waits_for_a_pod_that_is_gone_is_notified(ask: Ask, client: PodGateway) -> None:
@@ -50,7 +50,7 @@ async def test_dropping_a_pod_between_turns_fails_no_later_turn(ask: Ask, client
     async with raw_pod(answer) as pod:
         await ask(pod)
         client.drop(pod.address.uid)
-        assert (await ask(pod)).response == '{"number": 1}'
+        assert await ask(pod) == '{"number": 1}'
 
 
 @linux_only
@@ -84,7 +84,7 @@ async def test_another_pod_on_the_same_port_is_another_pod(ask: Ask) -> None:
     async with raw_pod(answer) as pod:
         await ask(pod)
         other = RawPod(PodAddress(pod.address.ip, pod.address.port, str(uuid.uuid4())))
-        assert (await ask(other)).response == '{"number": 2}'
+        assert await ask(other) == '{"number": 2}'
 
 
 async def test_an_idle_connection_is_closed_after_a_while(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ async def test_an_idle_connection_is_closed_after_a_while(ask: Ask, monkeypatch:
         await ask(pod)
         await ask(other)
         await until(lambda: pod.open == other.open == 0)
-        assert (await ask(pod)).response == '{"number": 2}'
+        assert await ask(pod) == '{"number": 2}'
 
 
 async def test_a_connection_that_is_too_old_is_not_used_even_if_it_was_not_closed(
@@ -102,7 +102,7 @@ async def test_a_connection_that_is_too_old_is_not_used_even_if_it_was_not_close
     async with raw_pod(answer) as pod:
         await ask(pod)
         monkeypatch.setattr(gateway, "KEEP", 0.0)
-        assert (await ask(pod)).response == '{"number": 2}'
+        assert await ask(pod) == '{"number": 2}'
 
 
 async def test_a_connection_that_the_pod_closed_while_idle_is_not_a_death(ask: Ask) -> None:
@@ -115,7 +115,7 @@ async def test_a_connection_that_the_pod_closed_while_idle_is_not_a_death(ask: A
 
     async with raw_pod(keep) as pod:
         for number in range(1, 20):
-            assert (await ask(pod)).response == b'{"number": %d}'.decode() % number
+            assert await ask(pod) == b'{"number": %d}'.decode() % number
             exchanges[-1].writer.get_extra_info("socket")._sock.shutdown(2)
 
 
@@ -138,7 +138,7 @@ async def test_a_connection_is_not_kept_after_a_failure(ask: Ask) -> None:
         with pytest.raises(PodDied):  # it has read the message and may have acted on it
             await ask(pod)
         assert len(pod.requests) == 2
-        assert (await ask(pod)).response == '{"number": 2}'
+        assert await ask(pod) == '{"number": 2}'
 
 
 async def test_closing_the_client_closes_its_connections(ask: Ask, client) -> None:

@@ -53,7 +53,7 @@ async def test_a_pod_outside_the_networks_is_not_connected_to(client: PodGateway
     request = TurnRequest("s", "ann", "m", 1, "hello")
     async with raw_pod(lambda exchange: exchange.answer(b"{}")) as pod:
         at_its_port = SessionClass("default", port=pod.address.port)
-        assert (await client.chat(pod.address, at_its_port, request, ignore)).response == "{}"
+        assert await client.chat(pod.address, at_its_port, request, ignore) == "{}"
         checked = PodGateway(no_sessions, NETWORKS)
         with pytest.raises(PodUnreachable, match="pod address is outside the allowed networks"):
             await checked.chat(pod.address, at_its_port, request, ignore)

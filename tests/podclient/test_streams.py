@@ -64,7 +64,7 @@ async def test_streams(ask: Ask, events: bytes, deltas: list[str], response: str
     for pieces in ([events] if events else [], [events[at : at + 1] for at in range(len(events))]):
         seen = Deltas()
         async with raw_pod(streaming(*pieces)) as pod:
-            assert (await ask(pod, on_delta=seen)).response == response
+            assert await ask(pod, on_delta=seen) == response
             assert seen == deltas
             await ask(pod, on_delta=seen)
             assert pod.connections == 1
@@ -119,13 +119,13 @@ async def test_a_stream_without_chunks_needs_a_reply(ask: Ask) -> None:
         with pytest.raises(PodDied):
             await ask(pod, on_delta=Deltas())
         body += b"event: reply\ndata: {}\n\n"
-        assert (await ask(pod, on_delta=Deltas())).response == "{}"
+        assert await ask(pod, on_delta=Deltas()) == "{}"
 
 
 async def test_a_pod_that_does_not_end_its_stream_after_the_reply(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LINGER", 0.05)
     async with raw_pod(streaming(b"event: reply\ndata: {}\n\n", end=b"")) as pod:
-        assert (await ask(pod)).response == "{}"
+        assert await ask(pod) == "{}"
         await until(lambda: pod.open == 0)
 
 
@@ -135,7 +135,7 @@ async def test_a_pod_that_dies_after_the_reply(ask: Ask) -> None:
         exchange.hang_up()
 
     async with raw_pod(stream) as pod:
-        assert (await ask(pod)).response == "{}"
+        assert await ask(pod) == "{}"
 
 
 @pytest.mark.parametrize("line", [b"data: " + b"x" * 1000 + b"\n", b": " + b"x" * 1000 + b"\n", b"x" * 1000])
@@ -165,7 +165,7 @@ async def test_a_reply_in_a_stream_may_be_as_long_as_any(ask: Ask) -> None:
     reply = json.dumps({"reply": text}).encode()
     sent = b"data: " + piece + b"\n\nevent: reply\ndata: " + reply + b"\n\n"
     async with raw_pod(streaming(sent)) as pod:
-        assert json.loads((await ask(pod, on_delta=Deltas())).response) == {"reply": text}
+        assert json.loads(await ask(pod, on_delta=Deltas())) == {"reply": text}
 
 
 async def test_endless_deltas(ask: Ask) -> None:
@@ -210,7 +210,7 @@ async def test_a_slow_reader_holds_the_pod_up(ask: Ask) -> None:
         await until(stands_still)
         assert sent < total / 2
         release.set()
-        assert (await asking).response == '{"reply":""}'
+        assert await asking == '{"reply":""}'
         assert sent == total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -15,8 +16,7 @@ from urllib.parse import urlsplit
 import redis
 
 from session_manager.activity.link import Link
-from session_manager.activity.programs import RedisProgram, embedded_redis, real_redis
-from session_manager.activity.server import LocalRedis
+from session_manager.activity.server import LocalRedis, RedisProgram, embedded_redis, real_redis
 
 # The programs that this machine can run. The tests of the contract run on each.
 PROGRAMS = {name: program for name, program in {"real": real_redis(), "embedded": embedded_redis()}.items() if program}
@@ -74,7 +74,8 @@ class RedisServer:
         shutil.rmtree(self._folder)
 
     def signal(self, number: signal.Signals) -> None:
-        self._server.signal(number)
+        if self._server.running and self._server.pid:
+            os.kill(self._server.pid, number)
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
@@ -90,4 +91,4 @@ class RedisServer:
 
 def connected(link: Link) -> bool:
     """The link has a connection for commands."""
-    return link._line.current is not None
+    return link._commands.current is not None

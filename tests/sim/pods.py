@@ -20,7 +20,7 @@ from session_manager.domain.errors import (
     PodUnreachable,
 )
 from session_manager.domain.session_class import SessionClass
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnRequest
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress, PodExit
 from tests.sim.gates import Gate
 
@@ -219,7 +219,7 @@ class SimPodClient:
 
     async def chat(
         self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
+    ) -> str:
         await self._gate.before("pod.chat")
         await asyncio.sleep(self._gate.latency())
         pod = self._machines.pods.get(request.session)
@@ -244,9 +244,7 @@ class SimPodClient:
         self._machines.on_delivery(delivery)
         return delivery
 
-    async def _answer(
-        self, pod: Pod, delivery: Delivery, session_class: SessionClass, on_delta: DeltaListener
-    ) -> TurnReply:
+    async def _answer(self, pod: Pod, delivery: Delivery, session_class: SessionClass, on_delta: DeltaListener) -> str:
         mood = delivery.how = self._machines.next_mood(pod.session)
         if mood is Mood.BUSY:
             raise PodBusy(retry_after=self._machines.random.choice((0.1, 1.0)))
@@ -258,7 +256,7 @@ class SimPodClient:
             await on_delta('"half"')
         await self._work(pod, mood, session_class)
         words = {"message_id": delivery.message_id, "attempt": delivery.attempt, "pod": pod.uid}
-        return TurnReply(json.dumps(words), [("agent.note", "{}")])
+        return json.dumps(words)
 
     async def _work(self, pod: Pod, mood: Mood, session_class: SessionClass) -> None:
         random, limit = self._machines.random, session_class.turn_timeout

@@ -20,11 +20,10 @@ from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
-from session_manager.turns.kit import Kit
+from session_manager.turns.kit import Kit, TurnTools
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
-from session_manager.turns.turn import TurnTools
 from tests.sim.clock import VirtualLoop
 from tests.sim.gates import Gate
 from tests.sim.pods import CLAIM, Machines, SimPodClient, SimRuntime
@@ -130,7 +129,7 @@ class FrontDoor(_Process):
         )
         kit = Kit(self.store, self.activity, Classes(), AllAuto())
         tokens = Tokens(partial(self.store.secret, SECRET_NAME))
-        tools = TurnTools(kit, SimPodClient(around.machines, gate), tokens, AdkHistory(self.store))
+        tools = TurnTools(SimPodClient(around.machines, gate), tokens, AdkHistory(self.store))
         self.drains = Drains(kit, tools, MAX_DRAINS, REPAIR)
         self.feed = Feed(kit, REPAIR)
         self.turns = Turns(kit, tools, self.drains, self.feed)

@@ -16,13 +16,12 @@ from session_manager.domain.mode import AllAuto
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import micros
 from session_manager.people.tokens import SECRET_NAME, Tokens
-from session_manager.podclient.protocol import DeltaListener, TurnReply, TurnRequest
+from session_manager.podclient.protocol import DeltaListener, TurnRequest
 from session_manager.runtime.protocol import PodAddress
 from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.adk import AdkHistory
-from session_manager.turns.kit import Kit
-from session_manager.turns.turn import TurnTools
+from session_manager.turns.kit import Kit, TurnTools
 
 CLASS = SessionClass("default")
 POD = PodAddress("127.0.0.1", 4000, "pod-a")
@@ -49,12 +48,12 @@ class Pods:
 
     async def chat(
         self, address: PodAddress, session_class: SessionClass, request: TurnRequest, on_delta: DeltaListener
-    ) -> TurnReply:
+    ) -> str:
         self.asked.set()
         if self.broken:
             raise ZeroDivisionError
         await self.may_answer.wait()
-        return TurnReply("{}")
+        return "{}"
 
     def drop(self, uid: str) -> None: ...
 
@@ -89,7 +88,7 @@ def kit(store: SqliteStore, activity: RedisActivity) -> Kit:
 
 @pytest.fixture
 async def tools(kit: Kit, pods: Pods) -> AsyncIterator[TurnTools]:
-    tools = TurnTools(kit, pods, Tokens(partial(kit.store.secret, SECRET_NAME)), AdkHistory(kit.store))
+    tools = TurnTools(pods, Tokens(partial(kit.store.secret, SECRET_NAME)), AdkHistory(kit.store))
     yield tools
     await tools.late.close()
 

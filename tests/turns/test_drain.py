@@ -16,8 +16,7 @@ from session_manager.domain.message import NewMessage
 from session_manager.runtime.protocol import PodAddress
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.drain import Drains
-from session_manager.turns.kit import Kit
-from session_manager.turns.turn import TurnTools
+from session_manager.turns.kit import Kit, TurnTools
 from tests.servers.redis import RedisServer
 from tests.turns.conftest import CLASS, MESSAGE, SESSION, Pods, wake
 from tests.waiting import until

@@ -18,10 +18,9 @@ from session_manager.store.protocol import Store
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
-from session_manager.turns.kit import Kit
+from session_manager.turns.kit import Kit, TurnTools
 from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.service import Turns
-from session_manager.turns.turn import TurnTools
 from tests.turns.conftest import MESSAGE, SESSION, Classes, Pods, wake
 from tests.waiting import until
 
@@ -82,6 +81,7 @@ async def turns(activity: RedisActivity, tools: TurnTools, pods: Pods) -> AsyncI
     yield open_
     pods.may_answer.set()
     for each in opened:
+        each.drains.stop()
         await each.close(5.0)
 
 
