@@ -22,9 +22,9 @@ DEV_SHUTDOWN_TIMEOUT = 3.0  # seconds for turns on Ctrl-C, when a person waits f
 def run_dev(**given: Any) -> None:
     settings = Settings.from_environment(**given)
     if "SHUTDOWN_TIMEOUT" not in settings.given:
-        settings = settings.updated(shutdown_timeout=DEV_SHUTDOWN_TIMEOUT)
+        settings = settings.updated("server", shutdown_timeout=DEV_SHUTDOWN_TIMEOUT)
     if settings.backup.bucket is None:  # on a laptop, a project that is set for agents does not ask for backups
-        settings = settings.updated(storage_bucket="off")
+        settings = settings.updated("backup", bucket="off")
     setup_logging(settings)
 
     def announce(port: int) -> None:
