@@ -13,7 +13,7 @@ from typer.main import get_command
 from session_manager.api.table import table
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
-from session_manager.cli.run import banner
+from session_manager.cli.serve import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.settings import Settings
 from tests.settings.written import meaning, written

@@ -189,7 +189,4 @@ def cancel(front: Remote, session: SessionId, message_id: MessageId, as_json: As
     """Cancel a message that has no result yet."""
     with front.client() as client:
         answer = client.cancel(session, message_id)
-    if as_json:
-        show.as_json(answer)
-    else:
-        print(f"{answer['status']}: {answer['error']}")
+    show.result(answer, f"{answer['status']}: {answer['error']}", as_json=as_json)
