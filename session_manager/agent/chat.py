@@ -6,8 +6,7 @@ import json
 import sys
 import traceback
 
-from session_manager.agent.context import Context
-from session_manager.agent.turns import Turns
+from session_manager.agent.turns import Context, Turns
 from session_manager.agent.wire import BadRequest, HttpConnection, PeerGone, Request
 
 TYPE_CHECKING = False
@@ -28,12 +27,12 @@ class Chat:
         message, context = self._parse(request)
         answer = _Answer(connection, request)
         try:
-            answer.reply(self._turns.run(message, context, answer.piece))
+            answer.end("reply", 200, self._turns.run(message, context, answer.piece))
         except PeerGone:
             raise
         except (Exception, SystemExit) as error:  # sys.exit() would end this thread silently
             traceback.print_exc(file=sys.stderr)
-            answer.failure(f"{type(error).__name__}: {error}")
+            answer.end("error", 500, {"error": f"{type(error).__name__}: {error}"})
 
     def _parse(self, request: Request) -> tuple[str, Context]:
         headers = request.headers
@@ -47,16 +46,12 @@ class Chat:
             raise BadRequest(400, "invalid message; expected a string")
         session_id = headers.get("x-session-id", "")
         if session_id:
-            self._check_session(session_id)
+            self._session_id = self._session_id or session_id
+            if session_id != self._session_id:
+                raise BadRequest(421, "this pod belongs to another session")
         message_id = headers.get("x-message-id", "")
         user_id, token = str(body.get("user_id") or ""), headers.get("x-session-token", "")
         return message, Context(session_id, message_id, user_id, attempt, self._home, token)
-
-    def _check_session(self, seen: str) -> None:
-        if self._session_id is None:
-            self._session_id = seen
-        if seen != self._session_id:
-            raise BadRequest(421, "this pod belongs to another session")
 
 
 class _Answer:
@@ -76,14 +71,9 @@ class _Answer:
             self._streams = True
         self._connection.send_event("delta", {"text": piece} if isinstance(piece, str) else piece)
 
-    def reply(self, reply: dict[str, object]) -> None:
+    def end(self, event: str, status: int, value: dict[str, object]) -> None:
+        """Send the last event of the stream, or the only answer with this status."""
         if self._streams:
-            self._connection.send_event("reply", reply, last=True)
+            self._connection.send_event(event, value, last=True)
         else:
-            self._connection.answer(200, reply, self._keep_alive)
-
-    def failure(self, error: str) -> None:
-        if self._streams:
-            self._connection.send_event("error", {"error": error}, last=True)
-        else:
-            self._connection.answer(500, {"error": error}, self._keep_alive)
+            self._connection.answer(status, value, self._keep_alive)

@@ -1,4 +1,4 @@
-"""Calls an agent's function, which may be plain, async, a generator or an async generator."""
+"""Calls an agent's function, which may be plain, async, a generator or an async generator, with a message's facts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from typing import Any
 
-    from session_manager.agent.context import Context
-
-    Agent = Callable[[str, Context], Any]
+    Agent = Callable[[str, "Context"], Any]
     OnPiece = Callable[[object], None]
+
+
+class Context:
+    """``attempt`` is more than 1 if an earlier pod received the message. ``home`` is the folder in HOME.
+
+    ``token`` allows reading this session and appending to it while the turn runs. Send it as ``X-Session-Token``.
+    """
+
+    __slots__ = ("attempt", "home", "message_id", "session_id", "token", "user_id")
+
+    def __init__(
+        self, session_id: str, message_id: str, user_id: str, attempt: int, home: str, token: str = ""
+    ) -> None:
+        self.session_id = session_id
+        self.message_id = message_id
+        self.user_id = user_id
+        self.attempt = attempt
+        self.home = home
+        self.token = token
 
 
 class Turns:
