@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from session_manager.settings import Settings
-from session_manager.settings.kinds import AnyPort, Group, Host, Seconds, Text, Upto1000, expects
+from session_manager.settings.kinds import AnyPort, Group, Host, Seconds, Text, UpTo1000, expects
 
 ScalerName = Annotated[Literal["keda", "native"], BeforeValidator(str.lower), expects("scaler", "keda or native")]
 
@@ -23,7 +23,7 @@ class OperatorGroup(Group):
     """Port of /healthz and /metrics."""
     stray_after: Seconds = Field(30.0, alias="STRAY_AFTER")
     """Seconds until a Deployment is ended whose pod is not wanted."""
-    reconcilers: Upto1000 = Field(8, alias="RECONCILERS")
+    reconcilers: UpTo1000 = Field(8, alias="RECONCILERS")
     """Sessions reconciled at once; more only queue at the API server."""
 
 

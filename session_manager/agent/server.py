@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-    from session_manager.agent.turns import Agent
+    from session_manager.agent.chat import Agent
 
 DEFAULT_PORT = 1111
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -71,9 +74,8 @@ def copy(source: Address, target: Address, dry_run: DryRun = False, as_json: AsJ
 
 async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copied:
     from session_manager.databases.copying import Copier  # noqa: PLC0415
-    from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    options = _options(configured())
+    opened = _opener(configured())
 
     def progress(table: str, done: int, total: int) -> None:
         if not quiet:
@@ -81,8 +83,8 @@ async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copi
 
     missing: Literal["pretend", "make"] = "pretend" if dry_run else "make"
     async with (
-        opened(source, read_only=True, **options) as old,
-        opened(target, read_only=False, if_missing=missing, **options) as new,
+        opened(source, read_only=True) as old,
+        opened(target, read_only=False, if_missing=missing) as new,
     ):
         copier = Copier(old, new, progress)
         return await (copier.look() if dry_run else copier.copy())
@@ -119,14 +121,13 @@ def merge(source: Address, into: Into = None, dry_run: DryRun = False, as_json: 
 
 async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
     from session_manager.databases.merging import Merger  # noqa: PLC0415
-    from session_manager.databases.opening import opened  # noqa: PLC0415
 
     settings = configured()
-    options = _options(settings)
+    opened = _opener(settings)
     target = into or _configured(settings)
     async with (
-        opened(source, read_only=True, **options) as old,
-        opened(target, read_only=False, if_missing="refuse", **options) as new,
+        opened(source, read_only=True) as old,
+        opened(target, read_only=False, if_missing="refuse") as new,
     ):
         return await Merger(old, new).merge(dry_run=dry_run)
 
@@ -155,11 +156,10 @@ def stats(database: AnyAddress = None, as_json: AsJson = False) -> None:
 
 
 async def _stats(database: str | None) -> Stats:
-    from session_manager.databases.opening import opened  # noqa: PLC0415
     from session_manager.databases.stats import stats  # noqa: PLC0415
 
     settings = configured()
-    async with opened(database or _configured(settings), read_only=True, **_options(settings)) as engine:
+    async with _opener(settings)(database or _configured(settings), read_only=True) as engine:
         return await stats(engine)
 
 
@@ -171,5 +171,7 @@ def _configured(settings: Settings) -> str:
     return database_uri(settings) if path is None else str(path)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    return {"plain_hosts": settings.database.plain_hosts, "patience": settings.database.patience}
+def _opener(settings: Settings) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    from session_manager.databases.opening import opened  # noqa: PLC0415
+
+    return partial(opened, plain_hosts=settings.database.plain_hosts, patience=settings.database.patience)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import getpass
 import re
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -222,9 +220,8 @@ def _print_lines(lines: list[str]) -> None:
 
 def new_lines(before: list[str], after: list[str]) -> list[str]:
     """Return the lines that were added since ``before``. Both are the last lines of one growing text."""
-    if after[: len(before)] == before:
-        return after[len(before) :]
-    old = deque(before)
-    while old and list(islice(after, len(old))) != list(old):
-        old.popleft()
-    return after[len(old) :]
+    for skipped in range(len(before)):
+        kept = before[skipped:]
+        if after[: len(kept)] == kept:
+            return after[len(kept) :]
+    return after

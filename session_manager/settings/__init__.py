@@ -74,10 +74,5 @@ class Settings(BaseModel, frozen=True):
 
     @property
     def local_database(self) -> Path:
-        """The SQLite file in the data folder."""
+        """The SQLite file in the data folder, which is used if no setting names another database."""
         return self.server.data_dir / "sessions" / "sessions.db"
-
-    @property
-    def database_path(self) -> Path:
-        """The SQLite file to use unless SESSION_DB_URI names a database."""
-        return self.database.path or self.local_database

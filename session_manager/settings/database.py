@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from session_manager.settings.kinds import FilePath, Group, Host, Port, Seconds, Secret, Text, Upto1000
+from session_manager.settings.kinds import FilePath, Group, Host, Port, Seconds, Secret, Text, UpTo1000
 
 
 class DatabaseSettings(Group):
@@ -14,7 +14,7 @@ class DatabaseSettings(Group):
     """Path of a SQLite file; by default sessions/sessions.db in DATA_DIR."""
     plain_hosts: Text = Field("", alias="SESSION_DB_PLAIN_HOSTS")
     """PostgreSQL hosts that need no TLS, comma-separated; * for all."""
-    pool: Upto1000 = Field(10, alias="DATABASE_POOL")
+    pool: UpTo1000 = Field(10, alias="DATABASE_POOL")
     """PostgreSQL connections. Ten saturate two cores."""
     patience: Seconds = Field(5.0, alias="DATABASE_PATIENCE")
     """Seconds to wait for a connection or a lock before 503. Callers can retry."""

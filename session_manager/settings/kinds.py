@@ -38,11 +38,15 @@ def expects(noun: str, expected: str, *, secret: bool = False) -> WrapValidator:
         try:
             return validate(value.strip() if isinstance(value, str) and not secret else value)
         except ValueError:
-            shown = "".join(letter if letter.isprintable() else "?" for letter in str(value)[:80])
-            found = noun if secret else f'{noun} "{shown}"'
+            found = noun if secret else f'{noun} "{printable(str(value)[:80])}"'
             raise PydanticCustomError("setting", f"invalid {found}; expected {expected}") from None
 
     return WrapValidator(check)
+
+
+def printable(value: object) -> str:
+    """Replace characters that would move the cursor or begin another line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -56,7 +60,7 @@ def _url(text: str) -> str:
     return text
 
 
-def _printable(path: Path) -> Path:
+def _path(path: Path) -> Path:
     if not str(path).isprintable():
         raise ValueError
     return path
@@ -65,18 +69,17 @@ def _printable(path: Path) -> Path:
 Seconds = Annotated[float, Field(ge=0.001, le=DAY), expects("number of seconds", "0.001 to 86400")]
 SecondsOrZero = Annotated[float, Field(ge=0, le=DAY), expects("number of seconds", "0 to 86400")]
 LongSeconds = Annotated[float, Field(ge=0.001, le=TEN_YEARS), expects("number of seconds", "0.001 to 315360000")]
-Upto1000 = Annotated[int, Field(ge=1, le=1000), expects("number", "a whole number from 1 to 1000")]
-Upto100000 = Annotated[int, Field(ge=1, le=100_000), expects("number", "a whole number from 1 to 100000")]
+UpTo1000 = Annotated[int, Field(ge=1, le=1000), expects("number", "a whole number from 1 to 1000")]
+UpTo100000 = Annotated[int, Field(ge=1, le=100_000), expects("number", "a whole number from 1 to 100000")]
 Port = Annotated[int, Field(ge=1, le=65_535), expects("port", "a whole number from 1 to 65535")]
-AnyPort = Annotated[
-    int, Field(ge=0, le=65_535), expects("port", "a whole number from 0 to 65535")
-]  # 0 takes a free one
+# 0 takes a free one.
+AnyPort = Annotated[int, Field(ge=0, le=65_535), expects("port", "a whole number from 0 to 65535")]
 Flag = Annotated[bool, expects("flag", "true or false")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), expects("text", "printable characters in one line")]
 Host = Annotated[
     str, Field(pattern=r"^[^\s/@\[\]\x00-\x1f]+$"), expects("host", "a name or an IP address without a port")
 ]
-FilePath = Annotated[Path, AfterValidator(_printable), expects("path", "the path of a file or folder")]
+FilePath = Annotated[Path, AfterValidator(_path), expects("path", "the path of a file or folder")]
 Url = Annotated[str, AfterValidator(_url), expects("address", "a URL like https://sessions.example:8080")]
 Networks = Annotated[
     tuple[Network, ...], PlainValidator(networks), expects("network", "comma-separated networks like 10.0.0.0/8")

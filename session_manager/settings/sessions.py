@@ -16,7 +16,7 @@ from session_manager.settings.kinds import (
     Seconds,
     Secret,
     Text,
-    Upto100000,
+    UpTo100000,
     Url,
     expects,
 )
@@ -52,7 +52,7 @@ class SessionSettings(Group):
     """Seconds until a running turn is answered 202. Less than proxies wait (60)."""
     repair_interval: Seconds = Field(2.0, alias="REPAIR_INTERVAL")
     """Seconds between repairs, and the age of messages they check. Each is one query."""
-    max_drains: Upto100000 = Field(64, alias="MAX_DRAINS")
+    max_drains: UpTo100000 = Field(64, alias="MAX_DRAINS")
     """Sessions whose queues one front door drains at once."""
 
 
@@ -63,7 +63,7 @@ class PodSettings(Group):
     """YAML file of SessionClasses for the process runtime."""
     front_door_url: Url | None = Field(None, alias="SESSION_MANAGER_URL")
     """Address at which pods reach this service; for processes by default where it listens."""
-    max_wakes: Upto100000 = Field(32, alias="MAX_WAKES")
+    max_wakes: UpTo100000 = Field(32, alias="MAX_WAKES")
     """Pods that start at once."""
     retry_first: Seconds = Field(5.0, alias="RETRY_FIRST")
     """Seconds until a failed start is tried again; doubles each time."""
