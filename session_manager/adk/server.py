@@ -71,7 +71,11 @@ def _marked(send: Send) -> Send:
 def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory: str | None) -> PodApp:
     """Build the app. ``artifacts`` and ``memory`` are URIs of ADK services. Raises an error of the agent's own code."""
     loader = AnyName(agents_dir)
-    _load_now(loader, agents_dir)
+    names = loader.list_agents()
+    if not names:
+        raise FileNotFoundError(f"no agent in {agents_dir}; expected agent.py, or a folder with agent.py")
+    if len(names) == 1:
+        loader.load_agent(names[0])  # so that an error keeps the pod from starting, instead of failing every turn
     register()
     app = get_fast_api_app(
         agents_dir=agents_dir,
@@ -82,15 +86,6 @@ def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory
         web=False,
     )
     return PodApp(app, session_id)
-
-
-def _load_now(loader: AnyName, agents_dir: str) -> None:
-    """Load the only agent at the start, so that an error keeps the pod from starting instead of failing every turn."""
-    names = loader.list_agents()
-    if not names:
-        raise FileNotFoundError(f"no agent in {agents_dir}; expected agent.py, or a folder with agent.py")
-    if len(names) == 1:
-        loader.load_agent(names[0])
 
 
 def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,9 +92,7 @@ def prune(
     """Remove backups that BACKUP_KEEP and BACKUP_KEEP_DAYS do not keep, and the remains of interrupted uploads."""
     pruned = _open(data_dir).prune(dry_run=dry_run)
     if as_json:
-        show.as_json(
-            {"dry_run": dry_run, "backups": pruned.backups, "leftovers": pruned.leftovers, "kept": pruned.kept}
-        )
+        show.as_json({"dry_run": dry_run, **asdict(pruned)})
         return
     for name in (*pruned.backups, *pruned.leftovers):
         print(show.plain(name))
