@@ -16,13 +16,14 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from session_manager.settings import Settings
+from session_manager.settings.kinds import printable
 
 OURS = "session_manager"
 # They warn of each request that is invalid or over a limit. Its caller gets an error; a caller must not be able to fill
 # the log, and users' names do not belong there.
-ABOUT_CALLERS = ("slowapi", "uvicorn.error")
+QUIET = dict.fromkeys(("slowapi", "uvicorn.error"), logging.ERROR)
 # It logs, with a stack trace, errors that it also raises and that we log ourselves.
-LOGGED_TWICE = ("gcsfs",)
+QUIET["gcsfs"] = logging.CRITICAL
 # Fields that logging and uvicorn add to every record.
 _STANDARD = frozenset({*RESERVED_ATTRS, "color_message", "taskName"})
 
@@ -47,10 +48,8 @@ def setup_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(chosen.level)))
     logging.getLogger(OURS).setLevel(chosen.level)
-    for name in ABOUT_CALLERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for name in LOGGED_TWICE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
 
 
@@ -82,14 +81,9 @@ class OneLiners(logging.Formatter):
         fields = {"event": event_of(record)} | {
             name: value for name, value in vars(record).items() if name not in _STANDARD and name != "event"
         }
-        facts = " ".join(f"{name}={_printable(value)}" for name, value in fields.items())
+        facts = " ".join(f"{name}={printable(value)}" for name, value in fields.items())
         level = f"{colour}{record.levelname:<7}{_RESET}"
-        line = f"{_DIM}{moment:%H:%M:%S}{_RESET} {level} {_printable(record.getMessage())}  {_DIM}{facts}{_RESET}"
+        line = f"{_DIM}{moment:%H:%M:%S}{_RESET} {level} {printable(record.getMessage())}  {_DIM}{facts}{_RESET}"
         if record.exc_info:
             line += f"\n{self.formatException(record.exc_info)}"
         return line
-
-
-def _printable(value: object) -> str:
-    """Replace characters that would move the cursor or begin another line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

@@ -13,11 +13,10 @@ from typer.main import get_command
 from session_manager.api.table import table
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
-from session_manager.cli.run import banner
+from session_manager.cli.serve import banner
 from session_manager.domain.errors import SessionManagerError
 from session_manager.settings import Settings
-from session_manager.settings.declared import settings_of
-from tests.settings.written import written
+from tests.settings.written import meaning, written
 from tests.test_prose import PENDING, texts_of
 
 ROOT = Path(__file__).parents[1]
@@ -33,9 +32,9 @@ def settings_table() -> str:
     lines = []
     for title, group in Settings.groups().items():
         lines += [f"### {title.capitalize()}", "", "| variable | default | meaning |", "|---|---|---|"]
-        for _, each in settings_of(group):
+        for each in group.model_fields.values():
             default = written(each.default)
-            lines.append(f"| `{each.variable}` | {f'`{default}`' if default else ''} | {each.meaning} |")
+            lines.append(f"| `{each.alias}` | {f'`{default}`' if default else ''} | {meaning(each)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -55,7 +54,7 @@ def routes() -> dict[str, Any]:
 
 
 def test_the_first_screen_shows_what_dev_prints():
-    shown = banner(Settings.of(), 8080, ".venv/bin/session-manager")
+    shown = banner(Settings.from_environment(), 8080, ".venv/bin/session-manager")
     assert f"```text{shown}```" in README.read_text("utf-8")
 
 

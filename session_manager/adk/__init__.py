@@ -9,9 +9,8 @@
 It needs ``session-manager[adk]``. The front door never imports it.
 """
 
-from session_manager.adk.credentials import use_token
-
 try:
+    from session_manager.adk.client import use_token
     from session_manager.adk.service import SCHEMES, SessionManagerSessionService, register
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("google", "httpx"):

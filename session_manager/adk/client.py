@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from session_manager.adk.credentials import credentials
-
 URL_VARIABLE = "SESSION_MANAGER_URL"
+KEY_VARIABLE = "SESSION_MANAGER_KEY"
+TOKEN_HEADER = "X-Session-Token"  # noqa: S105  the name of a header
 TIMEOUT = 30.0  # seconds
 MAX_REQUESTS = 16  # at once
 NOTHING: Mapping[str, Any] = {}
+
+_token: ContextVar[str] = ContextVar("session_token", default="")
 
 
 class Rejected(Exception):
@@ -31,6 +35,25 @@ class Rejected(Exception):
         super().__init__(f"Session Manager answered {status}: {detail}")
         self.status = status
         self.detail = detail
+
+
+@contextmanager
+def use_token(token: str) -> Iterator[None]:
+    """Send this ``X-Session-Token`` with every request in this context, and in tasks that are started in it."""
+    before = _token.set(token)
+    try:
+        yield
+    finally:
+        _token.reset(before)
+
+
+def credentials(key: str | None) -> dict[str, str]:
+    """Return the headers: the token of the turn, or else ``key``, or else the key in the environment."""
+    token = _token.get()
+    if token:
+        return {TOKEN_HEADER: token}
+    key = key or os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def base_url(uri: str) -> str:

@@ -7,30 +7,22 @@ A pod serves one session and answers 421 to requests for another. A turn reads a
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.apps.app import App
 from google.adk.cli.fast_api import get_fast_api_app
 from google.adk.cli.utils.agent_loader import AgentLoader
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from session_manager.adk.credentials import use_token
+from session_manager.adk.client import use_token
 from session_manager.adk.service import register
+from session_manager.agent.server import DEFAULT_PORT, listen
 
-DEFAULT_PORT = 1111
 SESSION_SERVICE = "session-manager://"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_FOREIGN = b'{"detail":"this pod belongs to another session"}'
-_KEPT = (b"x-session-events", b"stored")
 
 
 class AnyName(AgentLoader):
@@ -48,7 +40,7 @@ class AnyName(AgentLoader):
 class PodApp:
     """Restricts ``app`` to one session: ``session_id``, or the first that it sees if this is None."""
 
-    def __init__(self, app: ASGI, session_id: str | None) -> None:
+    def __init__(self, app: ASGIApp, session_id: str | None) -> None:
         self._app = app
         self._session_id = session_id
 
@@ -56,36 +48,34 @@ class PodApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        seen = headers.get(b"x-session-id", b"").decode("latin-1")
+        headers = Headers(scope=scope)
+        seen = headers.get("x-session-id")
         if seen:
             self._session_id = self._session_id or seen
         if seen and seen != self._session_id:
-            await _reject(send)
+            await JSONResponse({"detail": "this pod belongs to another session"}, 421)(scope, receive, send)
             return
-        with use_token(headers.get(b"x-session-token", b"").decode("latin-1")):
+        with use_token(headers.get("x-session-token", "")):
             await self._app(scope, receive, _marked(send))
 
 
 def _marked(send: Send) -> Send:
-    async def marked(message: MutableMapping[str, Any]) -> None:
+    async def marked(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), _KEPT]}
+            MutableHeaders(scope=message)["X-Session-Events"] = "stored"
         await send(message)
 
     return marked
 
 
-async def _reject(send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_FOREIGN))]
-    await send({"type": "http.response.start", "status": 421, "headers": headers})
-    await send({"type": "http.response.body", "body": _FOREIGN})
-
-
 def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory: str | None) -> PodApp:
     """Build the app. ``artifacts`` and ``memory`` are URIs of ADK services. Raises an error of the agent's own code."""
     loader = AnyName(agents_dir)
-    _load_now(loader, agents_dir)
+    names = loader.list_agents()
+    if not names:
+        raise FileNotFoundError(f"no agent in {agents_dir}; expected agent.py, or a folder with agent.py")
+    if len(names) == 1:
+        loader.load_agent(names[0])  # so that an error keeps the pod from starting, instead of failing every turn
     register()
     app = get_fast_api_app(
         agents_dir=agents_dir,
@@ -98,15 +88,6 @@ def build(agents_dir: str, session_id: str | None, artifacts: str | None, memory
     return PodApp(app, session_id)
 
 
-def _load_now(loader: AnyName, agents_dir: str) -> None:
-    """Load the only agent at the start, so that an error keeps the pod from starting instead of failing every turn."""
-    names = loader.list_agents()
-    if not names:
-        raise FileNotFoundError(f"no agent in {agents_dir}; expected agent.py, or a folder with agent.py")
-    if len(names) == 1:
-        loader.load_agent(names[0])
-
-
 def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = None) -> None:
     """Serve on $HOST:$PORT until SIGTERM, then finish the running turn. By default artifacts are files in $HOME."""
     home = os.environ.get("HOME")
@@ -115,13 +96,5 @@ def serve(agents_dir: str, artifacts: str | None = None, memory: str | None = No
     app = build(agents_dir, os.environ.get("SESSION_ID"), artifacts, memory)
     # Longer than the front door keeps an idle connection, so that none closes while a message is sent.
     config = uvicorn.Config(app, timeout_keep_alive=5)
-    with _listen(os.environ.get("HOST", ""), int(os.environ.get("PORT", DEFAULT_PORT))) as listener:
+    with listen(os.environ.get("HOST", ""), int(os.environ.get("PORT", DEFAULT_PORT))) as listener:
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket; an empty ``host`` means every interface."""
-    if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)

@@ -52,9 +52,10 @@ class SessionManagerSessionService(BaseSessionService):
         session_id: str | None = None,
     ) -> Session:
         wanted = session_id.strip() if session_id else None
+        path = _path(app_name, "users", user_id, "sessions")
         body = {"sessionId": wanted or None, "state": _stored_state(state or {})}
         try:
-            response = await self._client.call("POST", _sessions(app_name, user_id), to_json(body), STORED)
+            response = await self._client.call("POST", path, to_json(body), STORED)
         except Rejected as refused:
             if refused.status == 409:
                 raise AlreadyExistsError(f"Session with id {wanted} already exists.") from None
@@ -81,13 +82,14 @@ class SessionManagerSessionService(BaseSessionService):
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
         found: dict[tuple[str, str], Session] = {}
         cursor = None
+        of_user = () if user_id is None else ("users", user_id)
+        path = _path(app_name, *of_user, "sessions")
         while True:
             query = {**STORED, "limit": PAGE, "cursor": cursor}
-            response = await self._client.call("GET", _sessions(app_name, user_id), query=query)
+            response = await self._client.call("GET", path, query=query)
             for session in _SESSIONS.validate_json(response.content):
-                found.pop(
-                    (session.user_id, session.id), None
-                )  # it has changed since the previous page, and moved to the end
+                # One that has changed since the previous page moves to the end.
+                found.pop((session.user_id, session.id), None)
                 found[session.user_id, session.id] = session
             cursor = response.headers.get(NEXT_CURSOR)
             if not cursor:
@@ -99,7 +101,7 @@ class SessionManagerSessionService(BaseSessionService):
 
     @override
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
-        response = await self._client.call("GET", f"{_user(app_name, user_id)}/state", query=STORED)
+        response = await self._client.call("GET", _path(app_name, "users", user_id, "state"), query=STORED)
         state: dict[str, Any] = response.json()
         return state
 
@@ -109,7 +111,7 @@ class SessionManagerSessionService(BaseSessionService):
             return event
         self._apply_temp_state(session, event)
         event = self._trim_temp_delta_state(event)
-        path = _session(session.app_name, session.user_id, session.id) + "/events"
+        path = _session(session.app_name, session.user_id, session.id, "events")
         seen = to_json(session.last_update_time)
         body = b'{"event":%b,"lastUpdateTime":%b}' % (event.model_dump_json(exclude_none=True).encode(), seen)
         try:
@@ -132,19 +134,12 @@ def register() -> None:
         get_service_registry().register_session_service(scheme, SessionManagerSessionService)
 
 
-def _user(app_name: str, user_id: str) -> str:
-    return f"/adk/apps/{quote(app_name, safe='')}/users/{quote(user_id, safe='')}"
+def _path(app_name: str, *parts: str) -> str:
+    return "/".join(["/adk/apps", *(quote(part, safe="") for part in (app_name, *parts))])
 
 
-def _sessions(app_name: str, user_id: str | None) -> str:
-    """Return the path of a user's sessions, or of all sessions of the app if ``user_id`` is None."""
-    if user_id is None:
-        return f"/adk/apps/{quote(app_name, safe='')}/sessions"
-    return f"{_user(app_name, user_id)}/sessions"
-
-
-def _session(app_name: str, user_id: str, session_id: str) -> str:
-    return f"{_sessions(app_name, user_id)}/{quote(session_id.strip(), safe='')}"
+def _session(app_name: str, user_id: str, session_id: str, *parts: str) -> str:
+    return _path(app_name, "users", user_id, "sessions", session_id.strip(), *parts)
 
 
 def _stored_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@
 It uses the standard library only and imports nothing else of this package. ``docs/pod-contract.md`` has the protocol.
 """
 
-from session_manager.agent.context import Context
+from session_manager.agent.chat import Context
 from session_manager.agent.server import Server, serve
 
 __all__ = ["Context", "Server", "serve"]

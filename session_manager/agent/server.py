@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-    from session_manager.agent.turns import Agent
+    from session_manager.agent.chat import Agent
 
 DEFAULT_PORT = 1111
 
@@ -49,7 +49,7 @@ class Server:
 
     def __init__(self, chat: Chat, host: str, port: int) -> None:
         self._chat = chat
-        self._listener = _listen(host, port)
+        self._listener = listen(host, port)
         self._change = threading.Condition()
         self._running = 0
         self._stopping = False
@@ -112,7 +112,8 @@ class Server:
                 self._change.notify_all()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; an empty ``host`` means every interface."""
     if not host and socket.has_dualstack_ipv6():
         return socket.create_server(("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

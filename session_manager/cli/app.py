@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from session_manager import __version__
-from session_manager.cli import chat, serve, sessions
+from session_manager.cli import chat, serve, sessions, show
 from session_manager.cli.backup import backup
 from session_manager.cli.db import db
 from session_manager.cli.remote import AsJson
@@ -29,34 +28,35 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RUN, TALK, MANAGE = "Run", "Talk", "Manage sessions"
 
-app.command(rich_help_panel=RUN)(serve.dev)
-app.command(rich_help_panel=RUN)(serve.serve)
-app.add_typer(db, name="db", rich_help_panel=RUN)
-app.add_typer(backup, name="backup", rich_help_panel=RUN)
-app.command(rich_help_panel=TALK)(sessions.create)
-app.command(rich_help_panel=TALK)(chat.chat)
-app.command(rich_help_panel=TALK)(chat.messages)
-app.command(rich_help_panel=TALK)(chat.cancel)
-app.command("list", rich_help_panel=MANAGE)(sessions.list_sessions)
-app.command(rich_help_panel=MANAGE)(sessions.status)
-app.command(rich_help_panel=MANAGE)(sessions.wake)
-app.command(rich_help_panel=MANAGE)(sessions.sleep)
-app.command(rich_help_panel=MANAGE)(sessions.delete)
-app.command(rich_help_panel=MANAGE)(sessions.logs)
-
-
-@app.command(rich_help_panel=RUN)
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    print(json.dumps({"version": __version__}) if as_json else __version__)
+    show.result({"version": __version__}, __version__, as_json=as_json)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(__version__)
         raise typer.Exit
+
+
+PANELS = {
+    "Run": (serve.dev, serve.serve, version),
+    "Talk": (sessions.create, chat.chat, chat.messages, chat.cancel),
+    "Manage sessions": (
+        sessions.list_sessions,
+        sessions.status,
+        sessions.wake,
+        sessions.sleep,
+        sessions.delete,
+        sessions.logs,
+    ),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command("list" if command is sessions.list_sessions else None, rich_help_panel=panel)(command)
+for group in (db, backup):
+    app.add_typer(group, rich_help_panel="Run")
 
 
 @app.callback()

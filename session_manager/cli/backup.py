@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +13,15 @@ import typer
 from session_manager.cli import show
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.remote import AsJson
-from session_manager.cli.serve import DataDir
+from session_manager.cli.serve import DataDir, configured
 
 if TYPE_CHECKING:
     from session_manager.backup.backups import Backups
     from session_manager.backup.catalog import Manifest
 
-backup = typer.Typer(help="Back up the database to a bucket, and restore it.", no_args_is_help=True)
+backup = typer.Typer(name="backup", help="Back up the database to a bucket, and restore it.", no_args_is_help=True)
 
 Name = Annotated[str | None, typer.Argument(help="Name of the backup; by default the newest.", show_default=False)]
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @backup.command()
@@ -30,11 +30,9 @@ def create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     backups = _open(data_dir)
     with _progress() as progress:
         made = backups.create(progress)
-    if as_json:
-        show.as_json(_facts(made))
-    else:
-        print(backups.address(made.name))
-        show.remark(f"{_size(made.size)}, {_size(made.stored_size)} stored, in {made.duration:.1f} s")
+    show.result(_facts(made), backups.address(made.name), as_json=as_json)
+    if not as_json:
+        show.remark(f"{show.size(made.size)}, {show.size(made.stored_size)} stored, in {made.duration:.1f} s")
 
 
 @backup.command("list")
@@ -54,10 +52,8 @@ def verify(name: Name = None, data_dir: DataDir = None, as_json: AsJson = False)
     backups = _open(data_dir)
     with _progress() as progress:
         good = backups.verify(backups.chosen(name).name, progress)
-    if as_json:
-        show.as_json({"good": True, **_facts(good)})
-    else:
-        print(f"{good.name} is good: {sum(good.rows.values())} rows in {len(good.rows)} tables")
+    line = f"{good.name} is good: {sum(good.rows.values())} rows in {len(good.rows)} tables"
+    show.result({"good": True, **_facts(good)}, line, as_json=as_json)
 
 
 @backup.command()
@@ -81,12 +77,10 @@ def restore(
         _confirm(backups, manifest)
     with _progress() as progress:
         restored = backups.restore(manifest.name, progress, force=force)
-    if as_json:
-        show.as_json({**_facts(restored.manifest), "kept": restored.aside})
-    else:
-        print(f"Restored {manifest.name}, the state of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
-        if restored.aside:
-            show.remark(f"The previous database is kept in {restored.aside}")
+    line = f"Restored {manifest.name}, the state of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    show.result({**_facts(restored.manifest), "kept": restored.aside}, line, as_json=as_json)
+    if restored.aside and not as_json:
+        show.remark(f"The previous database is kept in {restored.aside}")
 
 
 @backup.command()
@@ -98,9 +92,7 @@ def prune(
     """Remove backups that BACKUP_KEEP and BACKUP_KEEP_DAYS do not keep, and the remains of interrupted uploads."""
     pruned = _open(data_dir).prune(dry_run=dry_run)
     if as_json:
-        show.as_json(
-            {"dry_run": dry_run, "backups": pruned.backups, "leftovers": pruned.leftovers, "kept": pruned.kept}
-        )
+        show.as_json({"dry_run": dry_run, **asdict(pruned)})
         return
     for name in (*pruned.backups, *pruned.leftovers):
         print(show.plain(name))
@@ -112,11 +104,8 @@ def prune(
 
 def _open(data_dir: Path | None) -> Backups:
     from session_manager.domain.errors import StartupFailure  # noqa: PLC0415  a second, with what follows
-    from session_manager.logs import setup_logging  # noqa: PLC0415
-    from session_manager.settings import Settings  # noqa: PLC0415
 
-    settings = Settings.from_environment(data_dir=data_dir)
-    setup_logging(settings)
+    settings = configured(data_dir=data_dir)
     try:
         from session_manager.backup.backups import open_backups  # noqa: PLC0415
     except ModuleNotFoundError:
@@ -159,14 +148,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _row(manifest: Manifest) -> tuple[Any, ...]:
-    sizes = (_size(manifest.size), _size(manifest.stored_size))
+    sizes = (show.size(manifest.size), show.size(manifest.stored_size))
     sessions = manifest.rows.get("session", manifest.rows.get("public.session", 0))
     encrypted = "yes" if manifest.encryption else "no"
     return (manifest.name, f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}", manifest.engine, *sizes, encrypted, sessions)
-
-
-def _size(size: float) -> str:
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,10 +36,7 @@ def chat(
     Without MESSAGE, every line of input is a message.
     """
     with front.client() as client:
-
-        def say(text: str) -> ExitCode:
-            return _say(client, session, text, as_json=as_json)
-
+        say = partial(_say, client, session, as_json=as_json)
         if message is not None:
             code = say(message)
         else:
@@ -105,22 +104,22 @@ def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
     return ExitCode.OK if ended["status"] == "processed" else ExitCode.FAILED
 
 
+@dataclass(slots=True, eq=False)
 class _Turn:
     """One message: a spinner while it waits, the pieces of the reply as they arrive if ``live``, then the result."""
 
-    def __init__(self, client: Client, session: str, *, live: bool) -> None:
-        self._client = client
-        self._session = session
-        self._live = live
-        self._written = ""
-        self._reason = ""
-        self.message_id = ""
+    client: Client
+    session: str
+    live: bool
+    written: str = ""
+    reason: str = ""
+    message_id: str = ""
 
     def follow(self, text: str) -> dict[str, Any]:
         """Send the message, wait until its turn has ended, and return the last event."""
         ended: dict[str, Any] = {}
         with show.spinner("sending") as status:
-            for event in self._client.stream(self._session, text):
+            for event in self.client.stream(self.session, text):
                 if event is None:
                     self._show_state(status)
                     continue
@@ -138,19 +137,19 @@ class _Turn:
 
     def finish(self, reply: str) -> None:
         """Print the rest of the reply."""
-        if self._written and not reply.startswith(self._written):
+        if self.written and not reply.startswith(self.written):
             show.write("\n")
-            self._written = ""
-        show.write(reply[len(self._written) :] + "\n")
+            self.written = ""
+        show.write(reply[len(self.written) :] + "\n")
 
     def _show_state(self, status: Status | None) -> None:
         """Show what the message waits for. Print once, also without a terminal, why its pod does not start."""
-        if self._written:
+        if self.written:
             return
-        found = self._client.get(self._session)
-        if found["status"] == "failed" and found["reason"] != self._reason:
-            self._reason = found["reason"]
-            show.remark(f"The pod did not start and is retried. {show.plain(self._reason)}")
+        found = self.client.get(self.session)
+        if found["status"] == "failed" and found["reason"] != self.reason:
+            self.reason = found["reason"]
+            show.remark(f"The pod did not start and is retried. {show.plain(self.reason)}")
         if status is None:
             return
         waiting = f" ({found['queue_length']} messages)" if found["queue_length"] > 1 else ""
@@ -158,19 +157,19 @@ class _Turn:
 
     def _restart(self) -> None:
         """Another pod begins the turn again, because the first one was lost."""
-        if self._written:
+        if self.written:
             show.write("\n")
             show.remark("(the agent restarts)")
-        self._written = ""
+        self.written = ""
 
     def _piece(self, status: Status | None, data: Any) -> None:
         piece = data.get("text") if isinstance(data, dict) else data
-        if not self._live or not isinstance(piece, str) or not piece:
+        if not self.live or not isinstance(piece, str) or not piece:
             return
         if status is not None:
             status.stop()
         show.write(piece)
-        self._written += piece
+        self.written += piece
 
 
 @remote
@@ -189,7 +188,4 @@ def cancel(front: Remote, session: SessionId, message_id: MessageId, as_json: As
     """Cancel a message that has no result yet."""
     with front.client() as client:
         answer = client.cancel(session, message_id)
-    if as_json:
-        show.as_json(answer)
-    else:
-        print(f"{answer['status']}: {answer['error']}")
+    show.result(answer, f"{answer['status']}: {answer['error']}", as_json=as_json)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,7 +14,7 @@ import typer
 from session_manager.cli import show
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.remote import AsJson
-from session_manager.cli.serve import DataDir
+from session_manager.cli.serve import DataDir, configured
 
 if TYPE_CHECKING:
     from session_manager.databases.code_schema import Stats
@@ -24,7 +27,7 @@ AnyAddress = Annotated[str | None, typer.Argument(help="Address or path; by defa
 Into = Annotated[str | None, typer.Option(help="Target; by default the database in use.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
-db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
+db = typer.Typer(name="db", help="Maintain the database.", no_args_is_help=True)
 
 
 @db.command()
@@ -33,9 +36,18 @@ def upgrade(data_dir: DataDir = None) -> None:
 
     'dev' and 'serve' also do this when they start.
     """
-    from session_manager.cli.run import upgrade_database  # noqa: PLC0415
+    print(f"{asyncio.run(_upgrade(configured(data_dir=data_dir)))} is up to date")
 
-    upgrade_database(data_dir=data_dir)
+
+async def _upgrade(settings: Settings) -> str:
+    from session_manager.store.open import open_store  # noqa: PLC0415
+
+    store = open_store(settings)
+    try:
+        await store.start()
+    finally:
+        await store.close()
+    return store.uri
 
 
 @db.command()
@@ -62,9 +74,8 @@ def copy(source: Address, target: Address, dry_run: DryRun = False, as_json: AsJ
 
 async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copied:
     from session_manager.databases.copying import Copier  # noqa: PLC0415
-    from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    options = _options(_settings())
+    opened = _opener(configured())
 
     def progress(table: str, done: int, total: int) -> None:
         if not quiet:
@@ -72,8 +83,8 @@ async def _copy(source: str, target: str, *, dry_run: bool, quiet: bool) -> Copi
 
     missing: Literal["pretend", "make"] = "pretend" if dry_run else "make"
     async with (
-        opened(source, read_only=True, **options) as old,
-        opened(target, read_only=False, if_missing=missing, **options) as new,
+        opened(source, read_only=True) as old,
+        opened(target, read_only=False, if_missing=missing) as new,
     ):
         copier = Copier(old, new, progress)
         return await (copier.look() if dry_run else copier.copy())
@@ -110,14 +121,13 @@ def merge(source: Address, into: Into = None, dry_run: DryRun = False, as_json: 
 
 async def _merge(source: str, into: str | None, *, dry_run: bool) -> Merged:
     from session_manager.databases.merging import Merger  # noqa: PLC0415
-    from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    settings = _settings()
-    options = _options(settings)
+    settings = configured()
+    opened = _opener(settings)
     target = into or _configured(settings)
     async with (
-        opened(source, read_only=True, **options) as old,
-        opened(target, read_only=False, if_missing="refuse", **options) as new,
+        opened(source, read_only=True) as old,
+        opened(target, read_only=False, if_missing="refuse") as new,
     ):
         return await Merger(old, new).merge(dry_run=dry_run)
 
@@ -137,29 +147,20 @@ def stats(database: AnyAddress = None, as_json: AsJson = False) -> None:
     if as_json:
         show.as_json(asdict(found))
         return
-    print(f"{found.uri}: {_size(found.bytes['database'])}")
+    print(f"{found.uri}: {show.size(found.bytes['database'])}")
     print(f"{found.active} sessions active in the last hour, {found.waiting} messages without a result")
     for status, number in found.sessions.items():
         print(f"  {status:<14} {number:>10}")
     for table, rows in found.rows.items():
-        print(f"{table:<16} {rows:>10} rows {_size(found.bytes[table]) if table in found.bytes else ''}".rstrip())
+        print(f"{table:<16} {rows:>10} rows {show.size(found.bytes[table]) if table in found.bytes else ''}".rstrip())
 
 
 async def _stats(database: str | None) -> Stats:
     from session_manager.databases.code_schema import stats  # noqa: PLC0415
-    from session_manager.databases.opening import opened  # noqa: PLC0415
 
-    settings = _settings()
-    async with opened(database or _configured(settings), read_only=True, **_options(settings)) as engine:
+    settings = configured()
+    async with _opener(settings)(database or _configured(settings), read_only=True) as engine:
         return await stats(engine)
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
 
 
 def _configured(settings: Settings) -> str:
@@ -170,14 +171,7 @@ def _configured(settings: Settings) -> str:
     return database_uri(settings) if path is None else str(path)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    return {"plain_hosts": settings.database.plain_hosts, "patience": settings.database.patience}
+def _opener(settings: Settings) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    from session_manager.databases.opening import opened  # noqa: PLC0415
 
-
-def _settings() -> Settings:
-    from session_manager.logs import setup_logging  # noqa: PLC0415
-    from session_manager.settings import Settings  # noqa: PLC0415
-
-    settings = Settings.from_environment()
-    setup_logging(settings)
-    return settings
+    return partial(opened, plain_hosts=settings.database.plain_hosts, patience=settings.database.patience)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from session_manager.cli.show import plain
@@ -33,20 +32,16 @@ _BY_STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Failure:
-    line: str
-    exit_code: ExitCode
+    """``line`` may quote names from elsewhere, so it is cleaned."""
+
+    def __init__(self, line: str, exit_code: ExitCode) -> None:
+        self.line = " ".join(plain(line).split())
+        self.exit_code = exit_code
 
 
 def explain(error: Exception) -> Failure | None:
     """Return one line and an exit code, or None if the error is a bug."""
-    found = _explain(error)
-    # The line may quote names from elsewhere.
-    return found and Failure(" ".join(plain(found.line).split()), found.exit_code)
-
-
-def _explain(error: Exception) -> Failure | None:
     from session_manager.client import ClientError, InvalidRequest, Unreachable  # noqa: PLC0415  slow to import
 
     if isinstance(error, Unreachable):

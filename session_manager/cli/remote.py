@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
@@ -16,28 +16,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-_PANEL = "Front door"
-_OPTIONS = {
-    "url": (
-        Annotated[
-            str, typer.Option(envvar="SESSION_MANAGER_URL", help="Address of the front door.", rich_help_panel=_PANEL)
-        ],
-        DEFAULT_URL,
-    ),
-    "key": (
-        Annotated[
-            str | None,
-            typer.Option(envvar="SESSION_MANAGER_KEY", help="API key, if one is required.", rich_help_panel=_PANEL),
-        ],
-        None,
-    ),
-    "user": (
-        Annotated[
-            str | None,
-            typer.Option(envvar="SESSION_MANAGER_USER", help="The user to act for.", rich_help_panel=_PANEL),
-        ],
-        None,
-    ),
+
+
+def _option(name: str, text: str) -> Any:
+    return typer.Option(envvar=f"SESSION_MANAGER_{name}", help=text, rich_help_panel="Front door")
+
+
+_OPTIONS: dict[str, tuple[Any, str | None]] = {
+    "url": (Annotated[str, _option("URL", "Address of the front door.")], DEFAULT_URL),
+    "key": (Annotated[str | None, _option("KEY", "API key, if one is required.")], None),
+    "user": (Annotated[str | None, _option("USER", "The user to act for.")], None),
 }
 
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="The session's uuid.", show_default=False)]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import getpass
 import re
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,10 +51,7 @@ def create(
     """
     with front.client() as client:
         made = client.create(front.user or getpass.getuser(), class_name, name)
-    if as_json:
-        show.as_json(made)
-        return
-    print(made["uuid"])
+    show.result(made, made["uuid"], as_json=as_json)
 
 
 @remote
@@ -105,12 +100,9 @@ def _follow_status(client: Client, session: str, *, as_json: bool) -> None:
         state = (found["status"], found["phase"], found["reason"], found["queue_length"])
         if state != shown:
             shown = state
-            if as_json:
-                show.as_json(found)
-            else:
-                waiting = f", {found['queue_length']} waiting" if found["queue_length"] else ""
-                line = f"{time.strftime('%H:%M:%S')}  {found['status']:<9}  {show.plain(found['reason'])}{waiting}"
-                print(line, flush=True)
+            waiting = f", {found['queue_length']} waiting" if found["queue_length"] else ""
+            line = f"{time.strftime('%H:%M:%S')}  {found['status']:<9}  {show.plain(found['reason'])}{waiting}"
+            show.result(found, line, as_json=as_json)
 
 
 def _states(client: Client, session: str) -> Iterator[dict[str, Any]]:
@@ -148,7 +140,8 @@ def wake(
     This revives an expired session and retries a failed start.
     """
     with front.client() as client:
-        _print_outcome(client.wake(session, keep_awake), as_json=as_json)
+        answer = client.wake(session, keep_awake)
+    show.result(answer, f"{answer['status']}: {answer['message']}", as_json=as_json)
 
 
 @remote
@@ -163,14 +156,8 @@ def sleep(
     This fails while a message runs or waits, unless --when-idle is given.
     """
     with front.client() as client:
-        _print_outcome(client.sleep(session, when_idle=when_idle), as_json=as_json)
-
-
-def _print_outcome(answer: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show.as_json(answer)
-    else:
-        print(f"{answer['status']}: {answer['message']}")
+        answer = client.sleep(session, when_idle=when_idle)
+    show.result(answer, f"{answer['status']}: {answer['message']}", as_json=as_json)
 
 
 @remote
@@ -193,10 +180,7 @@ def delete(
         targets = ids or [row["uuid"] for row in _selected(client, status, older_than)]
         for session in targets:
             answer = {"uuid": session, "status": "would be deleted"} if dry_run else client.delete(session)
-            if as_json:
-                show.as_json(answer)
-            else:
-                print(f"{session} {answer['status']}")
+            show.result(answer, f"{session} {answer['status']}", as_json=as_json)
     if by_filter and not as_json:
         show.remark(f"{len(targets)} sessions {'would be ' if dry_run else ''}deleted")
 
@@ -236,9 +220,8 @@ def _print_lines(lines: list[str]) -> None:
 
 def new_lines(before: list[str], after: list[str]) -> list[str]:
     """Return the lines that were added since ``before``. Both are the last lines of one growing text."""
-    if after[: len(before)] == before:
-        return after[len(before) :]
-    old = deque(before)
-    while old and list(islice(after, len(old))) != list(old):
-        old.popleft()
-    return after[len(old) :]
+    for skipped in range(len(before)):
+        kept = before[skipped:]
+        if after[: len(kept)] == kept:
+            return after[len(kept) :]
+    return after

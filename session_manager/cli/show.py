@@ -30,6 +30,11 @@ def as_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
+def result(value: Json, line: str, *, as_json: bool) -> None:
+    """Print ``value`` as JSON, or the line for a person."""
+    print(json.dumps(value, ensure_ascii=False) if as_json else line, flush=True)
+
+
 def remark(line: str) -> None:
     """Print a line to stderr that is not part of the result."""
     print(line, file=sys.stderr, flush=True)
@@ -38,6 +43,13 @@ def remark(line: str) -> None:
 def plain(value: object) -> str:
     """Return text from elsewhere without the characters that control a terminal."""
     return "".join(letter for letter in str(value) if letter.isprintable() or letter in "\n\t")
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in the unit that fits."""
+    from rich.filesize import decimal  # noqa: PLC0415
+
+    return decimal(int(number))
 
 
 def write(piece: str) -> None:

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -74,7 +75,7 @@ class Client:
         self._http.trust_env = urlsplit(url).hostname not in LOOPBACK
         if key:
             # As a hook, so that requests does not replace it with an entry of ~/.netrc.
-            self._http.auth = _Bearer(key)
+            self._http.auth = partial(_authorise, f"Bearer {key}")
         if user:
             self._http.headers["X-User-Id"] = user.encode()
 
@@ -125,9 +126,7 @@ class Client:
 
     def events(self, session: str, after: int = 0) -> Iterator[Event | None]:
         """Yield events after number ``after`` until the session or the server ends, and None as a keep-alive."""
-        path = f"/session/{_part(session)}/events"
-        with self._call("GET", path, params={"after": after}, stream=True) as answer:
-            yield from _events(answer)
+        return self._events("GET", f"/session/{_part(session)}/events", params={"after": after})
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -151,10 +150,11 @@ class Client:
         A broken stream is resumed: with its key it is the same message. None is a keep-alive.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Accept": "text/event-stream"}
+        path = f"/session/{_part(session)}/chat"
         accepted, tries = False, RESUME_TRIES
         while True:
             try:
-                for number, event in enumerate(self._stream_once(session, message, headers)):
+                for number, event in enumerate(self._events("POST", path, {"message": message}, headers=headers)):
                     accepted = True
                     if number:  # more than the first event of every stream
                         tries = RESUME_TRIES
@@ -167,11 +167,6 @@ class Client:
                 if not accepted or not tries or not (isinstance(error, Unreachable) or error.status == 503):
                     raise
                 time.sleep(RESUME_PAUSE)
-
-    def _stream_once(self, session: str, message: str, headers: dict[str, str]) -> Iterator[Event | None]:
-        path = f"/session/{_part(session)}/chat"
-        with self._call("POST", path, {"message": message}, headers=headers, stream=True) as answer:
-            yield from _events(answer)
 
     def messages(self, session: str) -> Iterator[Json]:
         """Yield the messages of a session with their results, oldest first."""
@@ -198,6 +193,10 @@ class Client:
             if page["next_cursor"] is None:
                 return
             params["cursor"] = page["next_cursor"]
+
+    def _events(self, method: str, path: str, body: Json | None = None, **options: Any) -> Iterator[Event | None]:
+        with self._call(method, path, body, stream=True, **options) as answer:
+            yield from _events(answer)
 
     def _json(self, method: str, path: str, body: Json | None = None, **options: Any) -> Json:
         try:
@@ -229,13 +228,9 @@ class Client:
         return answer
 
 
-class _Bearer(requests.auth.AuthBase):
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
+def _authorise(credential: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    request.headers["Authorization"] = credential
+    return request
 
 
 def _part(value: str) -> str:

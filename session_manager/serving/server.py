@@ -22,7 +22,7 @@ import uvicorn
 from session_manager.aio.tasks import first_of, unless
 from session_manager.api.front import build_app
 from session_manager.serving.connection import ClientConnection
-from session_manager.serving.signals import Stop
+from session_manager.serving.process import Stop
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
 

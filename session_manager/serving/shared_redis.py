@@ -79,13 +79,11 @@ class SharedRedis:
         """Join the server of this folder, or start it. Raises StartupFailure."""
         known = _Address.read(self._path)
         if known is None or not await known.answers():
-            known = await self._run(known)
+            known = await self._start_or_join(known)
         self._watching = asyncio.create_task(self._watch(known), name="local redis")
         self.url = f"redis://:{known.password}@127.0.0.1:{known.port}/0"
-        log.info(self._description(), extra={"event": "redis.local"})
-
-    def _description(self) -> str:
-        return self._own.description if self._own else "Redis is the one of another front door on this folder"
+        running = self._own.description if self._own else "Redis is the one of another front door on this folder"
+        log.info(running, extra={"event": "redis.local"})
 
     async def stop(self) -> None:
         """End the server, if this process started it."""
@@ -94,14 +92,8 @@ class SharedRedis:
         if self._own is not None:
             await self._own.stop()
 
-    async def _run(self, known: _Address | None) -> _Address:
-        """Start the server, unless another front door is faster, and return its address. Raises StartupFailure."""
-        try:
-            return await self._start_or_join(known)
-        except OSError as error:
-            raise StartupFailure(f"Cannot run Redis in {self._folder}: {error.strerror}") from None
-
     async def _start_or_join(self, known: _Address | None) -> _Address:
+        """Start the server, unless another front door is faster, and return its address. Raises StartupFailure."""
         server = LocalRedis(self._folder, known.port, known.password) if known else LocalRedis(self._folder)
         starting = asyncio.create_task(server.start(), name="start local redis")
         try:
@@ -110,13 +102,15 @@ class SharedRedis:
                 await cancel(starting)
                 return winner
             await starting
-        except BaseException:
+            address = _Address(server.port, server.password)
+            address.write(self._path)
+        except BaseException as error:
             await cancel(starting)
             await server.stop()
+            if isinstance(error, OSError):
+                raise StartupFailure(f"Cannot run Redis in {self._folder}: {error.strerror}") from None
             raise
         self._own = server
-        address = _Address(server.port, server.password)
-        address.write(self._path)
         return address
 
     async def _faster_one(self, server: LocalRedis, starting: asyncio.Task[None]) -> _Address | None:
@@ -137,7 +131,7 @@ class SharedRedis:
                 continue
             self._own = None
             try:
-                if await self._run(address) != address:
+                if await self._start_or_join(address) != address:
                     log.error("redis moved to another port; restart this program", extra={"event": "redis.moved"})
                     return
                 log.warning("redis restarted", extra={"event": "redis.started_again"})

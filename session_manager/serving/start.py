@@ -8,12 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from session_manager.aio.tasks import unless
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process.keeper import raise_file_limit
-from session_manager.serving.listening import listen, reject_open_door, with_own_address
+from session_manager.serving.process import Stop, listen, reject_open_door, run_until_signalled, with_own_address
 from session_manager.serving.shared_redis import SharedRedis
-from session_manager.serving.signals import Stop, run_until_signalled
 from session_manager.settings import Settings
 
 Announce = Callable[[int], None]  # gets the port, once requests are served
@@ -35,7 +36,7 @@ async def _serve_with_shared_redis(settings: Settings, listener: socket.socket, 
     try:
         await unless(stop.asked, redis.start())
         if not stop.asked.is_set():
-            await _serve(settings.updated(redis_url=redis.url), listener, announce, stop)
+            await _serve(settings.updated("redis", url=SecretStr(redis.url)), listener, announce, stop)
     finally:
         await redis.stop()
 

@@ -1,28 +1,33 @@
-"""The SQL database."""
+"""The SQL database, and Redis."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from pydantic import Field
 
-from pydantic import SecretStr
-
-from session_manager.settings.declared import setting
-from session_manager.settings.kinds import PATH, SECRET, TEXT, seconds, whole_number
+from session_manager.settings.kinds import FilePath, Group, Host, Port, Seconds, Secret, Text, UpTo1000
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseSettings:
-    uri: SecretStr | None = setting(
-        "SESSION_DB_URI", SECRET, None, "postgresql://… or sqlite:///…; wins over CLOUD_RUN_SESSION_DB_PATH."
-    )
-    path: Path | None = setting(
-        "CLOUD_RUN_SESSION_DB_PATH", PATH, None, "Path of a SQLite file; by default sessions/sessions.db in DATA_DIR."
-    )
-    plain_hosts: str = setting(
-        "SESSION_DB_PLAIN_HOSTS", TEXT, "", "PostgreSQL hosts that need no TLS, comma-separated; * for all."
-    )
-    pool: int = setting("DATABASE_POOL", whole_number(1000), 10, "PostgreSQL connections. Ten saturate two cores.")
-    patience: float = setting(
-        "DATABASE_PATIENCE", seconds(), 5.0, "Seconds to wait for a connection or a lock before 503. Callers can retry."
-    )
+class DatabaseSettings(Group):
+    uri: Secret | None = Field(None, alias="SESSION_DB_URI")
+    """postgresql://… or sqlite:///…; wins over CLOUD_RUN_SESSION_DB_PATH."""
+    path: FilePath | None = Field(None, alias="CLOUD_RUN_SESSION_DB_PATH")
+    """Path of a SQLite file; by default sessions/sessions.db in DATA_DIR."""
+    plain_hosts: Text = Field("", alias="SESSION_DB_PLAIN_HOSTS")
+    """PostgreSQL hosts that need no TLS, comma-separated; * for all."""
+    pool: UpTo1000 = Field(10, alias="DATABASE_POOL")
+    """PostgreSQL connections. Ten saturate two cores."""
+    patience: Seconds = Field(5.0, alias="DATABASE_PATIENCE")
+    """Seconds to wait for a connection or a lock before 503. Callers can retry."""
+
+
+class RedisSettings(Group):
+    url: Secret | None = Field(None, alias="REDIS_URL")
+    """redis://… or rediss://…; wins over host, port and password."""
+    host: Host = Field("127.0.0.1", alias="REDIS_HOST")
+    """Host of Redis."""
+    port: Port = Field(6379, alias="REDIS_PORT")
+    """Port of Redis."""
+    password: Secret | None = Field(None, alias="REDIS_PASSWORD")
+    """Password of Redis."""
+    timeout: Seconds = Field(2.0, alias="REDIS_TIMEOUT")
+    """Seconds until a silent Redis is treated as unavailable. Well below LEASE."""

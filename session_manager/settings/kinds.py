@@ -1,104 +1,55 @@
-"""The kinds of values that settings have: the text that each accepts, and the error for other text."""
+"""The types of settings: the text that each accepts, and the error for other text."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-T_co = TypeVar("T_co", covariant=True)
 Network = IPv4Network | IPv6Network
 
 DAY = 86_400.0  # seconds
 TEN_YEARS = 3650 * DAY
 
-_FLAGS = {
-    **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
-    **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
-}
+
+class Group(BaseSettings):
+    """Settings of one subject. The alias of a field is its variable; its text gives the unit, and why its default."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        enable_decoding=False,
+        validate_default=False,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T_co]):
-    """``parse`` raises ValueError for text that is not valid. The text of a ``secret`` is never shown."""
+def expects(noun: str, expected: str, *, secret: bool = False) -> WrapValidator:
+    """Describe a type for the error about other text. The text of a ``secret`` is neither shown nor stripped."""
 
-    noun: str
-    expected: str
-    parse: Callable[[str], T_co]
-    secret: bool = False
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value.strip() if isinstance(value, str) and not secret else value)
+        except ValueError:
+            found = noun if secret else f'{noun} "{printable(str(value)[:80])}"'
+            raise PydanticCustomError("setting", f"invalid {found}; expected {expected}") from None
 
-    def error(self, variable: str, text: str) -> str:
-        """Return one line for a person."""
-        shown = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
-        value = "" if self.secret else f' "{shown}"'
-        return f"{variable}: invalid {self.noun}{value}; expected {self.expected}"
+    return WrapValidator(check)
 
 
-def matching(noun: str, expected: str, pattern: str) -> Kind[str]:
-    """Text that matches ``pattern`` as a whole."""
-    form = re.compile(pattern)
-
-    def parse(text: str) -> str:
-        if not form.fullmatch(text):
-            raise ValueError
-        return text
-
-    return Kind(noun, expected, parse)
+def printable(value: object) -> str:
+    """Replace characters that would move the cursor or begin another line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
 
 
-def whole_number(most: int, least: int = 1, noun: str = "number") -> Kind[int]:
-    def parse(text: str) -> int:
-        return _within(int(text), least, most)
-
-    return Kind(noun, f"a whole number from {least} to {most}", parse)
-
-
-def number(unit: str, most: float, least: float) -> Kind[float]:
-    def parse(text: str) -> float:
-        return _within(float(text), least, most)
-
-    return Kind(f"number of {unit}", f"{least:g} to {most:.12g}", parse)
-
-
-def seconds(most: float = DAY, least: float = 0.001) -> Kind[float]:
-    return number("seconds", most, least)
-
-
-def choice(noun: str, *words: str) -> Kind[str]:
-    """One of ``words``, in any case."""
-    by_lower_case = {word.lower(): word for word in words}
-
-    def parse(text: str) -> str:
-        if text.lower() not in by_lower_case:
-            raise ValueError
-        return by_lower_case[text.lower()]
-
-    return Kind(noun, f"{', '.join(words[:-1])} or {words[-1]}", parse)
-
-
-Bound = TypeVar("Bound", int, float)
-
-
-def _within(value: Bound, least: float, most: float) -> Bound:
-    if not least <= value <= most:  # false for NaN, too
-        raise ValueError
-    return value
-
-
-def _flag(text: str) -> bool:
-    try:
-        return _FLAGS[text.lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _networks(text: str) -> tuple[Network, ...]:
+def networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -109,18 +60,28 @@ def _url(text: str) -> str:
     return text
 
 
-def _path(text: str) -> Path:
-    if not text.isprintable():
+def _path(path: Path) -> Path:
+    if not str(path).isprintable():
         raise ValueError
-    return Path(text)
+    return path
 
 
-TEXT = matching("text", "printable characters in one line", r"[^\x00-\x1f\x7f]+")
-HOST = matching("host", "a name or an IP address without a port", r"[^\s/@\[\]\x00-\x1f]+")
-PORT = whole_number(65_535, noun="port")
-ANY_PORT = whole_number(65_535, least=0, noun="port")  # 0 takes a free one
-FLAG = Kind("flag", "true or false", _flag)
-PATH = Kind("path", "the path of a file or folder", _path)
-URL = Kind("address", "a URL like https://sessions.example:8080", _url)
-NETWORKS = Kind("network", "comma-separated networks like 10.0.0.0/8", _networks)
-SECRET = Kind("value", "text", SecretStr, secret=True)
+Seconds = Annotated[float, Field(ge=0.001, le=DAY), expects("number of seconds", "0.001 to 86400")]
+SecondsOrZero = Annotated[float, Field(ge=0, le=DAY), expects("number of seconds", "0 to 86400")]
+LongSeconds = Annotated[float, Field(ge=0.001, le=TEN_YEARS), expects("number of seconds", "0.001 to 315360000")]
+UpTo1000 = Annotated[int, Field(ge=1, le=1000), expects("number", "a whole number from 1 to 1000")]
+UpTo100000 = Annotated[int, Field(ge=1, le=100_000), expects("number", "a whole number from 1 to 100000")]
+Port = Annotated[int, Field(ge=1, le=65_535), expects("port", "a whole number from 1 to 65535")]
+# 0 takes a free one.
+AnyPort = Annotated[int, Field(ge=0, le=65_535), expects("port", "a whole number from 0 to 65535")]
+Flag = Annotated[bool, expects("flag", "true or false")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), expects("text", "printable characters in one line")]
+Host = Annotated[
+    str, Field(pattern=r"^[^\s/@\[\]\x00-\x1f]+$"), expects("host", "a name or an IP address without a port")
+]
+FilePath = Annotated[Path, AfterValidator(_path), expects("path", "the path of a file or folder")]
+Url = Annotated[str, AfterValidator(_url), expects("address", "a URL like https://sessions.example:8080")]
+Networks = Annotated[
+    tuple[Network, ...], PlainValidator(networks), expects("network", "comma-separated networks like 10.0.0.0/8")
+]
+Secret = Annotated[SecretStr, expects("value", "text", secret=True)]

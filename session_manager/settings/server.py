@@ -1,19 +1,33 @@
-"""Where the server listens, who may call it, and how long it waits."""
+"""Where the server listens, who may call it and how often, how long it waits, and what it logs."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import SecretStr
+from limits import RateLimitItem, parse
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
 
-from session_manager.settings.declared import setting
-from session_manager.settings.kinds import ANY_PORT, DAY, HOST, NETWORKS, PATH, Kind, Network, seconds, whole_number
+from session_manager.settings.kinds import (
+    DAY,
+    TEN_YEARS,
+    AnyPort,
+    FilePath,
+    Group,
+    Host,
+    Networks,
+    Seconds,
+    SecondsOrZero,
+    Text,
+    expects,
+)
 
 RESERVED_NAMES = frozenset({"local", "anonymous", "pod"})  # callers without a key
 SHORTEST_KEY = 16
 LONGEST_USER = 128
+MOST_REQUESTS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class ApiKey:
     secret: SecretStr
 
 
-def _api_keys(text: str) -> tuple[ApiKey, ...]:
+def api_keys(text: str) -> tuple[ApiKey, ...]:
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     keys = tuple(_api_key(entry) for entry in entries)
     if len({(key.caller, key.user) for key in keys}) < len(keys):
@@ -44,49 +58,83 @@ def _api_key(entry: str) -> ApiKey:
     return ApiKey(caller, user if at else None, SecretStr(key))
 
 
-API_KEYS = Kind(
-    "list of keys",
-    "name:key or name@user:key entries, each name once and not local, anonymous or pod, "
-    f"each key of {SHORTEST_KEY} characters or more",
-    _api_keys,
-    secret=True,
-)
+def _rate(text: str) -> RateLimitItem | None:
+    if text.lower() == "off":
+        return None
+    rate = parse(text)
+    if not (1 <= rate.amount <= MOST_REQUESTS and 1 <= rate.get_expiry() <= TEN_YEARS):
+        raise ValueError
+    return rate
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    host: str = setting(
-        "HOST", HOST, "127.0.0.1", "Address to listen on. Anything but loopback needs SESSION_API_KEYS."
-    )
-    port: int | None = setting(
-        "PORT", ANY_PORT, None, "Port to listen on. Wins over CONTAINER_PORT, as platforms like Cloud Run set it."
-    )
-    container_port: int = setting("CONTAINER_PORT", ANY_PORT, 8080, "Port to listen on when PORT is not set.")
-    api_keys: tuple[ApiKey, ...] = setting(
-        "SESSION_API_KEYS", API_KEYS, (), "Comma-separated name:key, or name@user:key to act for that user only."
-    )
-    trusted_proxies: tuple[Network, ...] = setting(
-        "TRUSTED_PROXIES", NETWORKS, (), "Networks whose X-Forwarded-For is trusted. None, as callers can forge it."
-    )
-    data_dir: Path = setting(
-        "DATA_DIR", PATH, Path("data"), "Folder for sessions' homes, logs, and the data of SQLite and Redis."
-    )
-    request_timeout: float = setting(
-        "REQUEST_TIMEOUT", seconds(), 60.0, "Seconds for a request to arrive in full, or 408. Fits slow lines."
-    )
-    keep_alive_timeout: int = setting(
-        "KEEP_ALIVE_TIMEOUT",
-        whole_number(int(DAY), noun="number of seconds"),
-        75,
-        "Seconds until an idle connection is closed. Longer than a proxy keeps it (nginx: 60).",
-    )
-    shutdown_delay: float = setting(
-        "SHUTDOWN_DELAY", seconds(least=0.0), 0.0, "Seconds of service after SIGTERM. Use 5 or more behind a proxy."
-    )
-    shutdown_timeout: float = setting(
-        "SHUTDOWN_TIMEOUT", seconds(), 30.0, "Seconds for running turns to finish, as Kubernetes waits; 3 under `dev`."
-    )
+ApiKeys = Annotated[
+    tuple[ApiKey, ...],
+    PlainValidator(api_keys),
+    expects(
+        "list of keys",
+        "name:key or name@user:key entries, each name once and not local, anonymous or pod, "
+        f"each key of {SHORTEST_KEY} characters or more",
+        secret=True,
+    ),
+]
+KeepAlive = Annotated[int, Field(ge=1, le=DAY), expects("number of seconds", "a whole number from 1 to 86400")]
+Rate = Annotated[RateLimitItem | None, PlainValidator(_rate), expects("rate", "for example 100/minute or off")]
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(str.upper),
+    expects("level", "DEBUG, INFO, WARNING or ERROR"),
+]
+LogFormat = Annotated[
+    Literal["json", "pretty", "auto"], BeforeValidator(str.lower), expects("format", "json, pretty or auto")
+]
+
+
+class ServerSettings(Group):
+    host: Host = Field("127.0.0.1", alias="HOST")
+    """Address to listen on. Anything but loopback needs SESSION_API_KEYS."""
+    port: AnyPort | None = Field(None, alias="PORT")
+    """Port to listen on. Wins over CONTAINER_PORT, as platforms like Cloud Run set it."""
+    container_port: AnyPort = Field(8080, alias="CONTAINER_PORT")
+    """Port to listen on when PORT is not set."""
+    api_keys: ApiKeys = Field((), alias="SESSION_API_KEYS")
+    """Comma-separated name:key, or name@user:key to act for that user only."""
+    trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
+    """Networks whose X-Forwarded-For is trusted. None, as callers can forge it."""
+    data_dir: FilePath = Field(Path("data"), alias="DATA_DIR")
+    """Folder for sessions' homes, logs, and the data of SQLite and Redis."""
+    request_timeout: Seconds = Field(60.0, alias="REQUEST_TIMEOUT")
+    """Seconds for a request to arrive in full, or 408. Fits slow lines."""
+    keep_alive_timeout: KeepAlive = Field(75, alias="KEEP_ALIVE_TIMEOUT")
+    """Seconds until an idle connection is closed. Longer than a proxy keeps it (nginx: 60)."""
+    shutdown_delay: SecondsOrZero = Field(0.0, alias="SHUTDOWN_DELAY")
+    """Seconds of service after SIGTERM. Use 5 or more behind a proxy."""
+    shutdown_timeout: Seconds = Field(30.0, alias="SHUTDOWN_TIMEOUT")
+    """Seconds for running turns to finish, as Kubernetes waits; 3 under `dev`."""
 
     @property
     def listen_port(self) -> int:
         return self.container_port if self.port is None else self.port
+
+
+class LimitSettings(Group):
+    """Rate limits per caller."""
+
+    create: Rate = Field(_rate("100/minute"), alias="RATE_LIMIT_CREATE")
+    """POST /session/create."""
+    wake: Rate = Field(_rate("50/minute"), alias="RATE_LIMIT_WAKE")
+    """POST …/wake."""
+    chat: Rate = Field(_rate("100/minute"), alias="RATE_LIMIT_CHAT")
+    """POST …/chat."""
+    delete: Rate = Field(_rate("50/minute"), alias="RATE_LIMIT_DELETE")
+    """DELETE /session/{id}."""
+    default: Rate = Field(_rate("3000/minute"), alias="RATE_LIMIT_DEFAULT")
+    """Every other route."""
+
+
+class LogSettings(Group):
+    level: Level = Field("INFO", alias="LOG_LEVEL")
+    """Least severity that is logged: DEBUG, INFO, WARNING or ERROR."""
+    format: LogFormat = Field("auto", alias="LOG_FORMAT")
+    """json, pretty, or auto: pretty on a terminal."""
+    instance: Text = Field("", alias="INSTANCE")
+    """Name of this replica in logs; by default the host name."""

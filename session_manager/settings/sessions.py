@@ -1,33 +1,113 @@
-"""Sessions and their turns."""
+"""Sessions and their turns, the pods that answer them, and what agents in pods are given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
-from session_manager.settings.declared import setting
-from session_manager.settings.kinds import TEN_YEARS, seconds, whole_number
+from pydantic import BeforeValidator, Field, model_validator
+
+from session_manager.domain.errors import StartupFailure
+from session_manager.settings.kinds import (
+    FilePath,
+    Group,
+    LongSeconds,
+    Networks,
+    Port,
+    Seconds,
+    Secret,
+    Text,
+    UpTo100000,
+    Url,
+    expects,
+)
+
+Runtime = Annotated[
+    Literal["process", "kubernetes"], BeforeValidator(str.lower), expects("runtime", "process or kubernetes")
+]
+Namespace = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"),
+    expects("namespace", "a lower-case DNS label of at most 63 characters"),
+]
+Label = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"),
+    expects("id", "at most 63 letters, digits, '-', '_' and '.', as in the value of a label"),
+]
+Image = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$"),
+    expects("image", "a reference like registry.example/agent:1.2"),
+]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    ttl: float = setting(
-        "SESSION_TTL", seconds(TEN_YEARS), 86_400.0, "Seconds without activity until a session expires: one day."
-    )
-    idle_timeout: float = setting(
-        "IDLE_TIMEOUT", seconds(TEN_YEARS), 120.0, "Seconds after a turn until the pod sleeps: time to read and answer."
-    )
-    lease: float = setting(
-        "LEASE", seconds(), 15.0, "Seconds a turn's lease is valid. It is renewed three times, so two may fail."
-    )
-    answer_within: float = setting(
-        "ANSWER_WITHIN", seconds(), 30.0, "Seconds until a running turn is answered 202. Less than proxies wait (60)."
-    )
-    repair_interval: float = setting(
-        "REPAIR_INTERVAL",
-        seconds(),
-        2.0,
-        "Seconds between repairs, and the age of messages they check. Each is one query.",
-    )
-    max_drains: int = setting(
-        "MAX_DRAINS", whole_number(100_000), 64, "Sessions whose queues one front door drains at once."
-    )
+class SessionSettings(Group):
+    ttl: LongSeconds = Field(86_400.0, alias="SESSION_TTL")
+    """Seconds without activity until a session expires: one day."""
+    idle_timeout: LongSeconds = Field(120.0, alias="IDLE_TIMEOUT")
+    """Seconds after a turn until the pod sleeps: time to read and answer."""
+    lease: Seconds = Field(15.0, alias="LEASE")
+    """Seconds a turn's lease is valid. It is renewed three times, so two may fail."""
+    answer_within: Seconds = Field(30.0, alias="ANSWER_WITHIN")
+    """Seconds until a running turn is answered 202. Less than proxies wait (60)."""
+    repair_interval: Seconds = Field(2.0, alias="REPAIR_INTERVAL")
+    """Seconds between repairs, and the age of messages they check. Each is one query."""
+    max_drains: UpTo100000 = Field(64, alias="MAX_DRAINS")
+    """Sessions whose queues one front door drains at once."""
+
+
+class PodSettings(Group):
+    runtime: Runtime = Field("process", alias="SESSION_RUNTIME")
+    """What runs pods."""
+    classes: FilePath | None = Field(None, alias="SESSION_CLASSES")
+    """YAML file of SessionClasses for the process runtime."""
+    front_door_url: Url | None = Field(None, alias="SESSION_MANAGER_URL")
+    """Address at which pods reach this service; for processes by default where it listens."""
+    max_wakes: UpTo100000 = Field(32, alias="MAX_WAKES")
+    """Pods that start at once."""
+    retry_first: Seconds = Field(5.0, alias="RETRY_FIRST")
+    """Seconds until a failed start is tried again; doubles each time."""
+    retry_last: Seconds = Field(300.0, alias="RETRY_LAST")
+    """Longest pause in seconds between tries of a failed start."""
+    heartbeat: Seconds = Field(5.0, alias="HEARTBEAT")
+    """Seconds for which pod addresses are trusted without a heartbeat, and after which a silent machine's pods
+    may be taken over. Sent five times in that time."""
+
+    @model_validator(mode="after")
+    def _first_retry_before_last(self) -> Self:
+        if self.retry_first > self.retry_last:
+            raise StartupFailure(
+                f'RETRY_FIRST: invalid number of seconds "{self.retry_first:g}"; '
+                f"expected RETRY_LAST ({self.retry_last:g}) or less"
+            )
+        return self
+
+
+class KubernetesSettings(Group):
+    namespace: Namespace = Field("default", alias="SESSIONS_NAMESPACE")
+    """Namespace of Sessions, SessionClasses and their pods."""
+    install_id: Label = Field("session-manager", alias="INSTALL_ID")
+    """Marks the Sessions of one installation in a cluster."""
+    pod_networks: Networks = Field((), alias="POD_CIDRS")
+    """Networks of pods, comma-separated. If set, other addresses are rejected."""
+    image: Image | None = Field(None, alias="USER_POD_IMAGE")
+    """Image of the default class."""
+    port: Port = Field(1111, alias="USER_POD_PORT")
+    """Port of the default class."""
+
+
+class AgentSettings(Group):
+    """Values that are passed on to agents and not used otherwise."""
+
+    environment: Text = Field("development", alias="ENVIRONMENT")
+    """Free text."""
+    gemini_api_key: Secret | None = Field(None, alias="GEMINI_API_KEY")
+    """Key of Gemini."""
+    gemini_model: Text | None = Field(None, alias="GEMINI_MODEL")
+    """Model of Gemini."""
+    openai_api_key: Secret | None = Field(None, alias="OPENAI_API_KEY")
+    """Key of OpenAI."""
+    anthropic_api_key: Secret | None = Field(None, alias="ANTHROPIC_API_KEY")
+    """Key of Anthropic."""
+    google_api_key: Secret | None = Field(None, alias="GOOGLE_API_KEY")
+    """Key of Google."""

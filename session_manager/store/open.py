@@ -42,7 +42,7 @@ def database_path(settings: Settings) -> Path | None:
     uri = database_uri(settings)
     if uri and is_postgres(uri):
         return None
-    path = sqlite_path(uri) if uri else settings.database_path
+    path = sqlite_path(uri) if uri else settings.database.path or settings.local_database
     return _on_local_disk(path, settings) if settings.backup.place else path
 
 

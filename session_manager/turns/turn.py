@@ -16,7 +16,6 @@ from functools import partial
 
 from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
-from session_manager.aio.tasks import Background
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import (

@@ -59,9 +59,9 @@ def test_a_missing_certificate_file_is_reported() -> None:
 
 
 def test_the_url_wins_over_host_and_port() -> None:
-    parts = Settings.of(redis_host="h", redis_port=1, redis_password=SecretStr("one"))
+    parts = Settings.from_environment(redis_host="h", redis_port=1, redis_password=SecretStr("one"))
     assert Target.from_settings(parts).url == "redis://:one@h:1/0"
-    both = Settings.of(redis_host="h", redis_port=1, redis_url=SecretStr("redis://:two@g:2/0"))
+    both = Settings.from_environment(redis_host="h", redis_port=1, redis_url=SecretStr("redis://:two@g:2/0"))
     assert Target.from_settings(both).url == "redis://:two@g:2/0"
 
 

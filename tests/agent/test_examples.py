@@ -20,7 +20,7 @@ from session_manager.settings import Settings
 from tests.podclient.conftest import no_sessions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CLASSES = load_classes(Settings.of(session_classes=EXAMPLES / "classes.yaml"))
+CLASSES = load_classes(Settings.from_environment(session_classes=EXAMPLES / "classes.yaml"))
 
 
 class Conversation:

@@ -12,8 +12,8 @@ from yarl import URL
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from session_manager.people.identity import Identity, header_map, reject_foreign_page
 from session_manager.people.tokens import Tokens
-from session_manager.settings.kinds import NETWORKS
-from session_manager.settings.server import API_KEYS
+from session_manager.settings.kinds import networks
+from session_manager.settings.server import api_keys
 
 SERVICE = "service-key-0123456789"
 ADA = "adas-own-key-0123456789"
@@ -142,7 +142,7 @@ async def test_without_keys_only_this_machine_is_answered(front):
 
 class TestIdentity:
     def identity(self) -> Identity:
-        return Identity(API_KEYS.parse(f"web:{SERVICE},ada-app@ada:{ADA}"), NETWORKS.parse("10.0.0.0/8"), tokens())
+        return Identity(api_keys(f"web:{SERVICE},ada-app@ada:{ADA}"), networks("10.0.0.0/8"), tokens())
 
     def test_a_service_acts_for_the_user_it_names(self):
         headers = {b"authorization": b"bearer " + SERVICE.encode(), b"x-user-id": b" bob "}
@@ -213,7 +213,7 @@ def test_headers_of_identity_must_not_be_repeated(name):
 
 def test_lists_may_come_in_several_headers():
     forwarded = header_map([(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"9.9.9.9, 10.0.0.7")])
-    identity = Identity((), NETWORKS.parse("10.0.0.0/8"), tokens())
+    identity = Identity((), networks("10.0.0.0/8"), tokens())
     assert identity.client_address(forwarded, "10.0.0.1") == "9.9.9.9"
 
 

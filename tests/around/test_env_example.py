@@ -9,8 +9,7 @@ import pytest
 
 from session_manager import settings
 from session_manager.settings import Settings
-from session_manager.settings.declared import settings_of
-from tests.settings.written import written
+from tests.settings.written import meaning, written
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".env.example"
@@ -45,9 +44,9 @@ def env_example() -> str:
     lines = [HEAD]
     for title, group in Settings.groups().items():
         lines.append(f"# === {title} ===")
-        for _, each in settings_of(group):
-            if each.variable not in ABOVE:
-                lines += [f"# {each.meaning}", f"# {each.variable}={written(each.default)}"]
+        for each in group.model_fields.values():
+            if each.alias not in ABOVE:
+                lines += [f"# {meaning(each)}", f"# {each.alias}={written(each.default)}"]
         lines.append("")
     return "\n".join(lines)
 
@@ -68,9 +67,10 @@ def test_it_contains_no_password():
 
 
 def test_unchanged_it_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = Settings.from_environment()
     (tmp_path / ".env").write_text(FILE.read_text("utf-8"))
     monkeypatch.setattr(settings, "DOT_ENV", tmp_path / ".env")
-    assert Settings.from_environment() == Settings.of()
+    assert Settings.from_environment() == expected
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".dockerignore"])

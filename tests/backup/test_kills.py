@@ -36,7 +36,7 @@ from pathlib import Path
 from session_manager.backup.backups import open_backups
 from session_manager.settings import Settings
 path, place, project, _ = sys.argv[1:]
-open_backups(Settings.of(storage_bucket=place), Path(path)).restore(force=True)
+open_backups(Settings.from_environment(storage_bucket=place), Path(path)).restore(force=True)
 """
 BACKUP, RESTORE = "backup_session_db_to_gcs", "restore_session_db_from_gcs"
 

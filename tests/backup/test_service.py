@@ -184,7 +184,7 @@ async def test_the_last_backup_is_cut_off_after_its_time(backups: Backups, monke
 
 async def test_backups_without_a_place_are_off_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
-    service = open_service(Settings.of(cloud_run_session_db_path=tmp_path / "s.db"))
+    service = open_service(Settings.from_environment(cloud_run_session_db_path=tmp_path / "s.db"))
     await service.run()
     assert service.url is None
     assert [getattr(record, "event", "") for record in caplog.records] == ["backup.off"]
@@ -206,7 +206,7 @@ async def test_backups_without_a_place_are_off_and_logged(tmp_path: Path, caplog
 )
 async def test_the_place_follows_the_settings(tmp_path: Path, settings: dict[str, str], url: str | None):
     facts: dict[str, Any] = {"storage_emulator_host": "127.0.0.1:1", "data_dir": tmp_path, **settings}
-    service = open_service(Settings.of(cloud_run_session_db_path=tmp_path / "s.db", **facts))
+    service = open_service(Settings.from_environment(cloud_run_session_db_path=tmp_path / "s.db", **facts))
     assert service.url == url
 
 

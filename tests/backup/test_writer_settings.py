@@ -20,7 +20,7 @@ def opened(tmp_path: Path, **given: Any) -> OneWriter | None:
         "cloud_run_session_db_path": tmp_path / "sessions.db",
         "storage_bucket": f"file://{tmp_path}/bucket",
     }
-    settings = Settings.of(**{**facts, **given})
+    settings = Settings.from_environment(**{**facts, **given})
     return open_writer(settings, open_service(settings))
 
 

@@ -35,7 +35,7 @@ def _logging_as_before() -> Iterator[None]:
 
 def logged(stream: io.StringIO | None = None, **settings: Any) -> io.StringIO:
     stream = stream or io.StringIO()
-    setup_logging(Settings.of(instance="replica-1", **settings), stream)
+    setup_logging(Settings.from_environment(instance="replica-1", **settings), stream)
     return stream
 
 
@@ -128,7 +128,7 @@ def test_the_form_can_be_chosen():
 
 
 def test_it_goes_to_stderr(capsys):
-    setup_logging(Settings.of())
+    setup_logging(Settings.from_environment())
     logging.getLogger("session_manager").info("hello")
     sys.stderr.flush()
     assert "hello" in capsys.readouterr().err

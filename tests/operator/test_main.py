@@ -60,7 +60,7 @@ async def test_a_start_creates_only_the_children_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str, created: list[tuple[str, str]]
 ):
     monkeypatch.setattr(Operator, "_run_kopf", without_kopf)
-    settings = OperatorSettings.of(redis_url=redis_url, operator_host="127.0.0.1", operator_port=0)
+    settings = OperatorSettings.from_environment(redis_url=redis_url, operator_host="127.0.0.1", operator_port=0)
     api: ApiServer
     async with api_server(tmp_path, monkeypatch) as api:
         api.lists_of = lists(sessions=(NEW, OLD), deployments=(OLD,))

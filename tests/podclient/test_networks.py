@@ -9,12 +9,13 @@ from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.gateway import PodGateway, is_allowed
 from session_manager.podclient.protocol import TurnRequest
 from session_manager.runtime.protocol import PodAddress
-from session_manager.settings import Settings, kinds
+from session_manager.settings import Settings
+from session_manager.settings.kinds import networks
 from tests.podclient.conftest import no_sessions
 from tests.podclient.raw import raw_pod
 
 CLASS = SessionClass("default")
-NETWORKS = kinds.NETWORKS.parse("10.4.0.0/14, fd00:1::/64")
+NETWORKS = networks("10.4.0.0/14, fd00:1::/64")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_without_networks_all_addresses_but_this_machines_are_allowed():
 
 def test_an_invalid_network():
     with pytest.raises(StartupFailure, match="POD_CIDRS"):
-        Settings.of(pod_cidrs="10.0.0.0/99")
+        Settings.from_environment(pod_cidrs="10.0.0.0/99")
 
 
 async def ignore(_: str) -> None: ...

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(folder: Path, text: str, **settings: Any) -> ConfiguredClasses:
     file = folder / "classes.yaml"
     file.write_text(text, "utf-8")
-    return load_classes(Settings.of(session_classes=file, **settings))
+    return load_classes(Settings.from_environment(session_classes=file, **settings))
 
 
 def test_every_field(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_missing_fields_have_the_defaults_of_the_settings(folder: Path) -> None:
 
 
 def test_the_default_class_is_built_in_and_can_be_replaced(folder: Path) -> None:
-    built_in = load_classes(Settings.of(idle_timeout=3)).get("default")
+    built_in = load_classes(Settings.from_environment(idle_timeout=3)).get("default")
     echo = (sys.executable, "-P", "-m", "session_manager.agent.echo")
     assert built_in == SessionClass("default", echo, idle_timeout=3)
     assert load(folder, "classes: []").get("default").command == echo
@@ -93,7 +93,7 @@ def test_an_unknown_class_lists_the_known_ones(folder: Path) -> None:
 def test_the_file_is_relative_to_nothing_but_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(folder, "classes: [{name: mine, command: [./agent.py]}]")
     monkeypatch.chdir(folder)
-    classes = load_classes(Settings.of(session_classes=Path("classes.yaml")))
+    classes = load_classes(Settings.from_environment(session_classes=Path("classes.yaml")))
     assert classes.get("mine").command == (str(folder / "agent.py"),)
 
 
@@ -170,7 +170,7 @@ def test_mistakes_are_reported_with_file_class_and_field(folder: Path, text: str
 
 def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(StartupFailure, match=r"none\.yaml: No such file or directory"):
-        load_classes(Settings.of(session_classes=folder / "none.yaml"))
+        load_classes(Settings.from_environment(session_classes=folder / "none.yaml"))
     (folder / "latin").write_bytes(b"classes: \xe4")
     with pytest.raises(StartupFailure, match="latin: invalid encoding; expected UTF-8"):
-        load_classes(Settings.of(session_classes=folder / "latin"))
+        load_classes(Settings.from_environment(session_classes=folder / "latin"))

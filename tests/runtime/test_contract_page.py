@@ -38,7 +38,7 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
         if default not in {"", "IDLE_TIMEOUT", "SESSION_TTL"}:
             lines.append(f"{'      ' if '.' in name else '    '}{name.removeprefix('probe.')}: {default}")
     (tmp_path / "classes.yaml").write_text("\n".join(lines), "utf-8")
-    classes = load_classes(Settings.of(session_classes=tmp_path / "classes.yaml"))
+    classes = load_classes(Settings.from_environment(session_classes=tmp_path / "classes.yaml"))
     assert classes.get("any") == SessionClass("any", image="x")
     known = {
         "name",
@@ -59,7 +59,7 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
 
 def test_variables_of_a_pod(tmp_path: Path) -> None:
     keys = ("gemini_api_key", "gemini_model", "openai_api_key", "anthropic_api_key", "google_api_key")
-    agent_env = agent_environment(Settings.of(session_manager_url="http://x", **dict.fromkeys(keys, "x")))
+    agent_env = agent_environment(Settings.from_environment(session_manager_url="http://x", **dict.fromkeys(keys, "x")))
     given = pod_environment("s", 1, tmp_path, tmp_path, SessionClass("x"), agent_env)
     listed = {name for names, _ in rows("What a pod is given") for name in re.findall(r"`(\w+)`", names)} - {"env"}
     assert listed == set(given)

@@ -9,12 +9,12 @@ import pytest
 
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.runtime.process.environment import agent_environment
-from session_manager.serving.listening import with_own_address
+from session_manager.serving.process import with_own_address
 from session_manager.settings import Settings
 
 
 def settings(**given: Any) -> Settings:
-    return Settings.of(**given)
+    return Settings.from_environment(**given)
 
 
 @pytest.mark.parametrize(("host", "seen"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])

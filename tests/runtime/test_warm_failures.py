@@ -70,7 +70,7 @@ async def test_a_pod_that_no_longer_listens_is_not_handed_out(slow_to_retry: Pro
     stops = """
         import pathlib, socket, threading, time
         from session_manager.agent import server
-        real = server._listen
+        real = server.listen
         def listen(host, port):
             listener = real(host, port)
             def watch():
@@ -80,7 +80,7 @@ async def test_a_pod_that_no_longer_listens_is_not_handed_out(slow_to_retry: Pro
                 pathlib.Path("stopped").touch()
             threading.Thread(target=watch, daemon=True).start()
             return listener
-        server._listen = listen
+        server.listen = listen
     """
     kept = serving(stops, warm=1)
     await fill(slow_to_retry, kept)

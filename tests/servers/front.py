@@ -13,7 +13,7 @@ import aiohttp
 import uvicorn
 
 from session_manager.api.front import build_app
-from session_manager.serving.listening import with_own_address
+from session_manager.serving.process import with_own_address
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
 
@@ -35,7 +35,7 @@ SHORT = {
 
 def settings_for(tmp_path: Path, redis_url: str, **overrides: Any) -> Settings:
     facts = {"redis_url": redis_url, "cloud_run_session_db_path": tmp_path / "sessions.db", "data_dir": tmp_path}
-    return Settings.of(**{**SHORT, **facts, **overrides})
+    return Settings.from_environment(**{**SHORT, **facts, **overrides})
 
 
 class FrontDoor:

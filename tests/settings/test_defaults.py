@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from session_manager.settings import Settings
-from session_manager.settings.declared import settings_of
 from session_operator.settings import OperatorSettings
-from tests.settings.written import written
+from tests.settings.written import meaning, written
 
 DEFAULTS = {
     "server": {
@@ -109,7 +108,7 @@ OPERATOR = {
 
 def declared(settings: type[Settings]) -> dict[str, dict[str, str]]:
     return {
-        name: {each.variable: written(each.default) for _, each in settings_of(group)}
+        name: {str(each.alias): written(each.default) for each in group.model_fields.values()}
         for name, group in settings.groups().items()
     }
 
@@ -129,5 +128,7 @@ def test_every_variable_stands_once():
 )
 def test_every_default_is_a_valid_value(variable: str):
     each = OperatorSettings.declared()[variable]
-    assert each.parse(written(each.default)) == each.default
-    assert each.meaning.endswith(".")
+    found = OperatorSettings.from_environment(**{variable.lower(): written(each.default)})
+    assert found == OperatorSettings.from_environment()
+    assert found.given == {variable}
+    assert meaning(each).endswith(".")

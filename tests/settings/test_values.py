@@ -18,7 +18,7 @@ from session_manager.settings.kinds import TEN_YEARS
 from tests.cli.program import call
 
 DECLARED = Settings.declared()
-NUMBERS = {name: each for name, each in DECLARED.items() if each.kind.noun.startswith(("number", "port"))}
+NUMBERS = {name: each for name, each in DECLARED.items() if re.search(r"\b(int|float)\b", str(each.annotation))}
 NO_NUMBER = ("nan", "inf", "-inf", "-1", "-0.5", "1e400", "9" * 30, "abc", "1,5", "0x10", "1 2", "½", " ", "5s")
 RATES = [name for name in DECLARED if name.startswith("RATE_LIMIT_")]
 KEY = "correct-horse-battery"
@@ -27,11 +27,9 @@ KEY = "correct-horse-battery"
 def rejected(variable: str, text: str) -> str:
     """Return the error that this value ends with."""
     with pytest.raises(StartupFailure) as caught:
-        Settings.of(**{variable.lower(): text})
+        Settings.from_environment(**{variable.lower(): text})
     [line] = caught.value.detail.splitlines()
-    each = DECLARED[variable].kind
-    assert line.startswith(f"{variable}: invalid {each.noun}")
-    assert line.endswith(f"; expected {each.expected}")
+    assert re.fullmatch(rf'{variable}: invalid [a-z ]+( ".*")?; expected \w.+', line), line
     return line
 
 
@@ -48,8 +46,8 @@ def test_no_setting_takes_nonsense_for_a_number(variable: str, text: str):
 @pytest.mark.parametrize("variable", NUMBERS)
 def test_no_number_is_absurdly_large_or_small(variable: str):
     value = type(NUMBERS[variable].default or 0)
-    rejected(variable, str(value(TEN_YEARS) * 100))
-    if "0 to" not in NUMBERS[variable].kind.expected and variable != "WRITER_LEASE":
+    limits = rejected(variable, str(value(TEN_YEARS) * 100))
+    if "expected 0 to" not in limits and "from 0 to" not in limits and variable != "WRITER_LEASE":
         rejected(variable, "0")
 
 
@@ -109,21 +107,21 @@ def test_keys_are_checked_and_never_shown(text: str):
 
 
 def test_keys_are_parsed():
-    keys = Settings.of(session_api_keys=f"web:{KEY}, ada-app@ada :{KEY}:x,").server.api_keys
+    keys = Settings.from_environment(session_api_keys=f"web:{KEY}, ada-app@ada :{KEY}:x,").server.api_keys
     assert [(key.caller, key.user) for key in keys] == [("web", None), ("ada-app", "ada")]
     assert keys[1].secret.get_secret_value() == f"{KEY}:x"
 
 
 def test_the_first_retry_comes_before_the_last():
     with pytest.raises(StartupFailure, match=r'^RETRY_FIRST: invalid number of seconds "9"; expected RETRY_LAST \(8\)'):
-        Settings.of(retry_first=9, retry_last="8")
+        Settings.from_environment(retry_first=9, retry_last="8")
 
 
 @given(st.sampled_from(sorted(DECLARED)), st.text(max_size=20))
 @hypothesis_settings(max_examples=500, deadline=None, database=None)
 def test_any_text_is_a_value_or_one_line(variable: str, text: str):
     try:
-        Settings.of(**{variable.lower(): text})
+        Settings.from_environment(**{variable.lower(): text})
     except StartupFailure:
         assert rejected(variable, text).isprintable()
 
@@ -146,10 +144,10 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_copy_with_other_values():
-    first = Settings.of(session_ttl=5)
-    second = first.updated(redis_url=SecretStr("redis://x"), port=3)
+    first = Settings.from_environment(session_ttl=5)
+    second = first.updated("redis", url=SecretStr("redis://x")).updated("server", port=3)
     assert (second.sessions.ttl, second.server.port) == (5.0, 3)
     assert second.given == {"SESSION_TTL", "REDIS_URL", "PORT"}
     assert first.server.port is None
     with pytest.raises(TypeError):
-        Settings.of(no_such_setting=1)
+        Settings.from_environment(no_such_setting=1)

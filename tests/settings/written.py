@@ -1,8 +1,10 @@
-"""Defaults as they would be written in the environment."""
+"""Defaults as they would be written in the environment, and what a setting means."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 
 def written(default: Any) -> str:
@@ -12,3 +14,8 @@ def written(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     return f"{default:.12g}" if isinstance(default, float) else str(default).replace(" per 1 ", "/")
+
+
+def meaning(field: FieldInfo) -> str:
+    """Return the text below a setting in one line."""
+    return " ".join(str(field.description).split())

@@ -65,7 +65,9 @@ def served() -> Iterator[Served]:
 
 async def connected_with(uri: str, plain_hosts: str = "") -> tuple[str, bool]:
     """Return the user of a connection, and True if it uses TLS."""
-    settings = Settings.of(session_db_uri=SecretStr(uri), session_db_plain_hosts=plain_hosts, database_pool=1)
+    settings = Settings.from_environment(
+        session_db_uri=SecretStr(uri), session_db_plain_hosts=plain_hosts, database_pool=1
+    )
     store = open_store(settings)
     await store.start()
     try:

@@ -147,7 +147,9 @@ def test_with_backups_the_file_moves_to_the_local_disk(mount: Mount, tmp_path: P
     local = tmp_path / "data" / "sessions" / "sessions.db"
 
     def path(named: Path = named, bucket: str | None = "gs://backups") -> Path | None:
-        settings = Settings.of(cloud_run_session_db_path=named, data_dir=tmp_path / "data", storage_bucket=bucket)
+        settings = Settings.from_environment(
+            cloud_run_session_db_path=named, data_dir=tmp_path / "data", storage_bucket=bucket
+        )
         return database_path(settings)
 
     assert path() == local

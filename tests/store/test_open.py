@@ -18,7 +18,7 @@ SOCKET = "postgresql:///facts?host=/cloudsql/project:region:db"
 
 
 def settings(uri: str | None = None, path: str | None = None, plain_hosts: str = "") -> Settings:
-    return Settings.of(
+    return Settings.from_environment(
         session_db_uri=None if uri is None else SecretStr(uri),
         cloud_run_session_db_path=None if path is None else Path(path),
         session_db_plain_hosts=plain_hosts,

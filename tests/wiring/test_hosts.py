@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from session_manager.domain.errors import StartupFailure
-from session_manager.settings.pods import RUNTIMES
+from session_manager.settings.sessions import Runtime
 from session_manager.wiring import hosts
 from tests.servers.front import settings_for
 
@@ -16,7 +16,7 @@ NOTHING: Any = None
 
 
 def test_every_runtime_of_the_settings_has_a_host():
-    assert set(RUNTIMES) == set(hosts.HOSTS)
+    assert set(get_args(get_args(Runtime)[0])) == set(hosts.HOSTS)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch):

@@ -109,7 +109,7 @@ class Records:
 class Host:
     def __init__(self, interval: float = 0.001) -> None:
         self.api, self.watched, self.records, self.activity = Api(), Watched(), Records(), Activity()
-        settings = Settings.of(install_id="install", repair_interval=interval)
+        settings = Settings.from_environment(install_id="install", repair_interval=interval)
         parts: Any = (self.api, self.watched, self.records, self.activity, settings)
         self.sessions = SessionResources(*parts)
 

@@ -11,7 +11,6 @@ from pydantic import SecretStr
 
 from session_manager.domain.session_class import SessionClass
 from session_manager.settings import Settings
-from session_manager.settings.declared import settings_of
 
 # The runtime sets these, so a class cannot.
 RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
@@ -19,8 +18,7 @@ RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
 
 def agent_environment(settings: Settings) -> dict[str, str]:
     """Return the settings that every agent receives: keys and model of providers, ENVIRONMENT, our address."""
-    values = {each.variable: getattr(settings.agents, name) for name, each in settings_of(settings.agents)}
-    values["SESSION_MANAGER_URL"] = settings.pods.front_door_url
+    values = settings.agents.model_dump(by_alias=True) | {"SESSION_MANAGER_URL": settings.pods.front_door_url}
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in values.items()

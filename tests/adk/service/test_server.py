@@ -12,7 +12,7 @@ import httpx
 import pytest
 from google.adk.apps.app import App
 
-from session_manager.adk.credentials import credentials
+from session_manager.adk.client import credentials
 from session_manager.adk.server import AnyName, PodApp, build
 from tests.servers.adk import AGENTS
 

@@ -1,15 +1,37 @@
-"""The listening socket: whether it may be opened, opening it, and the address that pods are given."""
+"""A front door as a process: its signals, and its listening socket."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
+import signal
 import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
 
 BACKLOG = 2048
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The first signal sets ``asked``, the second ``at_once``.
+
+    ``asked``: finish the running turns, then end. ``at_once``: do not wait for them.
+    """
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    at_once: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def signalled(self) -> None:
+        (self.at_once if self.asked.is_set() else self.asked).set()
 
 
 def reject_open_door(settings: Settings) -> None:
@@ -65,4 +87,18 @@ def with_own_address(settings: Settings, listener: socket.socket) -> Settings:
         return settings
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  where it is bound, not where to bind
-    return settings.updated(session_manager_url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return settings.updated("pods", front_door_url=url)
+
+
+def run_until_signalled(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` on uvloop, with signals turned into a ``Stop``."""
+
+    async def main() -> None:
+        stop = Stop()
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, stop.signalled)
+        await work(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
