@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process.folders import Folders
-from session_manager.runtime.process.keeper import started
+from session_manager.runtime.process.keeper import GROUP, STATE, environment_of, started, stat_of
 
 END_WITHIN = 10.0
 POLL = 0.02
@@ -68,25 +69,29 @@ def kill_leftovers(folders: Folders, records: list[Record]) -> bool:
 
 
 def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
-    try:
+    with suppress(OSError):
         descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        # The descriptor stays with this process, even if its pid is reused.
-        if not (_has_our_environment(pid, folders) or _group_of(pid) in leaders):
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+        try:
+            # The descriptor stays with this process, even if its pid is reused.
+            if _has_our_environment(pid, folders) or _group_of(pid) in leaders:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                _wait_for_end(descriptor)
+                return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _wait_for_end(descriptor: int) -> None:
+    """Wait a while until the process has ended: one that is ending has no environment to recognise it by."""
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    ended.poll(END_WITHIN * 1000)
 
 
 def _has_our_environment(pid: int, folders: Folders) -> bool:
     """Return True if the environment is a pod's. It is empty for a zombie, and unreadable for other users."""
-    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    entries = environment_of(pid)
     pod_home = re.compile(rb"HOME=" + re.escape(bytes(folders.pods)) + rb"/[-0-9a-f]{36}/home")
     if any(map(pod_home.fullmatch, entries)):
         return True
@@ -95,9 +100,9 @@ def _has_our_environment(pid: int, folders: Folders) -> bool:
 
 
 def _group_of(pid: int) -> int | None:
-    """Return the process group, or None for a zombie."""
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return None if fields[0] == b"Z" else int(fields[2])
+    """Return the process group, or None for a zombie or a process that has ended."""
+    fields = stat_of(pid)
+    return int(fields[GROUP]) if fields and fields[STATE] != b"Z" else None
 
 
 def _kill_by_ps(record: Record) -> bool:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
+from session_manager.runtime.process.keeper import SESSION, stat_of
 
 LOOPBACK = "127.0.0.1"
 RANGE = range(20_000, 32_000)
@@ -80,15 +81,10 @@ def _listening(table: str, port: int) -> Iterator[int]:
 def _processes_of(leader: int) -> Iterator[int]:
     yield leader
     for name in os.listdir("/proc"):  # noqa: PTH208  a Path for each is slow
-        if name.isdigit() and _session_of(name) == leader:
-            yield int(name)
-
-
-def _session_of(pid: str) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[3])
-    except OSError:
-        return None
+        if name.isdigit():
+            fields = stat_of(name)
+            if fields and int(fields[SESSION]) == leader:
+                yield int(name)
 
 
 def _has_open(pid: int, sockets: set[str]) -> bool:

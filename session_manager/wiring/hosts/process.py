@@ -19,7 +19,7 @@ from session_manager.leadership.roles import ONE_MACHINE
 from session_manager.podclient.gateway import PodGateway
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.process.lock import OwnedByAnother
+from session_manager.runtime.process.folders import OwnedByAnother
 from session_manager.runtime.process.machine import MachineFile
 from session_manager.scaling.kit import ScalerKit, ScalerTimes
 from session_manager.scaling.scaler import Scaler
