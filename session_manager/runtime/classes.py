@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
 from session_manager.domain.session_class import DEFAULT, PodProtocol, Probe, Redelivery, SessionClass
-from session_manager.runtime.process.environment import RESERVED
+from session_manager.runtime.process.pods import RESERVED
 from session_manager.settings import Settings
 
 # -P: a pod runs in its HOME. Files that an agent creates there must not be imported instead of a module.

@@ -36,9 +36,7 @@ CHUNK = 65536
 MAX_PIPE = 1024 * 1024  # bytes that a pipe can hold
 MAX_LOG = 1024 * 1024  # bytes; one older file of this size is kept as well
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-STATE, GROUP, SESSION, STARTED = 0, 2, 3, 19  # positions in what ``stat_of`` returns
 LINUX = sys.platform == "linux"
-
 prctl = ctypes.CDLL(None).prctl if LINUX else None
 
 
@@ -119,8 +117,7 @@ class Keeper:
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _receive(self) -> None:
-        data = self._owner.recv(CHUNK)
-        if not data:
+        if not (data := self._owner.recv(CHUNK)):
             raise EOFError
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -143,9 +140,8 @@ class Keeper:
             self._selector.register(new.output, selectors.EVENT_READ, lambda: self._copy(new))
             self._send(op="spawned", pod=pod, pid=new.pid)
 
-    def _start(
-        self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, pod: str, record: str, command: list[str], **place: Any) -> subprocess.Popen[bytes]:
+        """Start the command. ``place``: its env and its cwd."""
         keeper, files = os.getpid(), self._files
 
         def in_child() -> None:
@@ -154,16 +150,12 @@ class Keeper:
                 if os.getppid() != keeper:
                     os._exit(1)
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-            # The child writes it, so that it never runs without a record. On a full disk it runs without one: where
-            # there is a /proc, its environment identifies it.
-            with suppress(OSError):
-                write_record(record, pod)
+            write_record(record, pod)
 
         process = subprocess.Popen(
             command,
             bufsize=0,
-            env=env,
-            cwd=cwd,
+            **place,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -221,8 +213,10 @@ class Keeper:
                 pod.signal(signal.SIGKILL)
                 pod.deadline = None
             return
+        if pod.signal(0):
+            return
         pod.escaped = kill_escaped({other.pid for other in self._pods.values()}, pod.mark, pod.escaped)
-        if pod.escaped or pod.signal(0):
+        if pod.escaped:
             return
         self._forget(pod)
         self._send(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
@@ -257,14 +251,10 @@ def older(log: Path) -> Path:
 def append(log: Path, data: bytes) -> None:
     """Write output to a file of limited size. On a full disk output is lost, and pods continue."""
     # Opened each time, so that no pod needs a descriptor, and a removed file is created again.
-    with suppress(OSError):
-        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(file, data)
-            if os.fstat(file).st_size > MAX_LOG:
-                log.replace(older(log))
-        finally:
-            os.close(file)
+    with suppress(OSError), os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab", 0) as file:
+        file.write(data)
+        if file.tell() > MAX_LOG:
+            log.replace(older(log))
 
 
 def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
@@ -305,24 +295,22 @@ def environment_of(pid: int) -> list[bytes]:
 
 
 def write_record(path: str, pod: str) -> None:
-    """Record this process in a file, which is complete or does not exist."""
+    """Record this process, a pod's, in a file that is complete or does not exist, so that no pod runs without one.
+
+    On a full disk it does run without one: where there is a /proc, its environment identifies it.
+    """
     record = {"pod": pod, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
     half = Path(path + ".half")
-    half.write_text(json.dumps(record))
-    half.replace(path)
+    with suppress(OSError):
+        half.write_text(json.dumps(record))
+        half.replace(path)
 
 
 def started(pid: int) -> int | None:
     """Return the start time of a process, in ticks since boot, or None without such a process or a /proc."""
-    fields = stat_of(pid)
-    return int(fields[STARTED]) if fields else None
-
-
-def stat_of(pid: int | str) -> list[bytes]:
-    """Return the fields of /proc/<pid>/stat after the name, or an empty list without such a process or a /proc."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return []
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return None
 
 
 def raise_file_limit() -> tuple[int, int]:
@@ -336,11 +324,7 @@ def raise_file_limit() -> tuple[int, int]:
     return soft, hard
 
 
-def main() -> None:
+if __name__ == "__main__":
     if prctl is not None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     Keeper(socket.socket(fileno=int(sys.argv[1]))).run()
-
-
-if __name__ == "__main__":
-    main()

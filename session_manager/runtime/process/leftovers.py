@@ -22,10 +22,11 @@ from pathlib import Path
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process.folders import Folders
-from session_manager.runtime.process.keeper import GROUP, STATE, environment_of, started, stat_of
+from session_manager.runtime.process.keeper import environment_of, started
 
 END_WITHIN = 10.0
 POLL = 0.02
+PATIENCE = 1000  # milliseconds for a process to end after SIGKILL
 CLOCK_SLACK = 2.0  # seconds, since ``ps`` shows whole ones
 
 
@@ -73,36 +74,26 @@ def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
         descriptor = os.pidfd_open(pid)
         try:
             # The descriptor stays with this process, even if its pid is reused.
-            if _has_our_environment(pid, folders) or _group_of(pid) in leaders:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                _wait_for_end(descriptor)
-                return True
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            if ended.poll(0) or not (_has_our_environment(pid, folders) or os.getpgid(pid) in leaders):
+                return False
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            ended.poll(PATIENCE)  # a process that is ending has no environment to recognise it by
+            return True
         finally:
             os.close(descriptor)
     return False
 
 
-def _wait_for_end(descriptor: int) -> None:
-    """Wait a while until the process has ended: one that is ending has no environment to recognise it by."""
-    ended = select.poll()
-    ended.register(descriptor, select.POLLIN)
-    ended.poll(END_WITHIN * 1000)
-
-
 def _has_our_environment(pid: int, folders: Folders) -> bool:
-    """Return True if the environment is a pod's. It is empty for a zombie, and unreadable for other users."""
+    """Return True if the environment is a pod's. That of another user's process is unreadable."""
     entries = environment_of(pid)
     pod_home = re.compile(rb"HOME=" + re.escape(bytes(folders.pods)) + rb"/[-0-9a-f]{36}/home")
     if any(map(pod_home.fullmatch, entries)):
         return True
     session = next((entry[11:] for entry in entries if entry.startswith(b"SESSION_ID=")), None)
     return session is not None and b"HOME=" + bytes(folders.homes) + b"/" + session in entries
-
-
-def _group_of(pid: int) -> int | None:
-    """Return the process group, or None for a zombie or a process that has ended."""
-    fields = stat_of(pid)
-    return int(fields[GROUP]) if fields and fields[STATE] != b"Z" else None
 
 
 def _kill_by_ps(record: Record) -> bool:

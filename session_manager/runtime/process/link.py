@@ -62,32 +62,30 @@ class PodProcess:
         return f"killed by signal {-code}"
 
 
+@dataclass(slots=True, eq=False)
 class KeeperLink:
     """One keeper process. If it is killed, every pod is gone after its leftovers have been ended."""
 
-    def __init__(
-        self,
-        folders: Folders,
-        process: subprocess.Popen[bytes],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._folders = folders
-        self._process = process
-        self._writer = writer
-        self._pods: dict[str, PodProcess] = {}
-        self._listening = asyncio.create_task(self._listen(reader), name="keeper")
+    folders: Folders
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    pods: dict[str, PodProcess] = field(default_factory=dict)
+    listening: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.listening = asyncio.create_task(self._listen(), name="keeper")
 
     @property
     def alive(self) -> bool:
-        return not self._listening.done()
+        return not self.listening.done()
 
     def spawn(self, pod: PodProcess, mark: str, command: tuple[str, ...], env: dict[str, str], paths: Paths) -> None:
         """Request a pod. Its ``spawned`` is set when it runs, or when it could not be run.
 
         ``mark`` is the entry of ``env`` that no other pod has.
         """
-        self._pods[pod.uid] = pod
+        self.pods[pod.uid] = pod
         files = {"cwd": str(paths.home), "log": str(paths.log), "record": str(paths.record)}
         self._send(op="spawn", pod=pod.uid, mark=mark, command=command, env=env, **files)
 
@@ -105,51 +103,51 @@ class KeeperLink:
 
     async def close(self) -> None:
         """Close the connection, and wait until the keeper has killed all pods and ended."""
-        await cancel(self._listening)
-        self._writer.close()
+        await cancel(self.listening)
+        self.writer.close()
         with suppress(OSError):
-            await self._writer.wait_closed()
-        await asyncio.to_thread(_wait, self._process)
+            await self.writer.wait_closed()
+        await asyncio.to_thread(_wait, self.process)
         self._end_pods()
 
     def _send(self, **message: object) -> None:
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        self.writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
+    async def _listen(self) -> None:
         with suppress(OSError):
-            while line := await reader.readline():
+            while line := await self.reader.readline():
                 message = json.loads(line)
                 getattr(self, "_on_" + message.pop("op"))(**message)
         # The keeper was killed. Its pods were killed with it, or are ended here.
         log.error("the keeper of the pods was killed", extra={"event": "keeper.lost"})
         try:
-            await asyncio.to_thread(end_leftovers, self._folders)
+            await asyncio.to_thread(end_leftovers, self.folders)
         except StartupFailure as error:
             log.error(error.detail, extra={"event": "keeper.leftovers"})
         finally:
             self._end_pods()
 
     def _on_spawned(self, pod: str, pid: int) -> None:
-        self._pods[pod].pid = pid
-        self._pods[pod].spawned.set()
+        self.pods[pod].pid = pid
+        self.pods[pod].spawned.set()
 
     def _on_claimed(self, pod: str) -> None:
-        self._pods[pod].claimed.set()
+        self.pods[pod].claimed.set()
 
     def _on_refused(self, pod: str, missing: bool, error: str) -> None:
-        found = self._pods.pop(pod)
+        found = self.pods.pop(pod)
         found.missing = missing
         found.refused = error
         found.end(None)
 
     def _on_gone(self, pod: str, status: int, printed: bool) -> None:
-        found = self._pods.pop(pod)
+        found = self.pods.pop(pod)
         found.printed = printed
         found.end(status)
 
     def _end_pods(self) -> None:
-        while self._pods:
-            self._pods.popitem()[1].end(None)
+        while self.pods:
+            self.pods.popitem()[1].end(None)
 
 
 async def start_keeper(folders: Folders, lock: int) -> KeeperLink:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,6 @@ from session_manager.aio.tasks import is_set_within, unless
 from session_manager.domain.errors import PodCannotStart, StartupFailure
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.probe import until_ready
-from session_manager.runtime.process.environment import pod_environment
 from session_manager.runtime.process.folders import Folders, Paths
 from session_manager.runtime.process.link import KeeperLink, PodProcess
 from session_manager.runtime.process.ports import LOOPBACK, Ports, in_use, pod_listens
@@ -22,6 +23,9 @@ from session_manager.runtime.protocol import PhaseListener, PodAddress
 PORT_TRIES = 3
 SETTLE = 1.0  # seconds that a pod has to find out that its port is taken
 MAX_LINE = 200  # characters of output in an error
+
+RESERVED = frozenset({"HOME", "HOST", "PORT", "SESSION_ID", "TMPDIR"})
+"""The variables that the runtime sets, so a class cannot."""
 
 _FOLDERS = re.compile(r"/(?:[^\s/'\":]+/)+")
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f]")
@@ -160,6 +164,28 @@ class Pods:
         if pod.process.printed and not pod.ready:
             pod.last_output = _last_output(pod.paths, [*self.agent_env.values(), *pod.session_class.env.values()])
         self.folders.remove_pod(pod.address.uid)
+
+
+def pod_environment(
+    session: str | None, port: int, home: Path, tmp: Path, session_class: SessionClass, agent_env: Mapping[str, str]
+) -> dict[str, str]:
+    """Return all variables of a pod. ``session`` is None if the pod does not learn the id of its session.
+
+    ``python`` is our own Python, so that an agent can import ``session_manager.agent``.
+    """
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        "PATH": os.pathsep.join([bin_folder, *os.get_exec_path()]),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **agent_env,
+        **session_class.env,
+        "HOME": str(home),
+        "TMPDIR": str(tmp),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        **({} if session is None else {"SESSION_ID": session}),
+    }
 
 
 async def _answers(pod: Pod) -> bool:

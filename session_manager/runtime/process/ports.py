@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from session_manager.domain.errors import PodCannotStart
-from session_manager.runtime.process.keeper import SESSION, stat_of
 
 LOOPBACK = "127.0.0.1"
 RANGE = range(20_000, 32_000)
@@ -81,9 +80,8 @@ def _listening(table: str, port: int) -> Iterator[int]:
 def _processes_of(leader: int) -> Iterator[int]:
     yield leader
     for name in os.listdir("/proc"):  # noqa: PTH208  a Path for each is slow
-        if name.isdigit():
-            fields = stat_of(name)
-            if fields and int(fields[SESSION]) == leader:
+        with suppress(OSError):  # it has ended
+            if name.isdigit() and os.getsid(int(name)) == leader:
                 yield int(name)
 
 

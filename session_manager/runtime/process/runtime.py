@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart, StartupFailure
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.process.environment import agent_environment
 from session_manager.runtime.process.folders import Folders, take_lock
 from session_manager.runtime.process.keeper import older
 from session_manager.runtime.process.leftovers import end_leftovers
@@ -20,6 +21,7 @@ from session_manager.runtime.process.pods import Pod, Pods
 from session_manager.runtime.process.warm import WarmPods
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress, PodExit
 from session_manager.settings import Settings
+from session_manager.settings.declared import settings_of
 
 RETRY = Backoff(5.0, 300.0)
 
@@ -133,3 +135,14 @@ class ProcessRuntime:
 
     async def logs(self, session: str, tail: int) -> str:
         return "\n".join(await asyncio.to_thread(self._folders.of(session).last_lines, tail))
+
+
+def agent_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings that every agent receives: keys and model of providers, ENVIRONMENT, our address."""
+    values = {each.variable: getattr(settings.agents, name) for name, each in settings_of(settings.agents)}
+    values["SESSION_MANAGER_URL"] = settings.pods.front_door_url
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in values.items()
+        if value is not None
+    }
