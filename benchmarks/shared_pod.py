@@ -19,8 +19,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.classes import load_classes
-from session_manager.runtime.process.folders import Folders
-from session_manager.runtime.process.lock import take_lock
+from session_manager.runtime.process.folders import Folders, take_lock
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes

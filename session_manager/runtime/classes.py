@@ -8,31 +8,34 @@
         env: {STEP: "2"}
         idleTimeoutSeconds: 60
 
-If a file does not define ``default``, it is the built-in class, which echoes.
+A file without ``default`` gets the built-in one, which echoes. Repeated keys are rejected: a YAML loader drops all but
+the last.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
-from session_manager.runtime.process.environment import RESERVED
-from session_manager.runtime.yaml import read_yaml
+from session_manager.domain.session_class import DEFAULT, PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.runtime.process.pods import RESERVED
 from session_manager.settings import Settings
 
-DEFAULT = "default"
 # -P: a pod runs in its HOME. Files that an agent creates there must not be imported instead of a module.
 ECHO = (sys.executable, "-P", "-m", "session_manager.agent.echo")
+
+_TIMES = {"startup_timeout", "interval", "timeout", "idle_timeout", "ttl", "turn_timeout", "grace_period"}
 
 _PROBE = Probe()
 _CLASS = SessionClass(DEFAULT)
@@ -52,16 +55,21 @@ _MESSAGES = {
 }
 
 
+def _alias(field: str) -> str:
+    """Return the name of a field in the file, for example ``idleTimeoutSeconds`` for ``idle_timeout``."""
+    return to_camel(f"{field}_seconds" if field in _TIMES else field)
+
+
 class _Spec(BaseModel):
     # The mypy plugin warns of dynamic aliases in constructors; these models are only parsed.
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)  # type: ignore[pydantic-alias]
+    model_config = ConfigDict(extra="forbid", alias_generator=_alias)  # type: ignore[pydantic-alias]
 
 
 class _ProbeSpec(_Spec):
     path: str = Field(_PROBE.path, pattern=r"^/[!-~]*$")
-    startup_timeout_seconds: _Seconds = _PROBE.startup_timeout
-    interval_seconds: _Seconds = _PROBE.interval
-    timeout_seconds: _Seconds = _PROBE.timeout
+    startup_timeout: _Seconds = _PROBE.startup_timeout
+    interval: _Seconds = _PROBE.interval
+    timeout: _Seconds = _PROBE.timeout
 
 
 class _ClassSpec(_Spec):
@@ -72,10 +80,10 @@ class _ClassSpec(_Spec):
     protocol: PodProtocol = _CLASS.protocol
     env: dict[str, _Text] = Field(default_factory=dict)
     probe: _ProbeSpec = _ProbeSpec()
-    idle_timeout_seconds: _Seconds | None = None
-    ttl_seconds: _Seconds | None = None
-    turn_timeout_seconds: _Seconds = _CLASS.turn_timeout
-    grace_period_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = _CLASS.grace_period
+    idle_timeout: _Seconds | None = None
+    ttl: _Seconds | None = None
+    turn_timeout: _Seconds = _CLASS.turn_timeout
+    grace_period: Annotated[float, Field(ge=0, le=3600, strict=True)] = _CLASS.grace_period
     redelivery: Redelivery = _CLASS.redelivery
     warm: int = Field(_CLASS.warm, ge=0, le=1000, strict=True)
 
@@ -124,35 +132,53 @@ def load_classes(settings: Settings) -> ConfiguredClasses:
 
 
 def _read(file: Path, settings: Settings) -> list[SessionClass]:
-    content = read_yaml(file)
+    content = _parse(file)
     try:
         specs = _FileSpec.model_validate(content).classes
     except ValidationError as error:
         raise StartupFailure(f"{file}: {_explain(error.errors()[0], content)}") from None
-    names = [spec.name for spec in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise StartupFailure(f"{file}: class {name}: defined {names.count(name)} times; expected once")
+    for name, times in Counter(spec.name for spec in specs).items():
+        if times > 1:
+            raise StartupFailure(f"{file}: class {name}: defined {times} times; expected once")
     return [_build(spec, file.resolve().parent, settings) for spec in specs]
 
 
+def _parse(file: Path) -> object:
+    """Return the content of a file. Raises StartupFailure with the file and, if known, the line."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return yaml.load(stream, _Loader)  # noqa: S506  a SafeLoader
+    except OSError as error:
+        raise StartupFailure(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartupFailure(f"{file}: invalid encoding; expected UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise StartupFailure(f"{file}: {line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise StartupFailure(f"{file}: {str(error).splitlines()[0]}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Rejects repeated keys, and keys that are not plain text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "invalid key; expected plain text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} is repeated", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _build(spec: _ClassSpec, folder: Path, settings: Settings) -> SessionClass:
-    probe = spec.probe
-    return SessionClass(
-        name=spec.name,
-        command=tuple(_resolve(word, folder) for word in spec.command),
-        image=spec.image,
-        port=spec.port,
-        protocol=spec.protocol,
-        env=spec.env,
-        probe=Probe(probe.path, probe.startup_timeout_seconds, probe.interval_seconds, probe.timeout_seconds),
-        idle_timeout=settings.sessions.idle_timeout if spec.idle_timeout_seconds is None else spec.idle_timeout_seconds,
-        ttl=settings.sessions.ttl if spec.ttl_seconds is None else spec.ttl_seconds,
-        turn_timeout=spec.turn_timeout_seconds,
-        grace_period=spec.grace_period_seconds,
-        redelivery=spec.redelivery,
-        warm=spec.warm,
-    )
+    defaults = {"idle_timeout": settings.sessions.idle_timeout, "ttl": settings.sessions.ttl}
+    given = {name: value for name, value in spec if value is not None}
+    given["command"] = tuple(_resolve(word, folder) for word in spec.command)
+    given["probe"] = Probe(**dict(spec.probe))
+    return SessionClass(**defaults | given)
 
 
 def _resolve(word: str, folder: Path) -> str:
@@ -187,6 +213,6 @@ def _name_of(content: object, index: int) -> str:
 
 def _suggestion(field: str, *, nested: bool) -> str:
     spec = _ProbeSpec if nested else _ClassSpec
-    known = [to_camel(name) for name in spec.model_fields]
+    known = [_alias(name) for name in spec.model_fields]
     similar = get_close_matches(field, known, n=1) or get_close_matches(to_camel(field), known, n=1)
     return f"; did you mean {similar[0]}?" if similar else f"; known fields: {', '.join(known)}"

@@ -38,17 +38,13 @@ async def until_ready(ip: str, port: int, probe: Probe, on_try: Callable[[str], 
 
 async def _ask(ip: str, port: int, path: str) -> str:
     """Return the status, or an empty string if the answer has none."""
+    host = f"[{ip}]" if ":" in ip else ip
     reader, writer = await asyncio.open_connection(ip, port, limit=4096)
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {_literal(ip)}:{port}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         answer = re.match(rb"HTTP/1\.[01] (\d{3})\b", await reader.readline())
         return answer[1].decode() if answer else ""
     except ValueError:  # the line is longer than the reader's limit
         return ""
     finally:
         writer.transport.abort()
-
-
-def _literal(ip: str) -> str:
-    """Return an IP as it is written in a URL."""
-    return f"[{ip}]" if ":" in ip else ip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import TurnActivity
-from session_manager.aio.background import Background
+from session_manager.aio.tasks import Background
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import Modes
 from session_manager.domain.session_class import SessionClasses

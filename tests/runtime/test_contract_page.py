@@ -13,8 +13,9 @@ from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.podclient import connection, gateway, replies, streams
 from session_manager.runtime.classes import load_classes
 from session_manager.runtime.process import warm
-from session_manager.runtime.process.environment import RESERVED, agent_environment, pod_environment
 from session_manager.runtime.process.keeper import MAX_LOG
+from session_manager.runtime.process.pods import RESERVED, pod_environment
+from session_manager.runtime.process.runtime import agent_environment
 from session_manager.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pod-contract.md").read_text("utf-8")

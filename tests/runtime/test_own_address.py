@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
-from session_manager.runtime.process.environment import agent_environment
+from session_manager.runtime.process.runtime import agent_environment
 from session_manager.serving.process import with_own_address
 from session_manager.settings import Settings
 

@@ -13,7 +13,7 @@ import pytest
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.process.lock import OwnedByAnother
+from session_manager.runtime.process.folders import OwnedByAnother
 from session_manager.wiring.hosts import process
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.waiting import until

@@ -25,9 +25,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Container
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 POLL = 0.01  # seconds between checks of a group that is ending, since the kernel does not report its end
 CHUNK = 65536
@@ -35,52 +37,24 @@ MAX_PIPE = 1024 * 1024  # bytes that a pipe can hold
 MAX_LOG = 1024 * 1024  # bytes; one older file of this size is kept as well
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LINUX = sys.platform == "linux"
-
 prctl = ctypes.CDLL(None).prctl if LINUX else None
-
-
-class Log:
-    """The output of pods, in a file of limited size and one older file."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-
-    def write(self, data: bytes) -> None:
-        # Opened each time, so that no pod needs a descriptor, and a removed file is created again. On a full disk
-        # output is lost, and pods continue.
-        with suppress(OSError):
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(file, data)
-                if os.fstat(file).st_size > MAX_LOG:
-                    self._path.replace(self._path.with_suffix(".log.1"))
-            finally:
-                os.close(file)
-
-    def move(self, path: str) -> Log:
-        """Append this output to another file, and continue there."""
-        moved = Log(path)
-        for file in (self._path.with_suffix(".log.1"), self._path):
-            with suppress(OSError):
-                moved.write(file.read_bytes())
-                file.unlink()
-        return moved
 
 
 class Pod:
     """A process group. ``status`` is the leader's, once it has ended; ``deadline`` is the time of SIGKILL."""
 
-    def __init__(self, name: str, mark: str, pid: int, output: int, log: Log, record: str) -> None:
+    def __init__(self, name: str, mark: str, process: subprocess.Popen[bytes], log: str, record: str) -> None:
         self.name = name
         self.mark = os.fsencode(mark)
-        self.pid = pid
-        self.output = output
-        self.log = log
-        self.record = record
+        self.pid = process.pid
+        self.output = cast("FileIO", process.stdout)
+        self.log = Path(log)
+        self.record = Path(record)
         self.status: int | None = None
         self.deadline: float | None = None
         self.printed = False
         self.silent = False  # it has closed its output
+        self.escaped: set[int] = set()  # its processes that left the group and were killed
 
     def signal(self, number: int) -> bool:
         """Signal the group. Return False if it has no process left."""
@@ -94,14 +68,11 @@ class Pod:
 
     def copy_output(self) -> bool:
         """Copy a piece of output to the log. Return False if there is no more for now."""
-        try:
-            data = os.read(self.output, CHUNK)
-        except BlockingIOError:
-            return False
+        data = self.output.read(CHUNK)  # None if there is nothing to read now
         if data:
             self.printed = True
-            self.log.write(data)
-        self.silent = not data
+            append(self.log, data)
+        self.silent = data == b""
         return bool(data)
 
 
@@ -146,8 +117,7 @@ class Keeper:
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _receive(self) -> None:
-        data = self._owner.recv(CHUNK)
-        if not data:
+        if not (data := self._owner.recv(CHUNK)):
             raise EOFError
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -159,29 +129,19 @@ class Keeper:
 
     def _on_spawn(self, pod: str, mark: str, log: str, record: str, **process: Any) -> None:
         try:
-            pid, output = self._spawn(pod, record, **process)
+            child = self._start(pod, record, **process)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             Path(record).unlink(missing_ok=True)
             missing = isinstance(error, FileNotFoundError)
             self._send(op="refused", pod=pod, missing=missing, error=getattr(error, "strerror", None) or str(error))
         else:
-            self._pods[pod] = Pod(pod, mark, pid, output, Log(log), record)
-            self._selector.register(output, selectors.EVENT_READ, lambda: self._copy(self._pods[pod]))
-            self._send(op="spawned", pod=pod, pid=pid)
+            new = self._pods[pod] = Pod(pod, mark, child, log, record)
+            os.set_blocking(new.output.fileno(), False)
+            self._selector.register(new.output, selectors.EVENT_READ, lambda: self._copy(new))
+            self._send(op="spawned", pod=pod, pid=new.pid)
 
-    def _spawn(self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str) -> tuple[int, int]:
-        """Start the process. Return its pid, and the end of a pipe to read its output from."""
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        try:
-            return self._fork(pod, record, command, env, cwd, writing), reading
-        except BaseException:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
-
-    def _fork(self, pod: str, record: str, command: list[str], env: dict[str, str], cwd: str, output: int) -> int:
+    def _start(self, pod: str, record: str, command: list[str], **place: Any) -> subprocess.Popen[bytes]:
+        """Start the command. ``place``: its env and its cwd."""
         keeper, files = os.getpid(), self._files
 
         def in_child() -> None:
@@ -190,23 +150,20 @@ class Keeper:
                 if os.getppid() != keeper:
                     os._exit(1)
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-            # The child writes it, so that it never runs without a record. On a full disk it runs without one: where
-            # there is a /proc, its environment identifies it.
-            with suppress(OSError):
-                write_record(record, pod)
+            write_record(record, pod)
 
         process = subprocess.Popen(
             command,
-            env=env,
-            cwd=cwd,
+            bufsize=0,
+            **place,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=in_child,  # noqa: PLW1509  one thread
         )
         process.returncode = 0  # _reap waits for it, not this object
-        return process.pid
+        return process
 
     def _copy(self, pod: Pod) -> None:
         pod.copy_output()
@@ -219,9 +176,13 @@ class Keeper:
         if found is None or found.status is not None:
             return  # "gone" is on its way
         with suppress(OSError):
-            Path(found.record).replace(record)
-            found.record = record
-        found.log = found.log.move(log)
+            found.record = found.record.replace(record)
+        moved = Path(log)
+        for file in (older(found.log), found.log):
+            with suppress(OSError):
+                append(moved, file.read_bytes())
+                file.unlink()
+        found.log = moved
         self._send(op="claimed", pod=pod)
 
     def _on_stop(self, pod: str, grace: float) -> None:
@@ -252,7 +213,10 @@ class Keeper:
                 pod.signal(signal.SIGKILL)
                 pod.deadline = None
             return
-        if pod.signal(0) or kill_escaped(pod.mark, {other.pid for other in self._pods.values()}):
+        if pod.signal(0):
+            return
+        pod.escaped = kill_escaped({other.pid for other in self._pods.values()}, pod.mark, pod.escaped)
+        if pod.escaped:
             return
         self._forget(pod)
         self._send(op="gone", pod=pod.name, status=pod.status, printed=pod.printed)
@@ -263,8 +227,8 @@ class Keeper:
         for _ in range(MAX_PIPE // CHUNK):  # a writer that escaped must not delay the end
             if not pod.copy_output():
                 break
-        os.close(pod.output)
-        Path(pod.record).unlink(missing_ok=True)
+        pod.output.close()
+        pod.record.unlink(missing_ok=True)
         del self._pods[pod.name]
 
     def _end_everything(self) -> None:
@@ -273,10 +237,24 @@ class Keeper:
         with suppress(ChildProcessError):
             while True:
                 self._reap()  # first: the orphans of a leader that is reaped here are looked for before the wait
-                kill_escaped(None, {pod.pid for pod in self._pods.values()})
+                kill_escaped({pod.pid for pod in self._pods.values()})
                 ended_child(wait=True)
         for pod in list(self._pods.values()):
             self._forget(pod)
+
+
+def older(log: Path) -> Path:
+    """Return the file that keeps the output before that in ``log``."""
+    return log.with_suffix(".log.1")
+
+
+def append(log: Path, data: bytes) -> None:
+    """Write output to a file of limited size. On a full disk output is lost, and pods continue."""
+    # Opened each time, so that no pod needs a descriptor, and a removed file is created again.
+    with suppress(OSError), os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab", 0) as file:
+        file.write(data)
+        if file.tell() > MAX_LOG:
+            log.replace(older(log))
 
 
 def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
@@ -292,13 +270,16 @@ def ended_child(wait: bool = False) -> tuple[int, int | None] | None:
     return (pid, status) if pid else None
 
 
-def kill_escaped(mark: bytes | None, leaders: set[int]) -> bool:
-    """Kill the processes of a pod (None: of any) that left their group. Return True while there are some."""
-    escaped = [pid for pid in children() - leaders if mark is None or mark in environment_of(pid)]
+def kill_escaped(leaders: set[int], mark: bytes = b"", before: Container[int] = ()) -> set[int]:
+    """Kill the processes of a pod (without ``mark``: of any) that left their group. Return those that have not ended.
+
+    ``before``: the result of the previous call, since a process that is ending has no environment.
+    """
+    escaped = {pid for pid in children() - leaders if not mark or pid in before or mark in environment_of(pid)}
     for pid in escaped:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return bool(escaped)
+    return escaped
 
 
 def children() -> set[int]:
@@ -314,19 +295,22 @@ def environment_of(pid: int) -> list[bytes]:
 
 
 def write_record(path: str, pod: str) -> None:
-    """Record this process in a file, which is complete or does not exist."""
+    """Record this process, a pod's, in a file that is complete or does not exist, so that no pod runs without one.
+
+    On a full disk it does run without one: where there is a /proc, its environment identifies it.
+    """
     record = {"pod": pod, "pid": os.getpid(), "started": started(os.getpid()), "at": time.time()}
     half = Path(path + ".half")
-    half.write_text(json.dumps(record))
-    half.replace(path)
+    with suppress(OSError):
+        half.write_text(json.dumps(record))
+        half.replace(path)
 
 
 def started(pid: int) -> int | None:
     """Return the start time of a process, in ticks since boot, or None without such a process or a /proc."""
-    try:
+    with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except OSError:
-        return None
+    return None
 
 
 def raise_file_limit() -> tuple[int, int]:
@@ -340,11 +324,7 @@ def raise_file_limit() -> tuple[int, int]:
     return soft, hard
 
 
-def main() -> None:
+if __name__ == "__main__":
     if prctl is not None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     Keeper(socket.socket(fileno=int(sys.argv[1]))).run()
-
-
-if __name__ == "__main__":
-    main()

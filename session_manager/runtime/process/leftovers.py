@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process.folders import Folders
-from session_manager.runtime.process.keeper import started
+from session_manager.runtime.process.keeper import environment_of, started
 
 END_WITHIN = 10.0
 POLL = 0.02
+PATIENCE = 1000  # milliseconds for a process to end after SIGKILL
 CLOCK_SLACK = 2.0  # seconds, since ``ps`` shows whole ones
 
 
@@ -68,36 +70,30 @@ def kill_leftovers(folders: Folders, records: list[Record]) -> bool:
 
 
 def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
-    try:
+    with suppress(OSError):
         descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        # The descriptor stays with this process, even if its pid is reused.
-        if not (_has_our_environment(pid, folders) or _group_of(pid) in leaders):
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+        try:
+            # The descriptor stays with this process, even if its pid is reused.
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            if ended.poll(0) or not (_has_our_environment(pid, folders) or os.getpgid(pid) in leaders):
+                return False
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            ended.poll(PATIENCE)  # a process that is ending has no environment to recognise it by
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _has_our_environment(pid: int, folders: Folders) -> bool:
-    """Return True if the environment is a pod's. It is empty for a zombie, and unreadable for other users."""
-    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    """Return True if the environment is a pod's. That of another user's process is unreadable."""
+    entries = environment_of(pid)
     pod_home = re.compile(rb"HOME=" + re.escape(bytes(folders.pods)) + rb"/[-0-9a-f]{36}/home")
     if any(map(pod_home.fullmatch, entries)):
         return True
     session = next((entry[11:] for entry in entries if entry.startswith(b"SESSION_ID=")), None)
     return session is not None and b"HOME=" + bytes(folders.homes) + b"/" + session in entries
-
-
-def _group_of(pid: int) -> int | None:
-    """Return the process group, or None for a zombie."""
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return None if fields[0] == b"Z" else int(fields[2])
 
 
 def _kill_by_ps(record: Record) -> bool:

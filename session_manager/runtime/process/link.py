@@ -5,116 +5,94 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import keeper
+from session_manager.runtime.process.folders import Folders, Paths
+from session_manager.runtime.process.leftovers import end_leftovers
 
 END_WITHIN = 10.0  # seconds for a keeper to kill the remaining pods
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """The request to start a pod. ``pod`` is its UID, ``mark`` the entry of ``env`` that no other pod has."""
-
-    pod: str
-    mark: str
-    command: tuple[str, ...]
-    env: dict[str, str]
-    cwd: Path
-    log: Path
-    record: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The pod's program could not be run. ``missing``: the file does not exist."""
-
-    missing: bool
-    error: str
-
-
+@dataclass(slots=True, eq=False)
 class PodProcess:
     """One pod. Once ``gone`` is set, none of its processes runs.
 
-    ``status`` is as from waitpid, or None if its end was not observed. ``printed``: it printed something.
+    ``refused``: the reason why its program could not be run; ``missing``: the program does not exist. ``status`` is as
+    from waitpid, or None if its end was not observed. ``printed``: it printed something.
     """
 
-    def __init__(self, uid: str, on_gone: Callable[[], None]) -> None:
-        self.uid = uid
-        self.spawned = asyncio.Event()
-        self.claimed = asyncio.Event()
-        self.gone = asyncio.Event()
-        self.pid = 0
-        self.refusal: Refusal | None = None
-        self.status: int | None = None
-        self.printed = False
-        self._on_gone = on_gone
+    uid: str
+    on_gone: Callable[[], None]
+    spawned: asyncio.Event = field(default_factory=asyncio.Event)
+    claimed: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    pid: int = 0
+    refused: str | None = None
+    missing: bool = False
+    status: int | None = None
+    printed: bool = False
 
     def end(self, status: int | None) -> None:
         self.status = status
         self.spawned.set()
         self.claimed.set()
         self.gone.set()
-        self._on_gone()
+        self.on_gone()
+
+    def how_it_ended(self) -> str:
+        if self.status is None:
+            return "killed together with the process that held it"
+        code = os.waitstatus_to_exitcode(self.status)
+        if code >= 0:
+            return f"exit code {code}"
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
 
 
+@dataclass(slots=True, eq=False)
 class KeeperLink:
-    """One keeper process. If it is killed, ``clean_up`` runs, and after that every pod is gone."""
+    """One keeper process. If it is killed, every pod is gone after its leftovers have been ended."""
 
-    def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
-        self._clean_up = clean_up
-        self._process: subprocess.Popen[bytes] | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._pods: dict[str, PodProcess] = {}
+    folders: Folders
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    pods: dict[str, PodProcess] = field(default_factory=dict)
+    listening: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.listening = asyncio.create_task(self._listen(), name="keeper")
 
     @property
     def alive(self) -> bool:
-        return self._listening is not None and not self._listening.done()
+        return not self.listening.done()
 
-    async def start(self, lock: int) -> None:
-        """Start the keeper. It holds the lock's descriptor until its last pod is gone. Raises StartupFailure."""
-        ours, its = socket.socketpair()
-        with its:
-            command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
-            # Not with asyncio, whose child watchers differ between event loops and are not needed here.
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                command, stdin=subprocess.DEVNULL, pass_fds=(its.fileno(), lock), start_new_session=True
-            )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        if not await reader.readline():
-            raise StartupFailure("The keeper, the process that holds the pods, did not start")
-        self._listening = asyncio.create_task(self._listen(reader), name="keeper")
+    def spawn(self, pod: PodProcess, mark: str, command: tuple[str, ...], env: dict[str, str], paths: Paths) -> None:
+        """Request a pod. Its ``spawned`` is set when it runs, or when it could not be run.
 
-    def spawn(self, spawn: Spawn, on_gone: Callable[[], None]) -> PodProcess:
-        """Request a pod. Its ``spawned`` is set when it runs, or when it could not be run."""
-        pod = self._pods[spawn.pod] = PodProcess(spawn.pod, on_gone)
-        self._send(
-            op="spawn",
-            pod=spawn.pod,
-            mark=spawn.mark,
-            command=spawn.command,
-            env=spawn.env,
-            cwd=str(spawn.cwd),
-            log=str(spawn.log),
-            record=str(spawn.record),
-        )
-        return pod
+        ``mark`` is the entry of ``env`` that no other pod has.
+        """
+        self.pods[pod.uid] = pod
+        files = {"cwd": str(paths.home), "log": str(paths.log), "record": str(paths.record)}
+        self._send(op="spawn", pod=pod.uid, mark=mark, command=command, env=env, **files)
 
-    async def claim(self, pod: PodProcess, log: Path, record: Path) -> bool:
+    async def claim(self, pod: PodProcess, paths: Paths) -> bool:
         """Move its output and its record to these files, with its earlier output. Return False if it has ended."""
         if not pod.gone.is_set():
-            self._send(op="claim", pod=pod.uid, log=str(log), record=str(record))
+            self._send(op="claim", pod=pod.uid, log=str(paths.log), record=str(paths.record))
         await pod.claimed.wait()
         return not pod.gone.is_set()
 
@@ -125,54 +103,71 @@ class KeeperLink:
 
     async def close(self) -> None:
         """Close the connection, and wait until the keeper has killed all pods and ended."""
-        if self._listening is not None:
-            await cancel(self._listening)
-        if self._writer is not None:
-            self._writer.close()
-            with suppress(OSError):
-                await self._writer.wait_closed()
-        if self._process is not None:
-            await asyncio.to_thread(_wait, self._process)
+        await cancel(self.listening)
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+        await asyncio.to_thread(_wait, self.process)
         self._end_pods()
 
     def _send(self, **message: object) -> None:
-        if self._writer is not None:
-            self._writer.write(json.dumps(message).encode() + b"\n")
+        self.writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
+    async def _listen(self) -> None:
         with suppress(OSError):
-            while line := await reader.readline():
+            while line := await self.reader.readline():
                 message = json.loads(line)
                 getattr(self, "_on_" + message.pop("op"))(**message)
-        # The keeper was killed. So were its pods, or clean_up finds them.
+        # The keeper was killed. Its pods were killed with it, or are ended here.
         log.error("the keeper of the pods was killed", extra={"event": "keeper.lost"})
         try:
-            await self._clean_up()
+            await asyncio.to_thread(end_leftovers, self.folders)
         except StartupFailure as error:
             log.error(error.detail, extra={"event": "keeper.leftovers"})
         finally:
             self._end_pods()
 
     def _on_spawned(self, pod: str, pid: int) -> None:
-        self._pods[pod].pid = pid
-        self._pods[pod].spawned.set()
+        self.pods[pod].pid = pid
+        self.pods[pod].spawned.set()
 
     def _on_claimed(self, pod: str) -> None:
-        self._pods[pod].claimed.set()
+        self.pods[pod].claimed.set()
 
     def _on_refused(self, pod: str, missing: bool, error: str) -> None:
-        refused = self._pods.pop(pod)
-        refused.refusal = Refusal(missing, error)
-        refused.end(None)
+        found = self.pods.pop(pod)
+        found.missing = missing
+        found.refused = error
+        found.end(None)
 
     def _on_gone(self, pod: str, status: int, printed: bool) -> None:
-        gone = self._pods.pop(pod)
-        gone.printed = printed
-        gone.end(status)
+        found = self.pods.pop(pod)
+        found.printed = printed
+        found.end(status)
 
     def _end_pods(self) -> None:
-        while self._pods:
-            self._pods.popitem()[1].end(None)
+        while self.pods:
+            self.pods.popitem()[1].end(None)
+
+
+async def start_keeper(folders: Folders, lock: int) -> KeeperLink:
+    """Start a keeper. It holds the lock's descriptor until its last pod is gone. Raises StartupFailure."""
+    ours, its = socket.socketpair()
+    with its:
+        command = [sys.executable, "-I", "-S", keeper.__file__, str(its.fileno())]
+        # Not with asyncio, whose child watchers differ between event loops and are not needed here.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command, stdin=subprocess.DEVNULL, pass_fds=(its.fileno(), lock), start_new_session=True
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        if not await reader.readline():
+            raise StartupFailure("The keeper, the process that holds the pods, did not start")
+    except BaseException:
+        writer.close()
+        await asyncio.to_thread(_wait, process)
+        raise
+    return KeeperLink(folders, process, reader, writer)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

@@ -80,15 +80,9 @@ def _listening(table: str, port: int) -> Iterator[int]:
 def _processes_of(leader: int) -> Iterator[int]:
     yield leader
     for name in os.listdir("/proc"):  # noqa: PTH208  a Path for each is slow
-        if name.isdigit() and _session_of(name) == leader:
-            yield int(name)
-
-
-def _session_of(pid: str) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[3])
-    except OSError:
-        return None
+        with suppress(OSError):  # it has ended
+            if name.isdigit() and os.getsid(int(name)) == leader:
+                yield int(name)
 
 
 def _has_open(pid: int, sockets: set[str]) -> bool:

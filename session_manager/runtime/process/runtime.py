@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import PodCannotStart, StartupFailure
 from session_manager.domain.session_class import SessionClass
-from session_manager.runtime.process.environment import agent_environment
-from session_manager.runtime.process.failures import how_it_ended
-from session_manager.runtime.process.folders import Folders
+from session_manager.runtime.process.folders import Folders, take_lock
+from session_manager.runtime.process.keeper import older
 from session_manager.runtime.process.leftovers import end_leftovers
-from session_manager.runtime.process.link import END_WITHIN, KeeperLink
-from session_manager.runtime.process.lock import take_lock
+from session_manager.runtime.process.link import END_WITHIN, KeeperLink, start_keeper
 from session_manager.runtime.process.pods import Pod, Pods
 from session_manager.runtime.process.warm import WarmPods
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress, PodExit
@@ -39,7 +39,7 @@ class ProcessRuntime:
         self._lock: int | None = None
         self._link: KeeperLink | None = None
         self._linking = asyncio.Lock()
-        self._pods = Pods(self._folders, agent_env, self._keeper, self._on_gone)
+        self._pods = Pods(self._folders, dict(agent_env), self._keeper, self._on_gone)
         self._warm = WarmPods(self._pods, retry)
         self._listeners: list[ExitListener] = []
 
@@ -48,13 +48,11 @@ class ProcessRuntime:
         retry = Backoff(settings.pods.retry_first, settings.pods.retry_last)
         return cls(settings.server.data_dir, agent_environment(settings), retry=retry)
 
-    # -- ownership -----------------------------------------------------------------------------------------------------
-
     async def start(self) -> None:
         self._folders.make()
         try:
             self._lock = await take_lock(self._folders.lock, self._patience)
-            await self._end_leftovers()
+            await asyncio.to_thread(end_leftovers, self._folders)
             await self._keeper()
         except OSError as error:
             await self.close()
@@ -67,7 +65,7 @@ class ProcessRuntime:
         lock, self._lock = self._lock, None  # from now on no pod is started
         await self._warm.stop()
         pods = list(self._pods.all)
-        graces = [pod.grace if grace is None else grace for pod in pods]
+        graces = [pod.session_class.grace_period if grace is None else grace for pod in pods]
         with suppress(TimeoutError):  # the link ends the pods that remain
             async with asyncio.timeout(max(graces, default=0.0) + END_WITHIN):
                 await asyncio.gather(*map(self._pods.end, pods, graces))
@@ -78,9 +76,6 @@ class ProcessRuntime:
         if lock is not None:
             os.close(lock)
 
-    async def _end_leftovers(self) -> None:
-        await asyncio.to_thread(end_leftovers, self._folders)
-
     async def _keeper(self) -> KeeperLink:
         """Return the running keeper; start one if there is none or it was killed."""
         async with self._linking:
@@ -89,11 +84,8 @@ class ProcessRuntime:
             if self._link is None or not self._link.alive:
                 if self._link is not None:
                     await self._link.close()
-                self._link = KeeperLink(self._end_leftovers)
-                await self._link.start(self._lock)
+                self._link = await start_keeper(self._folders, self._lock)
             return self._link
-
-    # -- pods ----------------------------------------------------------------------------------------------------------
 
     def on_exit(self, listener: ExitListener) -> None:
         self._listeners.append(listener)
@@ -109,7 +101,7 @@ class ProcessRuntime:
         self._folders.of(session)
         before = self._pods.of_session.get(session)
         if before is not None:
-            await self._pods.end(before, before.grace)
+            await self._pods.end(before)
         pod = await self._warm.claim(session, session_class)
         if pod is None:
             pod = await self._pods.start(session, session_class, on_phase)
@@ -121,14 +113,12 @@ class ProcessRuntime:
             await self._pods.end(pod, grace)
 
     def _on_gone(self, pod: Pod) -> None:
-        reason = how_it_ended(pod.process.status)
+        reason = pod.process.how_it_ended()
         if pod.session is None:
             self._warm.gone(pod, reason)
         elif pod.ready and pod.wanted:
             for listener in self._listeners:
                 listener(PodExit(pod.session, pod.address.uid, reason))
-
-    # -- what is kept --------------------------------------------------------------------------------------------------
 
     async def forget(self, session: str, *, files: bool) -> None:
         self._folders.of(session)
@@ -140,7 +130,17 @@ class ProcessRuntime:
 
     async def gone(self, session: str) -> bool:
         paths = self._folders.of(session)
-        return not any(path.exists() for path in (paths.record, paths.home, paths.log, paths.older_log))
+        return not any(path.exists() for path in (paths.record, paths.home, paths.log, older(paths.log)))
 
     async def logs(self, session: str, tail: int) -> str:
         return "\n".join(await asyncio.to_thread(self._folders.of(session).last_lines, tail))
+
+
+def agent_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings that every agent receives: keys and model of providers, ENVIRONMENT, our address."""
+    values = settings.agents.model_dump(by_alias=True) | {"SESSION_MANAGER_URL": settings.pods.front_door_url}
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in values.items()
+        if value is not None
+    }

@@ -8,6 +8,7 @@ their owner, like all others.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable
 
@@ -43,7 +44,7 @@ class WarmPods:
             if name not in self._pools:
                 self._pools[name] = _Pool(session_class, self._pods, self._starts, self._retry)
         stopped = await asyncio.gather(*(pool.stop() for pool in outdated))
-        await asyncio.gather(*(self._pods.end(pod, pod.grace) for ready in stopped for pod in ready))
+        await asyncio.gather(*map(self._pods.end, itertools.chain.from_iterable(stopped)))
 
     async def claim(self, session: str, session_class: SessionClass) -> Pod | None:
         """Give the session a pod, or return None if its class has no warm pods left."""
@@ -91,11 +92,10 @@ class _Pool:
         return ready
 
     def take(self) -> Pod | None:
-        if not self._ready:
-            return None
-        pod = next(iter(self._ready))
-        del self._ready[pod]
-        self._loop.call_later(REFILL_DELAY, self._room.release)
+        pod = next(iter(self._ready), None)
+        if pod is not None:
+            del self._ready[pod]
+            self._loop.call_later(REFILL_DELAY, self._room.release)
         return pod
 
     def gone(self, pod: Pod, reason: str) -> None:
@@ -106,8 +106,6 @@ class _Pool:
         if self._loop.time() - since >= self._retry.last:
             self.succeeded()
         self.failed("EndedUnused", reason)
-
-    # -- filling -------------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from session_manager.domain.times import Micros
 from session_manager.leadership.leadership import ONE_MACHINE, Leadership
 from session_manager.runtime.classes import ConfiguredClasses, load_classes
 from session_manager.runtime.process import ProcessRuntime
-from session_manager.runtime.process.lock import OwnedByAnother
+from session_manager.runtime.process.folders import OwnedByAnother
 from session_manager.runtime.process.machine import MachineFile
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
