@@ -82,7 +82,7 @@ async def turns(activity: RedisActivity, tools: TurnTools, pods: Pods) -> AsyncI
     pods.may_answer.set()
     for each in opened:
         each.drains.stop()
-        await each.close(5.0)
+        await each.close(1.0)
 
 
 async def test_cancel_reads_nothing_after_its_commit(store: SqliteStore, turns: Open) -> None:
