@@ -38,7 +38,7 @@ WriterLease = Annotated[
 
 class BackupSettings(Group):
     bucket: Text | None = Field(None, alias="STORAGE_BUCKET")
-    """Where backups go: a bucket's name, gs://…, s3://… or file:///…; `off` for no backups. By default
+    """The place for backups: a bucket's name, gs://…, s3://… or file:///…; `off` for no backups. By default
     `<project>-session-storage`, where GOOGLE_CLOUD_PROJECT is set."""
     project: Text | None = Field(None, alias="GOOGLE_CLOUD_PROJECT")
     """Google Cloud project in which a missing bucket is created."""
@@ -47,7 +47,7 @@ class BackupSettings(Group):
     interval: LongSeconds = Field(21_600.0, alias="BACKUP_INTERVAL")
     """Seconds between backups: what may be lost with a machine. Six hours."""
     keep: Kept = Field(8, alias="BACKUP_KEEP")
-    """How many of the newest backups are always kept: two days' worth."""
+    """The number of newest backups that are always kept: two days' worth."""
     keep_days: Days = Field(14.0, alias="BACKUP_KEEP_DAYS")
     """Days for which all other backups are kept."""
     timeout: Seconds = Field(30.0, alias="BACKUP_TIMEOUT")

@@ -58,7 +58,7 @@ class SessionSettings(Group):
 
 class PodSettings(Group):
     runtime: Runtime = Field("process", alias="SESSION_RUNTIME")
-    """What runs pods."""
+    """The runtime of pods: process or kubernetes."""
     classes: FilePath | None = Field(None, alias="SESSION_CLASSES")
     """YAML file of SessionClasses for the process runtime."""
     front_door_url: Url | None = Field(None, alias="SESSION_MANAGER_URL")
