@@ -22,6 +22,18 @@ from session_manager.activity.link import Link, Script
 from session_manager.domain.errors import ActivityUnavailable, RateLimited
 from session_manager.settings import Settings
 
+_COUNT = Script(
+    "limit",
+    """
+local count = redis.call('INCR', KEYS[1])
+if count == 1 then
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+  return {count, ARGV[1] * 1000}
+end
+return {count, redis.call('PTTL', KEYS[1])}
+""",
+)
+
 
 class Limit(StrEnum):
     """The limits of routes. Without Redis, routes that count as READ go on, and the others answer 503."""
@@ -80,19 +92,6 @@ class Limits:
         except RedisError:
             rest = rate.get_expiry()
         raise RateLimited(retry_after=max(1, round(rest)))
-
-
-_COUNT = Script(
-    "limit",
-    """
-local count = redis.call('INCR', KEYS[1])
-if count == 1 then
-  redis.call('EXPIRE', KEYS[1], ARGV[1])
-  return {count, ARGV[1] * 1000}
-end
-return {count, redis.call('PTTL', KEYS[1])}
-""",
-)
 
 
 async def count_call(link: Link, rate: RateLimitItem, *identifiers: str) -> tuple[int, float]:

@@ -18,6 +18,7 @@ from session_manager.settings.kinds import Network
 from session_manager.settings.server import ApiKey
 
 MAX_USER_ID = 128
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Headers = Mapping[bytes, bytes]
 
 
@@ -121,9 +122,6 @@ def _bearer(value: bytes) -> bytes:
 def _digest(key: bytes) -> bytes:
     # Keys are looked up by digest, so that the time of a comparison reveals nothing about a key.
     return hashlib.sha256(key).digest()
-
-
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def reject_foreign_page(headers: Headers) -> None:
