@@ -1,13 +1,16 @@
-"""Records as JSON answers."""
+"""Records as JSON answers, and the cursors of lists."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
 import orjson
 from fastapi import Response
 
-from session_manager.domain.message import Message, MessageStatus, StoredEvent
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.message import Message, MessageStatus
 from session_manager.domain.session import HOT, Hot, Session, Status, cold_status, status_of
 from session_manager.domain.times import rfc3339
 from session_manager.domain.values import Json
@@ -34,19 +37,13 @@ def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> Jso
     present = hot or Hot()
     status = status_of(record, present)
     answer: Json = {
-        "uuid": record.uuid,
-        "user_id": record.user_id,
-        "name": record.name,
+        **session_row(record, status),
         "app": record.app,
-        "class": record.class_name,
-        "status": status,
         "reason": SUSPENDED if suspended and status not in HOT else _reason(record, present, status),
         "phase": present.phase or str(status),
         "replicas": int(status in HOT),
         "ready_replicas": int(status is Status.AWAKE),
         "queue_length": present.queue_length,
-        "created_at": rfc3339(record.created_at),
-        "last_activity": rfc3339(record.last_activity),
         "expires_at": rfc3339(record.expires_at),
     }
     if hot is None:
@@ -94,8 +91,19 @@ def message(record: Message, status: MessageStatus) -> Json:
     }
 
 
-def event_data(event: StoredEvent, about: Message | None) -> bytes:
-    """Return the data of a stored event. The event at the end of a turn contains its message with the result."""
-    if about is None or about.status is None:
-        return event.data.encode()
-    return orjson.dumps(message(about, about.status))
+def cursor_of(key: tuple[int | float | str, ...]) -> str:
+    """Return URL-safe text for the key of the last row of a page."""
+    return base64.urlsafe_b64encode(orjson.dumps(key)).decode().rstrip("=")
+
+
+def key_of(cursor: str, *kinds: type) -> tuple[int | float | str, ...]:
+    """Return the key, whose parts are of ``kinds``. Raises InvalidInput for anything else."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        key = orjson.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        key = None
+    fits = isinstance(key, list) and [type(part) for part in key] == [*kinds]
+    if not fits or any(isinstance(part, int) and not 0 <= part < 2**63 for part in key):
+        raise InvalidInput("cursor: not one that this server gave out", "cursor")
+    return tuple(key)

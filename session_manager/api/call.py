@@ -1,19 +1,25 @@
-"""One request once its caller is known, as its handler gets it."""
+"""One request as its handler gets it, once its caller is known, and its body: bounded, strict UTF-8 JSON, no NUL."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import orjson
 from fastapi import Depends, Request
-from starlette.types import Scope
+from starlette.types import Receive
 
 from session_manager.api.limits import Limit, Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
 from session_manager.domain.access import Access, Anonymous, Caller, PodTurn, UserCaller
-from session_manager.domain.errors import Forbidden
+from session_manager.domain.errors import Forbidden, InvalidInput, TooLarge
 from session_manager.wiring.services import Services
+
+# A message of 1 MiB may be six times as long when every character is escaped.
+MAX_CHAT_BODY = 6 * 1024 * 1024 + 64 * 1024
+MAX_BODY = 64 * 1024
 
 
 class Parts(NamedTuple):
@@ -23,9 +29,6 @@ class Parts(NamedTuple):
     limits: Limits
     metrics: Metrics
     documents: Documents
-
-
-_NOT_USERS = (PodTurn, Anonymous)
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class Call:
     @property
     def user_caller(self) -> UserCaller:
         """The caller of a route that takes neither tokens of turns nor anonymous callers."""
-        if isinstance(self.caller, _NOT_USERS):
+        if isinstance(self.caller, (PodTurn, Anonymous)):
             raise Forbidden
         return self.caller
 
@@ -66,13 +69,67 @@ class Call:
         return caller
 
 
-def call_of(scope: Scope) -> Call:
-    call: Call = scope["call"]
+async def _call(request: Request) -> Call:
+    call: Call = request.scope["call"]
     return call
 
 
-async def _call(request: Request) -> Call:
-    return call_of(request.scope)
-
-
 CurrentCall = Annotated[Call, Depends(_call)]
+
+
+class ClientGone(Exception):
+    """The caller hung up before its request was complete."""
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
+    """Return the whole body. Raises TooLarge over ``limit`` bytes, and ClientGone if it stays incomplete."""
+    length = headers.get(b"content-length")
+    if length is not None and length.isdigit():
+        _check_size(int(length), limit)
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        _check_size(size, limit)
+        pieces.append(piece)
+        more = message.get("more_body", False)
+    return b"".join(pieces)  # without a copy in the usual case, of one piece
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"the body must be at most {limit} bytes")
+
+
+def checked_json(body: bytes) -> Any:
+    """Return the JSON value. Raises InvalidInput if it is not JSON or contains a lone surrogate or a NUL."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = "contains a lone surrogate" if "surrogate" in str(error) else "is not JSON"
+        raise InvalidInput(f"the body {reason}") from None
+    if b"\\u0000" in body and has_nul(data):
+        raise InvalidInput("the body contains a NUL character")
+    return data
+
+
+def has_nul(data: Any) -> bool:
+    return any(isinstance(value, str) and "\0" in value for value in scalars(data))
+
+
+def scalars(data: Any) -> Iterator[Any]:
+    """Yield every key and every value that contains no other, without recursion: JSON may be nested too deep for it."""
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield from value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        else:
+            yield value

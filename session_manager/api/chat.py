@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from session_manager.aio.ids import new_id
 from session_manager.api import sse
-from session_manager.api.bodies import checked_json
-from session_manager.api.call import Call, call_of
+from session_manager.api.call import Call, checked_json
 from session_manager.api.schemas import ChatRequest, SessionId
+from session_manager.domain.access import UserCaller
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.domain.values import Json, is_session_id
@@ -37,12 +37,12 @@ class ChatOptions:
 
 
 async def chat(scope: Scope, receive: Receive, send: Send) -> None:
-    call = call_of(scope)
+    call: Call = scope["call"]
     session = call.params["session_id"].lower()
     if not is_session_id(session):
         raise InvalidInput("session_id: must be a UUID", "session_id")
     options = options_of(call.headers)
-    new = _new_message(session, _text_of(call.body), call, options)
+    new = new_message(session, _text_of(call.body), call.user_caller, options)
     if options.stream:
         await _stream(new, call, receive, send)
         return
@@ -123,10 +123,12 @@ async def waiting(turns: Turns, ticket: Ticket) -> bytes:
     )
 
 
-def _new_message(session: str, text: str, call: Call, options: ChatOptions) -> NewMessage:
+def new_message(
+    session: str, text: str, caller: UserCaller, options: ChatOptions, payload: str | None = None
+) -> NewMessage:
     key = options.idempotency_key
-    digest = hashlib.sha256(text.encode()).hexdigest() if key is not None else None
-    return NewMessage(new_id(), session, text, call.user_caller.idempotency_caller, key, digest)
+    digest = hashlib.sha256((payload or text).encode()).hexdigest() if key is not None else None
+    return NewMessage(new_id(), session, text, caller.idempotency_caller, key, digest, payload)
 
 
 def _text_of(body: bytes) -> str:

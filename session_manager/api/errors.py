@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from session_manager.domain.errors import InvalidInput, NotFound, RateLimited, SessionManagerError, Unavailable
-from session_manager.domain.values import Json
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +38,8 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def json_answer(status: int, value: Any) -> Answer:
-    return Answer(status, {"content-type": JSON}, orjson.dumps(value))
+def json_answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, {**(headers or {}), "content-type": JSON}, orjson.dumps(value))
 
 
 def problem(error: BaseException) -> Answer:
@@ -67,15 +66,13 @@ def adk(error: BaseException, unknown: Answer, size: int) -> Answer:
     if isinstance(known, NotFound):
         return unknown
     if isinstance(known, RequestValidationError):
-        errors = jsonable_encoder(_bounded(known.errors(), size))
-        return Answer(422, {"content-type": JSON}, bytes(JSONResponse({"detail": errors}).body))  # of any integer
+        left_out = "input" if size > LARGE else None
+        shown = [{k: v for k, v in each.items() if k != left_out} for each in known.errors()[:MOST_ERRORS]]
+        body = JSONResponse({"detail": jsonable_encoder(shown)}).body  # of any integer
+        return Answer(422, {"content-type": JSON}, bytes(body))
     if isinstance(known, HTTPException):
-        return Answer(known.status_code, {**(known.headers or {}), "content-type": JSON}, _detail(known.detail))
-    return Answer(known.http_status, {**_headers(known), "content-type": JSON}, _detail(known.detail))
-
-
-def _detail(detail: str) -> bytes:
-    return orjson.dumps({"detail": detail})
+        return json_answer(known.status_code, {"detail": known.detail}, known.headers)
+    return json_answer(known.http_status, {"detail": known.detail}, _headers(known))
 
 
 def _known(error: BaseException) -> Known:
@@ -111,11 +108,3 @@ def _invalid(errors: Sequence[Any]) -> InvalidInput:
     if first.get("type") == "string_pattern_mismatch":
         message = "must be a UUID" if field.endswith("_id") else "has characters that are not allowed here"
     return InvalidInput(f"{field}: {message}" if field else f"the request body: {message}", field or None)
-
-
-def _bounded(errors: Sequence[Any], size: int) -> list[Json]:
-    """Return the errors in FastAPI's form, with a bound on their number and length."""
-    shown = list(errors[:MOST_ERRORS])
-    if size <= LARGE:
-        return shown
-    return [{name: value for name, value in each.items() if name != "input"} for each in shown]

@@ -1,4 +1,4 @@
-"""The outermost layer, through which every request passes: one gate, one mapping of errors, one log line.
+"""The outermost layer, through which every request passes: one table of routes, one gate, one mapping of errors.
 
 The gate takes each request in the same order: admission, identity, right or audience, limit, bound of the body, body,
 handler. It is plain ASGI, because the hot path passes through it.
@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, TypeAlias
 
-from starlette.types import Message, Receive, Scope, Send
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.routing import APIRoute
+from starlette.datastructures import URL
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from session_manager.api import errors
-from session_manager.api.bodies import ClientGone, read_body
-from session_manager.api.call import Call, Parts
+from session_manager.api.adk.inputs import strict_json
+from session_manager.api.call import Call, ClientGone, Parts, checked_json, read_body
 from session_manager.api.limits import Limits
 from session_manager.api.metrics import Metrics
-from session_manager.api.rules import ADMINS, Rule
-from session_manager.api.table import Found, Table, table
+from session_manager.api.openapi import Documents
+from session_manager.api.rules import ADMINS, RULES, Audience, Door, Rule
 from session_manager.domain.access import Caller
 from session_manager.domain.errors import Forbidden, NotFound
+from session_manager.leadership.leadership import admission
 from session_manager.people.identity import Identity, header_map
 from session_manager.wiring.services import Services
 
@@ -29,13 +41,140 @@ log = logging.getLogger(__name__)
 CLOSE = (b"connection", b"close")
 POLICY_VIOLATION = 1008  # the code with which a WebSocket is closed
 
+Served: TypeAlias = list[tuple[str, Callable[[str], re.Match[str] | None], Rule, ASGIApp]]
+"""Method, match of the path, rule, and what serves it."""
+Found: TypeAlias = tuple[Rule, ASGIApp, dict[str, str]]
+"""A rule, what serves it, and the parameters of the path."""
 
+
+class Route(APIRoute):
+    """FastAPI's route for a rule. The front door reads the body; this parses it strictly."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._parse = strict_json if rule.adk else checked_json
+        options = rule.openapi if rule.gives is None else {"response_model": rule.gives, **rule.openapi}
+        options = {"methods": [rule.method], "tags": [rule.tag], "status_code": rule.status, **options}
+        super().__init__(rule.path, rule.described or rule.handler, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_Received(request, self._parse))
+
+        return handle
+
+
+class _Received(Request):
+    """A request whose body was read before."""
+
+    def __init__(self, request: Request, parse: Callable[[bytes], Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._parse = parse
+
+    async def body(self) -> bytes:
+        call: Call = self.scope["call"]
+        return call.body
+
+    async def json(self) -> Any:
+        return self._parse(await self.body())
+
+
+class Table:
+    """The routes of all rules, in their order."""
+
+    def __init__(self) -> None:
+        self._root: dict[str, Served] = {}  # by the first segment of the path
+        self._under_adk: dict[str, Served] = {}
+        ours: list[APIRoute] = []
+        adk: list[APIRoute] = []
+        for rule in RULES:
+            route = Route(rule)
+            (adk if rule.adk else ours).append(route)
+            serve = rule.handler if rule.described is not None else AsyncExitStackMiddleware(route.app)
+            served = [(rule.method, route.path_regex.fullmatch, rule, serve)]
+            # The routes that ADK's own server has do not take HEAD there either.
+            if rule.method == "GET" and rule.door is not Door.ADK:
+                served.append(("HEAD", route.path_regex.fullmatch, rule, _without_body(serve)))
+            if rule.door is not Door.ADK_ONLY:
+                self._root.setdefault(_first(rule.path), []).extend(served)
+            if rule.adk:
+                self._under_adk.setdefault(_first(rule.path), []).extend(served)
+        self.documents = Documents(ours, adk)
+
+    def find(self, method: str, path: str) -> Found:
+        """Return the route. An unknown path has one too, which rejects callers without a key and then answers 404."""
+        routes = self._root.get(_first(path))
+        adk = path.startswith("/apps/")
+        if routes is None and path.startswith("/adk/"):
+            adk, path = True, path[4:]
+            routes = self._under_adk.get(_first(path))
+        for taken, match, rule, serve in routes or ():
+            if taken == method and (found := match(path)) is not None:
+                return rule, serve, found.groupdict()
+        return _missing(path, routes or [], adk=adk)
+
+
+def _first(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+@cache
+def table() -> Table:
+    """Return the table of all routes, which all front doors of a process share."""
+    return Table()
+
+
+def _without_body(serve: ASGIApp) -> ASGIApp:
+    """Return what answers HEAD: the answer ends with its headers, also where ``serve`` would stream without end."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        await serve(scope, receive, send_head)
+
+    return answer
+
+
+def _missing(path: str, routes: Served, *, adk: bool) -> Found:
+    """Return what answers a path that has no such method, or does not exist."""
+    for _, match, rule, _ in routes:
+        if match(path):
+            anybody = replace(rule, limit=None, body=0, pods=False, user_in_body=False)
+            return anybody, _rejects(405, {"allow": rule.method}), {}
+    if path.endswith("/") and any(rule.adk and match(path[:-1]) for _, match, rule, _ in routes):
+        return _MISSING_OF_ADK, _redirect, {}
+    return _MISSING_OF_ADK if adk else _MISSING, _MISSING.handler, {}
+
+
+def _rejects(status: int, headers: dict[str, str] | None = None) -> ASGIApp:
+    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
+        raise HTTPException(status, headers=headers)
+
+    return reject
+
+
+async def _redirect(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer like ADK's own server, for which a slash at the end of a path is another path."""
+    url = URL(scope=scope)
+    await RedirectResponse(url=str(url.replace(path=url.path.rstrip("/"))))(scope, receive, send)
+
+
+_MISSING = Rule("", "", Audience.KEYS, None, _rejects(404))
+_MISSING_OF_ADK = replace(_MISSING, door=Door.ADK)
+
+
+@dataclass(slots=True, eq=False)
 class Front:
-    def __init__(self, table: Table, parts: Parts, identity: Identity) -> None:
-        self._table = table
-        self._parts = parts
-        self._services = parts.services
-        self._identity = identity
+    """``admit`` raises where another instance has the data or the pods, by the method of the request."""
+
+    table: Table
+    parts: Parts
+    identity: Identity
+    admit: Callable[[str], Awaitable[None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -49,20 +188,21 @@ class Front:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self._services.stopping:
+                if self.parts.services.stopping:
                     message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
             else:
                 complete = not message.get("more_body", False)
             await send(message)
 
-        method = scope.get("method", "WEBSOCKET")
-        found = self._table.find(method, scope["path"])
+        method, path = scope.get("method", "WEBSOCKET"), scope["path"]
+        rule, serve, params = self.table.find(method, path)
         try:
-            await self._serve(found, method, scope, receive, noting)
+            await self._open(method, rule, params, scope, receive)
+            await serve(scope, receive, noting)
         except ClientGone:
             status = 499
         except (Exception, asyncio.CancelledError) as error:
-            answer = _answer(error, found[0], scope)
+            answer = _answer(error, rule, scope)
             if scope["type"] == "websocket":
                 status = answer.status
                 await send({"type": "websocket.close", "code": POLICY_VIOLATION})
@@ -72,31 +212,40 @@ class Front:
                 # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
                 await noting({"type": "http.response.body", "body": b""})
         finally:
-            self._note(method, scope["path"], status, time.perf_counter() - began)
+            self._note(method, path, status, time.perf_counter() - began)
 
-    async def _serve(self, found: Found, method: str, scope: Scope, receive: Receive, send: Send) -> None:
-        rule, serve, params = found
+    async def _open(self, method: str, rule: Rule, params: dict[str, str], scope: Scope, receive: Receive) -> None:
+        """Let the request pass to its handler, which finds the call in the scope. Raises what rejects it."""
         if rule.admitted:
-            await self._services.admit(method)
+            await self.admit(method)
         headers = header_map(scope["headers"])
         client = scope.get("client")
         peer = client[0] if client else ""
-        caller = await self._identity.caller(headers, peer, pods=rule.pods, anonymous=rule.anonymous)
+        caller = await self.identity.caller(headers, peer, pods=rule.pods, anonymous=rule.anonymous)
         _check(rule, caller, params)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
-            await self._parts.limits.count(rule.limit, _limit_key(caller, params))
-        call = scope["call"] = Call(self._parts, rule.limit, caller, headers, params)
+            await self.parts.limits.count(rule.limit, _limit_key(caller, params))
+        call = scope["call"] = Call(self.parts, rule.limit, caller, headers, params)
         scope["path_params"] = params
         if rule.body:
             call.body = await read_body(receive, headers, rule.body)
-        await serve(scope, receive, send)
 
     def _note(self, method: str, path: str, status: int, duration: float) -> None:
-        self._parts.metrics.request(method, status, duration)
-        if log.isEnabledFor(logging.DEBUG) or status >= 500:
+        self.parts.metrics.request(method, status, duration)
+        if status >= 500 or log.isEnabledFor(logging.DEBUG):
             level = logging.WARNING if status >= 500 else logging.DEBUG
             extra = {"event": "http.request", "status": status, "duration": round(duration, 4)}
             log.log(level, "%s %s", method, path, extra=extra)
+
+
+def build_app(services: Services) -> Front:
+    """Return every route on ``services``, which the caller starts and closes."""
+    settings = services.settings
+    metrics = Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
+    parts = Parts(services, Limits(settings, services.link), metrics, table().documents)
+    identity = Identity(settings.server.api_keys, settings.server.trusted_proxies, services.tokens)
+    writer = services.writer.leadership if services.writer else None
+    return Front(table(), parts, identity, admission(writer, services.machine))
 
 
 def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:
@@ -132,15 +281,6 @@ async def _send(send: Send, answer: errors.Answer) -> None:
     headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
-
-
-def build_app(services: Services) -> Front:
-    """Return every route on ``services``, which the caller starts and closes."""
-    settings = services.settings
-    routes = table()
-    metrics = Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
-    identity = Identity(settings.server.api_keys, settings.server.trusted_proxies, services.tokens)
-    return Front(routes, Parts(services, Limits(settings, services.link), metrics, routes.documents), identity)
 
 
 async def _live(receive: Receive, send: Send) -> None:

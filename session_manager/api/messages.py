@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
+import orjson
 from fastapi import Header, Query, Response
 from starlette.types import Receive, Scope, Send
 
-from session_manager.api import answers, cursors, sse
+from session_manager.api import answers, sse
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.schemas import MessageId, SessionId
 from session_manager.domain.access import EVERYTHING
@@ -30,11 +31,11 @@ async def list_messages(
     cursor: Annotated[str | None, Query()] = None,
 ) -> Response:
     """The messages of a session with their results, oldest first. A page of long ones ends before ``limit``."""
-    after = cursors.decode(cursor, int)[0] if cursor is not None else 0
+    after = answers.key_of(cursor, int)[0] if cursor is not None else 0
     page, more = await _page(call, session_id, limit, int(after))
     running = await _running(call.services.turns, page)
-    rows = [answers.message(each, each.status or _state(each, running)) for each in page]
-    following = cursors.encode((page[-1].seq,)) if more else None
+    rows = [answers.message(each, each.status or running.get(each.id, MessageStatus.QUEUED)) for each in page]
+    following = answers.cursor_of((page[-1].seq,)) if more else None
     return answers.json({"messages": rows, "next_cursor": following})
 
 
@@ -90,16 +91,10 @@ async def _page(call: Call, session: str, limit: int, after: int) -> tuple[list[
     return found[:limit], True
 
 
-async def _running(turns: Turns, page: list[Message]) -> str | None:
-    """Return the id of the running message if it is on the page. Only the oldest without a result can run."""
-    for message in page:
-        if message.status is None:
-            return message.id if await turns.state(message) is MessageStatus.RUNNING else None
-    return None
-
-
-def _state(message: Message, running: str | None) -> MessageStatus:
-    return MessageStatus.RUNNING if message.id == running else MessageStatus.QUEUED
+async def _running(turns: Turns, page: list[Message]) -> dict[str, MessageStatus]:
+    """Return the state of the oldest message without a result, if it is on the page: no other one can run."""
+    oldest = next((message for message in page if message.status is None), None)
+    return {oldest.id: await turns.state(oldest)} if oldest is not None else {}
 
 
 class EventStream(Response):
@@ -107,30 +102,32 @@ class EventStream(Response):
 
     def __init__(self, services: Services, session: str, after: int) -> None:
         super().__init__()
-        self._services = services
-        self._session = session
-        self._after = after
+        self._pieces = _pieces(services, session, after)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await sse.stream(self._pieces(), receive, send)
+        await sse.stream(self._pieces, receive, send)
 
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
-        try:
-            async with aclosing(self._services.feed.follow(self._session, self._after)) as items:
-                async for item in items:
-                    if self._services.stopping:
-                        return
-                    if item is None:
-                        yield sse.SIGN_OF_LIFE
-                    elif isinstance(item, StoredEvent):
-                        yield sse.event(item.kind, await self._data(item), item.number)
-                    else:
-                        yield sse.event(item["kind"], sse.payload(item))
-        except NotFound:
-            yield sse.event(DELETED, b"{}")
 
-    async def _data(self, event: StoredEvent) -> bytes:
-        about = None
-        if event.message_id is not None and event.kind.startswith("turn."):
-            about = await self._services.store.get_message(self._session, event.message_id, EVERYTHING)
-        return answers.event_data(event, about)
+async def _pieces(services: Services, session: str, after: int) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(services.feed.follow(session, after)) as items:
+            async for item in items:
+                if services.stopping:
+                    return
+                if item is None:
+                    yield sse.SIGN_OF_LIFE
+                elif isinstance(item, StoredEvent):
+                    yield sse.event(item.kind, await _data(services, session, item), item.number)
+                else:
+                    yield sse.event(item["kind"], sse.payload(item))
+    except NotFound:
+        yield sse.event(DELETED, b"{}")
+
+
+async def _data(services: Services, session: str, event: StoredEvent) -> bytes:
+    """Return the data of a stored event. The event at the end of a turn contains its message with the result."""
+    if event.message_id is not None and event.kind.startswith("turn."):
+        about = await services.store.get_message(session, event.message_id, EVERYTHING)
+        if about.status is not None:
+            return orjson.dumps(answers.message(about, about.status))
+    return event.data.encode()

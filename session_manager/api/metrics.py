@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,50 +16,50 @@ from session_manager.turns.kit import TurnTimes
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+@dataclass(slots=True, eq=False)
 class Durations(Collector):
     """Histograms that others fill, as one family, by the value of ``label``. An only histogram has the empty label."""
 
-    def __init__(self, name: str, help_: str, label: str, histograms: Mapping[str, Histogram]) -> None:
-        self._name = name
-        self._help = help_
-        self._labels = [label] if label else []
-        self._histograms = histograms
+    name: str
+    help: str
+    label: str
+    histograms: Mapping[str, Histogram]
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        for value, histogram in self._histograms.items():
-            family.add_metric([value] if self._labels else [], histogram.cumulative(), histogram.sum)
+        family = HistogramMetricFamily(self.name, self.help, labels=[self.label] if self.label else [])
+        for value, histogram in self.histograms.items():
+            family.add_metric([value] if self.label else [], histogram.cumulative(), histogram.sum)
         yield family
 
 
+@dataclass(slots=True, eq=False)
 class BackupFigures(Collector):
     """Figures of the newest known backup, whichever front door made it. Without one there are only the failures."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    stats: Stats
 
     def collect(self) -> Iterator[Metric]:
-        gauge, newest = GaugeMetricFamily, self._stats.newest
+        gauge, newest = GaugeMetricFamily, self.stats.newest
         yield CounterMetricFamily(
-            "session_manager_backup_failures", "Backups that could not be made.", self._stats.failures
+            "session_manager_backup_failures", "Backups that could not be made.", self.stats.failures
         )
         if newest is not None:
-            yield gauge("session_manager_backup_age_seconds", "Age of the newest backup.", self._stats.age)
+            yield gauge("session_manager_backup_age_seconds", "Age of the newest backup.", self.stats.age)
             yield gauge("session_manager_backup_size_bytes", "Stored size of the newest backup.", newest.stored_size)
             yield gauge("session_manager_backup_duration_seconds", "Time it took to make it.", newest.duration)
 
 
+@dataclass(slots=True, eq=False)
 class WriterFigures(Collector):
     """Figures of the one front door that may write: if this one may, and how far the bucket is behind."""
 
-    def __init__(self, writer: WriterStats) -> None:
-        self._writer = writer
+    writer: WriterStats
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("session_manager_writer", "1 while this front door may write.", self._writer.writes)
-        if self._writer.lag is not None:
+        yield GaugeMetricFamily("session_manager_writer", "1 while this front door may write.", self.writer.writes)
+        if self.writer.lag is not None:
             words = "Seconds since all changes were in the bucket."
-            yield GaugeMetricFamily("session_manager_shipping_lag_seconds", words, self._writer.lag)
+            yield GaugeMetricFamily("session_manager_shipping_lag_seconds", words, self.writer.lag)
 
 
 class Metrics:
@@ -92,28 +93,23 @@ class Metrics:
         self.registry.register(turns)
         if wakes is not None:
             self._add("wake_seconds", "From when a pod was wanted until it answered, seconds.", wakes)
-        self.sessions = Gauge(
-            "session_manager_sessions", "Sessions by status, deleted ones left out.", ["status"], registry=self.registry
-        )
-        self.queued = Gauge(
-            "session_manager_unfinished_messages", "Accepted messages without a result.", registry=self.registry
-        )
-        self.oldest = Gauge(
-            "session_manager_oldest_unfinished_seconds",
-            "Age of the oldest message without a result, or 0.",
-            registry=self.registry,
-        )
+        self.sessions = self._gauge("sessions", "Sessions by status, deleted ones left out.", "status")
+        self.queued = self._gauge("unfinished_messages", "Accepted messages without a result.")
+        self.oldest = self._gauge("oldest_unfinished_seconds", "Age of the oldest message without a result, or 0.")
         self._children: dict[tuple[str, int], Counter] = {}
+
+    def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:
+        return Gauge(f"session_manager_{name}", help_, labels, registry=self.registry)
 
     def _add(self, name: str, help_: str, histogram: Histogram) -> Histogram:
         self.registry.register(Durations(f"session_manager_{name}", help_, "", {"": histogram}))
         return histogram
 
     def request(self, method: str, status: int, duration: float) -> None:
-        if method not in KNOWN_METHODS:
-            method = "other"
         child = self._children.get((method, status))
         if child is None:
-            child = self._children[method, status] = self._requests.labels(method, str(status))
+            child = self._requests.labels(method if method in KNOWN_METHODS else "other", str(status))
+            if method in KNOWN_METHODS:
+                self._children[method, status] = child
         child.inc()
         self._seconds.observe(duration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from fastapi.openapi.utils import get_openapi
@@ -40,25 +41,28 @@ SECURITY = {
 }
 
 
+@dataclass(eq=False)
 class Documents:
     """Each document is built when it is first read."""
 
-    def __init__(self, ours: Sequence[APIRoute], adk: Sequence[APIRoute]) -> None:
-        self._ours = ours
-        self._adk = adk
+    our_routes: Sequence[APIRoute]
+    adk_routes: Sequence[APIRoute]
 
     @cached_property
     def ours(self) -> Json:
         """FastAPI's document, with our errors in place of its 422 and the two ways to send a key."""
-        document = get_openapi(title=TITLE, version=__version__, description=DESCRIPTION, routes=self._ours)
+        document = get_openapi(title=TITLE, version=__version__, description=DESCRIPTION, routes=self.our_routes)
         for replaced in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(replaced, None)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         document["components"]["securitySchemes"] = SECURITY
         document["security"] = [{"bearer": []}, {"key": []}, {}]
+        content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
         for path in document["paths"].values():
             for operation in path.values():
-                _document_errors(operation["responses"])
+                operation["responses"].pop("422", None)
+                for status, description in ERRORS.items():
+                    operation["responses"].setdefault(str(status), {"description": description, "content": content})
         return document
 
     @cached_property
@@ -67,13 +71,6 @@ class Documents:
             title=f"{TITLE}: ADK",
             version=__version__,
             description=ADK_DESCRIPTION,
-            routes=self._adk,
+            routes=self.adk_routes,
             servers=[{"url": "/adk"}],
         )
-
-
-def _document_errors(responses: Json) -> None:
-    responses.pop("422", None)
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status, description in ERRORS.items():
-        responses.setdefault(str(status), {"description": description, "content": content})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from fastapi import Response
@@ -64,7 +65,24 @@ async def ready(call: CurrentCall) -> Response:
 async def health(call: CurrentCall) -> Response:
     """The state of each dependency; 503 if one does not work."""
     redis, database = await call.services.reachable()
-    described = _describe(call.services, redis=redis, database=database, whole=call.caller.admin)
+    services, whole = call.services, call.caller.admin
+    words = {True: "healthy", False: "unhealthy", None: "disabled"}
+    uri = services.store.uri
+    described = {
+        "status": words[redis and database],
+        "redis": words[redis],
+        "database": words[database],
+        "kubernetes": words[services.host.healthy],
+        "timestamp": rfc3339(Micros(time.time_ns() // 1000)),
+        "service": "session-manager",
+        "version": __version__,
+        "machine": services.machine.public.name if services.machine else None,
+        "session_storage_enabled": True,
+        "session_storage_uri": uri if whole else uri.partition("://")[0],
+        "session_storage_bucket": services.backups.url if whole else None,
+        "session_storage_writer": services.writer.leadership.public.name if services.writer else None,
+        "session_storage_lag": services.writer.lag if services.writer else None,
+    }
     return answers.json(described, 200 if redis and database else 503)
 
 
@@ -79,26 +97,6 @@ def _lacks(services: Services, redis: bool, database: bool) -> str | None:
     if not database:
         return "the database is unavailable"
     return (services.machine.lacks if services.machine else None) or services.host.lacks
-
-
-def _describe(services: Services, *, redis: bool, database: bool, whole: bool) -> Json:
-    words = {True: "healthy", False: "unhealthy", None: "disabled"}
-    uri = services.storage_uri
-    return {
-        "status": words[redis and database],
-        "redis": words[redis],
-        "database": words[database],
-        "kubernetes": words[services.host.healthy],
-        "timestamp": rfc3339(Micros(services.wall_clock())),
-        "service": "session-manager",
-        "version": __version__,
-        "machine": services.machine.public.name if services.machine else None,
-        "session_storage_enabled": True,
-        "session_storage_uri": uri if whole else uri.partition("://")[0],
-        "session_storage_bucket": services.backups.url if whole else None,
-        "session_storage_writer": services.writer.leadership.public.name if services.writer else None,
-        "session_storage_lag": services.writer.lag if services.writer else None,
-    }
 
 
 async def openapi(call: CurrentCall) -> Response:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from fastapi.responses import PlainTextResponse
 
 from session_manager.api import backups, chat, messages, operations, schemas, sessions
-from session_manager.api.adk import apps, artifacts, memory, run
+from session_manager.api.adk import apps, artifacts, run
 from session_manager.api.adk import sessions as adk_sessions
-from session_manager.api.adk.bodies import MAX_ADK_BODY
-from session_manager.api.bodies import MAX_BODY, MAX_CHAT_BODY
+from session_manager.api.adk.inputs import MAX_ADK_BODY
+from session_manager.api.call import MAX_BODY, MAX_CHAT_BODY
 from session_manager.api.errors import Answer, json_answer
 from session_manager.api.limits import Limit
 from session_manager.domain.access import Right
@@ -36,7 +37,6 @@ class Audience(StrEnum):
 
 OPEN, KEYS, ADMINS = Audience.OPEN, Audience.KEYS, Audience.ADMINS
 READ, WRITE, WAKE, MANAGE = Right.READ, Right.WRITE, Right.WAKE, Right.MANAGE
-ALWAYS_ANSWERED = frozenset({Audience.OPEN, Audience.METRICS})
 
 
 class Door(StrEnum):
@@ -57,7 +57,7 @@ NO_STATE = json_answer(200, {})
 NOTHING = json_answer(200, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """One route. ``body`` is the bound of its body in bytes, 0 for routes that read none.
 
@@ -83,16 +83,16 @@ class Rule:
     status: int = 200
     openapi: Json = field(default_factory=dict)
 
-    @property
+    @cached_property
     def anonymous(self) -> bool:
         return self.who is OPEN
 
-    @property
+    @cached_property
     def admitted(self) -> bool:
         """Return True if only the instance that owns the data serves the route."""
-        return self.who not in ALWAYS_ANSWERED
+        return self.who not in (Audience.OPEN, Audience.METRICS)
 
-    @property
+    @cached_property
     def adk(self) -> bool:
         return self.door is not Door.OURS
 
@@ -241,9 +241,9 @@ ADK = (
     ),
     *_group(
         "users",
-        Rule("PATCH", f"{USER}/memory", WRITE, Limit.CHANGE, memory.patch_memory, MAX_ADK_BODY),
-        Rule("GET", f"{USER}/memory", KEYS, Limit.READ, memory.search_memory, unknown=NO_MEMORIES),
-        Rule("GET", f"{USER}/state", KEYS, Limit.READ, memory.get_user_state, unknown=NO_STATE),
+        Rule("PATCH", f"{USER}/memory", WRITE, Limit.CHANGE, adk_sessions.patch_memory, MAX_ADK_BODY),
+        Rule("GET", f"{USER}/memory", KEYS, Limit.READ, adk_sessions.search_memory, unknown=NO_MEMORIES),
+        Rule("GET", f"{USER}/state", KEYS, Limit.READ, adk_sessions.get_user_state, unknown=NO_STATE),
         door=Door.ADK,
     ),
     *_group(

@@ -57,24 +57,6 @@ class CreateAnswer(BaseModel):
     expires_at: str = Field(examples=[EXAMPLE_TIME])
 
 
-class SessionAnswer(BaseModel):
-    uuid: str = Field(examples=[EXAMPLE_ID])
-    user_id: str = Field(examples=["ada"])
-    name: str | None = Field(examples=["My first session"])
-    app: str = Field(examples=["default"])
-    class_name: str = Field(alias="class", examples=["default"])
-    status: Status = Field(examples=["awake"])
-    reason: str = Field(description="Why it is awake, or why not.", examples=["awake until 2026-01-31T12:02:00.250Z"])
-    phase: str = Field(description="Progress of a start, as text.", examples=["awake"])
-    replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
-    ready_replicas: int = Field(description="Pods that answer.", examples=[1])
-    queue_length: int = Field(description="Messages without a result that wait or run.", examples=[0])
-    created_at: str = Field(examples=[EXAMPLE_TIME])
-    last_activity: str = Field(examples=[EXAMPLE_TIME])
-    expires_at: str = Field(examples=[EXAMPLE_TIME])
-    stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
-
-
 class SessionRow(BaseModel):
     uuid: str = Field(examples=[EXAMPLE_ID])
     user_id: str = Field(examples=["ada"])
@@ -83,6 +65,18 @@ class SessionRow(BaseModel):
     status: Status = Field(examples=["sleeping"])
     created_at: str = Field(examples=[EXAMPLE_TIME])
     last_activity: str = Field(examples=[EXAMPLE_TIME])
+
+
+class SessionAnswer(SessionRow):
+    app: str = Field(examples=["default"])
+    status: Status = Field(examples=["awake"])
+    reason: str = Field(description="Why it is awake, or why not.", examples=["awake until 2026-01-31T12:02:00.250Z"])
+    phase: str = Field(description="Progress of a start, as text.", examples=["awake"])
+    replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
+    ready_replicas: int = Field(description="Pods that answer.", examples=[1])
+    queue_length: int = Field(description="Messages without a result that wait or run.", examples=[0])
+    expires_at: str = Field(examples=[EXAMPLE_TIME])
+    stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
 
 
 class SessionList(BaseModel):

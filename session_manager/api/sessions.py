@@ -9,7 +9,7 @@ from uuid import uuid4
 from fastapi import Body, Query, Response
 from fastapi.responses import PlainTextResponse
 
-from session_manager.api import answers, cursors
+from session_manager.api import answers
 from session_manager.api.call import CurrentCall
 from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId, WakeRequest
 from session_manager.domain.errors import ActivityUnavailable, Forbidden, Unavailable
@@ -54,7 +54,7 @@ async def list_sessions(
     adk_id: str | None = None,
 ) -> Response:
     """Sessions, newest first. Expired ones only on request."""
-    after = cursors.decode(cursor, int, str) if cursor is not None else None
+    after = answers.key_of(cursor, int, str) if cursor is not None else None
     awake, stale = await _awake(call.services)
     query = SessionQuery(
         access=call.access,
@@ -69,7 +69,7 @@ async def list_sessions(
     )
     page = await call.services.store.list_sessions(query)
     rows = [answers.session_row(each, awake.get(each.uuid) or cold_status(each)) for each in page.sessions]
-    following = cursors.encode(page.next_after) if page.next_after is not None else None
+    following = answers.cursor_of(page.next_after) if page.next_after is not None else None
     answer: Json = {"total": page.total, "sessions": rows, "next_cursor": following}
     return answers.json({**answer, "stale": True} if stale else answer)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -295,3 +295,18 @@ class Leadership:
 
     def _log(self, level: int, event: str, message: str, **fields: str) -> None:
         log.log(level, message, extra={"event": event, **self._lease.facts, **fields})
+
+
+def admission(writer: Leadership | None, machine: Leadership | None) -> Callable[[str], Awaitable[None]]:
+    """Return a check of requests by their HTTP method. It raises the error of the role that keeps one from service."""
+
+    async def admit(method: str) -> None:
+        reading = method in ("GET", "HEAD", "OPTIONS")
+        if writer is not None:
+            writer.check(reading=reading)
+        if machine is not None:
+            machine.check(reading=True)
+            if not reading:
+                await machine.confirm()
+
+    return admit

@@ -18,6 +18,7 @@ from session_manager.settings.kinds import Network
 from session_manager.settings.server import ApiKey
 
 MAX_USER_ID = 128
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Headers = Mapping[bytes, bytes]
 
 
@@ -123,32 +124,19 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
 def reject_foreign_page(headers: Headers) -> None:
     """Raise Forbidden unless the request names this machine and comes from no web page of another origin."""
-    host = headers.get(b"host", b"").decode("latin-1")
-    if _host_name(host) not in LOOPBACK_NAMES:
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    if name not in LOOPBACK_NAMES:
         raise Forbidden("without SESSION_API_KEYS only requests to localhost are answered")
     origin = headers.get(b"origin")
-    if origin is not None and _origin_host(origin.decode("latin-1")) != host.lower():
+    if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
         raise Forbidden("without SESSION_API_KEYS no page of another origin is answered")
     # What a page embeds comes without an Origin. A link that a person follows is not a request of that page.
     elsewhere = headers.get(b"sec-fetch-site") in {b"cross-site", b"same-site"}
     if elsewhere and headers.get(b"sec-fetch-mode") != b"navigate":
         raise Forbidden("without SESSION_API_KEYS no page of another origin is answered")
-
-
-def _host_name(host: str) -> str:
-    name = host.lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
-
-
-def _origin_host(origin: str) -> str:
-    return origin.lower().partition("://")[2]
 
 
 ONCE = frozenset({b"authorization", b"host", b"origin", b"x-api-key", b"x-session-token", b"x-user-id"})

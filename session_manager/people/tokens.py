@@ -52,10 +52,8 @@ class Tokens:
         key = self._key or await self.load()
         claims, _, signature = token.rpartition(".")
         parts = claims.split(".")
-        if len(parts) != 4 or len(token) > _MAX_LENGTH or not token.isascii():
-            raise Unauthenticated("X-Session-Token: not a valid token of a turn")
-        expected = hmac.digest(key, claims.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected, signature):
+        complete = len(parts) == 4 and len(token) <= _MAX_LENGTH and token.isascii()
+        if not complete or not hmac.compare_digest(hmac.digest(key, claims.encode(), "sha256").hex(), signature):
             raise Unauthenticated("X-Session-Token: not a valid token of a turn")
         session, message_id, attempt, expiry = parts
         if time.time() > int(expiry):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from session_manager.domain.adk.model import ClassAndTtl
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
-from session_manager.leadership.leadership import Leadership, State
+from session_manager.leadership.leadership import State
 from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
@@ -51,6 +50,8 @@ class Services:
         self.host = open_host(settings, self.link, self.store)
         self.activity, self.pods = self.host.activity, self.host.pods
         self.machine, self.classes = self.host.machine, self.host.classes
+        of_writer = self.writer.leadership if self.writer else None
+        self._leaderships = [each for each in (of_writer, self.machine) if each is not None]
         self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
         kit = Kit(self.store, self.activity, self.classes, self.host)
         self.tools = TurnTools(self.pods, self.tokens, AdkHistory(self.store))
@@ -67,23 +68,6 @@ class Services:
         """Return the class for a session that a real ADK service created."""
         session_class = class_for_app(self.classes, app)
         return ClassAndTtl(session_class.name, micros(session_class.ttl))
-
-    @property
-    def storage_uri(self) -> str:
-        return self.store.uri
-
-    async def admit(self, method: str) -> None:
-        """Raise NotTheWriter if another instance may have the data by now, or AnotherMachine if it has the pods."""
-        reading = method in ("GET", "HEAD", "OPTIONS")
-        if self.writer is not None:
-            self.writer.leadership.check(reading=reading)
-        if self.machine is not None:
-            self.machine.check(reading=True)
-            if not reading:
-                await self.machine.confirm()
-
-    def wall_clock(self) -> int:
-        return time.time_ns() // 1000
 
     async def reachable(self) -> tuple[bool, bool]:
         """Return if Redis and if the database answer.
@@ -174,19 +158,9 @@ class Services:
     async def drain(self, patience: float) -> None:
         """Stop claiming, and give running turns ``patience`` seconds. Turns that are cut off are delivered again."""
         self.stop_taking_work()
-        if self._lost:
-            patience = 0.0  # their results could not be recorded
+        if any(each.state is State.LOST for each in self._leaderships):
+            patience = 0.0  # another instance has taken over, so their results could not be recorded
         await asyncio.gather(self.turns.close(patience), self.drains.close(patience))
-
-    @property
-    def _lost(self) -> bool:
-        """Return True if another instance has taken over."""
-        return any(each.state is State.LOST for each in self._leaderships)
-
-    @property
-    def _leaderships(self) -> list[Leadership]:
-        of_writer = self.writer.leadership if self.writer else None
-        return [each for each in (of_writer, self.machine) if each is not None]
 
     async def until_refused(self) -> None:
         """Wait until another instance asks for the database or the pods and is to get them.

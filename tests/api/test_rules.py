@@ -5,6 +5,7 @@ A route that is added to the table is tried here without another line, unless it
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +15,8 @@ import pytest
 
 from session_manager.aio.ids import new_id
 from session_manager.api import rules
-from session_manager.api.front import Front, build_app
+from session_manager.api.front import Front, build_app, table
 from session_manager.api.rules import RULES, Audience, Door, Rule
-from session_manager.api.table import table
 from session_manager.domain.access import EVERYTHING, Right
 from session_manager.domain.errors import NotTheWriter
 from session_manager.domain.message import NewMessage
@@ -75,6 +75,9 @@ async def ask(app: Front, method: str, path: str, headers: dict[str, str], body:
     async def receive() -> dict[str, Any]:
         if body is None:
             raise Unread
+        await asyncio.sleep(0)
+        if len(sent) > 1:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
@@ -83,7 +86,7 @@ async def ask(app: Front, method: str, path: str, headers: dict[str, str], body:
     await app({**scope, "client": ("127.0.0.1", 1), "asgi": {"spec_version": "2.4"}}, receive, send)
     content = b"".join(message.get("body", b"") for message in sent)
     kind = dict(sent[0]["headers"]).get(b"content-type", b"")
-    return sent[0]["status"], json.loads(content) if b"json" in kind else content
+    return sent[0]["status"], json.loads(content) if content and b"json" in kind else content
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ async def test_another_instance_has_the_data(app: Front, guarded: FrontDoor, ses
     async def away(method: str) -> None:
         raise NotTheWriter
 
-    monkeypatch.setattr(guarded.services, "admit", away)
+    monkeypatch.setattr(app, "admit", away)
     for rule, prefix in (each.values for each in doors()):
         for headers in ({}, AS_ADA):
             status, _ = await ask(app, rule.method, path_of(rule, prefix, session), headers, None)
@@ -224,7 +227,7 @@ async def test_a_websocket_passes_the_gate_too(
     async def admit(method: str) -> None:
         admitted.append(method)
 
-    monkeypatch.setattr(guarded.services, "admit", admit)
+    monkeypatch.setattr(app, "admit", admit)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     sent: list[Any] = []
 
@@ -251,3 +254,20 @@ async def test_a_server_that_asks_for_a_lifespan_gets_one(app: Front):
 
     await app({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}])
+async def test_head_is_answered_like_get_without_a_body(app: Front, session: str, headers: dict[str, str]):
+    """At every route but those of ADK's own server, which does not answer it either."""
+    for rule, prefix in (each.values for each in doors(lambda rule: rule.method == "GET")):
+        path = path_of(rule, prefix, session)
+        status, content = await asyncio.wait_for(ask(app, "HEAD", path, headers), 10)
+        if rule.door is Door.ADK:
+            assert status == 405, path
+        else:
+            assert content == b"" or status >= 400, path
+            assert status == (await ask(app, "GET", path, headers))[0] if "/events" not in path else 200, path
+    for path in ("/docs", "/openapi.json", "/health", "/adk/docs", "/adk/openapi.json"):
+        assert (await ask(app, "HEAD", path, {}))[0] == 200, path
+    for path in ("/nothing", "/session/create/more", f"{path_of(RULES[0], '', session)}"):
+        assert (await ask(app, "HEAD", path, headers))[0] in {404, 405}, path

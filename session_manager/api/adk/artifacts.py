@@ -10,8 +10,7 @@ from typing import Annotated
 from fastapi import HTTPException, Query, Response
 from pydantic_core import from_json, to_json
 
-from session_manager.api.adk.access import AdkUser, User, located
-from session_manager.api.adk.bodies import SaveArtifact
+from session_manager.api.adk.inputs import AdkUser, SaveArtifact, User, located
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
 from session_manager.domain.adk.artifacts import MAX_REFERENCES, REMOVED, address, follow, media_type, reference_of
@@ -27,7 +26,9 @@ MOST_VERSIONS = 2**31
 
 async def save_artifact(call: CurrentCall, user: User, session_id: str, body: SaveArtifact) -> Json:
     """Save the next version of an artifact."""
-    name = _new_name(body.filename)
+    name = body.filename
+    if not 1 <= len(name) <= 1024 or not name.isprintable():
+        raise InvalidInput("filename: must be 1 to 1024 printable characters", "filename")
     key = await located(call, user, session_id)
     metadata = to_json(body.custom_metadata or {}).decode()
     kind = media_type(body.artifact, key)
@@ -126,12 +127,6 @@ def _number(version_id: str) -> int | None:
         return int(version_id)
     except ValueError:
         raise HTTPException(422, "Invalid version ID") from None
-
-
-def _new_name(filename: str) -> str:
-    if not filename or len(filename) > 1024 or not filename.isprintable():
-        raise InvalidInput("filename: must be 1 to 1024 printable characters", "filename")
-    return filename
 
 
 def _known_name(name: str) -> str:

@@ -7,25 +7,22 @@ and stays open with white space until the events are available.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator
 
 from fastapi import HTTPException, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic_core import to_json
 
-from session_manager.aio.ids import new_id
-from session_manager.api.adk.access import check_shared
-from session_manager.api.adk.bodies import Body, ContentBody
+from session_manager.api.adk.inputs import Body, ContentBody, check_shared
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
 from session_manager.api.call import Call, CurrentCall
-from session_manager.api.chat import options_of, waiting
+from session_manager.api.chat import new_message, options_of, waiting
 from session_manager.api.errors import JSON
 from session_manager.domain.access import UserCaller
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
-from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
+from session_manager.domain.message import MAX_MESSAGE_BYTES
 from session_manager.domain.session import Session
 from session_manager.domain.values import Json
 
@@ -96,7 +93,7 @@ async def run_sse(call: CurrentCall, body: RunBody) -> Response:
     """Run the agent and stream its events, with `streaming` also their pieces."""
     caller, session = await _session(call, body)
     if body.empty:
-        return _stream(_only(failure_line("ValueError", NOTHING_TO_DO)))
+        return Response(failure_line("ValueError", NOTHING_TO_DO), headers=SSE_HEADERS, media_type="text/event-stream")
     notes = call.services.feed.notes(session.uuid)
     try:
         await anext(notes)  # from here on nothing of the turn is missed
@@ -104,7 +101,7 @@ async def run_sse(call: CurrentCall, body: RunBody) -> Response:
     except BaseException:
         await notes.aclose()
         raise
-    return _stream(Live(begun, notes).lines())
+    return StreamingResponse(Live(begun, notes).lines(), headers=SSE_HEADERS, media_type="text/event-stream")
 
 
 async def _session(call: Call, body: RunBody) -> tuple[UserCaller, Session]:
@@ -132,9 +129,7 @@ async def _begin(call: Call, caller: UserCaller, session: Session, body: RunBody
     if len(text.encode()) > MAX_MESSAGE_BYTES:
         raise TooLarge("newMessage: its text must be at most 1 MiB of UTF-8")
     payload = body.payload(streaming=streaming)
-    key = options_of(call.headers).idempotency_key
-    digest = hashlib.sha256(payload.encode()).hexdigest() if key is not None else None
-    new = NewMessage(new_id(), session.uuid, text, caller.idempotency_caller, key, digest, payload)
+    new = new_message(session.uuid, text, caller, options_of(call.headers), payload)
     try:
         ticket = await call.services.turns.submit(new, caller.access)
     except NotFound:
@@ -161,11 +156,3 @@ async def _late(run: Run) -> AsyncGenerator[bytes, None]:
             yield to_json([{"errorCode": "SESSION_DELETED", "errorMessage": GONE}])
             return
     yield await events_of(run, outcome)
-
-
-def _stream(lines: AsyncGenerator[bytes, None]) -> StreamingResponse:
-    return StreamingResponse(lines, headers=SSE_HEADERS, media_type="text/event-stream")
-
-
-async def _only(line: bytes) -> AsyncGenerator[bytes, None]:
-    yield line

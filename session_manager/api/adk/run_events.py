@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
@@ -70,16 +71,16 @@ async def _own_event(run: Run, outcome: Outcome) -> bytes:
     return event_json(answer_event(message, session.app, outcome, time.time()).data)
 
 
+@dataclass(slots=True, eq=False)
 class Live:
     """The events of a run as ``data:`` lines, each as soon as it is available; comments as signs of life."""
 
-    def __init__(self, run: Run, notes: AsyncGenerator[Json | None, None]) -> None:
-        self._run = run
-        self._notes = notes
-        self._shown: set[str] = set()
+    run: Run
+    notes: AsyncGenerator[Json | None, None]
+    shown: set[str] = field(default_factory=set)
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._notes) as notes:
+        async with aclosing(self.notes) as notes:
             try:
                 async for line in self._until_ended(notes):
                     yield line
@@ -87,35 +88,35 @@ class Live:
                 yield failure_line("SessionDeleted", GONE)
 
     async def _until_ended(self, notes: Notes) -> AsyncGenerator[bytes, None]:
-        recorded = self._run.services.turns.recorded
-        outcome = await recorded(self._run.message)
+        recorded = self.run.services.turns.recorded
+        outcome = await recorded(self.run.message)
         while outcome is None:
             note = await anext(notes)
             if note is None:
                 yield SIGN_OF_LIFE
             elif note["kind"] == DELETED:
                 raise NotFound
-            elif note.get("message_id") != self._run.message.id:
+            elif note.get("message_id") != self.run.message.id:
                 continue
             elif note["kind"] != "event":
                 for line in self._delta(note):
                     yield line
                 continue
-            outcome = await recorded(self._run.message)
+            outcome = await recorded(self.run.message)
         async for line in self._rest(outcome):
             yield line
 
     def _delta(self, note: Json) -> list[bytes]:
         if note["kind"] != "delta":
             return []
-        if not self._run.speaks_adk:
-            return [_line(_partial(self._run, note["data"]))] if self._run.streaming else []
+        if not self.run.speaks_adk:
+            return [_line(_partial(self.run, note["data"]))] if self.run.streaming else []
         text = note["data"]
         text = text[text.index(EVENT) + len(EVENT) : -1]
         event = from_json(text)
         if event.get("partial"):
-            return [_line(text.encode())] if self._run.streaming else []
-        self._shown.add(str(event.get("id")))
+            return [_line(text.encode())] if self.run.streaming else []
+        self.shown.add(str(event.get("id")))
         return [_line(text.encode())]
 
     async def _rest(self, outcome: Outcome) -> AsyncGenerator[bytes, None]:
@@ -123,8 +124,8 @@ class Live:
         if outcome.error is not None:
             yield failure_line("TurnFailed", outcome.error)
             return
-        for event in from_json(await events_of(self._run, outcome)):
-            if event.get("id") not in self._shown:
+        for event in from_json(await events_of(self.run, outcome)):
+            if event.get("id") not in self.shown:
                 yield _line(to_json(event))
 
 
@@ -144,7 +145,7 @@ def _partial(run: Run, data: str) -> bytes:
             "invocationId": invocation_of(run.message),
             "author": run.session.app,
             "id": reply_id(run.message.id),
-            "timestamp": run.services.wall_clock() / 1_000_000,
+            "timestamp": time.time(),
         }
     )
 

@@ -1,32 +1,71 @@
-"""ADK's routes of sessions: make, read, list, change, delete."""
+"""ADK's routes of sessions, and of what they share: the memory and the state of their user.
+
+The list is a bare array, so the cursor of the next page is in headers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from fastapi import Body, Query, Response
+from pydantic import BaseModel, Field
+from pydantic_core import from_json, to_json
 
-from session_manager.api.adk.access import AdkUser, User, check_shared
-from session_manager.api.adk.bodies import AppendEvents, CreateSession, UpdateSession
-from session_manager.api.adk.listing import LARGE, Listing, Stored, listed
+from session_manager.api import answers
+from session_manager.api.adk.inputs import (
+    AdkUser,
+    AppendEvents,
+    CreateSession,
+    UpdateMemory,
+    UpdateSession,
+    User,
+    check_shared,
+)
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
 from session_manager.domain.access import OwnedBy
-from session_manager.domain.adk.events import is_partial, session_json, state_event, stored_event
+from session_manager.domain.adk.events import event_json, is_partial, redacted, session_json, state_event, stored_event
 from session_manager.domain.adk.limits import check_initial
 from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
 from session_manager.domain.values import Json
+from session_manager.store.protocol import AdkQuery
 
 Recent = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Only the last N events; 0 for none.")]
 AfterTimestamp = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Only events since (Unix seconds).")]
+# Sessions that evaluations of agents leave behind belong to no user.
+HIDDEN = ("adk-eval-session-", "___eval___session___")
+LARGE = 256 * 1024  # characters; above that a thread does the work, so that others are served meanwhile
+AT_ONCE = 200  # sessions between two turns of the event loop: about a millisecond
+Place = tuple[float, str, str]
+
+Stored = Annotated[
+    bool,
+    Query(description="For services: state and events as they are kept, with ADK's own metadata and with credentials."),
+]
+Seconds = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
+
+
+class ListQuery(BaseModel):
+    """``limit``: without it all sessions are listed. Times are Unix seconds of the last update."""
+
+    limit: int | None = Field(None, ge=1, le=500, description="Sessions of a page; all of them where it is not given.")
+    cursor: str | None = Field(None, description="X-Next-Cursor of the page before.")
+    updated_since: Seconds = Field(None, description="Only sessions that changed at that Unix time or later.")
+    stored: bool = Field(False, description="For services: the state as it is kept, with credentials.")
+    updated_before: Seconds = Field(None, description="Only sessions that did not change at that Unix time or later.")
+
+
+Listing = Annotated[ListQuery, Query()]
 
 
 async def create_session(
@@ -80,7 +119,7 @@ async def get_session(
 
 async def list_sessions(call: CurrentCall, user: User, query: Listing) -> Response:
     """The user's sessions without their events, oldest update first."""
-    return await listed(call, user.app, user.id, query)
+    return await _listed(call, user.app, user.id, query)
 
 
 async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listing) -> Response:
@@ -88,7 +127,50 @@ async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listi
     if "\0" in app_name:
         raise NotFound
     user_id = call.access.user if isinstance(call.access, OwnedBy) else None
-    return await listed(call, app_name, user_id, query)
+    return await _listed(call, app_name, user_id, query)
+
+
+async def _listed(call: Call, app: str, user_id: str | None, query: ListQuery) -> Response:
+    """Return a page of the user's sessions, or of all users' for None."""
+    page = await call.services.store.adk_list(AdkQuery(app, user_id, _start(query), query.limit, HIDDEN))
+    sessions, following = page.sessions, page.next_after
+    if query.updated_before is not None:
+        before = query.updated_before
+        kept = [each for each in sessions if each.update_time < before]
+        following = following if len(kept) == len(sessions) else None
+        sessions = kept
+    array = await _array(sessions, stored=query.stored and call.caller.trusted)
+    return Response(array, headers=_following(following, query), media_type=JSON)
+
+
+def _start(query: ListQuery) -> Place | None:
+    """Return where the page begins. The list is in order of updates, so a time is a place in it."""
+    since = (query.updated_since, "", "") if query.updated_since is not None else None
+    if query.cursor is None:
+        return since
+    place: Place = answers.key_of(query.cursor, float, str, str)  # type: ignore[assignment]
+    return max(place, since) if since else place
+
+
+async def _array(sessions: Sequence[AdkSession], *, stored: bool) -> bytes:
+    pieces: list[bytes] = []
+    encode = partial(session_json, stored=stored)
+    for start in range(0, len(sessions), AT_ONCE):
+        some = sessions[start : start + AT_ONCE]
+        if sum(each.size for each in some) < LARGE:
+            pieces += map(encode, some)
+            await asyncio.sleep(0)
+        else:
+            pieces += await asyncio.to_thread(list, map(encode, some))
+    return b"[" + b",".join(pieces) + b"]"
+
+
+def _following(place: Place | None, query: ListQuery) -> dict[str, str]:
+    if place is None:
+        return {}
+    cursor = answers.cursor_of(place)
+    asked = query.model_dump(exclude={"cursor"}, exclude_none=True)
+    return {"x-next-cursor": cursor, "link": f'<?{urlencode({**asked, "cursor": cursor})}>; rel="next"'}
 
 
 async def update_session(call: CurrentCall, user: User, session_id: str, body: UpdateSession) -> Response:
@@ -120,6 +202,37 @@ async def append_events(call: CurrentCall, user: User, session_id: str, body: Ap
         check_shared(call.caller, each["actions"]["state_delta"])
     updated = await call.services.store.adk_append(key, events, seen=body.last_update_time, access=call.access)
     return {"lastUpdateTime": updated}
+
+
+async def patch_memory(call: CurrentCall, user: User, body: UpdateMemory) -> None:
+    """The session's events so far become part of what is searched as its user's memory."""
+    await call.services.store.remember(user.key(body.session_id))
+
+
+async def search_memory(
+    call: CurrentCall, user: User, query: Annotated[str, Query()], limit: Annotated[int, Query(ge=1, le=100)] = 10
+) -> Response:
+    """Beyond ADK: remembered events with a word of the query in their text, newest first."""
+    found = await call.services.store.search_memory(user.app, user.id, query.replace("\0", " "), limit)
+    memories = [_memory_entry(from_json(event_json(each))) for each in found]
+    return Response(to_json({"memories": memories}), media_type=JSON)
+
+
+async def get_user_state(call: CurrentCall, user: User, stored: Stored = False) -> Json:
+    """Beyond ADK: the state that all sessions of the user in this app share, keys without their prefix."""
+    state = await call.services.store.adk_user_state(user.app, user.id)
+    return state if stored and call.caller.trusted else {key: redacted(each) for key, each in state.items()}
+
+
+def _memory_entry(event: Json) -> Json:
+    """Return the event as a memory entry of ADK, with the names of its class."""
+    return {
+        "id": event["id"],
+        "author": event["author"],
+        "timestamp": datetime.fromtimestamp(event["timestamp"], UTC).isoformat(),
+        "content": event.get("content"),
+        "custom_metadata": event.get("customMetadata") or {},
+    }
 
 
 async def _shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:

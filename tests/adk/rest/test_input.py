@@ -13,8 +13,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from session_manager.api.adk import listing, sessions
-from session_manager.api.adk.bodies import MAX_ADK_BODY, MOST_VALUES
+from session_manager.api.adk import sessions
+from session_manager.api.adk.inputs import MAX_ADK_BODY, MOST_VALUES
 from session_manager.domain.adk.events import session_json
 from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
@@ -92,8 +92,8 @@ async def test_the_size_of_state_is_bounded(ours):
     assert (await ours.call("GET", ONE))[1]["state"] == {"a": None, "user:a": None, "app:a": None}
 
 
-@pytest.mark.parametrize("module", [sessions, listing], ids=["one", "list"])
-async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatch, module):
+@pytest.mark.parametrize("path", [ONE, S], ids=["one", "list"])
+async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatch, path):
     """A thread does it: megabytes take seconds, and there is one event loop."""
     threads: list[threading.Thread] = []
 
@@ -101,12 +101,11 @@ async def test_a_large_session_is_shown_while_others_are_served(ours, monkeypatc
         threads.append(threading.current_thread())
         return session_json(*args, **options)
 
-    monkeypatch.setattr(module, "session_json", noting)
+    monkeypatch.setattr(sessions, "session_json", noting)
     await ours.call("POST", S, {"sessionId": "one"})
-    path = ONE if module is sessions else S
     await ours.call("GET", path)
     assert set(threads) == {threading.main_thread()}
-    await ours.call("PATCH", ONE, {"stateDelta": {"large": "x" * listing.LARGE}})
+    await ours.call("PATCH", ONE, {"stateDelta": {"large": "x" * sessions.LARGE}})
     threads.clear()
     assert (await ours.call("GET", path))[0] == 200
     [thread] = threads

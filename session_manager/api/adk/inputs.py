@@ -1,4 +1,6 @@
-"""Bodies as ADK's clients send them: either spelling of a name, unknown names ignored, events and parts checked.
+"""Paths and bodies as ADK's clients send them: either spelling of a name, unknown names ignored, events checked.
+
+The gate answers a caller that may not act for the user of the path as if the user were unknown.
 
 What is stored is JSON that both engines keep exactly, and that ADK's own services can read again.
 """
@@ -8,36 +10,86 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
+from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, alias_generators
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
-from session_manager.api.bodies import has_nul, scalars
+from session_manager.api.call import Call, has_nul, scalars
+from session_manager.domain.access import Caller
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
+from session_manager.domain.adk.model import APP, AdkKey, State
 from session_manager.domain.adk.wire import Codec
-from session_manager.domain.errors import TooLarge
+from session_manager.domain.errors import Forbidden, InvalidInput, NotFound, TooLarge
 from session_manager.domain.values import Json
+from session_manager.people.identity import valid_user_id
 
+MAX_LENGTH = 128  # characters of an id, an app or a user in PostgreSQL's columns
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
 MOST_VALUES = 100_000  # in one body: each costs microseconds, in which nothing else is served
 DEEPEST = 100  # arrays and objects in each other: ADK's readers give up at 200, and an event is nested in others
 HUGE = re.compile(rb"[eE]\+?\d{3}|\d{309}")  # a number that may be too large for a float
 
 
+class AdkUser(NamedTuple):
+    """A user of an app, for whom the caller acts."""
+
+    app: str
+    id: str
+
+    def key(self, session_id: str) -> AdkKey:
+        """Return the key of a session. Raises NotFound for an id that no session can have."""
+        if "\0" in session_id:
+            raise NotFound
+        return AdkKey(self.app, self.id, session_id)
+
+    def new_key(self, session_id: str) -> AdkKey:
+        """Return the key of a session to be made. Raises InvalidInput, which names the field."""
+        key = self.key(session_id)
+        if valid_user_id(key.user_id) != key.user_id:
+            raise InvalidInput("user: must not begin or end with a space", "user")
+        for name, part in (("app", key.app), ("sessionId", key.id)):
+            if len(part) > MAX_LENGTH or not part.isprintable():
+                raise InvalidInput(f"{name}: must be at most {MAX_LENGTH} printable characters", name)
+        return key
+
+
+async def _user(app_name: str, user_id: str) -> AdkUser:
+    if "\0" in app_name + user_id:
+        raise NotFound
+    return AdkUser(app_name, user_id)
+
+
+User = Annotated[AdkUser, Depends(_user)]
+
+
+def check_shared(caller: Caller, state: State | None) -> None:
+    """Raise Forbidden for a user that would change what other users of the app read."""
+    if not caller.trusted and any(name.startswith(APP) for name in state or ()):
+        raise Forbidden("app: is shared by all users of the app, and is changed by services and agents only")
+
+
+async def located(call: Call, user: AdkUser, session_id: str) -> AdkKey:
+    """Return the key of an existing session, whose id may lack the outer spaces of ``session_id``. Raises NotFound."""
+    key = user.key(session_id)
+    return key._replace(id=(await call.services.store.adk_record(key)).adk_id)
+
+
+@dataclass(frozen=True, slots=True)
 class _Checked:
     """A value that ``codec`` checks; the handler gets its stored form."""
 
-    def __init__(self, codec: Codec, title: str) -> None:
-        self._codec = codec
-        self._title = title
+    codec: Codec
+    title: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return self._codec.schema
+        return self.codec.schema
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "object", "title": self._title, "additionalProperties": True}
+        return {"type": "object", "title": self.title, "additionalProperties": True}
 
 
 EventBody = Annotated[Json, _Checked(EVENT, "Event of google-adk")]
