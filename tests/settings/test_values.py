@@ -87,6 +87,28 @@ def test_other_kinds(variable: str, text: str):
 
 
 @pytest.mark.parametrize(
+    ("variable", "text", "noun", "expected"),
+    [
+        ("RATE_LIMIT_CHAT", "5 per lunch", "rate", "for example 100/minute or off"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99", "network", "comma-separated networks like 10.0.0.0/8"),
+        ("SESSION_MANAGER_URL", "a:8080", "address", "a URL like https://sessions.example:8080"),
+        ("SESSIONS_NAMESPACE", "Not_one", "namespace", "a lower-case DNS label of at most 63 characters"),
+        ("USER_POD_IMAGE", "an image", "image", "a reference like registry.example/agent:1.2"),
+        ("WRITER_YIELDS", "maybe", "flag", "true or false"),
+        ("SESSION_RUNTIME", "docker", "runtime", "process or kubernetes"),
+        ("PORT", "70000", "port", "a whole number from 0 to 65535"),
+        ("USER_POD_PORT", "0", "port", "a whole number from 1 to 65535"),
+        ("LEASE", "nan", "number of seconds", "0.001 to 86400"),
+        ("MAX_WAKES", "1.5", "number", "a whole number from 1 to 100000"),
+        ("REDIS_HOST", "redis:6379/0", "host", "a name or an IP address without a port"),
+        ("WRITER_LEASE", "0.5", "number of seconds", "1 to 86400, or 0 for no lease"),
+    ],
+)
+def test_the_error_says_what_was_expected(variable: str, text: str, noun: str, expected: str):
+    assert rejected(variable, text) == f'{variable}: invalid {noun} "{text}"; expected {expected}'
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "web",
