@@ -17,6 +17,7 @@ from tests.backup.machines import SHIPPING, SHORT, Machine, Make, Writers
 from tests.cli.program import until
 from tests.servers.gcs import GcsServer
 from tests.servers.tools import litestream
+from tests.waiting import freeze
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -156,7 +157,7 @@ def test_writing_ends_while_the_bucket_is_away_and_comes_back(make: Make) -> Non
     with GcsServer() as server:
         one = make("one", "gs://away", STORAGE_EMULATOR_HOST=server.host).start().until_ready()
         [session] = one.write(1)
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         until(lambda: one.health()["session_storage_writer"] == "lapsed", "lapsed")
         rejected = one.create()
         assert rejected.status_code == 503

@@ -17,6 +17,7 @@ import redis
 
 from session_manager.activity.link import Link
 from session_manager.activity.server import LocalRedis, RedisProgram, embedded_redis, real_redis
+from tests.waiting import freeze
 
 # The programs that this machine can run. The tests of the contract run on each.
 PROGRAMS = {name: program for name, program in {"real": real_redis(), "embedded": embedded_redis()}.items() if program}
@@ -74,7 +75,11 @@ class RedisServer:
         shutil.rmtree(self._folder)
 
     def signal(self, number: signal.Signals) -> None:
-        if self._server.running and self._server.pid:
+        if not self._server.running or not self._server.pid:
+            return
+        if number is signal.SIGSTOP:
+            freeze(self._server.pid)
+        else:
             os.kill(self._server.pid, number)
 
     def client(self) -> redis.Redis:

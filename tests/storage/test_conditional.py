@@ -15,6 +15,7 @@ from session_manager.storage.conditional import ConditionalObject, Contended
 from session_manager.storage.places import Place, open_place
 from session_manager.wiring.backups import open_conditional
 from tests.servers.gcs import GcsServer
+from tests.waiting import freeze
 
 OpenOne = Callable[[], ConditionalObject]
 
@@ -115,7 +116,7 @@ def test_a_silent_server_is_reported_in_time() -> None:
         place.ensure()
         store = open_conditional(place, "lease", 0.2, server.host)
         store.replace(b"1", None)
-        os.kill(server.pid, signal.SIGSTOP)
+        freeze(server.pid)
         with pytest.raises(StorageUnavailable):
             store.read()
         with pytest.raises(StorageUnavailable):
