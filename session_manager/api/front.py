@@ -126,7 +126,7 @@ def table() -> Table:
 
 
 def _without_body(serve: ASGIApp) -> ASGIApp:
-    """Return what answers HEAD: the answer ends with its headers, also where ``serve`` would stream without end."""
+    """Return what answers HEAD: the answer ends with its headers, also where ``serve`` would stream."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_head(message: Message) -> None:
