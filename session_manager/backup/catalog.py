@@ -100,17 +100,20 @@ class Catalog:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self._read: dict[str, Manifest] = {}
 
     def all(self) -> list[Manifest]:
         """Return the backups, newest first: by the term of the writer, then by time.
 
-        Backups with an unreadable manifest are left out, since they cannot be restored.
+        Backups with an unreadable manifest are left out, since they cannot be restored. Each manifest is fetched once,
+        as no name is written twice.
         """
-        found = []
+        read = {}
         for name in _names(self.place.entries(FOLDER)):
             with suppress(BackupDamaged, NotFound):
-                found.append(self.get(name))
-        return sorted(found, key=lambda manifest: (manifest.term, manifest.taken_at), reverse=True)
+                read[name] = self._read.get(name) or self.get(name)
+        self._read = read
+        return sorted(read.values(), key=lambda manifest: (manifest.term, manifest.taken_at), reverse=True)
 
     def newest(self) -> Manifest | None:
         """Return the newest backup, or None if there is none."""

@@ -38,7 +38,8 @@ def expects(noun: str, expected: str, *, secret: bool = False) -> WrapValidator:
         try:
             return validate(value.strip() if isinstance(value, str) and not secret else value)
         except ValueError:
-            found = noun if secret else f'{noun} "{printable(str(value)[:80])}"'
+            text = printable(str(value)[:80])
+            found = noun if secret or "@" in text else f'{noun} "{text}"'  # a URL in the wrong place has a password
             raise PydanticCustomError("setting", f"invalid {found}; expected {expected}") from None
 
     return WrapValidator(check)

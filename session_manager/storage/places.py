@@ -259,12 +259,20 @@ def _modified(entry: dict[str, Any]) -> float | None:
 
 
 async def _get_s3(fs: Any, path: str, version: str, wanted: str) -> bytes:
+    from s3fs.core import _error_wrapper  # noqa: PLC0415  an optional dependency
+
     bucket, _, key = path.partition("/")
-    try:
+
+    async def get() -> bytes:
         answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=wanted, IfMatch=version)
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+
+    try:
+        # A connection may also break while the body is read.
+        return bytes(await _error_wrapper(get, retries=fs.retries))
     except OSError as error:
         answered = getattr(error.__cause__, "response", {}).get("Error", {})
         if answered.get("Code") in ("PreconditionFailed", "412"):
             raise FileNotFoundError(str(error)) from error
         raise
-    return bytes(await answer["Body"].read())

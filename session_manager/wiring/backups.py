@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from session_manager.backup.service import BackupService
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
-from session_manager.leadership.bucket_lease import BucketLease
+from session_manager.leadership.bucket_lease import LEASE, BucketLease
 from session_manager.leadership.leadership import ONE_WRITER, Leadership
 from session_manager.settings import Settings
 from session_manager.storage.conditional import FolderObject
@@ -55,7 +55,8 @@ def open_writer(settings: Settings, service: BackupService) -> OneWriter | None:
     backups, asked = service.backups, settings.backup
 
     def open_object(name: str, timeout: float) -> ConditionalObject:
-        backups.place.ensure()
+        if name == LEASE:  # the first object that is opened
+            backups.place.ensure()
         return open_conditional(backups.place, name, timeout, asked.emulator_host)
 
     if continuous and asked.encryption_keys is not None:

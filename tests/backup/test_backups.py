@@ -216,6 +216,22 @@ async def test_backups_that_are_neither_new_nor_young_are_pruned(folder: Place, 
     assert len(stored(folder)) == 4
 
 
+async def test_each_manifest_is_fetched_once(backups: Backups, monkeypatch: pytest.MonkeyPatch):
+    for _ in range(3):
+        await asyncio.to_thread(backups.create)
+    fetched: list[str] = []
+    get = backups.catalog.get
+
+    def counted(name: str) -> Manifest:
+        fetched.append(name)
+        return get(name)
+
+    monkeypatch.setattr(backups.catalog, "get", counted)
+    first = backups.catalog.all()
+    assert backups.catalog.all() == first
+    assert sorted(fetched) == sorted(set(fetched))
+
+
 async def test_the_newest_backup_is_the_last_one_of_the_latest_term(backups: Backups, folder: Place, elsewhere):
     """The clock of the previous writer was an hour ahead, so its backup has the later time and name."""
     backups.term = 2

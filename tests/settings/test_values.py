@@ -128,6 +128,12 @@ def test_keys_are_checked_and_never_shown(text: str):
     assert "short" not in line
 
 
+def test_a_password_in_the_wrong_setting_is_not_shown():
+    assert rejected("REDIS_HOST", "ada:s3cret@redis.example") == (
+        "REDIS_HOST: invalid host; expected a name or an IP address without a port"
+    )
+
+
 def test_keys_are_parsed():
     keys = Settings.from_environment(session_api_keys=f"web:{KEY}, ada-app@ada :{KEY}:x,").server.api_keys
     assert [(key.caller, key.user) for key in keys] == [("web", None), ("ada-app", "ada")]

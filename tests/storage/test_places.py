@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import ClientPayloadError
 
 from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
-from session_manager.storage.places import BLOCK, Place, open_place
+from session_manager.storage.places import BLOCK, Place, _get_s3, open_place
 
 
 @pytest.fixture
@@ -121,3 +123,30 @@ def test_an_object_that_is_replaced_before_its_first_block_is_read_anew(place: P
     monkeypatch.setattr(Place, "_version", replaced_after)
     found = b"".join(place.read("folder/one"))
     assert found == (b"old" * BLOCK if place.is_local else b"new")
+
+
+def test_s3_reads_a_block_again_if_its_connection_breaks():
+    """The request is answered, and its body breaks off."""
+    pytest.importorskip("s3fs")
+
+    class Body:
+        async def __aenter__(self) -> Body:
+            return self
+
+        async def __aexit__(self, *error: object) -> None: ...
+
+        async def read(self) -> bytes:
+            bodies.append(self)
+            if len(bodies) == 1:
+                raise ClientPayloadError
+            return b"block"
+
+    class FileSystem:
+        retries = 3
+
+        async def _call_s3(self, operation: str, **wanted: str) -> dict[str, Body]:
+            return {"Body": Body()}
+
+    bodies: list[Body] = []
+    assert asyncio.run(_get_s3(FileSystem(), "bucket/key", '"etag"', "bytes=0-4")) == b"block"
+    assert len(bodies) == 2
