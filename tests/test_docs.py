@@ -31,7 +31,10 @@ def settings_table() -> str:
     """A table for each group of settings."""
     lines = []
     for title, group in Settings.groups().items():
-        lines += [f"### {title.capitalize()}", "", "| variable | default | meaning |", "|---|---|---|"]
+        lines += [f"### {title.capitalize()}", ""]
+        if group.__doc__:
+            lines += [group.__doc__, ""]
+        lines += ["| variable | default | meaning |", "|---|---|---|"]
         for each in group.model_fields.values():
             default = written(each.default)
             lines.append(f"| `{each.alias}` | {f'`{default}`' if default else ''} | {meaning(each)} |")

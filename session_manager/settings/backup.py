@@ -55,7 +55,7 @@ class BackupSettings(Group):
     shutdown_timeout: SecondsOrZero = Field(60.0, alias="BACKUP_SHUTDOWN_TIMEOUT")
     """Seconds for the last backup at shutdown; 0 for none. SQLite only."""
     encryption_keys: Secret | None = Field(None, alias="BACKUP_ENCRYPTION_KEYS")
-    """Comma-separated keys, 32 bytes in base64. The first encrypts."""
+    """Comma-separated keys, 32 bytes in base64. The first encrypts; each key decrypts the backups made with it."""
     mode: Mode = Field("interval", alias="BACKUP_MODE")
     """`continuous` also ships changes of SQLite in seconds."""
     ship_interval: ShipInterval = Field(3.0, alias="BACKUP_SHIP_INTERVAL")

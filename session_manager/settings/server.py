@@ -93,13 +93,14 @@ class ServerSettings(Group):
     host: Host = Field("127.0.0.1", alias="HOST")
     """Address to listen on. Anything but loopback needs SESSION_API_KEYS."""
     port: AnyPort | None = Field(None, alias="PORT")
-    """Port to listen on. Wins over CONTAINER_PORT, as platforms like Cloud Run set it."""
+    """Port to listen on. Wins over CONTAINER_PORT, because platforms like Cloud Run set PORT."""
     container_port: AnyPort = Field(8080, alias="CONTAINER_PORT")
     """Port to listen on when PORT is not set."""
     api_keys: ApiKeys = Field((), alias="SESSION_API_KEYS")
-    """Comma-separated name:key, or name@user:key to act for that user only."""
+    """Comma-separated name:key, or name@user:key to act for that user only. The names local, anonymous and pod are
+    reserved."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
-    """Networks whose X-Forwarded-For is trusted. None, as callers can forge it."""
+    """Networks whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
     data_dir: FilePath = Field(Path("data"), alias="DATA_DIR")
     """Folder for sessions' homes, logs, and the data of SQLite and Redis."""
     request_timeout: Seconds = Field(60.0, alias="REQUEST_TIMEOUT")
@@ -109,7 +110,7 @@ class ServerSettings(Group):
     shutdown_delay: SecondsOrZero = Field(0.0, alias="SHUTDOWN_DELAY")
     """Seconds of service after SIGTERM. Use 5 or more behind a proxy."""
     shutdown_timeout: Seconds = Field(30.0, alias="SHUTDOWN_TIMEOUT")
-    """Seconds for running turns to finish, as Kubernetes waits; 3 under `dev`."""
+    """Seconds for running turns to finish; Kubernetes waits as long by default. 3 under `dev`."""
 
     @property
     def listen_port(self) -> int:
@@ -120,15 +121,15 @@ class LimitSettings(Group):
     """Rate limits per caller."""
 
     create: Rate = Field(_rate("100/minute"), alias="RATE_LIMIT_CREATE")
-    """POST /session/create."""
+    """Limit for POST /session/create, or off."""
     wake: Rate = Field(_rate("50/minute"), alias="RATE_LIMIT_WAKE")
-    """POST …/wake."""
+    """Limit for POST …/wake, or off."""
     chat: Rate = Field(_rate("100/minute"), alias="RATE_LIMIT_CHAT")
-    """POST …/chat."""
+    """Limit for POST …/chat, or off."""
     delete: Rate = Field(_rate("50/minute"), alias="RATE_LIMIT_DELETE")
-    """DELETE /session/{id}."""
+    """Limit for DELETE /session/{id}, or off."""
     default: Rate = Field(_rate("3000/minute"), alias="RATE_LIMIT_DEFAULT")
-    """Every other route."""
+    """Limit for every other route, or off."""
 
 
 class LogSettings(Group):

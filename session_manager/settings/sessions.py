@@ -62,7 +62,8 @@ class PodSettings(Group):
     classes: FilePath | None = Field(None, alias="SESSION_CLASSES")
     """YAML file of SessionClasses for the process runtime."""
     front_door_url: Url | None = Field(None, alias="SESSION_MANAGER_URL")
-    """Address at which pods reach this service; for processes by default where it listens."""
+    """Address at which pods reach this service. By default, for process pods, the address where the front door
+    listens."""
     max_wakes: UpTo100000 = Field(32, alias="MAX_WAKES")
     """Pods that start at once."""
     retry_first: Seconds = Field(5.0, alias="RETRY_FIRST")
@@ -70,8 +71,8 @@ class PodSettings(Group):
     retry_last: Seconds = Field(300.0, alias="RETRY_LAST")
     """Longest pause in seconds between tries of a failed start."""
     heartbeat: Seconds = Field(5.0, alias="HEARTBEAT")
-    """Seconds for which pod addresses are trusted without a heartbeat, and after which a silent machine's pods
-    may be taken over. Sent five times in that time."""
+    """Seconds for which pod addresses are trusted without a heartbeat. It is sent five times in that time. The pods
+    of a silent machine may be taken over after up to twice that."""
 
     @model_validator(mode="after")
     def _first_retry_before_last(self) -> Self:
@@ -97,7 +98,7 @@ class KubernetesSettings(Group):
 
 
 class AgentSettings(Group):
-    """Values that are passed on to agents and not used otherwise."""
+    """Values that are passed to agents only. The server needs none of them."""
 
     environment: Text = Field("development", alias="ENVIRONMENT")
     """Free text."""

@@ -44,6 +44,8 @@ def env_example() -> str:
     lines = [HEAD]
     for title, group in Settings.groups().items():
         lines.append(f"# === {title} ===")
+        if group.__doc__:
+            lines.append(f"# {group.__doc__}")
         for each in group.model_fields.values():
             if each.alias not in ABOVE:
                 lines += [f"# {meaning(each)}", f"# {each.alias}={written(each.default)}"]
