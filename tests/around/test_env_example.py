@@ -15,13 +15,14 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".env.example"
 
 HEAD = """\
-# Copy it to .env and take the # away from what is to change. Of both the environment wins. .env never enters git or an
-# image. Written by `make docs` from session_manager/settings; the first part is for docker-compose.yml only.
+# Copy this file to .env and uncomment what you want to change. A variable of the environment wins over .env. Neither git
+# nor images contain .env. `make docs` writes this file from session_manager/settings; its first part is for
+# docker-compose.yml only.
 
 # === docker compose ===
-# It refuses to start until these four have a value, so that none is left as everybody knows it. One each from
-#   openssl rand -hex 24        (letters and digits only: they are part of an address)
-# POSTGRES_PASSWORD and PGADMIN_PASSWORD count at the first start of their volumes; later they are changed inside.
+# Compose does not start until these four have a value, so that there are no default passwords. Make each with
+#   openssl rand -hex 24        (letters and digits only, as they become part of an address)
+# POSTGRES_PASSWORD and PGADMIN_PASSWORD apply when their volumes are created; change them inside the service later.
 POSTGRES_PASSWORD=
 PGADMIN_PASSWORD=
 REDIS_PASSWORD=
