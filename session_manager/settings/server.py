@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
 
 from session_manager.settings.kinds import (
@@ -61,7 +61,7 @@ def _api_key(entry: str) -> ApiKey:
 def _rate(text: str) -> RateLimitItem | None:
     if text.lower() == "off":
         return None
-    rate = parse(text)
+    [rate] = parse_many(text)
     if not (1 <= rate.amount <= MOST_REQUESTS and 1 <= rate.get_expiry() <= TEN_YEARS):
         raise ValueError
     return rate

@@ -62,6 +62,7 @@ def test_the_command_line_ends_with_one_line(variable: str):
     ("variable", "text"),
     [
         *((name, text) for name in RATES for text in ("5 per lunch", "0/minute", "-1/minute", "9" * 20 + "/second")),
+        *((name, f"5/second{separator}100/minute") for name in RATES for separator in ",;|"),
         ("RATE_LIMIT_CHAT", "1 per 1000 years"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, proxy.example"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
@@ -90,6 +91,7 @@ def test_other_kinds(variable: str, text: str):
     ("variable", "text", "noun", "expected"),
     [
         ("RATE_LIMIT_CHAT", "5 per lunch", "rate", "for example 100/minute or off"),
+        ("RATE_LIMIT_DEFAULT", "5/second;100/minute", "rate", "for example 100/minute or off"),
         ("TRUSTED_PROXIES", "10.0.0.0/99", "network", "comma-separated networks like 10.0.0.0/8"),
         ("SESSION_MANAGER_URL", "a:8080", "address", "a URL like https://sessions.example:8080"),
         ("SESSIONS_NAMESPACE", "Not_one", "namespace", "a lower-case DNS label of at most 63 characters"),
