@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from session_manager.activity.embedded import snapshot
+from session_manager.activity.embedded.engine import Client, Engine
+from session_manager.activity.embedded.snapshot import Snapshot
 from session_manager.activity.server import LocalRedis, embedded_redis
 from tests.servers import shared
 from tests.servers.redis import RedisServer
@@ -256,6 +260,36 @@ class TestSnapshot:
         (tmp_path / "snapshot.new").rmdir()
         await local.stop()
         assert (tmp_path / "snapshot.resp").exists()
+
+    async def test_run_ends_only_after_its_write_has_ended(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that ``save`` does not write the same file at the same time."""
+        writing, released = threading.Event(), threading.Event()
+
+        def hang(descriptor: int) -> None:
+            writing.set()
+            released.wait(20)
+
+        monkeypatch.setattr(snapshot, "EVERY", 0.01)
+        monkeypatch.setattr("os.fsync", hang)
+        engine = Engine("secret")
+        client = Client(engine, lambda reply: None)
+        client.authenticated = True
+        client.process([b"SET", b"a", b"first"])
+        saved = Snapshot(engine, tmp_path / "snapshot.resp")
+        running = asyncio.create_task(saved.run())
+        assert await asyncio.to_thread(writing.wait, 20)
+        running.cancel()
+        ended, _ = await asyncio.wait([running], timeout=0.1)
+        client.process([b"SET", b"a", b"second"])
+        released.set()
+        assert not ended
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert b"first" in (tmp_path / "snapshot.resp").read_bytes()
+        saved.save()
+        assert b"second" in (tmp_path / "snapshot.resp").read_bytes()
 
 
 PARENT = """

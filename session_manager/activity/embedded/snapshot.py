@@ -47,7 +47,7 @@ class Snapshot:
         self._saved = self._engine.changes
 
     async def run(self) -> None:
-        """Save what changed, until cancelled."""
+        """Save what changed, until cancelled. A write that has begun is finished first."""
         pause = EVERY
         while True:
             await asyncio.sleep(pause)
@@ -57,7 +57,11 @@ class Snapshot:
             started = time.perf_counter()
             data = self._dump()
             pause = max(EVERY, (time.perf_counter() - started) / SHARE)
-            await asyncio.to_thread(self._write, data)
+            writing = asyncio.create_task(asyncio.to_thread(self._write, data))
+            try:
+                await asyncio.shield(writing)
+            finally:
+                await writing  # its thread goes on when this task is cancelled, and ``save`` writes the same file
 
     def save(self) -> None:
         if self._engine.changes != self._saved:
