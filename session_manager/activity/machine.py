@@ -19,7 +19,7 @@ RELEASE = load_script("release_machine")
 CLAIMS = 5  # per period
 
 
-class Identity(Protocol):
+class MachineId(Protocol):
     """The id of a machine, shared by its front doors."""
 
     def open(self) -> str:
@@ -27,7 +27,7 @@ class Identity(Protocol):
         ...
 
     def close(self) -> bool:
-        """Return True if no other front door of this machine has the identity open."""
+        """Return True if no other front door of this machine has the id open."""
         ...
 
 
@@ -39,9 +39,9 @@ class MachineLease:
     late, says nothing about a machine that still runs, which claims the lease again in that time.
     """
 
-    def __init__(self, link: Link, identity: Identity, period: float) -> None:
+    def __init__(self, link: Link, machine_id: MachineId, period: float) -> None:
         self._link = link
-        self._identity = identity
+        self._machine_id = machine_id
         self.validity = period
         self.pause = period / CLAIMS
         self._id = ""
@@ -53,8 +53,11 @@ class MachineLease:
     def facts(self) -> Mapping[str, object]:
         return {"machine": self._id}
 
+    def open(self) -> None:
+        """Learn the id of this machine, before the first claim. Raises StartupFailure if it cannot be stored."""
+        self._id = self._machine_id.open()
+
     async def claim(self) -> LeaseAnswer:
-        self._id = self._id or self._identity.open()
         may_follow = not self._other or self._vacant >= CLAIMS
         args = (b"", b"", self._id, round(self.validity * 1000), int(self._held), int(may_follow))
         try:
@@ -75,7 +78,7 @@ class MachineLease:
 
     async def release(self) -> bool:
         """Release the lease, unless another front door of this machine runs."""
-        if not self._identity.close():
+        if not self._machine_id.close():
             return False
         with suppress(ActivityUnavailable):
             [answer] = await self._link.script(RELEASE, (b"", b"", self._id))
@@ -83,4 +86,4 @@ class MachineLease:
         return False
 
     async def close(self) -> None:
-        self._identity.close()
+        self._machine_id.close()

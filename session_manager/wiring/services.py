@@ -84,6 +84,7 @@ class Services:
         Raises StartupFailure for what no retry fixes.
         """
         self._log_storage()
+        self.host.open()
         store_up = redis_up = False
         if self.writer is None:  # else it may take as long as another instance stays
             store_up = await self._try(self._start_store, "database")

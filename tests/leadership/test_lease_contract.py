@@ -25,7 +25,7 @@ Make = Callable[..., tuple[Lease, Leadership]]
 
 
 class Named:
-    """The identity of a machine that is known by its name."""
+    """The id of a machine that is known by its name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -43,10 +43,13 @@ async def make(request: pytest.FixtureRequest, link: Link, tmp_path: Path) -> As
     made: list[Leadership] = []
 
     def one(name: str, yields_after: float | None = None) -> tuple[Lease, Leadership]:
-        lease: Lease = MachineLease(link, Named(name), PERIOD)
+        lease: Lease
         if request.param == "bucket":
             heeds = yields_after is not None
             lease = BucketLease(lambda asked, _: FolderObject(place, asked), PERIOD, name, heeds_requests=heeds)
+        else:
+            lease = MachineLease(link, Named(name), PERIOD)
+            lease.open()
         role = ONE_WRITER if request.param == "bucket" else ONE_MACHINE
         made.append(Leadership(lease, role, yields_after=yields_after))
         return lease, made[-1]

@@ -42,7 +42,7 @@ class Recorder:
 
 
 class Named:
-    """The identity of a machine that is known by its name."""
+    """The id of a machine that is known by its name."""
 
     def open(self) -> str:
         return "other"
@@ -71,6 +71,7 @@ async def make(link: Link, tmp_path: Path) -> AsyncIterator[Any]:
             name: str, *, quick: bool = False, recorder: Recorder | None = None, **options: Any
         ) -> Leadership:
             lease = MachineLease(recorder or link, MachineFile(tmp_path / name), LONG)  # type: ignore[arg-type]
+            lease.open()
             if quick:
                 lease.pause = QUICK / CLAIMS
             machine = Leadership(lease, ONE_MACHINE, **options)
@@ -84,7 +85,9 @@ async def make(link: Link, tmp_path: Path) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def other(link: Link) -> MachineLease:
-    return MachineLease(link, Named(), LONG)
+    lease = MachineLease(link, Named(), LONG)
+    lease.open()
+    return lease
 
 
 async def expire(link: Link) -> None:

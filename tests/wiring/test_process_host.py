@@ -15,6 +15,7 @@ from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process import ProcessRuntime
 from session_manager.runtime.process.folders import OwnedByAnother
 from session_manager.wiring.hosts import process
+from session_manager.wiring.services import Services
 from tests.servers.front import FrontDoor, front_door, settings_for
 from tests.waiting import until
 
@@ -77,3 +78,11 @@ async def test_waiting_for_another_front_door_is_silent(
     events: Any = lambda: [record.__dict__.get("event") for record in caplog.records]  # noqa: E731
     await until(lambda: "pods.owned" in events())
     assert logged(caplog) == []
+
+
+async def test_a_data_folder_that_cannot_be_written_to_ends_the_start_also_without_redis(tmp_path: Path):
+    (tmp_path / "machine").mkdir()
+    services = Services(settings_for(tmp_path, "redis://127.0.0.1:1/0"))
+    with pytest.raises(StartupFailure, match="machine: Is a directory"):
+        await services.start()
+    await services.close()

@@ -1,4 +1,4 @@
-"""The identity of a machine: a random id in its data folder, in a file that every front door there keeps open."""
+"""The id of a machine: a random one in its data folder, in a file that every front door there keeps open."""
 
 from __future__ import annotations
 

@@ -77,6 +77,9 @@ class Host(AllAuto, ABC):
         """Return what is missing before requests can be served, or None if nothing is."""
         return None
 
+    def open(self) -> None:
+        """Prepare what needs neither Redis nor the database. Raises StartupFailure if this process cannot run."""
+
     @abstractmethod
     def class_names(self) -> list[str]:
         """Return the names of the classes that are known now, sorted."""

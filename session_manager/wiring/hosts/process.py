@@ -39,8 +39,9 @@ class PodHost(Host):
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
+        self._lease = MachineLease(link, MachineFile(settings.server.data_dir), settings.pods.heartbeat)
         self.machine = Leadership(
-            MachineLease(link, MachineFile(settings.server.data_dir), settings.pods.heartbeat),
+            self._lease,
             ONE_MACHINE,
             yields_after=MACHINE_STAYS * settings.pods.heartbeat if settings.backup.writer_yields else None,
         )
@@ -49,6 +50,9 @@ class PodHost(Host):
         kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
         self._scaler = Scaler(kit, self._runtime)
         self.wake_times = self._scaler.workers.wake_times
+
+    def open(self) -> None:
+        self._lease.open()
 
     def class_names(self) -> list[str]:
         return sorted(each.name for each in self.classes.all())
