@@ -20,7 +20,7 @@ from session_manager.domain.values import Json
 from session_manager.store.protocol import NewSession, SessionQuery
 from session_manager.wiring.services import Services
 
-Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
+PageSize = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
 Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 
 LISTED = frozenset(COLD_SQL) - {Status.EXPIRED}
@@ -46,7 +46,7 @@ async def look(call: CurrentCall, session_id: SessionId) -> Response:
 
 async def list_sessions(
     call: CurrentCall,
-    limit: Limit = 50,
+    limit: PageSize = 50,
     cursor: Cursor = None,
     status: Status | None = None,
     user_id: str | None = None,
