@@ -29,7 +29,7 @@ from session_manager.api.call import Call, ClientGone, Parts, checked_json, read
 from session_manager.api.limits import Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
-from session_manager.api.rules import ADMINS, RULES, Audience, Door, Rule
+from session_manager.api.rules import ADMINS, KEYS, RULES, Door, Rule
 from session_manager.domain.access import Caller
 from session_manager.domain.errors import Forbidden, NotFound
 from session_manager.leadership.leadership import admission
@@ -93,7 +93,7 @@ class Table:
             (adk if rule.adk else ours).append(route)
             serve = rule.handler if rule.described is not None else AsyncExitStackMiddleware(route.app)
             served = [(rule.method, route.path_regex.fullmatch, rule, serve)]
-            # The routes that ADK's own server has do not take HEAD there either.
+            # ADK's routes take HEAD only if they are under /adk alone; ADK's own server does not take it at all.
             if rule.method == "GET" and rule.door is not Door.ADK:
                 served.append(("HEAD", route.path_regex.fullmatch, rule, _without_body(serve)))
             if rule.door is not Door.ADK_ONLY:
@@ -143,8 +143,9 @@ def _missing(path: str, routes: Served, *, adk: bool) -> Found:
     """Return what answers a path that has no such method, or does not exist."""
     for _, match, rule, _ in routes:
         if match(path):
-            anybody = replace(rule, limit=None, body=0, pods=False, user_in_body=False)
-            return anybody, _rejects(405, {"allow": rule.method}), {}
+            who = KEYS if rule.who is ADMINS else rule.who
+            any_key = replace(rule, who=who, limit=None, body=0, pods=False, user_in_body=False)
+            return any_key, _rejects(405, {"allow": rule.method}), {}
     if path.endswith("/") and any(rule.adk and match(path[:-1]) for _, match, rule, _ in routes):
         return _MISSING_OF_ADK, _redirect, {}
     return _MISSING_OF_ADK if adk else _MISSING, _MISSING.handler, {}
@@ -163,7 +164,7 @@ async def _redirect(scope: Scope, receive: Receive, send: Send) -> None:
     await RedirectResponse(url=str(url.replace(path=url.path.rstrip("/"))))(scope, receive, send)
 
 
-_MISSING = Rule("", "", Audience.KEYS, None, _rejects(404))
+_MISSING = Rule("", "", KEYS, None, _rejects(404))
 _MISSING_OF_ADK = replace(_MISSING, door=Door.ADK)
 
 

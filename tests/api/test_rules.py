@@ -157,6 +157,13 @@ async def test_a_stranger_gets_the_answers_of_what_does_not_exist(app: Front, se
     assert (status, found["queue_length"], found["name"]) == (200, 0, None)
 
 
+@pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}, *STRANGERS])
+async def test_a_method_that_no_route_has_is_405_for_every_key(app: Front, session: str, headers: dict[str, str]):
+    for rule, prefix in (each.values for each in doors()):
+        path = path_of(rule, prefix, session)
+        assert (await ask(app, "PUT", path, headers, None))[0] == 405, path
+
+
 async def test_a_turns_token_opens_its_session_on_routes_that_list_it(app: Front, guarded: FrontDoor, session: str):
     accepted = await guarded.services.store.accept(NewMessage(new_id(), session, "hello", "web"), EVERYTHING)
     await guarded.services.tokens.load()
@@ -258,7 +265,7 @@ async def test_a_server_that_asks_for_a_lifespan_gets_one(app: Front):
 
 @pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}])
 async def test_head_is_answered_like_get_without_a_body(app: Front, session: str, headers: dict[str, str]):
-    """At every route but those of ADK's own server, which does not answer it either."""
+    """ADK's routes take HEAD only if they are under /adk alone; ADK's own server does not take it at all."""
     for rule, prefix in (each.values for each in doors(lambda rule: rule.method == "GET")):
         path = path_of(rule, prefix, session)
         status, content = await asyncio.wait_for(ask(app, "HEAD", path, headers), 10)
