@@ -32,10 +32,15 @@ async def unless(event: asyncio.Event, work: Awaitable[Any]) -> None:
 
 
 async def wait_for_either(task: asyncio.Future[Any], work: Awaitable[Any]) -> None:
-    """Wait until ``task`` has ended or ``work`` is done. ``work`` is cancelled then, ``task`` never."""
+    """Wait until ``task`` has ended or ``work`` is done, and raise what ``work`` raised.
+
+    ``work`` is cancelled at the end. ``task`` never is, and its result and its error stay with it.
+    """
     working = asyncio.ensure_future(work)
     try:
-        await asyncio.wait((task, working), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((task, working), return_when=asyncio.FIRST_COMPLETED)
+        if working in done:
+            working.result()
     finally:
         await cancel(working)
 

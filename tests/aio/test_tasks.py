@@ -82,6 +82,28 @@ def test_waiting_for_either_leaves_the_task_alone(loop: VirtualLoop) -> None:
     loop.run_until_complete(run())
 
 
+@pytest.mark.parametrize("task_ends_at", [1.0, 9.0])
+def test_waiting_for_either_raises_what_the_work_raises(loop: VirtualLoop, task_ends_at: float) -> None:
+    async def run() -> None:
+        task = asyncio.create_task(Work(task_ends_at).run())
+        with pytest.raises(ValueError, match="broken"):
+            await wait_for_either(task, Work(1.0, ValueError("broken")).run())
+        assert loop.time() == 1.0
+        await task
+
+    loop.run_until_complete(run())
+
+
+def test_waiting_for_either_leaves_the_error_of_the_task_to_the_task(loop: VirtualLoop) -> None:
+    async def run() -> None:
+        task = asyncio.create_task(Work(1.0, ValueError("broken")).run())
+        await wait_for_either(task, Work(9.0).run())
+        with pytest.raises(ValueError, match="broken"):
+            task.result()
+
+    loop.run_until_complete(run())
+
+
 def test_waiting_for_an_event(loop: VirtualLoop) -> None:
     async def run() -> None:
         event = asyncio.Event()
