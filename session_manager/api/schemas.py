@@ -9,8 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Status
-from session_manager.domain.values import MESSAGE_ID, SESSION_ID, Json
-from session_manager.people.identity import MAX_USER_ID, valid_user_id
+from session_manager.domain.values import LONGEST_ID, MESSAGE_ID, SESSION_ID, Json, valid_user_id
 
 EXAMPLE_ID = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
 EXAMPLE_MESSAGE = "01a1fe32-927a-79a2-8a12-9a85cc0c4483"
@@ -33,7 +32,7 @@ def _printable(value: str) -> str:
     return value
 
 
-UserId = Annotated[str, BeforeValidator(_user_id), Field(min_length=1, max_length=MAX_USER_ID, examples=["ada"])]
+UserId = Annotated[str, BeforeValidator(_user_id), Field(min_length=1, max_length=LONGEST_ID, examples=["ada"])]
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_printable)
 ]

@@ -13,23 +13,13 @@ from collections.abc import Collection, Iterable, Mapping
 
 from session_manager.domain.access import Anonymous, Caller, Local, Person, PodTurn, Service, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
+from session_manager.domain.values import valid_user_id
 from session_manager.people.tokens import Tokens
 from session_manager.settings.kinds import Network
 from session_manager.settings.server import ApiKey
 
-MAX_USER_ID = 128
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Headers = Mapping[bytes, bytes]
-
-
-def valid_user_id(value: object) -> str:
-    """Return the trimmed id: 1 to 128 printable characters. Raises InvalidInput, which names the field."""
-    if not isinstance(value, str):
-        raise InvalidInput("user_id: must be a string", "user_id")
-    trimmed = value.strip()
-    if not 1 <= len(trimmed) <= MAX_USER_ID or not trimmed.isprintable():
-        raise InvalidInput(f"user_id: must be 1 to {MAX_USER_ID} printable characters", "user_id")
-    return trimmed
 
 
 class Identity:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from limits import RateLimitItem, parse_many
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
 
+from session_manager.domain.errors import InvalidInput
+from session_manager.domain.values import valid_user_id
 from session_manager.settings.kinds import (
     DAY,
     TEN_YEARS,
@@ -26,7 +28,6 @@ from session_manager.settings.kinds import (
 
 RESERVED_NAMES = frozenset({"local", "anonymous", "pod"})  # callers without a key
 SHORTEST_KEY = 16
-LONGEST_USER = 128
 MOST_REQUESTS = 1_000_000_000
 
 
@@ -50,12 +51,13 @@ def api_keys(text: str) -> tuple[ApiKey, ...]:
 def _api_key(entry: str) -> ApiKey:
     name, _, key = entry.partition(":")
     caller, at, user = name.partition("@")
-    user = user.strip()
     if caller in RESERVED_NAMES or not re.fullmatch(r"[\w.-]+", caller) or len(key) < SHORTEST_KEY:
         raise ValueError
-    if at and not (1 <= len(user) <= LONGEST_USER and user.isprintable()):
-        raise ValueError
-    return ApiKey(caller, user if at else None, SecretStr(key))
+    try:
+        bound = valid_user_id(user) if at else None
+    except InvalidInput:
+        raise ValueError from None
+    return ApiKey(caller, bound, SecretStr(key))
 
 
 def _rate(text: str) -> RateLimitItem | None:

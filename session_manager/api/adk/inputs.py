@@ -24,10 +24,8 @@ from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.model import APP, AdkKey, State
 from session_manager.domain.adk.wire import Codec
 from session_manager.domain.errors import Forbidden, InvalidInput, NotFound, TooLarge
-from session_manager.domain.values import Json
-from session_manager.people.identity import valid_user_id
+from session_manager.domain.values import LONGEST_ID, Json, valid_user_id
 
-MAX_LENGTH = 128  # characters of an id, an app or a user in PostgreSQL's columns
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
 MOST_VALUES = 100_000  # in one body: each costs microseconds, in which nothing else is served
 DEEPEST = 100  # arrays and objects in each other: ADK's readers give up at 200, and an event is nested in others
@@ -52,8 +50,8 @@ class AdkUser(NamedTuple):
         if valid_user_id(key.user_id) != key.user_id:
             raise InvalidInput("user: must not begin or end with a space", "user")
         for name, part in (("app", key.app), ("sessionId", key.id)):
-            if len(part) > MAX_LENGTH or not part.isprintable():
-                raise InvalidInput(f"{name}: must be at most {MAX_LENGTH} printable characters", name)
+            if len(part) > LONGEST_ID or not part.isprintable():
+                raise InvalidInput(f"{name}: must be at most {LONGEST_ID} printable characters", name)
         return key
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Delta
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.times import SECOND, micros
+from session_manager.domain.values import LONGEST_ID
 
-LONGEST_ID = 128
 LONGEST_INVOCATION = 256
 # Seconds from 1970 to the year 2242. Beyond it a float cannot distinguish two microseconds: events would have no order,
 # and a writer with an older copy would not be detected.

@@ -18,6 +18,7 @@ from session_manager.domain.adk.model import AdkKey, AdoptAs, Delta
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, micros, seconds
+from session_manager.domain.values import LONGEST_ID
 from session_manager.store.transactions import adk_rows, sessions
 from session_manager.store.transactions.base import SESSION, SESSION_WIDTH, Transaction, session_of
 
@@ -43,9 +44,10 @@ _HAS_ROW = "UPDATE session SET adk_row = 1 WHERE uuid = $1"
 _NOTES = "SELECT number, app, user_id, adk_id FROM adk_note ORDER BY number LIMIT $1"
 _FORGET = "DELETE FROM adk_note WHERE number = $1"
 # Sessions from a version of this program before ADK's tables. One whose key does not fit into them never gets a row.
-_WITHOUT_ROW = """
+_WITHOUT_ROW = f"""
 SELECT app, user_id, adk_id FROM session
-WHERE adk_row = 0 AND deleted_at IS NULL AND length(app) <= 128 AND length(user_id) <= 128 LIMIT $1
+WHERE adk_row = 0 AND deleted_at IS NULL AND length(app) <= {LONGEST_ID} AND length(user_id) <= {LONGEST_ID}
+LIMIT $1
 """
 
 Note = tuple[int | None, AdkKey]
