@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".env.example"
 
 HEAD = """\
-# Copy this file to .env and uncomment what you want to change. A variable of the environment wins over .env. Neither git
-# nor images contain .env. `make docs` writes this file from session_manager/settings; its first part is for
+# Copy this file to .env and uncomment what you want to change. A variable of the environment wins over .env. Neither
+# git nor images contain .env. `make docs` writes this file from session_manager/settings; its first part is for
 # docker-compose.yml only.
 
 # === docker compose ===
