@@ -39,7 +39,7 @@ class Keda:
     children: Children
     reconcile: Callable[[str], None]
     watch: Watch[Json] | None = None
-    logged: tuple[bool, bool] | None = None
+    missed: bool = False
     leaving: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -80,11 +80,11 @@ class Keda:
         """Log once when a class needs KEDA and it is missing, and once when it is installed after all."""
         specs = self.resources.classes.specs.values()
         wanted = "keda" in {self.children.scaler, *(spec.scaler for spec in specs)}
-        if wanted and not served and self.logged != (wanted, served):
+        if wanted and not served and not self.missed:
             log.warning("KEDA is not installed; sessions are scaled natively", extra={"event": "keda.missing"})
-        elif served and self.logged not in (None, (wanted, served)):
+        elif served and self.missed:
             log.info("KEDA was installed", extra={"event": "keda.found"})
-        self.logged = wanted, served
+        self.missed = wanted and not served
 
     # -- ScaledObjects -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from session_manager.runtime.kubernetes.cluster import Cluster
 from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
 from tests.servers import crds
 from tests.servers.redis import RedisServer
+from tests.waiting import until
 
 REPORT = pytest.StashKey[World]()
 
@@ -99,6 +100,11 @@ async def door(world: World, own_redis: RedisServer, tmp_path: Path) -> AsyncIte
     door = FrontDoorProcess(world.namespace, own_redis.url, folder)
     world.doors.append(door)
     await door.start()
+
+    async def ready() -> bool:
+        return (await door.ask("GET", "/readyz"))[0] == 200
+
+    await until(ready, 30)
     yield door
     if door.running:
         assert await asyncio.to_thread(door.stop) == 0

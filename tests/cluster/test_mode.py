@@ -69,7 +69,7 @@ async def test_a_suspended_session_stays_asleep_when_everything_else_restarts(wo
 
 
 async def test_a_session_that_is_always_on_does_not_sleep(world: World, door: FrontDoorProcess):
-    await world.make_class(idleTimeoutSeconds=1, ttlSeconds=3)
+    await world.make_class(idleTimeoutSeconds=1, ttlSeconds=6)
     usual, always = await door.create(), await door.create()
     await door.until_status(always, "created")
 

@@ -67,6 +67,18 @@ async def test_it_may_be_installed_and_removed(world: World, caplog: pytest.LogC
     assert events(caplog) == ["keda.missing", "keda.found", "keda.missing"]
 
 
+async def test_nothing_is_logged_if_it_was_installed_before_a_class_needed_it(
+    world: World, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    world.children.scaler = "native"
+    world.api.served = ["scaledobjects"]
+    await world.keda.look()
+    world.children.scaler = "keda"
+    await world.keda.look()
+    assert events(caplog) == []
+
+
 def scaled(**metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": f"session-{SESSION}", "uid": "o", "resourceVersion": "7", **metadata}}
 
