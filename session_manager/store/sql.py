@@ -102,6 +102,7 @@ class SqlStore(Store, ABC):
     """
 
     adopt_as: AdoptAs
+    _swept_note = 0  # the last note of the last sweep: notes that are kept must not block later ones
 
     @abstractmethod
     async def _write(
@@ -211,8 +212,11 @@ class SqlStore(Store, ABC):
         return AdkPage([session for session in page.sessions if session.uuid], page.next_after)
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
-        found = await self._read(adk_adoption.notes, limit)
-        return await self._write(adk_adoption.sweep, self.adopt_as, found) if found else (0, [])
+        found = await self._read(adk_adoption.notes, self._swept_note, limit)
+        done = await self._write(adk_adoption.sweep, self.adopt_as, found) if found else (0, [])
+        numbers = [number for number, _ in found if number is not None]
+        self._swept_note = numbers[-1] if len(numbers) == limit else 0
+        return done
 
     async def adk_catch_up(self, *uuids: str) -> None:
         left: Sequence[str] = uuids
