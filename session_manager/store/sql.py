@@ -153,7 +153,7 @@ class SqlStore(Store, ABC):
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)
     delete_artifact = adopting_write(adk_artifacts.delete)
-    remember = adopting_write(adk_artifacts.remember)
+    _remember = adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
 
@@ -231,6 +231,14 @@ class SqlStore(Store, ABC):
                 return
             for uuid in left:
                 await self.adk_catch_up(uuid)
+
+    async def remember(self, key: AdkKey) -> int:
+        try:
+            return await self._remember(key)
+        except (InvalidInput, ValueError):
+            # Events of the last turns may be impossible to store. Catching up leaves those out.
+            await self.adk_catch_up((await self.adk_record(key)).uuid)
+            return await self._remember(key)
 
     async def artifact_names(self, key: AdkKey) -> list[str]:
         return await self._read(adk_artifacts.names, await self.adk_record(key))
