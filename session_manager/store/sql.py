@@ -88,7 +88,12 @@ def _ping() -> Transaction[None]:
     yield "SELECT 1", ()
 
 
-def _secret(now: Micros, name: str) -> Transaction[str]:
+def _find_secret(name: str) -> Transaction[str | None]:
+    rows = yield _FIND_SHARED, (name,)
+    return rows[0][0] if rows else None
+
+
+def _make_secret(now: Micros, name: str) -> Transaction[str]:
     yield _KEEP_SHARED, (name, secrets.token_urlsafe(32))
     rows = yield _FIND_SHARED, (name,)
     kept: str = rows[0][0]
@@ -115,7 +120,6 @@ class SqlStore(Store, ABC):
         """Run a transaction that only reads."""
 
     ping = read(_ping)
-    secret = write(_secret)
 
     create_session = write(sessions.create)
     get_session = read(sessions.get)
@@ -156,6 +160,10 @@ class SqlStore(Store, ABC):
     _remember = adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
+
+    async def secret(self, name: str) -> str:
+        found = await self._read(_find_secret, name)  # without a write, which only the current writer may do
+        return await self._write(_make_secret, name) if found is None else found
 
     async def expirable(self, limit: int) -> list[Session]:
         return await self._read(sessions.expirable, await self.now(), limit)
