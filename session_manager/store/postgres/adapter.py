@@ -108,10 +108,14 @@ class PostgresStore(SqlStore):
     migrations: Sequence[Migration] | None = None
     adopt_as: AdoptAs = default_class
     _pool: asyncpg.Pool | None = field(default=None, init=False)
+    _shown: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shown = PostgresAddress.parse(self.address, "*").shown
 
     @property
     def uri(self) -> str:
-        return PostgresAddress.parse(self.address, "*").shown
+        return self._shown
 
     async def start(self) -> None:
         try:
