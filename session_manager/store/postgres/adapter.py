@@ -102,7 +102,7 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 class PostgresStore(SqlStore):
     """``address`` is as libpq knows it, ``pool`` the most connections, ``patience`` in seconds for one or a lock."""
 
-    address: str
+    address: str = field(repr=False)
     pool: int
     patience: float = 5.0
     migrations: Sequence[Migration] | None = None
