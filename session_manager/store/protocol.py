@@ -25,12 +25,12 @@ from session_manager.domain.times import Micros
 class AdkQuery:
     """A listing, least recently updated first, as in ADK. ``after`` is the key of the last row of the previous page.
 
-    None as ``user_id`` means all users, None as ``limit`` all rows. Sessions whose id begins with a prefix in
-    ``id_prefix_hidden`` are left out.
+    ``access`` is to all sessions of the app or to those of one user; any other has none here. None as ``limit`` means
+    all rows. Sessions whose id begins with a prefix in ``id_prefix_hidden`` are left out.
     """
 
     app: str
-    user_id: str | None = None
+    access: Access
     after: tuple[float, str, str] | None = None
     limit: int | None = None
     id_prefix_hidden: tuple[str, ...] = ()

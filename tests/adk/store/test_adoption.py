@@ -53,7 +53,7 @@ async def test_adopted_on_first_use(opened: Opened, store: SqlStore, sight: str)
         case "append":
             await store.adk_append(key, [event()])
         case "list":
-            [listed] = (await store.adk_list(AdkQuery("theirs"))).sessions
+            [listed] = (await store.adk_list(AdkQuery("theirs", EVERYTHING))).sessions
             assert listed.uuid == (await store.adk_record(key)).uuid
         case "sweep":
             assert await store.adk_sweep(10) == (1, [])
@@ -90,10 +90,10 @@ async def test_a_list_adopts_many_at_once(opened: Opened, store: SqlStore) -> No
     keys = [new_key() for _ in range(3)]
     for key in keys:
         await insert(opened, key)
-    listed = (await store.adk_list(AdkQuery("app", limit=2))).sessions
+    listed = (await store.adk_list(AdkQuery("app", EVERYTHING, limit=2))).sessions
     assert len({session.uuid for session in listed} - {""}) == 2
     assert await store.adk_sweep(10) == (1, [])
-    assert {session.key for session in (await store.adk_list(AdkQuery("app"))).sessions} == set(keys)
+    assert {session.key for session in (await store.adk_list(AdkQuery("app", EVERYTHING))).sessions} == set(keys)
 
 
 async def test_a_session_unused_for_long_is_adopted_as_expired(opened: Opened, store: SqlStore) -> None:
@@ -200,7 +200,7 @@ async def test_a_row_without_a_time_blocks_no_other(opened: Opened, store: SqlSt
     await opened.database.rows(f"UPDATE sessions SET create_time = {no_time} WHERE id = '{second.id}'")
     assert await store.adk_sweep(10) == (1, [])
     assert await notes(opened) == 0
-    assert [session.key for session in (await store.adk_list(AdkQuery("theirs"))).sessions] == [third]
+    assert [session.key for session in (await store.adk_list(AdkQuery("theirs", EVERYTHING))).sessions] == [third]
     for key in (first, second):
         with pytest.raises(InvalidInput):
             await store.adk_append(key, [event()])
@@ -222,7 +222,7 @@ async def test_a_session_of_an_app_without_a_class_is_adopted_once_there_is_one(
     store.adopt_as = adopt_as
     assert await store.adk_sweep(10) == (1, [])
     assert await notes(opened) == 2
-    assert (await store.adk_list(AdkQuery("classless"))).sessions == []
+    assert (await store.adk_list(AdkQuery("classless", EVERYTHING))).sessions == []
     with pytest.raises(InvalidInput, match="unknown class"):
         await store.adk_record(classless[0])
     classes["classless"] = ClassAndTtl("late", micros(5))
