@@ -107,11 +107,11 @@ class AdkStore(Protocol):
     async def save_artifact(self, key: AdkKey, artifact: Artifact) -> Artifact:
         """Save and return the next version of that name. ``version`` and ``created`` of the argument are ignored."""
 
-    async def artifact_names(self, key: AdkKey) -> list[str]: ...
-    async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
+    async def artifact_names(self, session: Session) -> list[str]: ...
+    async def artifact(self, session: Session, name: str, version: int | None = None) -> Artifact:
         """Return a version, by default the latest. Raises NotFound."""
 
-    async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
+    async def artifact_versions(self, session: Session, name: str) -> list[Artifact]:
         """Return all versions without their parts, oldest first."""
 
     async def delete_artifact(self, key: AdkKey, name: str) -> int:

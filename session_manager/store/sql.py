@@ -21,7 +21,7 @@ from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import DEFAULT, SessionClass
 from session_manager.domain.times import Micros, micros
-from session_manager.store.protocol import AdkPage, AdkQuery, Artifact, Store
+from session_manager.store.protocol import AdkPage, AdkQuery, Store
 from session_manager.store.transactions import (
     adk_adoption,
     adk_artifacts,
@@ -157,6 +157,9 @@ class SqlStore(Store, ABC):
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)
     delete_artifact = adopting_write(adk_artifacts.delete)
+    artifact_names = read(adk_artifacts.names)
+    artifact = read(adk_artifacts.get)
+    artifact_versions = read(adk_artifacts.versions)
     _remember = adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
@@ -247,12 +250,3 @@ class SqlStore(Store, ABC):
             # Events of the last turns may be impossible to store. Catching up leaves those out.
             await self.adk_catch_up((await self.adk_record(key)).uuid)
             return await self._remember(key)
-
-    async def artifact_names(self, key: AdkKey) -> list[str]:
-        return await self._read(adk_artifacts.names, await self.adk_record(key))
-
-    async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
-        return await self._read(adk_artifacts.get, await self.adk_record(key), name, version)
-
-    async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
-        return await self._read(adk_artifacts.versions, await self.adk_record(key), name)

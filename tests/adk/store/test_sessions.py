@@ -178,7 +178,6 @@ async def test_no_such_session(store: SqlStore) -> None:
         store.adk_get(key),
         store.adk_record(key),
         store.adk_append(key, [event()]),
-        store.artifact_names(key),
         store.remember(key),
     ):
         with pytest.raises(NotFound):
