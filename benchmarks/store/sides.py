@@ -14,6 +14,7 @@ with warnings.catch_warnings():
     from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
     from google.genai import types
 
+from session_manager.domain.access import OwnedBy
 from session_manager.domain.adk.model import AdkEvent, AdkKey, NewAdkSession, split_state
 from session_manager.domain.times import micros
 from session_manager.store.protocol import AdkQuery
@@ -73,10 +74,10 @@ class Ours(Side):
         session.update_time = await self.store.adk_append(session.key, [as_stored(event)], seen=session.update_time)
 
     async def list_all(self, user: str) -> int:
-        return len((await self.store.adk_list(AdkQuery(APP, user))).sessions)
+        return len((await self.store.adk_list(AdkQuery(APP, OwnedBy(user)))).sessions)
 
     async def list_first(self, user: str, limit: int) -> int:
-        return len((await self.store.adk_list(AdkQuery(APP, user, limit=limit))).sessions)
+        return len((await self.store.adk_list(AdkQuery(APP, OwnedBy(user), limit=limit))).sessions)
 
     async def get(self, key: AdkKey, recent: int | None) -> int:
         return len((await self.store.adk_get(key, recent)).events)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class Claim:
 
     session: str
     message_id: str
-    token: str
+    token: str = field(repr=False)
     fresh: bool
     replace: bool
     address: PodAddress

@@ -46,7 +46,7 @@ class Target:
     password: str = field(default="", repr=False)
     database: int = 0
     tls: ssl.SSLContext | None = field(default=None, repr=False)
-    tls_options: str = ""
+    tls_options: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

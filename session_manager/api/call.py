@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -38,9 +38,9 @@ class Call:
     parts: Parts
     limit: Limit | None
     caller: Caller
-    headers: dict[bytes, bytes]
+    headers: dict[bytes, bytes] = field(repr=False)
     params: dict[str, str]
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def services(self) -> Services:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -37,7 +37,7 @@ class Remote:
     """A front door, and the credentials to call it with."""
 
     url: str
-    key: str | None
+    key: str | None = field(repr=False)
     user: str | None
 
     def client(self) -> Client:

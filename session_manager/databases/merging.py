@@ -181,7 +181,7 @@ def _same(here: Links, there: Links, group: Group, other: Group) -> bool:
 class DatabaseMerger:
     """Merges without an event loop. ``target`` is the path of a SQLite file, or a URI as in SESSION_DB_URI."""
 
-    target: str | Path
+    target: str | Path = field(repr=False)
     plain_hosts: str = ""
 
     def merge_databases(self, *sources: str | Path, dry_run: bool = False) -> Merged:

@@ -1,8 +1,12 @@
 """The callers of the front door, the sessions that each may reach, and with which right.
 
-The kinds of callers are closed: code that decides by kind matches all of them. Each statement of the store that works
-for a caller takes an ``Access`` and applies it in its own WHERE clause, so that a change of rights and a write cannot
-both win. None never means "all sessions": the front door's own work passes ``EVERYTHING``.
+The kinds of callers are closed: code that decides by kind matches all of them. A statement of the store that takes an
+``Access`` applies it in its own WHERE clause, so that a change of rights and a write cannot both win. None never means
+"all sessions": the front door's own work passes ``EVERYTHING``.
+
+Other operations on ADK's sessions, artifacts, memory and state (``adk_record``, ``adk_change``, ``save_artifact``, …)
+take no ``Access``. They reach only what belongs to the user in their parameters. ADK's routes take that user from the
+path or body of the request, after a check that the caller may act for the user.
 """
 
 from __future__ import annotations

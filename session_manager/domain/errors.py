@@ -4,6 +4,7 @@
 
     SessionManagerError
     ├── InvalidInput            400  a field that is missing, too long or of the wrong type
+    │   └── UnreadableRow            a row that another program wrote to ADK's tables
     ├── Unauthenticated         401  no credential, or an unknown one
     ├── Forbidden               403  the caller may not do this
     ├── NotFound                404  no such session or message, or it belongs to another user
@@ -60,6 +61,10 @@ class InvalidInput(SessionManagerError):
     def __init__(self, detail: str = "", field: str | None = None) -> None:
         super().__init__(detail)
         self.field = field
+
+
+class UnreadableRow(InvalidInput):
+    title = "ADK's row of the session cannot be read"
 
 
 class Unauthenticated(SessionManagerError):

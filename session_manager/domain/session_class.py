@@ -47,7 +47,7 @@ class SessionClass:
     image: str | None = None
     port: int = 1111
     protocol: PodProtocol = PodProtocol.HTTP
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     probe: Probe = Probe()
     idle_timeout: float = 120.0
     ttl: float = 86_400.0

@@ -179,7 +179,7 @@ class _Exchange:
 
     pool: _Pool
     address: PodAddress
-    request: bytes
+    request: bytes = field(repr=False)
     skim: bool
     connection: PodConnection = field(init=False)
 

@@ -41,6 +41,9 @@ class TurnRequest(NamedTuple):
     token: str = ""
     adk: AdkExchange | None = None
 
+    def __repr__(self) -> str:
+        return f"TurnRequest({self.session}, {self.message_id}, {self.attempt})"
+
 
 DeltaListener = Callable[[str], Awaitable[None]]
 OpenExchange = Callable[..., AbstractAsyncContextManager[PodConnection]]  # (target, body, skim=False)

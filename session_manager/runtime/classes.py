@@ -78,7 +78,7 @@ class _ClassSpec(_Spec):
     image: str | None = None
     port: int = Field(_CLASS.port, ge=1, le=65535, strict=True)
     protocol: PodProtocol = _CLASS.protocol
-    env: dict[str, _Text] = Field(default_factory=dict)
+    env: dict[str, _Text] = Field(default_factory=dict, repr=False)
     probe: _ProbeSpec = _ProbeSpec()
     idle_timeout: _Seconds | None = None
     ttl: _Seconds | None = None

@@ -25,12 +25,12 @@ from session_manager.domain.times import Micros
 class AdkQuery:
     """A listing, least recently updated first, as in ADK. ``after`` is the key of the last row of the previous page.
 
-    None as ``user_id`` means all users, None as ``limit`` all rows. Sessions whose id begins with a prefix in
-    ``id_prefix_hidden`` are left out.
+    ``access`` is to all sessions of the app or to those of one user; any other has none here. None as ``limit`` means
+    all rows. Sessions whose id begins with a prefix in ``id_prefix_hidden`` are left out.
     """
 
     app: str
-    user_id: str | None = None
+    access: Access
     after: tuple[float, str, str] | None = None
     limit: int | None = None
     id_prefix_hidden: tuple[str, ...] = ()
@@ -107,11 +107,11 @@ class AdkStore(Protocol):
     async def save_artifact(self, key: AdkKey, artifact: Artifact) -> Artifact:
         """Save and return the next version of that name. ``version`` and ``created`` of the argument are ignored."""
 
-    async def artifact_names(self, key: AdkKey) -> list[str]: ...
-    async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
+    async def artifact_names(self, session: Session) -> list[str]: ...
+    async def artifact(self, session: Session, name: str, version: int | None = None) -> Artifact:
         """Return a version, by default the latest. Raises NotFound."""
 
-    async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
+    async def artifact_versions(self, session: Session, name: str) -> list[Artifact]:
         """Return all versions without their parts, oldest first."""
 
     async def delete_artifact(self, key: AdkKey, name: str) -> int:

@@ -21,7 +21,7 @@ from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import DEFAULT, SessionClass
 from session_manager.domain.times import Micros, micros
-from session_manager.store.protocol import AdkPage, AdkQuery, Artifact, Store
+from session_manager.store.protocol import AdkPage, AdkQuery, Store
 from session_manager.store.transactions import (
     adk_adoption,
     adk_artifacts,
@@ -88,7 +88,12 @@ def _ping() -> Transaction[None]:
     yield "SELECT 1", ()
 
 
-def _secret(now: Micros, name: str) -> Transaction[str]:
+def _find_secret(name: str) -> Transaction[str | None]:
+    rows = yield _FIND_SHARED, (name,)
+    return rows[0][0] if rows else None
+
+
+def _make_secret(now: Micros, name: str) -> Transaction[str]:
     yield _KEEP_SHARED, (name, secrets.token_urlsafe(32))
     rows = yield _FIND_SHARED, (name,)
     kept: str = rows[0][0]
@@ -102,6 +107,7 @@ class SqlStore(Store, ABC):
     """
 
     adopt_as: AdoptAs
+    _swept_note = 0  # the last note of the last sweep: notes that are kept must not block later ones
 
     @abstractmethod
     async def _write(
@@ -114,7 +120,6 @@ class SqlStore(Store, ABC):
         """Run a transaction that only reads."""
 
     ping = read(_ping)
-    secret = write(_secret)
 
     create_session = write(sessions.create)
     get_session = read(sessions.get)
@@ -152,9 +157,16 @@ class SqlStore(Store, ABC):
     adk_behind = read(adk_turns.behind)
     save_artifact = adopting_write(adk_artifacts.save)
     delete_artifact = adopting_write(adk_artifacts.delete)
-    remember = adopting_write(adk_artifacts.remember)
+    artifact_names = read(adk_artifacts.names)
+    artifact = read(adk_artifacts.get)
+    artifact_versions = read(adk_artifacts.versions)
+    _remember = adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
+
+    async def secret(self, name: str) -> str:
+        found = await self._read(_find_secret, name)  # without a write, which only the current writer may do
+        return await self._write(_make_secret, name) if found is None else found
 
     async def expirable(self, limit: int) -> list[Session]:
         return await self._read(sessions.expirable, await self.now(), limit)
@@ -211,8 +223,11 @@ class SqlStore(Store, ABC):
         return AdkPage([session for session in page.sessions if session.uuid], page.next_after)
 
     async def adk_sweep(self, limit: int) -> tuple[int, list[str]]:
-        found = await self._read(adk_adoption.notes, limit)
-        return await self._write(adk_adoption.sweep, self.adopt_as, found) if found else (0, [])
+        found = await self._read(adk_adoption.notes, self._swept_note, limit)
+        done = await self._write(adk_adoption.sweep, self.adopt_as, found) if found else (0, [])
+        numbers = [number for number, _ in found if number is not None]
+        self._swept_note = numbers[-1] if len(numbers) == limit else 0
+        return done
 
     async def adk_catch_up(self, *uuids: str) -> None:
         left: Sequence[str] = uuids
@@ -228,11 +243,10 @@ class SqlStore(Store, ABC):
             for uuid in left:
                 await self.adk_catch_up(uuid)
 
-    async def artifact_names(self, key: AdkKey) -> list[str]:
-        return await self._read(adk_artifacts.names, await self.adk_record(key))
-
-    async def artifact(self, key: AdkKey, name: str, version: int | None = None) -> Artifact:
-        return await self._read(adk_artifacts.get, await self.adk_record(key), name, version)
-
-    async def artifact_versions(self, key: AdkKey, name: str) -> list[Artifact]:
-        return await self._read(adk_artifacts.versions, await self.adk_record(key), name)
+    async def remember(self, key: AdkKey) -> int:
+        try:
+            return await self._remember(key)
+        except (InvalidInput, ValueError):
+            # Events of the last turns may be impossible to store. Catching up leaves those out.
+            await self.adk_catch_up((await self.adk_record(key)).uuid)
+            return await self._remember(key)

@@ -9,7 +9,8 @@ from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.session import Failure, Status, cold_status
 from session_manager.domain.times import Micros
 from session_manager.store.sql import SqlStore
-from tests.store.databases import DAY, Database, make, new_id, new_message, new_session, pass_time, say
+from tests.store.after_commit import Failing
+from tests.store.databases import DAY, Database, Opened, make, new_id, new_message, new_session, pass_time, say
 
 FAILURE = Failure("ImagePullBackOff", "Check the name of the image.", Micros(7), 3)
 
@@ -138,6 +139,17 @@ async def test_ping_and_now(store: SqlStore) -> None:
     await store.ping()
     first = await store.now()
     assert await pass_time(store) > first > 1_600_000_000_000_000
+
+
+async def test_a_secret_that_exists_is_read_without_a_write(opened: Opened, store: SqlStore) -> None:
+    first = await store.secret("name")
+    assert len(first) > 30
+    other = await opened()
+    failing = Failing(other)
+    assert await other.secret("name") == first
+    assert not failing.committed
+    failing.end()
+    assert await other.secret("another") != first
 
 
 async def test_the_uri_has_no_password(store: SqlStore) -> None:

@@ -56,6 +56,14 @@ def test_the_address_selects_the_engine(uri: str | None, path: str | None, shown
     assert "pw" not in store.uri
 
 
+def test_the_shown_address_needs_no_file_after_the_start(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    store = open_store(settings(f"postgresql://d.example/facts?sslmode=verify-full&sslrootcert={ca}"))
+    ca.unlink()
+    assert store.uri == "postgresql://d.example/facts?sslmode=verify-full"
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [

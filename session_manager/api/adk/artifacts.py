@@ -10,13 +10,14 @@ from typing import Annotated
 from fastapi import HTTPException, Query, Response
 from pydantic_core import from_json, to_json
 
-from session_manager.api.adk.inputs import AdkUser, SaveArtifact, User, located
+from session_manager.api.adk.inputs import AdkUser, SaveArtifact, User
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
 from session_manager.domain.adk.artifacts import MAX_REFERENCES, REMOVED, address, follow, media_type, reference_of
 from session_manager.domain.adk.events import PART
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound
+from session_manager.domain.session import Session
 from session_manager.domain.values import Json
 from session_manager.store.protocol import Artifact
 from session_manager.wiring.services import Services
@@ -29,7 +30,7 @@ async def save_artifact(call: CurrentCall, user: User, session_id: str, body: Sa
     name = body.filename
     if not 1 <= len(name) <= 1024 or not name.isprintable():
         raise InvalidInput("filename: must be 1 to 1024 printable characters", "filename")
-    key = await located(call, user, session_id)
+    key = _key(await _session(call, user, session_id))
     metadata = to_json(body.custom_metadata or {}).decode()
     kind = media_type(body.artifact, key)
     new = Artifact(name, 0, PART.stored(body.artifact), kind, metadata, 0.0)
@@ -38,7 +39,7 @@ async def save_artifact(call: CurrentCall, user: User, session_id: str, body: Sa
 
 async def list_artifact_names(call: CurrentCall, user: User, session_id: str) -> list[str]:
     """Names of the session's and of the user's artifacts."""
-    return await call.services.store.artifact_names(user.key(session_id))
+    return await call.services.store.artifact_names(await _session(call, user, session_id))
 
 
 async def get_artifact_version_metadata(
@@ -84,28 +85,38 @@ async def delete_artifact(call: CurrentCall, user: User, session_id: str, artifa
     await call.services.store.delete_artifact(user.key(session_id), _known_name(artifact_name))
 
 
+async def _session(call: Call, user: AdkUser, session_id: str) -> Session:
+    """Return an existing session, whose id may lack the outer spaces of ``session_id``. Raises NotFound."""
+    return await call.services.store.adk_record(user.key(session_id))
+
+
+def _key(session: Session) -> AdkKey:
+    return AdkKey(session.app, session.user_id, session.adk_id)
+
+
 async def _versions(call: Call, user: AdkUser, session_id: str, name: str) -> list[Json]:
-    key = await located(call, user, session_id)
-    return [_described(key, each) for each in await call.services.store.artifact_versions(key, _known_name(name))]
+    session = await _session(call, user, session_id)
+    found = await call.services.store.artifact_versions(session, _known_name(name))
+    return [_described(_key(session), each) for each in found]
 
 
 async def _load(call: Call, user: AdkUser, session_id: str, name: str, version: int | None) -> Response:
-    part = await _resolved(call.services, await located(call, user, session_id), name, version)
+    part = await _resolved(call.services, await _session(call, user, session_id), name, version)
     if not part or part == REMOVED:
         raise NotFound
     return Response(PART.rest(part), media_type=JSON)
 
 
-async def _resolved(services: Services, key: AdkKey, name: str, version: int | None) -> Json:
+async def _resolved(services: Services, session: Session, name: str, version: int | None) -> Json:
     """Return the part at the end of its references. Raises NotFound, and InvalidInput for references in a circle."""
     for _ in range(MAX_REFERENCES + 1):
         if version is not None and not 0 <= version < MOST_VERSIONS:
             raise NotFound
-        found = await services.store.artifact(key, _known_name(name), version)
+        found = await services.store.artifact(session, _known_name(name), version)
         part: Json = from_json(found.part)
         if reference_of(part) is None:
             return part
-        _, _, _, name, version = follow(part, key)
+        _, _, _, name, version = follow(part, _key(session))
     raise InvalidInput("artifact: the references do not end", "artifact")
 
 

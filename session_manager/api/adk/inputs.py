@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
-from session_manager.api.call import Call, has_nul, scalars
+from session_manager.api.call import has_nul, scalars
 from session_manager.domain.access import Caller
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.model import APP, AdkKey, State
@@ -68,12 +68,6 @@ def check_shared(caller: Caller, state: State | None) -> None:
     """Raise Forbidden for a user that would change what other users of the app read."""
     if not caller.trusted and any(name.startswith(APP) for name in state or ()):
         raise Forbidden("app: is shared by all users of the app, and is changed by services and agents only")
-
-
-async def located(call: Call, user: AdkUser, session_id: str) -> AdkKey:
-    """Return the key of an existing session, whose id may lack the outer spaces of ``session_id``. Raises NotFound."""
-    key = user.key(session_id)
-    return key._replace(id=(await call.services.store.adk_record(key)).adk_id)
 
 
 @dataclass(frozen=True, slots=True)

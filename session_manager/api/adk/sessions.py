@@ -30,7 +30,7 @@ from session_manager.api.adk.inputs import (
 )
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
-from session_manager.domain.access import OwnedBy
+from session_manager.domain.access import Access, OwnedBy
 from session_manager.domain.adk.events import event_json, is_partial, redacted, session_json, state_event, stored_event
 from session_manager.domain.adk.limits import check_initial
 from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
@@ -119,20 +119,18 @@ async def get_session(
 
 async def list_sessions(call: CurrentCall, user: User, query: Listing) -> Response:
     """The user's sessions without their events, oldest update first."""
-    return await _listed(call, user.app, user.id, query)
+    return await _listed(call, user.app, OwnedBy(user.id), query)
 
 
 async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listing) -> Response:
     """Beyond ADK: the app's sessions of all users whom the caller may act for."""
     if "\0" in app_name:
         raise NotFound
-    user_id = call.access.user if isinstance(call.access, OwnedBy) else None
-    return await _listed(call, app_name, user_id, query)
+    return await _listed(call, app_name, call.access, query)
 
 
-async def _listed(call: Call, app: str, user_id: str | None, query: ListQuery) -> Response:
-    """Return a page of the user's sessions, or of all users' for None."""
-    page = await call.services.store.adk_list(AdkQuery(app, user_id, _start(query), query.limit, HIDDEN))
+async def _listed(call: Call, app: str, access: Access, query: ListQuery) -> Response:
+    page = await call.services.store.adk_list(AdkQuery(app, access, _start(query), query.limit, HIDDEN))
     sessions, following = page.sessions, page.next_after
     if query.updated_before is not None:
         before = query.updated_before

@@ -48,7 +48,7 @@ class ClassSpec:
     """
 
     base: SessionClass
-    env: tuple[Json, ...] = ()
+    env: tuple[Json, ...] = field(default=(), repr=False)
     env_from: tuple[Json, ...] = ()
     resources: Json | None = None
     scaler: str | None = None

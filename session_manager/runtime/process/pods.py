@@ -65,7 +65,7 @@ class Pods:
     """
 
     folders: Folders
-    agent_env: Mapping[str, str]
+    agent_env: Mapping[str, str] = field(repr=False)
     keeper: Callable[[], Awaitable[KeeperLink]]
     report_gone: Callable[[Pod], None]
     ports: Ports = field(default_factory=Ports)

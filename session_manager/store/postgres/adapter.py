@@ -102,16 +102,20 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 class PostgresStore(SqlStore):
     """``address`` is as libpq knows it, ``pool`` the most connections, ``patience`` in seconds for one or a lock."""
 
-    address: str
+    address: str = field(repr=False)
     pool: int
     patience: float = 5.0
     migrations: Sequence[Migration] | None = None
     adopt_as: AdoptAs = default_class
     _pool: asyncpg.Pool | None = field(default=None, init=False)
+    _shown: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shown = PostgresAddress.parse(self.address, "*").shown
 
     @property
     def uri(self) -> str:
-        return PostgresAddress.parse(self.address, "*").shown
+        return self._shown
 
     async def start(self) -> None:
         try:

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -34,7 +34,7 @@ _SHOWN = ("host", "port", "sslmode", "target_session_attrs")
 class PostgresAddress:
     """``uri``, with secrets, is for asyncpg, ``shown`` for people. ``hosts``: names, IP addresses, socket folders."""
 
-    uri: str
+    uri: str = field(repr=False)
     shown: str
     hosts: tuple[str, ...]
     database: str

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey, AdoptAs, Delta
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.errors import InvalidInput, UnreadableRow
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, micros, seconds
 from session_manager.domain.values import LONGEST_ID
@@ -41,7 +41,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
 ON CONFLICT DO NOTHING RETURNING 1
 """
 _HAS_ROW = "UPDATE session SET adk_row = 1 WHERE uuid = $1"
-_NOTES = "SELECT number, app, user_id, adk_id FROM adk_note ORDER BY number LIMIT $1"
+_NOTES = "SELECT number, app, user_id, adk_id FROM adk_note WHERE number > $1 ORDER BY number LIMIT $2"
 _FORGET = "DELETE FROM adk_note WHERE number = $1"
 # Sessions from a version of this program before ADK's tables. One whose key does not fit into them never gets a row.
 _WITHOUT_ROW = f"""
@@ -121,27 +121,36 @@ def reconcile(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconc
     return Reconciled(session)
 
 
-def notes(limit: int) -> Transaction[list[Note]]:
-    """Return keys to reconcile, oldest first."""
-    noted = yield _NOTES, (limit,)
+def notes(after: int, limit: int) -> Transaction[list[Note]]:
+    """Return keys to reconcile, oldest first, of the notes after this number."""
+    noted = yield _NOTES, (after, limit)
     without = yield _WITHOUT_ROW, (limit,)
     return [(row[0], AdkKey(*row[1:4])) for row in noted] + [(None, AdkKey(*row[:3])) for row in without]
 
 
 def sweep(now: Micros, adopt_as: AdoptAs, found: Sequence[Note]) -> Transaction[tuple[int, list[str]]]:
-    """Reconcile these keys. Return the number of adopted sessions, and the uuids of the closed ones."""
-    adopted, closed = 0, []
+    """Reconcile these keys. Return the number of adopted sessions, and the uuids of the closed ones.
+
+    A session that no class fits keeps its note, because the class may be created later.
+    """
+    adopted, closed, classless = 0, [], set()
     for number, key in found:
         try:
             done = yield from reconcile(now, adopt_as, key)
-        except InvalidInput as error:  # an unreadable row must not block all others
+        except UnreadableRow as error:  # it must not block all others
             extra = {"event": "store.adk_unreadable", "reason": error.detail}
             log.warning("a session of ADK cannot be adopted", extra=extra)
+        except InvalidInput:
+            classless.add(key.app)
+            continue
         else:
             adopted += done.adopted
             closed += [done.closed] if done.closed else []
         if number is not None:
             yield _FORGET, (number,)
+    if classless:
+        apps = ", ".join(sorted(classless))
+        log.info("sessions of ADK wait for a class", extra={"event": "store.adk_without_class", "apps": apps})
     return adopted, closed
 
 

@@ -73,7 +73,7 @@ def names(session: Session) -> Transaction[list[str]]:
     return [row[0] for row in rows]
 
 
-def get(session: Session, name: str, version: int | None) -> Transaction[Artifact]:
+def get(session: Session, name: str, version: int | None = None) -> Transaction[Artifact]:
     which = _which(session, name)
     rows = yield (_LATEST, which) if version is None else (_VERSION, (*which, version))
     if not rows:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey, Delta, State, merge_state
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.errors import InvalidInput, UnreadableRow
 from session_manager.store.transactions.base import Transaction
 
 MOST_STATE: Final = 8 * 1024 * 1024  # characters of one session, user or app; each read and change processes all of it
@@ -74,9 +74,9 @@ def lock(key: AdkKey) -> Transaction[float | None]:
 
 
 def time_of(value: Any) -> float:
-    """Return a time from an ADK row. Raises InvalidInput if it is text, which SQLite would store, or infinite."""
+    """Return a time from an ADK row. Raises UnreadableRow if it is text, which SQLite would store, or infinite."""
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidInput("ADK's row of the session has no valid time in seconds since 1970", field="update_time")
+        raise UnreadableRow("ADK's row of the session has no valid time in seconds since 1970", field="update_time")
     return value
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import assert_never
 
-from session_manager.domain.access import EVERYTHING, Access, OneSession, Right
+from session_manager.domain.access import EVERYTHING, Access, Everything, Nothing, OneSession, OwnedBy, Right
 from session_manager.domain.adk.limits import apart, check_events, check_key, later
 from session_manager.domain.adk.model import (
     AdkEvent,
@@ -205,12 +206,19 @@ def _listed(query: AdkQuery) -> tuple[str, list[object]]:
         return f"${len(params)}"
 
     sql = _LIST
-    if query.user_id is not None:
-        sql += f" AND sessions.user_id = {param(query.user_id)}"
+    match query.access:
+        case Everything():
+            pass
+        case OwnedBy(user):
+            sql += f" AND sessions.user_id = {param(user)}"
+        case OneSession() | Nothing():
+            sql += " AND 1 = 0"
+        case _:
+            assert_never(query.access)
     if query.after is not None:
-        at, user, last = query.after
+        at, last_user, last = query.after
         key = "(sessions.update_time, sessions.user_id, sessions.id)"
-        sql += f" AND {key} > (as_time({param(at)}), {param(user)}, {param(last)})"
+        sql += f" AND {key} > (as_time({param(at)}), {param(last_user)}, {param(last)})"
     for prefix in query.id_prefix_hidden:
         sql += f" AND substr(sessions.id, 1, {param(len(prefix))}) <> {param(prefix)}"
     sql += f" {_OLDEST_FIRST}"

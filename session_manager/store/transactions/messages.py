@@ -1,4 +1,8 @@
-"""Messages and events. ``attempt`` is the fence of a turn; only the statements here check it."""
+"""Messages and events. ``attempt`` is the fence of a turn: a write for an older attempt changes nothing.
+
+The statements here check it, and so do ``_RECORD`` of the PostgreSQL adapter, which replaces ``record``, and for the
+token of a turn ``_OPEN_ATTEMPT`` in ``adk_sessions`` and the condition that ``base.may`` returns.
+"""
 
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations

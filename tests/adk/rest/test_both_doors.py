@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from session_manager.domain.access import OwnedBy
 from session_manager.store.protocol import AdkQuery
 
 S = "/adk/apps/echo/users/ada/sessions"
@@ -72,7 +73,7 @@ async def test_ended_on_either_door(ours):
     assert (body["state"], body["events"]) == ({"user:b": 2}, [])
     assert (await ours.call("DELETE", f"/session/{again}"))[0] == 200
     assert await ours.call("GET", f"{S}/one") == (404, {"detail": "Session not found"})
-    assert (await ours.services.store.adk_list(AdkQuery("echo", "ada"))).sessions == []
+    assert (await ours.services.store.adk_list(AdkQuery("echo", OwnedBy("ada")))).sessions == []
 
 
 async def test_two_front_doors(start):

@@ -169,3 +169,26 @@ async def test_numbers_stay_exact(front):
     _, body = await front.call("GET", ONE)
     assert body["state"] == state
     assert body["events"][0]["actions"]["stateDelta"] == state
+
+
+async def test_an_artifact_is_read_after_one_look_for_its_session(front, monkeypatch: pytest.MonkeyPatch):
+    artifacts, store, looks = f"{ONE}/artifacts", front.services.store, []
+    body = {"filename": "a", "artifact": {"text": "hello"}}
+    status, saved = await front.call("POST", artifacts, body)
+    assert status == 200, saved
+    reference = {
+        "filename": "b",
+        "artifact": {"fileData": {"fileUri": saved["canonicalUri"], "mimeType": "text/plain"}},
+    }
+    assert (await front.call("POST", artifacts, reference))[0] == 200
+    look = store.adk_record
+
+    async def counted(key):
+        looks.append(key)
+        return await look(key)
+
+    monkeypatch.setattr(store, "adk_record", counted)
+    for path, answer in [("", ["a", "b"]), ("/b", {"text": "hello"}), ("/a/versions", [0])]:
+        looks.clear()
+        assert await front.call("GET", artifacts + path) == (200, answer)
+        assert len(looks) == 1, path

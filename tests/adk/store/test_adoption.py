@@ -53,7 +53,7 @@ async def test_adopted_on_first_use(opened: Opened, store: SqlStore, sight: str)
         case "append":
             await store.adk_append(key, [event()])
         case "list":
-            [listed] = (await store.adk_list(AdkQuery("theirs"))).sessions
+            [listed] = (await store.adk_list(AdkQuery("theirs", EVERYTHING))).sessions
             assert listed.uuid == (await store.adk_record(key)).uuid
         case "sweep":
             assert await store.adk_sweep(10) == (1, [])
@@ -90,10 +90,10 @@ async def test_a_list_adopts_many_at_once(opened: Opened, store: SqlStore) -> No
     keys = [new_key() for _ in range(3)]
     for key in keys:
         await insert(opened, key)
-    listed = (await store.adk_list(AdkQuery("app", limit=2))).sessions
+    listed = (await store.adk_list(AdkQuery("app", EVERYTHING, limit=2))).sessions
     assert len({session.uuid for session in listed} - {""}) == 2
     assert await store.adk_sweep(10) == (1, [])
-    assert {session.key for session in (await store.adk_list(AdkQuery("app"))).sessions} == set(keys)
+    assert {session.key for session in (await store.adk_list(AdkQuery("app", EVERYTHING))).sessions} == set(keys)
 
 
 async def test_a_session_unused_for_long_is_adopted_as_expired(opened: Opened, store: SqlStore) -> None:
@@ -200,10 +200,50 @@ async def test_a_row_without_a_time_blocks_no_other(opened: Opened, store: SqlSt
     await opened.database.rows(f"UPDATE sessions SET create_time = {no_time} WHERE id = '{second.id}'")
     assert await store.adk_sweep(10) == (1, [])
     assert await notes(opened) == 0
-    assert [session.key for session in (await store.adk_list(AdkQuery("theirs"))).sessions] == [third]
+    assert [session.key for session in (await store.adk_list(AdkQuery("theirs", EVERYTHING))).sessions] == [third]
     for key in (first, second):
         with pytest.raises(InvalidInput):
             await store.adk_append(key, [event()])
+
+
+async def test_a_session_of_an_app_without_a_class_is_adopted_once_there_is_one(
+    opened: Opened, store: SqlStore
+) -> None:
+    classless, other = [new_key(app="classless") for _ in range(2)], new_key(app="theirs")
+    for key in (*classless, other):
+        await insert(opened, key)
+    classes = {"theirs": ClassAndTtl("theirs", micros(5))}
+
+    def adopt_as(app: str) -> ClassAndTtl:
+        if app not in classes:
+            raise InvalidInput(f"unknown class {app!r}", "class")
+        return classes[app]
+
+    store.adopt_as = adopt_as
+    assert await store.adk_sweep(10) == (1, [])
+    assert await notes(opened) == 2
+    assert (await store.adk_list(AdkQuery("classless", EVERYTHING))).sessions == []
+    with pytest.raises(InvalidInput, match="unknown class"):
+        await store.adk_record(classless[0])
+    classes["classless"] = ClassAndTtl("late", micros(5))
+    assert await store.adk_sweep(10) == (2, [])
+    assert await notes(opened) == 0
+    assert (await store.adk_record(classless[0])).class_name == "late"
+
+
+async def test_sessions_without_a_class_block_no_others(opened: Opened, store: SqlStore) -> None:
+    def adopt_as(app: str) -> ClassAndTtl:
+        if app == "classless":
+            raise InvalidInput(f"unknown class {app!r}", "class")
+        return ClassAndTtl(app, micros(5))
+
+    store.adopt_as = adopt_as
+    for key in [*(new_key(app="classless") for _ in range(4)), new_key(app="theirs")]:
+        await insert(opened, key)
+    assert [await store.adk_sweep(2) for _ in range(4)] == [(0, []), (0, []), (1, []), (0, [])]
+    assert await notes(opened) == 4
+    await insert(opened, new_key(app="theirs"))
+    assert sum([(await store.adk_sweep(2))[0] for _ in range(3)]) == 1, "it starts again with the first note"
 
 
 async def test_turns_of_a_session_whose_row_has_no_time_are_skipped(opened: Opened, store: SqlStore) -> None:

@@ -24,9 +24,9 @@ async def test_versions_count_from_0(store: SqlStore) -> None:
     saved = [await store.save_artifact(key, artifact(part=f'{{"text": "{n}"}}')) for n in range(3)]
     assert [each.version for each in saved] == [0, 1, 2]
     assert all(0 < before.created <= after.created for before, after in pairwise(saved))
-    assert await store.artifact(key, "report.txt") == saved[2]
-    assert await store.artifact(key, "report.txt", 0) == saved[0]
-    described = await store.artifact_versions(key, "report.txt")
+    assert await store.artifact(await store.adk_record(key), "report.txt") == saved[2]
+    assert await store.artifact(await store.adk_record(key), "report.txt", 0) == saved[0]
+    described = await store.artifact_versions(await store.adk_record(key), "report.txt")
     assert [(each.version, each.part) for each in described] == [(0, ""), (1, ""), (2, "")]
     assert {(each.mime_type, each.custom_metadata) for each in described} == {("text/plain", '{"by": "me"}')}
 
@@ -36,10 +36,10 @@ async def test_unknown_artifacts(store: SqlStore) -> None:
     await store.save_artifact(key, artifact("a", mime_type=None))
     for name, version in (("b", None), ("a", 1), ("a", -1)):
         with pytest.raises(NotFound, match="No such artifact"):
-            await store.artifact(key, name, version)
-    assert await store.artifact_versions(key, "b") == []
+            await store.artifact(await store.adk_record(key), name, version)
+    assert await store.artifact_versions(await store.adk_record(key), "b") == []
     await store.delete_artifact(key, "b")
-    for call in (store.save_artifact(new_key(), artifact()), store.artifact(new_key(), "a")):
+    for call in (store.save_artifact(new_key(), artifact()), store.delete_artifact(new_key(), "a")):
         with pytest.raises(NotFound):
             await call
 
@@ -49,13 +49,13 @@ async def test_user_artifacts_are_shared_by_the_sessions_of_a_user(store: SqlSto
     await store.save_artifact(first, artifact("user:profile"))
     await store.save_artifact(first, artifact("mine"))
     assert (await store.save_artifact(second, artifact("user:profile"))).version == 1
-    assert await store.artifact_names(first) == ["mine", "user:profile"]
-    assert await store.artifact_names(second) == ["user:profile"]
-    assert await store.artifact_names(stranger) == []
+    assert await store.artifact_names(await store.adk_record(first)) == ["mine", "user:profile"]
+    assert await store.artifact_names(await store.adk_record(second)) == ["user:profile"]
+    assert await store.artifact_names(await store.adk_record(stranger)) == []
     await store.delete_session((await store.adk_record(first)).uuid, EVERYTHING)
-    assert (await store.artifact(second, "user:profile")).version == 1
+    assert (await store.artifact(await store.adk_record(second), "user:profile")).version == 1
     await store.delete_artifact(second, "user:profile")
-    assert await store.artifact_names(second) == []
+    assert await store.artifact_names(await store.adk_record(second)) == []
 
 
 async def test_artifacts_are_deleted_with_their_session(opened: Opened, store: SqlStore) -> None:
@@ -64,7 +64,7 @@ async def test_artifacts_are_deleted_with_their_session(opened: Opened, store: S
     await store.delete_session((await store.adk_record(key)).uuid, EVERYTHING)
     assert await opened.database.rows("SELECT * FROM artifact") == []
     await made(store, key)
-    assert await store.artifact_names(key) == []
+    assert await store.artifact_names(await store.adk_record(key)) == []
 
 
 async def test_concurrent_saves_get_a_version_each(opened: Opened, store: SqlStore) -> None:

@@ -11,13 +11,14 @@ import pytest
 from session_manager.domain.access import EVERYTHING, OneSession
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
 from session_manager.domain.adk.turn_events import user_event
-from session_manager.domain.errors import StaleSession
+from session_manager.domain.errors import InvalidInput, StaleSession
 from session_manager.domain.message import Attempt, Message, Outcome
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_turns import AT_ONCE
 from tests.adk.store.made import event, key_of, made, texts
 from tests.store.databases import Database, Opened, new_message, new_session, say
 
+USER_EVENT = "session_manager.store.transactions.adk_turns.user_event"
 ENDED = [("turn.processed", "{}")]
 FAILED = [("turn.failed", "{}")]
 
@@ -175,7 +176,7 @@ async def test_events_that_no_database_stores_are_left_out(store: SqlStore, monk
         return user_event(message, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr("session_manager.store.transactions.adk_turns.user_event", cannot)
+        patched.setattr(USER_EVENT, cannot)
         await store.adk_catch_up(uuid, other)
     assert await store.adk_behind(9) == []
     assert texts((await store.adk_get(beside)).events) == ["fine", "FINE"]
@@ -197,3 +198,21 @@ async def test_memory_includes_the_last_turn(store: SqlStore) -> None:
     await turn(store, uuid, "tulips")
     await store.remember(key)
     assert len(await store.search_memory(key.app, key.user_id, "tulips", 9)) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError(), InvalidInput("State is too long")])
+async def test_memory_leaves_out_events_that_no_database_stores(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    uuid, key = await session(store)
+    await store.adk_append(key, [event(text="tulips")])
+    await turn(store, uuid, "a")
+
+    def fails(*_: Any) -> AdkEvent:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(USER_EVENT, fails)
+        assert await store.remember(key._replace(id=f" {key.id}")) == 1
+    assert await store.adk_behind(9) == []
+    assert len(await store.search_memory(key.app, key.user_id, "tulips", 9)) == 1

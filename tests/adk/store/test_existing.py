@@ -52,7 +52,7 @@ async def fill(service: BaseSessionService) -> list[AdkKey]:
 
 async def compare(service: BaseSessionService, store: SqlStore) -> None:
     theirs = (await service.list_sessions(app_name="app")).sessions
-    ours = (await store.adk_list(AdkQuery("app"))).sessions
+    ours = (await store.adk_list(AdkQuery("app", EVERYTHING))).sessions
     for listed, our in zip(theirs, ours, strict=True):
         same(listed, our)
         same(await get(service, our.key), await store.adk_get(our.key))

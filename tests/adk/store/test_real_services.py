@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from session_manager.domain.access import EVERYTHING
+from session_manager.domain.access import EVERYTHING, OwnedBy
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import NotFound, StaleSession
 from session_manager.store.protocol import AdkQuery
@@ -43,7 +43,7 @@ APPENDS = {"native": 13, "asyncpg": 8, "psycopg": 4}  # of each of the sixteen w
 async def compare(service: BaseSessionService, store: SqlStore, key: AdkKey) -> None:
     """Check that all reads are equal on both sides."""
     theirs = await service.list_sessions(app_name=key.app, user_id=key.user_id)
-    ours = await store.adk_list(AdkQuery(key.app, key.user_id))
+    ours = await store.adk_list(AdkQuery(key.app, OwnedBy(key.user_id)))
     assert len(theirs.sessions) == len(ours.sessions)
     for listed, our in zip(theirs.sessions, ours.sessions, strict=True):
         same(listed, our)
@@ -128,7 +128,7 @@ async def test_deleted_by_either_side(store: SqlStore, peers: Peers) -> None:
         await service.delete_session(**names(theirs))
         with pytest.raises(NotFound):
             await store.adk_get(theirs)
-        assert (await store.adk_list(AdkQuery(ours.app))).sessions == []
+        assert (await store.adk_list(AdkQuery(ours.app, EVERYTHING))).sessions == []
         made_again = await service.create_session(**names(ours))
         assert made_again.events == []
         same(await get(service, ours), await store.adk_get(ours))

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING
+from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy
 from session_manager.domain.adk.model import AdkKey, NewAdkSession
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound, StaleSession
+from session_manager.domain.message import Attempt
 from session_manager.store.protocol import AdkQuery
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions.adk_rows import KNOWN_OF_MANY
@@ -177,7 +178,6 @@ async def test_no_such_session(store: SqlStore) -> None:
         store.adk_get(key),
         store.adk_record(key),
         store.adk_append(key, [event()]),
-        store.artifact_names(key),
         store.remember(key),
     ):
         with pytest.raises(NotFound):
@@ -220,7 +220,7 @@ async def test_pages_in_order_of_update(store: SqlStore) -> None:
     await made(store, new_key(user="bob"), state={"user:x": 1, "app:y": 2})
     await store.adk_append(keys[0], [event(3e9)])
     await store.adk_append(keys[2], [event(3e9)])
-    whole = await store.adk_list(AdkQuery("app", "ann"))
+    whole = await store.adk_list(AdkQuery("app", OwnedBy("ann")))
     assert {session.key for session in whole.sessions} == set(keys)
     assert whole.sessions == sorted(whole.sessions, key=lambda session: (session.update_time, session.key.id))
     assert {session.key for session in whole.sessions[-2:]} == {keys[0], keys[2]}
@@ -231,22 +231,28 @@ async def test_pages_in_order_of_update(store: SqlStore) -> None:
     ]
     seen, after = [], None
     while True:
-        page = await store.adk_list(AdkQuery("app", "ann", after=after, limit=2))
+        page = await store.adk_list(AdkQuery("app", OwnedBy("ann"), after=after, limit=2))
         seen += page.sessions
         after = page.next_after
         if after is None:
             break
     assert seen == whole.sessions
-    everybody = (await store.adk_list(AdkQuery("app"))).sessions
+    everybody = (await store.adk_list(AdkQuery("app", EVERYTHING))).sessions
     assert {each.key.user_id: each.state.get("user:x") for each in everybody} == {"ann": None, "bob": 1}
-    assert (await store.adk_list(AdkQuery("nothing"))).sessions == []
+    assert (await store.adk_list(AdkQuery("nothing", EVERYTHING))).sessions == []
+
+
+@pytest.mark.parametrize("access", [NOTHING, OneSession("s", Attempt("m", 1))], ids=repr)
+async def test_a_caller_that_is_no_user_lists_no_sessions(store: SqlStore, access: Access) -> None:
+    await made(store)
+    assert (await store.adk_list(AdkQuery("app", access))).sessions == []
 
 
 async def test_some_ids_are_hidden_from_lists(store: SqlStore) -> None:
     shown = await made(store)
     await made(store, AdkKey("app", "ann", "adk-eval-session-1"))
     await made(store, AdkKey("app", "ann", "___eval___session___1"))
-    query = AdkQuery("app", "ann", id_prefix_hidden=("adk-eval-session-", "___eval___session___"))
+    query = AdkQuery("app", OwnedBy("ann"), id_prefix_hidden=("adk-eval-session-", "___eval___session___"))
     assert [session.key for session in (await store.adk_list(query)).sessions] == [shown]
 
 
