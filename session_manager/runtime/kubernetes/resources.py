@@ -17,6 +17,10 @@ from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiErr
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
 from session_manager.runtime.kubernetes.watch import Watch
 
+INSTALL_CRDS = (
+    "the CRDs of Session Manager are not installed; install them with the chart (crds.install: true) "
+    "or with kubectl apply --server-side -f k8s-manifests/crds.yaml"
+)
 SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
 
 
@@ -83,8 +87,10 @@ class Resources:
         self._ask_api = ask_api
         self.classes = classes
         drop: Json = {} if with_status else {"status": {}}
-        self.sessions = Watch(cluster, SESSIONS, lambda resource: session_view({**resource, **drop}))
-        self.class_watch = Watch(cluster, CLASSES, classes.parse)
+        self.sessions = Watch(
+            cluster, SESSIONS, lambda resource: session_view({**resource, **drop}), if_missing=INSTALL_CRDS
+        )
+        self.class_watch = Watch(cluster, CLASSES, classes.parse, if_missing=INSTALL_CRDS)
         classes.specs, classes.listed = self.class_watch.objects, self.class_watch.listed
 
     def start(self) -> None:
