@@ -1,4 +1,4 @@
-"""Serves /healthz for the kubelet and /metrics for Prometheus."""
+"""Serves /livez and /healthz for the kubelet and /metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ class Metrics:
 
 @dataclass(slots=True, eq=False)
 class HealthServer:
-    """``healthy`` returns True while the operator works."""
+    """``lacks`` returns why the operator cannot work, or None."""
 
     metrics: Metrics
-    healthy: Callable[[], bool]
+    lacks: Callable[[], str | None]
     runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port."""
         app = web.Application()
+        app.router.add_get("/livez", self._live)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._show)
         self.runner = web.AppRunner(app, access_log=None)
@@ -59,9 +60,15 @@ class HealthServer:
         if self.runner is not None:
             await self.runner.cleanup()
 
+    async def _live(self, _: web.Request) -> web.Response:
+        """Answer 200 as long as the process runs: a restart would not bring back an API that is away."""
+        return web.json_response({"status": "alive"})
+
     async def _health(self, _: web.Request) -> web.Response:
-        fine = self.healthy()
-        return web.json_response({"status": "healthy" if fine else "unhealthy"}, status=200 if fine else 503)
+        lacks = self.lacks()
+        if lacks is not None:
+            return web.json_response({"status": "unhealthy", "reason": lacks}, status=503)
+        return web.json_response({"status": "healthy"})
 
     async def _show(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.metrics.registry), content_type="text/plain")

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import kopf
@@ -19,11 +19,11 @@ from session_manager.activity.link import Link
 from session_manager.activity.reconnecting import Target
 from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import Backoff, until_available
-from session_manager.aio.tasks import cancel, unless
+from session_manager.aio.tasks import cancel, first_of, unless
 from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.logs import setup_logging
 from session_manager.runtime.kubernetes import names
-from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, Cluster
+from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, ApiError, Cluster
 from session_manager.runtime.kubernetes.pods import Pods
 from session_manager.runtime.kubernetes.resources import Resources
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
@@ -43,6 +43,7 @@ from session_operator.warm import WarmPods
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(0.2, 5.0)  # between tries to reach Redis and the API at the start
+WATCH_GRACE = 30.0  # seconds for which a watch may fail while /healthz answers 200
 
 
 class Operator:
@@ -80,7 +81,7 @@ class Operator:
         self.metrics.queued.set_function(lambda: len(self.queue))
         self.metrics.pods.set_function(lambda: len(self.runtime.pods()))
         self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
-        self.health = HealthServer(self.metrics, self._healthy)
+        self.health = HealthServer(self.metrics, self._lacks)
         answering.on_change.append(self.queue.add)
         self.runtime.on_started.append(self.metrics.started)
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,12 +106,12 @@ class Operator:
 
     async def _start(self) -> None:
         self.resources.start()
-        await until_available(self.keda.look, BACKOFF, _report)
-        await until_available(self.activity.start, BACKOFF, _report)
+        await _until_done(self.keda.look)
+        await _until_done(self.activity.start)
         await self.resources.classes.listed.wait()  # without them no pod can be started
         await self.runtime.start()
         self._spawn(self.scaler.run(), "scaler")
-        await until_available(self._list_deployments, BACKOFF, _report)
+        await first_of(self._until_stopped(), _until_done(self._list_deployments))
         self._spawn(self.queue.run(), "queue")
         self._spawn(self.statuses.queue.run(), "statuses")
         self._spawn(self.warm.run(), "refill")
@@ -162,8 +163,10 @@ class Operator:
     async def _until_stopped(self) -> None:
         """Wait for the signal. If a loop ends that never should, raise StartupFailure: a restart is better."""
         stopping = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
-        await cancel(stopping)
+        try:
+            done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(stopping)
         for task in done - {stopping}:
             if not self._stop.is_set():
                 log.critical("a loop ended", exc_info=task.exception(), extra={"event": "loop.ended"})
@@ -180,8 +183,13 @@ class Operator:
         await self.cluster.close()
         log.info("operator stopped", extra={"event": "operator.stopped"})
 
-    def _healthy(self) -> bool:
-        return all(not task.done() for task in self._tasks)
+    def _lacks(self) -> str | None:
+        """Return why the operator cannot work, or None."""
+        if any(task.done() for task in self._tasks):
+            return "a loop ended"
+        watches = (self.resources.class_watch, self.resources.sessions, self.pods.watch)
+        outage = next((watch.failure for watch in watches if watch.failed_for(WATCH_GRACE)), None)
+        return outage or self.resources.lacks
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -200,8 +208,20 @@ def _kopf_settings() -> kopf.OperatorSettings:
     return found
 
 
+async def _until_done(action: Callable[[], Awaitable[None]]) -> None:
+    """Repeat ``action`` while Redis or the API is unavailable, or the API rejects it: rights may be granted later."""
+
+    async def attempt() -> None:
+        try:
+            await action()
+        except ApiError as error:
+            raise Unavailable(f"the Kubernetes API rejected a request: {error}") from error
+
+    await until_available(attempt, BACKOFF, _report)
+
+
 def _report(error: Unavailable) -> None:
-    log.warning("a dependency cannot be reached yet: %s", error.detail, extra={"event": "start.unreachable"})
+    log.warning("the start waits for a dependency: %s", error.detail, extra={"event": "start.unreachable"})
 
 
 async def _run(settings: OperatorSettings) -> None:

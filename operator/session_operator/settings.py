@@ -18,9 +18,9 @@ class OperatorGroup(Group):
     keda_redis_address: Text = Field("", alias="KEDA_REDIS_ADDRESS")
     """host:port at which KEDA reaches Redis; by default ours."""
     host: Host = Field("0.0.0.0", alias="OPERATOR_HOST")  # noqa: S104  for the kubelet
-    """Address of /healthz and /metrics."""
+    """Address of /livez, /healthz and /metrics."""
     port: AnyPort = Field(8081, alias="OPERATOR_PORT")
-    """Port of /healthz and /metrics."""
+    """Port of /livez, /healthz and /metrics."""
     stray_after: Seconds = Field(30.0, alias="STRAY_AFTER")
     """Seconds until a Deployment is ended whose pod is not wanted."""
     reconcilers: UpTo1000 = Field(8, alias="RECONCILERS")

@@ -76,7 +76,8 @@ class PodSettings(Group):
 
     @model_validator(mode="after")
     def _first_retry_before_last(self) -> Self:
-        if self.retry_first > self.retry_last:
+        # A default is not contradicted: the back-off caps its first pause like every other.
+        if "retry_first" in self.model_fields_set and self.retry_first > self.retry_last:
             raise StartupFailure(
                 f'RETRY_FIRST: invalid number of seconds "{self.retry_first:g}"; '
                 f"expected RETRY_LAST ({self.retry_last:g}) or less"

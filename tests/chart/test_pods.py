@@ -108,7 +108,10 @@ def test_a_database_proxy_outlives_the_last_turn():
 def test_one_operator_at_a_time():
     spec = render().find("Deployment", "session-operator")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert spec["template"]["spec"]["containers"][0]["command"] == ["python3", "-m", "session_operator"]
+    [container] = spec["template"]["spec"]["containers"]
+    assert container["command"] == ["python3", "-m", "session_operator"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
 
 
 def test_sqlite_has_one_front_door_a_volume_and_no_budget():

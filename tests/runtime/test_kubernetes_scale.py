@@ -9,7 +9,7 @@ import pytest
 from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes.cluster import ApiConflict, ApiError, ApiNotFound, Resource
-from session_manager.runtime.kubernetes.resources import Resources, SessionSpec
+from session_manager.runtime.kubernetes.resources import Resources, SessionSpec, session_view
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
 from session_manager.runtime.kubernetes.workloads import ScaledWorkloads
 
@@ -27,6 +27,7 @@ class World:
         self.operator_is_back = False
         self.refusals: list[ApiError] = []
         self.patches: list[Any] = []
+        self.rejection: ApiError | None = None
         self.session: dict[str, Any] = {"metadata": {"name": SESSION}, "spec": {"classRef": {"name": "default"}}}
         cluster: Any = self
         self.resources = Resources(cluster, ClusterClasses(120, 86_400, "agent:1", 1111))
@@ -43,6 +44,8 @@ class World:
         return not self.operator_is_back
 
     async def get(self, resource: Resource, name: str, subresource: str = "") -> dict[str, Any]:
+        if self.rejection is not None:
+            raise self.rejection
         if resource.plural == "sessions":
             return self.session
         assert (resource.plural, name, subresource) == ("deployments", NAME, "scale")
@@ -126,3 +129,21 @@ async def test_it_wakes_only_sessions_that_may_run():
     assert refusal.value.reason == "ClassMissing"
     world.session["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
     assert await world.resources.wakeable(SESSION) is None
+
+
+async def test_a_lookup_that_the_api_rejects_may_succeed_later():
+    world = World(0)
+    world.rejection = ApiError(403, "Forbidden", "no")
+    with pytest.raises(Unavailable, match="Forbidden"):
+        await world.resources.wakeable(SESSION)
+
+
+async def test_a_front_door_never_asks_the_api_for_a_session():
+    world = World(0)
+    cluster: Any = world
+    world.rejection = ApiError(403, "Forbidden", "no")
+    resources = Resources(cluster, world.resources.classes, ask_api=False)
+    resources.classes.listed.set()
+    assert await resources.wakeable(SESSION) is None
+    resources.sessions.objects[SESSION] = session_view(world.session)
+    assert await resources.wakeable(SESSION) is not None

@@ -186,3 +186,38 @@ async def test_no_cluster_configured(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(StartupFailure, match="no Kubernetes API is configured"):
         await Cluster("default").start()
+
+
+async def test_a_failure_is_logged_once_and_forgotten_when_the_watch_works_again(
+    api: ApiServer, events: Events, caplog: pytest.LogCaptureFixture
+):
+    watch, _ = events
+    api.refusal = (403, {"reason": "Forbidden", "message": "no rights"})
+    watch.start()
+    await until(lambda: watch.failed_for(0.1))
+    assert watch.failure == "403 Forbidden: no rights"
+    assert not watch.failed_for(60)
+    assert [record.__dict__["reason"] for record in caplog.records] == [watch.failure]
+    api.refusal = None
+    await until(lambda: watch.healthy)
+    assert not watch.failed_for(0)
+
+
+async def test_a_watch_that_the_server_accepts_again_works_before_its_first_event(api: ApiServer, events: Events):
+    watch, _ = events
+    watch.start()
+    await until(lambda: watch.healthy)
+    watch._failed("away")
+    watch.version = "1"
+    await watch.close()
+    watch.start()
+    await until(lambda: watch.healthy)
+    assert (watch.failure, api.lists) == ("", 1)
+
+
+async def test_a_kind_that_the_cluster_does_not_serve(api: ApiServer, cluster: Cluster):
+    watch = Watch(cluster, PODS, as_it_is, if_missing="install it")
+    api.refusal = (404, "404 page not found")
+    watch.start()
+    await until(lambda: watch.failure == "install it")
+    await watch.close()

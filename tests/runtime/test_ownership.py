@@ -194,6 +194,53 @@ async def test_a_pod_with_half_a_record_is_found_by_its_environment(data: Path, 
     assert list((data / "run").iterdir()) == []
 
 
+@linux_only
+async def test_leftovers_are_all_signalled_before_the_first_is_waited_for(
+    data: Path, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them ends before all were signalled."""
+    signalled: list[int] = []
+    send = signal.pidfd_send_signal
+
+    def hold_back(descriptor: int, number: int) -> None:
+        signalled.append(descriptor)
+        if len(signalled) == 3:
+            for each in signalled:
+                send(each, number)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", hold_back)
+    monkeypatch.setattr(leftovers, "PATIENCE", 20.0)
+    env = {"SESSION_ID": session, "HOME": str(home_of(data, session))}
+    with bystander(env=env) as first, bystander(env=env) as second, bystander(env=env) as third:
+        began = time.monotonic()
+        await next_owner(data)
+        assert time.monotonic() - began < 10
+        assert not any(map(alive, (first, second, third)))
+    assert len(signalled) == 3
+
+
+@linux_only
+async def test_leftovers_that_ended_after_the_deadline_are_no_error(
+    data: Path, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "END_WITHIN", 0.0)
+    with bystander(env={"SESSION_ID": session, "HOME": str(home_of(data, session))}) as process:
+        await next_owner(data)
+        assert not alive(process)
+
+
+@linux_only
+async def test_leftovers_that_do_not_end_are_an_error(
+    data: Path, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "END_WITHIN", 0.0)
+    monkeypatch.setattr(leftovers, "PATIENCE", 0.01)
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda descriptor, number: None)
+    env = {"SESSION_ID": session, "HOME": str(home_of(data, session))}
+    with bystander(env=env), pytest.raises(StartupFailure, match="do not end"):
+        await next_owner(data)
+
+
 @pytest.mark.parametrize("home", ["/elsewhere", "{data}/homes", "{data}/homes/another", ""])
 async def test_processes_of_other_folders_are_left_alone(data: Path, session: str, home: str) -> None:
     with bystander(env={"SESSION_ID": session, "HOME": home.format(data=data)}) as process:

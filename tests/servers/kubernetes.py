@@ -43,12 +43,14 @@ class ApiServer:
         self.watches_of: dict[str, Script] = {}
         self.lists = 0
         self.refusal: tuple[int, Any] | None = None
+        self.refusals_of: dict[str, tuple[int, Any]] = {}
         self.served: list[str] | None = None
         self.patched: list[tuple[str, Any]] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        if self.refusal is not None:
-            status, body = self.refusal
+        refusal = self.refusals_of.get(request.path.rpartition("/")[2], self.refusal)
+        if refusal is not None:
+            status, body = refusal
             return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
         if request.method == "PATCH":
             self.patched.append((request.path.rpartition("/")[2], await request.json()))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from session_manager import settings
+from session_manager.aio.retry import Backoff
 from session_manager.domain.errors import StartupFailure
+from session_manager.scaling.workers import ScalerTimes
 from session_manager.settings import Settings
 from session_manager.settings.kinds import TEN_YEARS
 from tests.cli.program import call
@@ -145,6 +147,11 @@ def test_keys_are_parsed():
 def test_the_first_retry_comes_before_the_last():
     with pytest.raises(StartupFailure, match=r'^RETRY_FIRST: invalid number of seconds "9"; expected RETRY_LAST \(8\)'):
         Settings.from_environment(retry_first=9, retry_last="8")
+
+
+def test_the_first_retry_is_capped_by_the_last_if_only_the_last_is_set():
+    times = ScalerTimes.from_settings(Settings.from_environment(retry_last=3))
+    assert Backoff(times.retry_first, times.retry_last).pause(1) == 3
 
 
 @given(st.sampled_from(sorted(DECLARED)), st.text(max_size=20))

@@ -168,7 +168,10 @@ class Cluster:
         return (await response.read()).decode(errors="replace")
 
     async def watch(self, resource: Resource, version: str, selector: str) -> AsyncIterator[Json]:
-        """Yield the events after ``version`` until the server ends the watch. Raises TimeoutError on silence."""
+        """Yield the events after ``version`` until the server ends the watch. Raises TimeoutError on silence.
+
+        The first event is a bookmark of ``version``: the server has accepted the watch.
+        """
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -179,6 +182,7 @@ class Cluster:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT.total)
         response = await self._request("GET", self._path(resource), query, timeout=timeout)
         try:
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
             while True:
                 async with asyncio.timeout(SILENCE):
                     line = await response.content.readline()

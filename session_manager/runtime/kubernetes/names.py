@@ -33,7 +33,7 @@ MANAGED_BY = "session-manager"
 SESSION_COMPONENT = "session"
 WARM_COMPONENT = "warm-pool"
 
-# Field managers. Replicas have a manager of their own, because the operator never applies them.
+# Field managers. Replicas of sessions have a manager of their own, because the operator never applies them.
 OPERATOR = "session-operator"
 SCALER = "session-scaler"
 FRONT_DOOR = "session-manager"

@@ -122,8 +122,8 @@ class Pods:
     """All pods of sessions and warm pools, from one watch."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
-        self._watch.listen(self._on_event)
+        self.watch = Watch(cluster, PODS, view_of, names.MANAGED_SELECTOR)
+        self.watch.listen(self._on_event)
         self.by_uid: dict[str, PodView] = {}
         self._groups: dict[str, set[str]] = defaultdict(set)
         self._waiting: dict[str, asyncio.Event] = {}
@@ -135,11 +135,11 @@ class Pods:
 
     async def start(self) -> None:
         """Return when all present pods are known."""
-        self._watch.start()
-        await self._watch.listed.wait()
+        self.watch.start()
+        await self.watch.listed.wait()
 
     async def close(self) -> None:
-        await self._watch.close()
+        await self.watch.close()
 
     def get(self, uid: str) -> PodView | None:
         return self.by_uid.get(uid)

@@ -13,10 +13,14 @@ from session_manager.domain.mode import Mode
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
-from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiNotFound, Cluster
+from session_manager.runtime.kubernetes.cluster import CLASSES, SESSIONS, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
 from session_manager.runtime.kubernetes.watch import Watch
 
+INSTALL_CRDS = (
+    "the CRDs of Session Manager are not installed; install them with the chart (crds.install: true) "
+    "or with kubectl apply --server-side -f k8s-manifests/crds.yaml"
+)
 SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
 
 
@@ -71,14 +75,22 @@ class SessionSpec:
 
 
 class Resources:
-    """``sessions`` and ``classes`` are filled in by watches. ``with_status``: keep the status of each Session."""
+    """``sessions`` and ``classes`` are filled in by watches. ``with_status``: keep the status of each Session.
 
-    def __init__(self, cluster: Cluster, classes: ClusterClasses, *, with_status: bool = False) -> None:
+    ``ask_api``: ask the API for a Session that no event has reported yet.
+    """
+
+    def __init__(
+        self, cluster: Cluster, classes: ClusterClasses, *, with_status: bool = False, ask_api: bool = True
+    ) -> None:
         self._cluster = cluster
+        self._ask_api = ask_api
         self.classes = classes
         drop: Json = {} if with_status else {"status": {}}
-        self.sessions = Watch(cluster, SESSIONS, lambda resource: session_view({**resource, **drop}))
-        self.class_watch = Watch(cluster, CLASSES, classes.parse)
+        self.sessions = Watch(
+            cluster, SESSIONS, lambda resource: session_view({**resource, **drop}), if_missing=INSTALL_CRDS
+        )
+        self.class_watch = Watch(cluster, CLASSES, classes.parse, if_missing=INSTALL_CRDS)
         classes.specs, classes.listed = self.class_watch.objects, self.class_watch.listed
 
     def start(self) -> None:
@@ -101,15 +113,17 @@ class Resources:
     async def find(self, session: str) -> SessionView | None:
         """Return the Session, or None if there is none or its deletion has begun.
 
-        The API is asked about a Session that no event has reported yet. Raises Unavailable.
+        Raises Unavailable.
         """
         found = self.sessions.objects.get(session)
-        if found is None or found.leaving:
+        if self._ask_api and (found is None or found.leaving):
             try:
                 found = session_view(await self._cluster.get(SESSIONS, session))
             except ApiNotFound:
                 return None
-        return None if found.leaving else found
+            except ApiError as error:
+                raise Unavailable(f"the Kubernetes API rejected the request: {error}") from error
+        return None if found is None or found.leaving else found
 
     def mode(self, session: str) -> Mode:
         """Return the mode that the watch reported last. Raises Unavailable before the first list."""

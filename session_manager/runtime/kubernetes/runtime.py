@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from session_manager.aio.retry import Backoff
-from session_manager.domain.errors import PodCannotStart
+from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.pods import Pods, PodView
@@ -103,6 +103,7 @@ class KubernetesRuntime:
         spec = await self._appeared(session)
         if spec.class_spec.storage is not None:
             await self._until_volume_is_free(session)
+            spec = await self._still_wakeable(session)
         await self.workloads.wake(spec)
         while True:
             pod = await self._with_address(session, on_phase)
@@ -122,6 +123,13 @@ class KubernetesRuntime:
                 remedy = "no front door has created the Session resource; check the front door's log and its rights"
                 raise PodCannotStart("SessionMissing", remedy)
             await asyncio.sleep(next(pauses))
+
+    async def _still_wakeable(self, session: str) -> SessionSpec:
+        """Return the Session as it is now: it may have been suspended, deleted or created anew during a wait."""
+        spec = await self.resources.wakeable(session)
+        if spec is None:
+            raise Unavailable("the Session was deleted while its pod was to be started")
+        return spec
 
     async def _until_volume_is_free(self, session: str) -> None:
         """Wait for the former pods to go: only one pod at a time can mount the volume."""

@@ -17,7 +17,7 @@ from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.values import Json
-from session_manager.runtime.kubernetes.cluster import ApiError, ApiExpired, Cluster, Resource
+from session_manager.runtime.kubernetes.cluster import ApiError, ApiExpired, ApiNotFound, Cluster, Resource
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ class Watch(Generic[T]):
     """``objects``: the parsed objects by name. ``parse`` keeps what is needed of one: there may be thousands.
 
     ``listed`` is set with the first list and stays set. ``synced`` is set while the watch works.
+    ``failure``: why it has not worked since ``failing_since`` (seconds of the loop's clock), or "".
+    ``if_missing``: what to do if the cluster does not serve this kind.
     ``version``: the resource version to continue from, or "" to list again.
     """
 
@@ -39,10 +41,13 @@ class Watch(Generic[T]):
     resource: Resource
     parse: Callable[[Json], T]
     selector: str = ""
+    if_missing: str = ""
     version: str = ""
     objects: dict[str, T] = field(default_factory=dict)
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: str = ""
+    failing_since: float = 0.0
     listeners: list[Callable[[str, T], None]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
@@ -62,6 +67,10 @@ class Watch(Generic[T]):
         """Return True if the watch has listed everything and is running."""
         return self.synced.is_set() and self.task is not None and not self.task.done()
 
+    def failed_for(self, seconds: float) -> bool:
+        """Return True if the watch has failed for longer than this."""
+        return self.failure != "" and asyncio.get_running_loop().time() - self.failing_since > seconds
+
     async def _run(self) -> None:
         pauses = BACKOFF.pauses()
         while True:
@@ -78,15 +87,29 @@ class Watch(Generic[T]):
                 log.warning("a watch fell silent", extra={"event": "watch.silent", "resource": self.resource.plural})
                 continue
             except (Unavailable, ApiError) as error:
-                extra = {"event": "watch.failed", "resource": self.resource.plural, "reason": str(error)}
-                log.warning("a watch failed and is retried", extra=extra)
-            except Exception:
+                missing = self.if_missing if isinstance(error, ApiNotFound) else ""
+                self._failed(missing or str(error))
+            except Exception as error:
                 # A line that was cut off, or an event of an unknown shape. Without a watch the process would be blind.
                 extra = {"event": "watch.failed", "resource": self.resource.plural}
                 log.exception("a watch failed and is retried with a new list", extra=extra)
                 self.version = ""
-            self.synced.clear()
+                self._failed(repr(error))
             await asyncio.sleep(next(pauses))
+
+    def _works(self) -> None:
+        self.synced.set()
+        self.failure = ""
+
+    def _failed(self, reason: str) -> None:
+        """Log a reason once, until the watch works again."""
+        self.synced.clear()
+        if not self.failure:
+            self.failing_since = asyncio.get_running_loop().time()
+        if reason != self.failure:
+            extra = {"event": "watch.failed", "resource": self.resource.plural, "reason": reason}
+            log.warning("a watch failed and is retried: %s", reason, extra=extra)
+        self.failure = reason
 
     async def _list(self) -> None:
         items, version = await self.cluster.list(self.resource, self.selector)
@@ -97,11 +120,11 @@ class Watch(Generic[T]):
             self._on_event(ADDED, item)
         self.version = version
         self.listed.set()
-        self.synced.set()
+        self._works()
 
     async def _follow(self) -> None:
         async for event in self.cluster.watch(self.resource, self.version, self.selector):
-            self.synced.set()
+            self._works()
             resource = event["object"]
             self.version = resource["metadata"]["resourceVersion"]
             if event["type"] in {ADDED, MODIFIED, DELETED}:

@@ -6,7 +6,8 @@ The names of a session's files and folders contain its id.
 
     <data>/homes/<id>/       HOME of its pods; removed with the session
     <data>/tmp/<uid>/        TMPDIR of one pod, named after the pod; removed with the pod
-    <data>/pods/<uid>/       HOME of a pod that was warm, and its output before a session had it; removed with the pod
+    <data>/pods/<uid>/       HOME of a pod whose class has warm pods, and its output before a session had it; removed
+                             with the pod
     <data>/logs/<id>.log     output of its pods, and one older file <id>.log.1
     <data>/run/<id>.json     record of its current pod; <uid>.json of a pod without a session
     <data>/runtime.lock      locked by the owner of the pods
@@ -29,6 +30,7 @@ from session_manager.domain.values import is_session_id
 from session_manager.runtime.process.keeper import older
 
 LOCK_POLL = 0.02
+REMOVE_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +115,68 @@ class Folders:
 def remove_folder(folder: Path) -> None:
     """Remove a folder that a pod has filled: without following links, even if read-only, at any depth.
 
+    Whatever a process adds meanwhile is removed too.
+    """
+    for attempt in range(1, REMOVE_TRIES + 1):
+        try:
+            _remove(folder)
+            return
+        except OSError:
+            if attempt == REMOVE_TRIES:
+                raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder. Raises OSError if an entry changes after it was listed.
+
     Nested folders move up to ``folder`` first, so neither recursion nor paths grow with the depth.
     """
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        _empty(folder, folder)
-        while nested := list(folder.iterdir()):
-            for each in nested:
-                _empty(each, folder)
-                each.rmdir()
-        folder.rmdir()
+    if not folder.is_dir() or folder.is_symlink():
+        folder.unlink(missing_ok=True)
+        return
+    root = _open(folder)
+    try:
+        while entries := _entries(root):
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _empty(entry.name, root)
+                    os.rmdir(entry.name, dir_fd=root)
+                else:
+                    os.unlink(entry.name, dir_fd=root)
+    finally:
+        os.close(root)
+    folder.rmdir()
 
 
-def _empty(folder: Path, into: Path) -> None:
-    """Remove the files in a folder and move the folders in it to ``into``."""
-    folder.chmod(0o700)
-    for entry in list(folder.iterdir()):
-        if not entry.is_symlink() and entry.is_dir():
-            entry.chmod(0o700)  # or it could not be moved
-            entry.rename(into / uuid4().hex)
-        else:
-            entry.unlink()
+def _empty(name: str, root: int) -> None:
+    """Remove the files in a folder of ``root``, and move the folders in it to ``root``."""
+    folder = _open(name, root)
+    try:
+        for entry in _entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                os.close(_open(entry.name, folder))  # it cannot be moved while it is read-only
+                os.rename(entry.name, uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _open(folder: Path | str, parent: int | None = None) -> int:
+    """Open a folder and make it writable. Raises OSError if it is a link or a file by now."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(folder, flags, dir_fd=parent)
+    except PermissionError:
+        os.chmod(folder, 0o700, dir_fd=parent)
+        descriptor = os.open(folder, flags, dir_fd=parent)
+    os.fchmod(descriptor, 0o700)
+    return descriptor
+
+
+def _entries(folder: int) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 class OwnedByAnother(StartupFailure):

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from session_manager.runtime.process.keeper import environment_of, started
 
 END_WITHIN = 10.0
 POLL = 0.02
-PATIENCE = 1000  # milliseconds for a process to end after SIGKILL
+PATIENCE = 1.0  # seconds for processes to end after SIGKILL, before they are looked for again
 CLOCK_SLACK = 2.0  # seconds, since ``ps`` shows whole ones
 
 
@@ -43,9 +43,11 @@ def end_leftovers(folders: Folders) -> None:
     """Kill the leftovers, and remove their records and temporary files. Raises StartupFailure if one does not end."""
     deadline = time.monotonic() + END_WITHIN
     records = list(read_records(folders.run))
+    late = False
     while kill_leftovers(folders, records):
-        if time.monotonic() > deadline:
+        if late:
             raise StartupFailure(f"Processes of an earlier owner do not end; see the records in {folders.run}")
+        late = time.monotonic() > deadline
         time.sleep(POLL)
     for file in folders.run.iterdir():
         file.unlink(missing_ok=True)
@@ -61,29 +63,47 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 
 def kill_leftovers(folders: Folders, records: list[Record]) -> bool:
-    """Send SIGKILL to each leftover. Return True if there was one."""
+    """Send SIGKILL to each leftover, and wait for all of them to end. Return True if there was one."""
     if sys.platform != "linux":
         return sum(map(_kill_by_ps, records)) > 0
     leaders = {record.pid for record in records if record.started == started(record.pid) is not None}
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  a Path for each is slow
-    return sum(_kill_if_ours(pid, folders, leaders) for pid in pids) > 0
+    killed = [found for pid in pids if (found := _kill_if_ours(pid, folders, leaders)) is not None]
+    try:
+        _until_ended(killed)
+    finally:
+        for descriptor in killed:
+            os.close(descriptor)
+    return bool(killed)
 
 
-def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> bool:
+def _kill_if_ours(pid: int, folders: Folders, leaders: set[int]) -> int | None:
+    """Kill the process and return its descriptor, or return None if it is not a leftover or has ended."""
     with suppress(OSError):
         descriptor = os.pidfd_open(pid)
-        try:
+        with suppress(OSError):
             # The descriptor stays with this process, even if its pid is reused.
-            ended = select.poll()
-            ended.register(descriptor, select.POLLIN)
-            if ended.poll(0) or not (_has_our_environment(pid, folders) or os.getpgid(pid) in leaders):
-                return False
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            ended.poll(PATIENCE)  # a process that is ending has no environment to recognise it by
-            return True
-        finally:
-            os.close(descriptor)
-    return False
+            if not _ended([descriptor], 0) and (_has_our_environment(pid, folders) or os.getpgid(pid) in leaders):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                return descriptor
+        os.close(descriptor)
+    return None
+
+
+def _until_ended(descriptors: list[int]) -> None:
+    """Wait for the processes, since one that is ending has no environment to recognise it by."""
+    deadline = time.monotonic() + PATIENCE
+    left = set(descriptors)
+    while left and (seconds := deadline - time.monotonic()) > 0:
+        left -= _ended(left, seconds)
+
+
+def _ended(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Wait until one of the processes has ended. Return the descriptors of those that have."""
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in waiting.poll(seconds * 1000)}
 
 
 def _has_our_environment(pid: int, folders: Folders) -> bool:

@@ -235,7 +235,7 @@ class SessionResources:
             self._missed.add(session)
         extra = {"event": "resource.failed", "session": session, "reason": str(error)}
         expected = isinstance(error, (SessionManagerError, ApiError))
-        log.warning("a Session resource could not be written", exc_info=None if expected else error, extra=extra)
+        log.warning("work on a session failed", exc_info=None if expected else error, extra=extra)
 
 
 class PodHost(SessionResources, Host):
@@ -247,7 +247,7 @@ class PodHost(SessionResources, Host):
         Host.__init__(self, settings, link, store, networks=settings.kubernetes.pod_networks)
         cluster = Cluster(settings.kubernetes.namespace)
         self.classes = ClusterClasses.from_settings(settings)
-        self._resources = Resources(cluster, self.classes)
+        self._resources = Resources(cluster, self.classes, ask_api=False)
         SessionResources.__init__(self, cluster, self._resources, store, self.activity, settings)
         kit = ScalerKit(
             self.activity,
