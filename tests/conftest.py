@@ -19,9 +19,12 @@ import pytest
 from session_manager import settings
 from session_manager.activity.link import Link
 from tests.servers import shared
+from tests.servers.accepting import repair_accepting
 from tests.servers.redis import RedisServer
 
 pytest_plugins = ["tests.servers.buckets"]
+
+repair_accepting()
 
 # What a developer has in the environment or in .env is no setting of a test.
 settings.DOT_ENV = Path(os.devnull)
