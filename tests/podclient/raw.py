@@ -68,11 +68,11 @@ async def raw_pod(behaviour: Behaviour) -> AsyncIterator[RawPod]:
                     pod.requests.append(request)
                     await behaviour(Exchange(request, reader, writer, number))
         finally:
-            writer.transport.abort()
             pod.open -= 1
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(serve(reader, writer))
+        task.add_done_callback(lambda _: writer.transport.abort())  # also if it was cancelled before it began
         serving.add(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
