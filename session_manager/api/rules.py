@@ -40,7 +40,7 @@ READ, WRITE, WAKE, MANAGE = Right.READ, Right.WRITE, Right.WAKE, Right.MANAGE
 
 
 class Door(StrEnum):
-    """Where a route is, and in which shape its errors are."""
+    """The prefix of a route, and the shape of its errors."""
 
     OURS = "ours"  # at the root
     ADK = "adk"  # under /adk and at the root
