@@ -26,6 +26,7 @@ from session_manager.activity.embedded.snapshot import Snapshot
 from session_manager.activity.server import LocalRedis, embedded_redis
 from tests.servers import shared
 from tests.servers.redis import RedisServer
+from tests.waiting import until
 
 ALL_TYPES = (
     ("SET", "text", "a\r\nb"),
@@ -254,9 +255,9 @@ class TestSnapshot:
         await local.start()
         with redis.Redis.from_url(local.url) as client:
             client.set("a", "b")
-            await asyncio.sleep(1.5)
+            log = tmp_path / "redis.log"
+            await until(lambda: " # cannot write snapshot.resp" in log.read_text())
             assert client.get("a") == b"b"
-        assert " # cannot write snapshot.resp" in (tmp_path / "redis.log").read_text()
         (tmp_path / "snapshot.new").rmdir()
         await local.stop()
         assert (tmp_path / "snapshot.resp").exists()
