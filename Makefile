@@ -28,11 +28,11 @@ run: $(VENV)/.run ## Run everything on this machine: front door, Redis, SQLite, 
 
 test: $(VENV)/.dev ## Run the pure, contract and end-to-end tests on all cores (WORKERS=; ARGS= goes to pytest)
 	@hack/test-tools
-	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/faults --ignore=tests/neighbours --ignore=tests/cluster -m 'not sim and not chart and not faults' $(ARGS)
 
-test-faults: $(VENV)/.dev ## Kill and stop real servers under load, with real time-outs
+test-faults: $(VENV)/.dev ## Kill, stop and attack real servers under load, with real time-outs
 	@$(PYTEST) -n 2 tests/backup -m faults
-	@$(PYTEST) -n 2 tests/faults tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -o faulthandler_timeout=0 $(ARGS)
+	@$(PYTEST) -n 2 tests/faults tests/neighbours tests/backup/test_kills.py::test_at_any_moment_of_a_restore -m 'not sim' -o faulthandler_timeout=0 $(ARGS)
 
 test-chart: $(VENV)/.dev ## Render the Helm chart with many values; needs helm
 	@$(PYTEST) tests/chart $(ARGS)

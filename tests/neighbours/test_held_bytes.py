@@ -1,0 +1,44 @@
+"""Attacks that make the front door hold bytes: nobody else notices, and the memory is free again afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.neighbours.harness import NOBODY, Attack, Town, suffer, town
+from tests.servers.redis import RedisServer
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+HOLD = 6.0  # seconds for which an attacker keeps what it has
+FILLER = b"x" * 65_536
+
+
+async def bodies_on_an_open_path(town: Town) -> None:
+    """25 callers without a key send almost 8 MB each to a path that needs none, and stall."""
+    head = town.head(NOBODY, "POST /adk/health", **{"Content-Length": "8000000"})
+    await asyncio.gather(*(_stall(town, head, 7_990_000) for _ in range(25)))
+
+
+async def _stall(town: Town, begin: bytes, size: int) -> None:
+    """Send ``begin`` and ``size`` bytes, if the front door takes them, and keep the connection for a while."""
+    try:
+        _, writer = await town.connect()
+        writer.write(begin)
+        for start in range(0, size, len(FILLER)):
+            writer.write(FILLER[: size - start])
+            await writer.drain()
+    except ConnectionError:
+        return
+    await asyncio.sleep(HOLD)
+    writer.transport.abort()
+
+
+ATTACKS: list[Attack] = [bodies_on_an_open_path]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda each: each.__name__)
+async def test_nobody_else_notices(tmp_path, own_redis: RedisServer, attack: Attack):
+    async with town(tmp_path, own_redis) as made:
+        await suffer(made, attack)
