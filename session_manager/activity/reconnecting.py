@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from session_manager.activity.resp import OnMessage, RedisConnection, RedisError
@@ -53,10 +53,11 @@ class Target:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Target:
-        """Use REDIS_URL, or else REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."""
-        if settings.redis.url is not None:
-            return cls.from_url(settings.redis.url.get_secret_value())
+        """Use REDIS_URL, or else REDIS_HOST and REDIS_PORT. REDIS_PASSWORD is for an address without a password."""
         password = settings.redis.password.get_secret_value() if settings.redis.password else ""
+        if settings.redis.url is not None:
+            target = cls.from_url(settings.redis.url.get_secret_value())
+            return replace(target, password=target.password or password)
         return cls(settings.redis.host, settings.redis.port, password=password)
 
     @classmethod

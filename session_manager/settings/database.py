@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from session_manager.settings.kinds import FilePath, Group, Host, Port, Seconds, Secret, Text, UpTo1000
+from session_manager.settings.kinds import FilePath, Group, Host, Password, Port, Seconds, Secret, Text, UpTo1000
 
 
 class DatabaseSettings(Group):
     uri: Secret | None = Field(None, alias="SESSION_DB_URI")
     """postgresql://… or sqlite:///…; wins over CLOUD_RUN_SESSION_DB_PATH."""
+    password: Password | None = Field(None, alias="SESSION_DB_PASSWORD")
+    """Password of PostgreSQL, for a SESSION_DB_URI without one. Needs no escaping."""
     path: FilePath | None = Field(None, alias="CLOUD_RUN_SESSION_DB_PATH")
     """Path of a SQLite file; by default sessions/sessions.db in DATA_DIR."""
     plain_hosts: Text = Field("", alias="SESSION_DB_PLAIN_HOSTS")
@@ -22,12 +24,12 @@ class DatabaseSettings(Group):
 
 class RedisSettings(Group):
     url: Secret | None = Field(None, alias="REDIS_URL")
-    """redis://… or rediss://…; wins over host, port and password."""
+    """redis://… or rediss://…; wins over host and port, and over the password if it has one."""
     host: Host = Field("127.0.0.1", alias="REDIS_HOST")
     """Host of Redis."""
     port: Port = Field(6379, alias="REDIS_PORT")
     """Port of Redis."""
-    password: Secret | None = Field(None, alias="REDIS_PASSWORD")
-    """Password of Redis."""
+    password: Password | None = Field(None, alias="REDIS_PASSWORD")
+    """Password of Redis. Needs no escaping."""
     timeout: Seconds = Field(2.0, alias="REDIS_TIMEOUT")
     """Seconds until a silent Redis is treated as unavailable. Well below LEASE."""

@@ -50,6 +50,12 @@ def printable(value: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(value))
 
 
+def _one_line(secret: SecretStr) -> SecretStr:
+    if set("\n\r") & set(secret.get_secret_value()):
+        raise ValueError
+    return secret
+
+
 def networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
@@ -86,3 +92,7 @@ Networks = Annotated[
     tuple[Network, ...], PlainValidator(networks), expects("network", "comma-separated networks like 10.0.0.0/8")
 ]
 Secret = Annotated[SecretStr, expects("value", "text", secret=True)]
+# Any characters but line breaks. Editors and `echo` put one at the end, and not every server counts it.
+Password = Annotated[
+    SecretStr, AfterValidator(_one_line), expects("password", "one line, without a line break at its end", secret=True)
+]

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
-from session_manager.store.postgres.address import SETTING, PostgresAddress
+from session_manager.store.postgres.address import SETTING, PostgresAddress, with_password
 from session_manager.store.protocol import Store
 from session_manager.store.sql import default_class
 from session_manager.store.sqlite.adapter import SqliteStore
@@ -33,8 +33,10 @@ def open_store(settings: Settings, fence: Callable[[], None] | None = None, adop
 
 
 def database_uri(settings: Settings) -> str:
-    """Return SESSION_DB_URI with its secrets, or an empty text."""
-    return settings.database.uri.get_secret_value().strip() if settings.database.uri else ""
+    """Return SESSION_DB_URI with its secrets and SESSION_DB_PASSWORD, or an empty text."""
+    uri = settings.database.uri.get_secret_value().strip() if settings.database.uri else ""
+    password = settings.database.password
+    return with_password(uri, password.get_secret_value()) if password and not uri.startswith("sqlite") else uri
 
 
 def database_path(settings: Settings) -> Path | None:

@@ -65,6 +65,16 @@ def test_the_url_wins_over_host_and_port() -> None:
     assert Target.from_settings(both).url == "redis://:two@g:2/0"
 
 
+@pytest.mark.parametrize("password", ["p@ss/w#rd?", "%41 $(x) 'quoted\"", "\\ ü€😀:", " "])
+def test_the_password_is_for_an_address_without_one(password: str) -> None:
+    for url in ("redis://app@g:2/3", "rediss://app:@g"):
+        target = Target.from_settings(Settings.from_environment(redis_url=url, redis_password=password))
+        assert target.greeting()[0] == ("AUTH", "app", password)
+        assert Target.from_url(target.url).password == password
+    bare = Settings.from_environment(redis_url="redis://g", redis_password=password)
+    assert Target.from_settings(bare).greeting() == [("AUTH", password)]
+
+
 def test_passwords_do_not_appear_in_representations() -> None:
     target = Target.from_url("redis://app:hunter2@h/0")
     for text in (repr(target), str(target), repr(Link(target, 1.0))):

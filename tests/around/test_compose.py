@@ -58,8 +58,8 @@ def test_values_come_from_the_environment():
     ]
     assert services["postgres"]["ports"] == ["127.0.0.1:6000:5432"]
     assert services["pgadmin"]["ports"] == ["127.0.0.1:6001:80"]
-    uri = services["session-manager"]["environment"]["SESSION_DB_URI"]
-    assert uri == f"postgresql://me:{'a' * 48}@postgres:5432/facts"
+    door = services["session-manager"]["environment"]
+    assert (door["SESSION_DB_URI"], door["SESSION_DB_PASSWORD"]) == ("postgresql://me@postgres:5432/facts", "a" * 48)
 
 
 @pytest.mark.parametrize("missing", list(SECRETS))

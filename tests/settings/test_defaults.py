@@ -23,6 +23,7 @@ DEFAULTS = {
     },
     "database": {
         "SESSION_DB_URI": "",
+        "SESSION_DB_PASSWORD": "",
         "CLOUD_RUN_SESSION_DB_PATH": "",
         "SESSION_DB_PLAIN_HOSTS": "",
         "DATABASE_POOL": "10",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from session_manager.backup.postgres import Server
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
-from session_manager.store.open import open_store
+from session_manager.store.open import database_uri, open_store
 from session_manager.store.postgres.adapter import PostgresStore
+from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.sqlite.adapter import SqliteStore
 
 SOCKET = "postgresql:///facts?host=/cloudsql/project:region:db"
@@ -62,6 +67,34 @@ def test_the_shown_address_needs_no_file_after_the_start(tmp_path: Path) -> None
     store = open_store(settings(f"postgresql://d.example/facts?sslmode=verify-full&sslrootcert={ca}"))
     ca.unlink()
     assert store.uri == "postgresql://d.example/facts?sslmode=verify-full"
+
+
+@given(password=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1))
+def test_a_password_of_any_characters_needs_no_escaping(password: str) -> None:
+    for uri in (
+        "postgresql://me@127.0.0.1/facts",
+        "postgresql://me@/facts?host=/cloudsql/a:b:c",
+        "postgres://db:1/f?x=y",
+    ):
+        chosen = Settings.from_environment(session_db_uri=uri, session_db_password=SecretStr(password))
+        parts = urlsplit(PostgresAddress.parse(database_uri(chosen)).uri)
+        assert unquote(parts.netloc.rpartition("@")[0].partition(":")[2]) == password
+        assert Server(database_uri(chosen)).environment["PGPASSWORD"] == password
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://me:own@db/f", "postgresql://me@/f?host=/s&password=own", "sqlite:///x.db"]
+)
+def test_the_password_is_not_for_an_address_that_has_one(uri: str) -> None:
+    chosen = Settings.from_environment(session_db_uri=uri, session_db_password=SecretStr("other"))
+    assert database_uri(chosen) == uri
+
+
+@pytest.mark.parametrize("name", ["session_db_password", "redis_password"])
+def test_a_password_with_a_line_break_is_refused(name: str) -> None:
+    with pytest.raises(StartupFailure, match=rf"{name.upper()}: invalid password; expected one line") as failure:
+        Settings.from_environment(**{name: "hidden\n"})
+    assert "hidden" not in failure.value.detail
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -55,6 +56,16 @@ class PostgresAddress:
         database = unquote(parts.path[1:]) or query.get("dbname") or query.get("database") or ""
         whole = parts._replace(scheme="postgresql", netloc=_requoted(login) + place, query=urlencode(query))
         return cls(whole.geturl(), _shown(place, parts.path, shown), hosts, database)
+
+
+def with_password(uri: str, password: str) -> str:
+    """Return an address with this password, unless it contains one. An invalid address is returned as it is."""
+    scheme, separator, rest = uri.partition("://")
+    netloc, slash, path = rest.partition("/")
+    login, _, place = netloc.rpartition("@")
+    if not separator or ":" in login or re.search("[?&]password=", path):
+        return uri
+    return f"{scheme}://{login}:{quote(password, safe='')}@{place}{slash}{path}"
 
 
 def _split(uri: str, name: str) -> tuple[SplitResult, dict[str, str]]:
