@@ -3,17 +3,23 @@
 A request must arrive in full within ``request_timeout`` seconds, and bytes that are neither a body nor a complete head
 are held up to a size. So no client keeps a connection or takes memory by sending slowly or endlessly. Errors have the
 form of every other error.
+
+Only the head of a request has headers: a trailer comes after a proxy has checked the head, so it is dropped. A request
+to switch to another protocol is answered like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from session_manager.api import errors
+from session_manager.serving.heads import Fault, fault_of
 
 MAX_HEAD = 64 * 1024  # bytes, give or take one read from the socket
 
@@ -27,6 +33,8 @@ class ClientConnection(HttpToolsProtocol):
         self._advanced = False
         self._in_head = False
         self._watch: asyncio.TimerHandle | None = None
+        self._fault: Fault | None = None  # what is wrong with the present head
+        self._received = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,6 +50,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._since is None:
             self._since = self.loop.time()
         self._advanced = False
+        self._received = data
         super().data_received(data)
         self._unread = 0 if self._advanced else self._unread + len(data)
         if self._unread > MAX_HEAD:
@@ -53,22 +62,48 @@ class ClientConnection(HttpToolsProtocol):
             self._since = self.loop.time()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._advanced = True
-        super().on_headers_complete()
+        self._fault = fault_of(self.parser.get_http_version(), self.url, self.headers)
+        if self.parser.should_upgrade() and self._unanswered is not None:
+            self._fault = Fault(HTTPStatus.BAD_REQUEST, "Upgrade: must not be in a request sent before an answer came")
+        if self._fault is not None:
+            raise ValueError  # the parser gives up, and send_400_response is called
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._since = None
         self._advanced = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._reject(HTTPStatus.BAD_REQUEST, "invalid request; expected HTTP/1.1")
+        self._reject(*(self._fault or Fault(HTTPStatus.BAD_REQUEST, "invalid request; expected HTTP/1.1")))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Parse the request again without its Upgrade header. uvicorn calls this at the end of such a head.
+
+        The parser leaves what follows to the other protocol. Java's HttpClient asks for HTTP/2 in this way, also where
+        a body follows.
+        """
+        upgrade = sys.exception()
+        rest = self._received[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
+        lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's
+        self.data_received(b"\r\n".join([first, *lines, b"", rest]))
 
     def _check_in(self, seconds: float) -> None:
         self._watch = self.loop.call_later(seconds, self._check)

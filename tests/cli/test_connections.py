@@ -126,12 +126,96 @@ def test_a_long_head_is_rejected(front):
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n", id="size of a chunk"),
         pytest.param(HEAD + b"Content-Length: -2\r\n\r\n{}", id="negative length"),
         pytest.param(HEAD + b"X-User-Id : eve\r\n\r\n", id="space before a colon"),
+        pytest.param(HEAD + b"X-User-Id: ada\r\n eve\r\n\r\n", id="folded line"),
+        pytest.param(HEAD + b"X User-Id: eve\r\n\r\n", id="space in a name"),
+        pytest.param(HEAD + b": eve\r\n\r\n", id="no name"),
+        pytest.param(HEAD + b"X-User-Id: ad\0a\r\n\r\n", id="NUL"),
+        pytest.param(HEAD + b"X-User-Id: a\rX-User-Id: eve\r\n\r\n", id="bare carriage return"),
+        pytest.param(HEAD + b"X-User-Id: a\nX-User-Id: eve\n\n", id="bare line feed"),
+        pytest.param(HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", id="the same length twice"),
+        pytest.param(HEAD + b"Content-Length: 2, 2\r\n\r\n{}", id="list of lengths"),
+        pytest.param(HEAD + b"Content-Length: +2\r\n\r\n{}", id="sign of a length"),
+        pytest.param(HEAD + b"Content-Length: 0x2\r\n\r\n{}", id="hexadecimal length"),
+        pytest.param(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n{}", id="endless length"),
+        pytest.param(
+            HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", id="two codings"
+        ),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n", id="chunk with a line feed"),
+        pytest.param(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n", id="length in a trailer"
+        ),
+        pytest.param(HEAD + b'Transfer-Encoding: chunked\r\n\r\n2;a="b\r\n{}\r\n0\r\n\r\n', id="open quote in a chunk"),
+        pytest.param(
+            b"POST /session/create HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="chunks of HTTP/1.0"
+        ),
+        pytest.param(b"GET /livez HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(HEAD + b"Host: other\r\n\r\n", id="two hosts"),
+        pytest.param(b"GET http://other/livez HTTP/1.1\r\nHost: localhost\r\n\r\n", id="another host in the target"),
+        pytest.param(b"GET http://a@localhost/livez HTTP/1.1\r\nHost: localhost\r\n\r\n", id="user in the target"),
+        pytest.param(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n", id="tunnel"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="preface of HTTP/2"),
     ],
 )
 def test_invalid_http_is_a_problem_document_too(front, sent):
     connection = connect(front)
-    connection.sendall(sent)
+    connection.sendall(sent.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
     assert_problem(answer(connection), 400)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, id="version"),
+        pytest.param(b"GET /livez\r\n\r\n", 505, id="HTTP/0.9"),
+        pytest.param(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, id="coding"),
+        pytest.param(HEAD + b"X-Many: a\r\n" * 300 + b"\r\n", 431, id="headers"),
+    ],
+)
+def test_what_this_server_does_not_support(front, sent, status):
+    connection = connect(front)
+    connection.sendall(sent)
+    assert_problem(answer(connection), status)
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"Host: evil.example", b"Origin: https://evil.example", b"X-User-Id: \xff", b"X-Session-Token: x"]
+)
+def test_a_trailer_is_no_header(front, trailer):
+    """As headers a foreign Host, Origin or token is 403, and an X-User-Id that is not UTF-8 is 400."""
+    connection = connect(front)
+    connection.sendall(
+        HEAD + b"Content-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'11\r\n{"user_id":"ada"}\r\n0\r\n' + trailer + b"\r\n\r\n"
+    )
+    assert answer(connection).startswith(b"HTTP/1.1 201 ")
+
+
+def test_an_address_in_the_first_line_may_be_that_of_the_host(front):
+    connection = connect(front)
+    connection.sendall(b"GET http://LOCALHOST:80/livez HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n")
+    assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_request_to_switch_to_http2_is_answered_with_its_body_as_http1(front, pieces):
+    """Java's HttpClient sends its first request like this."""
+    connection = connect(front)
+    head = HEAD + UPGRADE + b"Content-Type: application/json\r\nContent-Length: 17\r\n\r\n"
+    body = b'{"user_id":"ada"}' + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for piece in [head + body] if pieces == 1 else [head, body]:
+        connection.sendall(piece)
+    reply = answer(connection)
+    assert reply.startswith(b"HTTP/1.1 201 ")
+    assert b"HTTP/1.1 200 " in reply
+
+
+def test_requests_to_switch_are_not_sent_ahead_of_answers(front):
+    connection = connect(front)
+    connection.sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n") * 500)
+    assert b"HTTP/1.1 400 " in answer(connection)
 
 
 def test_more_callers_than_the_usual_file_limit(start):
