@@ -97,6 +97,7 @@ class Fenced(StrEnum):
 
 
 FeedNote = dict[str, Any]
+START_FAILED = "session.failed"  # a note: the pod cannot start, and ``hot`` says why
 
 
 class SessionGone(Exception):

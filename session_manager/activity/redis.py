@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 
 from session_manager.activity.link import load_script
-from session_manager.activity.protocol import Desire, FeedNote, Fenced, Wakefulness
+from session_manager.activity.protocol import START_FAILED, Desire, FeedNote, Fenced, Wakefulness
 from session_manager.activity.redis_turns import RedisTurns, milliseconds
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
@@ -179,7 +179,9 @@ class RedisActivity(RedisTurns):
         await self._call("lost", session, uid)
 
     async def fail(self, session: str, failure: Failure, retry_in: float) -> None:
-        await self._call("fail", session, failure.reason, failure.remedy, milliseconds(retry_in), failure.tries)
+        note = orjson.dumps({"kind": START_FAILED})
+        retry = milliseconds(retry_in)
+        await self._call("fail", session, failure.reason, failure.remedy, retry, failure.tries, note)
 
     async def phase(self, session: str, words: str) -> None:
         note = orjson.dumps({"kind": "session.phase", "phase": words})

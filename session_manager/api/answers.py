@@ -11,7 +11,7 @@ from fastapi import Response
 
 from session_manager.domain.errors import InvalidInput
 from session_manager.domain.message import Message, MessageStatus
-from session_manager.domain.session import HOT, Hot, Session, Status, cold_status, status_of
+from session_manager.domain.session import HOT, Failure, Hot, Session, Status, cold_status, status_of
 from session_manager.domain.times import rfc3339
 from session_manager.domain.values import Json
 
@@ -40,6 +40,7 @@ def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> Jso
         **session_row(record, status),
         "app": record.app,
         "reason": SUSPENDED if suspended and status not in HOT else _reason(record, present, status),
+        "failure": failure(present.failure or record.failure) if status is Status.FAILED else None,
         "phase": present.phase or str(status),
         "replicas": int(status in HOT),
         "ready_replicas": int(status is Status.AWAKE),
@@ -49,6 +50,18 @@ def session(record: Session, hot: Hot | None, *, suspended: bool = False) -> Jso
     if hot is None:
         answer["stale"] = True
     return answer
+
+
+def failure(found: Failure | None) -> Json | None:
+    """Return why a pod cannot start, what helps, and when it is tried again, or None if it can start."""
+    if found is None:
+        return None
+    return {
+        "reason": found.reason,
+        "remedy": found.remedy,
+        "next_try": rfc3339(found.next_try),
+        "tries": found.tries,
+    }
 
 
 def _reason(record: Session, hot: Hot, status: Status) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,16 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from session_manager.aio.ids import new_id
-from session_manager.api import sse
+from session_manager.api import answers, sse
 from session_manager.api.call import Call, checked_json
 from session_manager.api.schemas import ChatRequest, SessionId
 from session_manager.domain.access import UserCaller
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
-from session_manager.domain.values import Json, is_session_id
+from session_manager.domain.session import Failure
+from session_manager.domain.values import is_session_id
 from session_manager.turns.feed import DELETED
-from session_manager.turns.service import Ticket, Turns
+from session_manager.turns.service import Notes, Progress, Ticket, Turns
 
 MAX_WAIT = 300.0
 MAX_KEY = 255
@@ -84,41 +85,37 @@ async def _stream(new: NewMessage, call: Call, receive: Receive, send: Send) -> 
         await sse.stream(_pieces(turns, ticket, notes), receive, send)
 
 
-async def _pieces(turns: Turns, ticket: Ticket, notes: AsyncIterator[Json | None]) -> AsyncGenerator[bytes, None]:
-    message_id = ticket.message.id
-    queued = {"message_id": message_id, "position": 0 if ticket.turn else ticket.position or 1}
+async def _pieces(turns: Turns, ticket: Ticket, notes: Notes) -> AsyncGenerator[bytes, None]:
+    queued = {"message_id": ticket.message.id, "position": 0 if ticket.turn else ticket.position or 1}
     yield sse.event("turn.running" if ticket.turn else "turn.queued", orjson.dumps(queued))
     try:
-        outcome = await turns.recorded(ticket.message)
-        while outcome is None:
-            note = await anext(notes)
-            if note is None:
-                yield sse.SIGN_OF_LIFE
-            elif note["kind"] == DELETED:
-                raise NotFound("No such session")
-            elif note.get("message_id") != message_id:
-                continue
-            elif note["kind"] != "event":
-                yield sse.event(note["kind"], sse.payload(note))
-                continue
-            outcome = await turns.recorded(ticket.message)
-        yield sse.event(f"turn.{outcome.status}", _ended(ticket, outcome))
+        async with aclosing(turns.follow(ticket, notes)) as items:
+            async for item in items:
+                if item is None:
+                    yield sse.SIGN_OF_LIFE
+                elif isinstance(item, Failure):
+                    yield sse.failed_start(item)
+                elif isinstance(item, Outcome):
+                    yield sse.event(f"turn.{item.status}", _ended(ticket, item))
+                else:
+                    yield sse.event(item["kind"], sse.payload(item))
     except NotFound:
         yield sse.event(DELETED, b"{}")
 
 
 async def waiting(turns: Turns, ticket: Ticket) -> bytes:
     """Return the answer to a turn that has no result yet."""
-    status = MessageStatus.RUNNING if ticket.turn is not None else await turns.state(ticket.message)
-    running = status is MessageStatus.RUNNING
+    progress = await turns.progress(ticket.message) if ticket.turn is None else Progress(MessageStatus.RUNNING)
+    running = progress.status is MessageStatus.RUNNING
     position = 0 if running else ticket.position or 1
     return orjson.dumps(
         {
             "uuid": ticket.message.session,
             "status": "running" if running else "queued",
-            "message": _sentence(ticket, running=running, position=position),
+            "message": _sentence(ticket, progress, position),
             "message_id": ticket.message.id,
             "position": position,
+            "failure": answers.failure(progress.failure),
         }
     )
 
@@ -181,9 +178,11 @@ def _ended(ticket: Ticket, outcome: Outcome) -> bytes:
     return head + b'"error":' + orjson.dumps(outcome.error) + tail
 
 
-def _sentence(ticket: Ticket, *, running: bool, position: int) -> str:
-    if running:
+def _sentence(ticket: Ticket, progress: Progress, position: int) -> str:
+    if progress.status is MessageStatus.RUNNING:
         return "The agent is working on your message."
+    if progress.failure is not None:
+        return "The pod cannot start. Your message is kept, and the start is tried again."
     if position > 1:
         return f"Your message waits; {position - 1} before it."
     return "Your message is next." if ticket.awake else "The pod is waking up; your message is next."

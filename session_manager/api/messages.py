@@ -10,6 +10,7 @@ import orjson
 from fastapi import Header, Query, Response
 from starlette.types import Receive, Scope, Send
 
+from session_manager.activity.protocol import START_FAILED
 from session_manager.api import answers, sse
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.schemas import MessageId, SessionId
@@ -42,13 +43,13 @@ async def list_messages(
 async def get_message(call: CurrentCall, session_id: SessionId, message_id: MessageId) -> Response:
     """One message with its result or its progress."""
     message = await call.services.store.get_message(session_id, message_id, call.access)
-    return answers.json(answers.message(message, await call.services.turns.state(message)))
+    return answers.json(answers.message(message, (await call.services.turns.progress(message)).status))
 
 
 async def cancel(call: CurrentCall, session_id: SessionId, message_id: MessageId) -> Response:
     """End a message that has no result yet. If it runs its pod is replaced; 409 if it has ended."""
     message = await call.services.turns.cancel(session_id, message_id, call.access)
-    return answers.json(answers.message(message, await call.services.turns.state(message)))
+    return answers.json(answers.message(message, (await call.services.turns.progress(message)).status))
 
 
 async def events(
@@ -94,7 +95,7 @@ async def _page(call: Call, session: str, limit: int, after: int) -> tuple[list[
 async def _running(turns: Turns, page: list[Message]) -> dict[str, MessageStatus]:
     """Return the state of the oldest message without a result, if it is on the page: no other one can run."""
     oldest = next((message for message in page if message.status is None), None)
-    return {oldest.id: await turns.state(oldest)} if oldest is not None else {}
+    return {oldest.id: (await turns.progress(oldest)).status} if oldest is not None else {}
 
 
 class EventStream(Response):
@@ -110,6 +111,8 @@ class EventStream(Response):
 
 async def _pieces(services: Services, session: str, after: int) -> AsyncGenerator[bytes, None]:
     try:
+        if (failure := await services.turns.failure(session)) is not None:
+            yield sse.failed_start(failure)
         async with aclosing(services.feed.follow(session, after)) as items:
             async for item in items:
                 if services.stopping:
@@ -118,8 +121,10 @@ async def _pieces(services: Services, session: str, after: int) -> AsyncGenerato
                     yield sse.SIGN_OF_LIFE
                 elif isinstance(item, StoredEvent):
                     yield sse.event(item.kind, await _data(services, session, item), item.number)
-                else:
+                elif item["kind"] != START_FAILED:
                     yield sse.event(item["kind"], sse.payload(item))
+                elif (failure := await services.turns.failure(session)) is not None:
+                    yield sse.failed_start(failure)
     except NotFound:
         yield sse.event(DELETED, b"{}")
 

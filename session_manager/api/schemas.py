@@ -66,10 +66,20 @@ class SessionRow(BaseModel):
     last_activity: str = Field(examples=[EXAMPLE_TIME])
 
 
+class FailureAnswer(BaseModel):
+    """The reason why a pod cannot start."""
+
+    reason: str = Field(examples=["ImagePullFailed"])
+    remedy: str = Field(examples=["check the image's name and its pull secrets"])
+    next_try: str = Field(description="When the start is tried again.", examples=[EXAMPLE_TIME])
+    tries: int = Field(description="Starts that failed one after the other.", examples=[1])
+
+
 class SessionAnswer(SessionRow):
     app: str = Field(examples=["default"])
     status: Status = Field(examples=["awake"])
     reason: str = Field(description="Why it is awake, or why not.", examples=["awake until 2026-01-31T12:02:00.250Z"])
+    failure: FailureAnswer | None = Field(None, description="Why the pod cannot start.", examples=[None])
     phase: str = Field(description="Progress of a start, as text.", examples=["awake"])
     replicas: int = Field(description="Pods wanted: 1 while waking or awake.", examples=[1])
     ready_replicas: int = Field(description="Pods that answer.", examples=[1])
@@ -124,6 +134,7 @@ class ChatQueued(BaseModel):
     message: str = Field(examples=["The pod is waking up; your message is next."])
     message_id: str = Field(examples=[EXAMPLE_MESSAGE])
     position: int = Field(description="1 is the next to run, 0 runs.", examples=[1])
+    failure: FailureAnswer | None = Field(None, description="Why the pod cannot start.", examples=[None])
 
 
 class MessageAnswer(BaseModel):

@@ -8,9 +8,13 @@ from contextlib import aclosing
 import orjson
 from starlette.types import Receive, Send
 
+from session_manager.activity.protocol import START_FAILED
 from session_manager.aio.tasks import first_of
+from session_manager.api import answers
+from session_manager.domain.session import Failure
 from session_manager.domain.values import Json
 
+_LINE_SEPARATORS = [(each.encode(), b"\\u%04x" % ord(each)) for each in ("\x85", "\u2028", "\u2029")]
 SIGN_OF_LIFE = b": still here\n\n"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -22,7 +26,15 @@ HEADERS = [
 def event(kind: str, data: bytes, number: int | None = None) -> bytes:
     """Return one event. ``data`` is JSON in one line. Stored events have a number, from which a client resumes."""
     identity = b"id: %d\n" % number if number is not None else b""
-    return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), data)
+    return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), one_line(data))
+
+
+def one_line(data: bytes) -> bytes:
+    """Return JSON without the characters at which some clients split lines, though neither JSON nor SSE does."""
+    for separator, escape in _LINE_SEPARATORS:
+        if separator in data:
+            data = data.replace(separator, escape)
+    return data
 
 
 def payload(note: Json) -> bytes:
@@ -31,6 +43,11 @@ def payload(note: Json) -> bytes:
     if note["kind"] == "delta":
         fields["data"] = orjson.Fragment(note["data"])
     return orjson.dumps(fields)
+
+
+def failed_start(failure: Failure) -> bytes:
+    """Return the event for everybody who waits for a pod that cannot start."""
+    return event(START_FAILED, orjson.dumps(answers.failure(failure)))
 
 
 async def stream(pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:

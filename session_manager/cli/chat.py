@@ -124,7 +124,7 @@ class _Turn:
                     self._show_state(status)
                     continue
                 self.message_id = event.data.get("message_id", self.message_id)
-                if event.kind == "turn.queued":
+                if event.kind in ("turn.queued", "session.failed"):
                     self._show_state(status)
                 elif event.kind == "turn.running" and status:
                     status.update("the agent is working")

@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
-from session_manager.activity.protocol import Claim, Gap, Queued, SessionGone
+from session_manager.activity.protocol import START_FAILED, Claim, FeedNote, Gap, Queued, SessionGone
 from session_manager.aio.tasks import end_within
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.message import Accepted, Message, MessageStatus, NewMessage, Outcome
 from session_manager.domain.mode import Mode, suspended
+from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass, class_of_session
+from session_manager.domain.times import seconds
 from session_manager.turns.drain import Drains
-from session_manager.turns.feed import Feed
+from session_manager.turns.feed import DELETED, Feed
 from session_manager.turns.kit import Kit, TurnTools
 from session_manager.turns.turn import Turn
 
@@ -38,6 +42,16 @@ class Ticket:
     turn: asyncio.Future[Outcome | None] | None = None
     position: int | None = None
     awake: bool = False
+
+
+Notes: TypeAlias = AsyncIterator[FeedNote | None]
+
+
+class Progress(NamedTuple):
+    """The status of a message, and for a waiting one why its pod cannot start."""
+
+    status: MessageStatus
+    failure: Failure | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -147,16 +161,49 @@ class Turns:
         return await self._outcome_elsewhere(ticket.message, left)
 
     async def _outcome_elsewhere(self, message: Message, wait: float) -> Outcome | None:
-        """Look into SQL now, and for ``wait`` seconds whenever the feed has a note or a sign of life."""
+        """Look into SQL now, and for ``wait`` seconds whenever the feed has a note or a sign of life.
+
+        Stop waiting when the pod cannot start and is not tried again in that time.
+        """
         if wait <= 0:
             return await self.recorded(message)
+        until = time.time() + wait
         with suppress(TimeoutError):
             async with asyncio.timeout(wait), aclosing(self.feed.notes(message.session)) as notes:
-                async for _ in notes:
+                async for note in notes:
                     outcome = await self.recorded(message)
                     if outcome is not None:
                         return outcome
+                    if (note is None or note["kind"] == START_FAILED) and await self._in_vain(message.session, until):
+                        return None
         return None
+
+    async def _in_vain(self, session: str, until: float) -> bool:
+        failure = await self.failure(session)
+        return failure is not None and seconds(failure.next_try) > until
+
+    async def follow(self, ticket: Ticket, notes: Notes) -> AsyncGenerator[FeedNote | Failure | Outcome | None, None]:
+        """Yield what happens to the message: its live notes, failed starts of its pod, and last its outcome.
+
+        None is a sign of life. ``notes`` are those of the feed. NotFound: the session was deleted.
+        """
+        message = ticket.message
+        if ticket.turn is None and (failure := await self.failure(message.session)) is not None:
+            yield failure
+        outcome = await self.recorded(message)
+        while outcome is None:
+            note = await anext(notes)
+            kind = "" if note is None else note["kind"]
+            if kind == DELETED:
+                raise NotFound("no such session")
+            if kind == START_FAILED:
+                yield await self.failure(message.session)
+            elif note is None or note.get("message_id", message.id) == message.id:
+                if kind != "event":
+                    yield note
+                if kind in ("", "event"):
+                    outcome = await self.recorded(message)
+        yield outcome
 
     async def recorded(self, message: Message) -> Outcome | None:
         """Return the result in SQL, or None if there is none or the database is unavailable.
@@ -184,15 +231,28 @@ class Turns:
             log.info("cancelled; Redis is updated later", extra={"event": "turn.cancelled", "session": session})
         return message
 
-    async def state(self, message: Message) -> MessageStatus:
+    async def progress(self, message: Message) -> Progress:
         """Return its status. Without Redis an unfinished message is reported as queued."""
         if message.status is not None:
-            return message.status
+            return Progress(message.status)
+        hot = await self._hot(message.session)
+        if hot.running == message.id:
+            return Progress(MessageStatus.RUNNING)
+        return Progress(MessageStatus.QUEUED, _failure_of(hot))
+
+    async def failure(self, session: str) -> Failure | None:
+        """Return why the pod of the session cannot start, or None if it may start, or Redis is unavailable."""
+        return _failure_of(await self._hot(session))
+
+    async def _hot(self, session: str) -> Hot:
         try:
-            running = (await self.kit.activity.hot(message.session)).running
+            return await self.kit.activity.hot(session)
         except Unavailable:
-            return MessageStatus.QUEUED
-        return MessageStatus.RUNNING if running == message.id else MessageStatus.QUEUED
+            return Hot()
+
+
+def _failure_of(hot: Hot) -> Failure | None:
+    return None if hot.wanted else hot.failure
 
 
 async def _done_within(future: asyncio.Future[Outcome | None], seconds: float) -> bool:

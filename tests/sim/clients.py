@@ -51,7 +51,7 @@ class Clients:
             call.message_id = ticket.message.id
             call.outcome = await door.turns.outcome(ticket, ANSWER_WITHIN, wait)
             if call.outcome is None:
-                call.result = await door.turns.state(ticket.message)
+                call.result = (await door.turns.progress(ticket.message)).status
 
         call = self.call("send", door, session, send)
         call.key = key

@@ -133,7 +133,7 @@ async def test_an_accepted_message_is_never_reported_as_unavailable(
     ticket = await service.submit(NEW, EVERYTHING)
     assert (ticket.turn is not None) is awake
     assert await service.outcome(ticket, 0.01, None) is None
-    assert await service.state(ticket.message) in {MessageStatus.QUEUED, MessageStatus.RUNNING}
+    assert (await service.progress(ticket.message)).status in {MessageStatus.QUEUED, MessageStatus.RUNNING}
 
 
 async def test_an_accepted_message_whose_class_is_unavailable(store: SqliteStore, turns: Open) -> None:

@@ -7,14 +7,16 @@ and stays open with white space until the events are available.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from math import ceil
 
 from fastapi import HTTPException, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic_core import to_json
 
 from session_manager.api.adk.inputs import Body, ContentBody, check_shared
-from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line
+from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line, why_not_started
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.chat import new_message, options_of, waiting
 from session_manager.api.errors import JSON
@@ -23,7 +25,8 @@ from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES
-from session_manager.domain.session import Session
+from session_manager.domain.session import Failure, Session
+from session_manager.domain.times import seconds
 from session_manager.domain.values import Json
 
 SIGN_OF_LIFE = 10.0  # seconds between the blanks of an answer that has begun
@@ -83,6 +86,9 @@ async def run(call: CurrentCall, body: RunBody) -> Response:
         location = f"/session/{session.uuid}/messages/{begun.message.id}"
         return Response(await waiting(turns, begun.ticket), 202, {"location": location}, JSON)
     if outcome is None:
+        failure = await turns.failure(session.uuid)
+        if failure is not None:
+            return PlainTextResponse(why_not_started(failure), 503, {"retry-after": _pause(failure)})
         return StreamingResponse(_late(begun), media_type=JSON)
     if outcome.error is not None:
         return PlainTextResponse(outcome.error, 500)
@@ -145,11 +151,20 @@ def _patience(call: Call) -> float | None:
     return wait
 
 
+def _pause(failure: Failure) -> str:
+    """Return the whole seconds until the start is tried again."""
+    return str(max(1, ceil(seconds(failure.next_try) - time.time())))
+
+
 async def _late(run: Run) -> AsyncGenerator[bytes, None]:
     """Yield white space, with which JSON may begin, then the events."""
     outcome = None
     while outcome is None:
         yield b" "
+        failure = await run.services.turns.failure(run.session.uuid)
+        if failure is not None:
+            yield to_json([{"errorCode": failure.reason, "errorMessage": why_not_started(failure)}])
+            return
         try:
             outcome = await run.services.turns.outcome(run.ticket, SIGN_OF_LIFE, SIGN_OF_LIFE)
         except NotFound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,26 +11,23 @@ from typing import NamedTuple
 import orjson
 from pydantic_core import from_json, to_json
 
-from session_manager.api.sse import SIGN_OF_LIFE
+from session_manager.api.sse import SIGN_OF_LIFE, one_line
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.adk.turn_events import answer_event, invocation_of, reply_id
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Message, Outcome
-from session_manager.domain.session import Session
+from session_manager.domain.session import Failure, Session
 from session_manager.domain.session_class import PodProtocol, class_of_session
-from session_manager.domain.times import seconds
+from session_manager.domain.times import rfc3339, seconds
 from session_manager.domain.values import Json
-from session_manager.turns.feed import DELETED
-from session_manager.turns.service import Ticket
+from session_manager.turns.service import Notes, Ticket
 from session_manager.wiring.services import Services
 
 GONE = "the session was deleted"
 EVENTS = ',"events":['
 EVENT = '"event":'
 CLOCKS = 5.0  # seconds by which the clocks of front doors and the database may differ
-
-Notes = AsyncIterator[Json | None]
 
 
 class Run(NamedTuple):
@@ -88,29 +85,26 @@ class Live:
                 yield failure_line("SessionDeleted", GONE)
 
     async def _until_ended(self, notes: Notes) -> AsyncGenerator[bytes, None]:
-        recorded = self.run.services.turns.recorded
-        outcome = await recorded(self.run.message)
-        while outcome is None:
-            note = await anext(notes)
-            if note is None:
-                yield SIGN_OF_LIFE
-            elif note["kind"] == DELETED:
-                raise NotFound
-            elif note.get("message_id") != self.run.message.id:
-                continue
-            elif note["kind"] != "event":
-                for line in self._delta(note):
-                    yield line
-                continue
-            outcome = await recorded(self.run.message)
-        async for line in self._rest(outcome):
-            yield line
+        async with aclosing(self.run.services.turns.follow(self.run.ticket, notes)) as items:
+            async for item in items:
+                if item is None:
+                    yield SIGN_OF_LIFE
+                elif isinstance(item, Failure):
+                    # The turn still waits for the next try, so the event is partial.
+                    error = {"errorCode": item.reason, "errorMessage": why_not_started(item)}
+                    yield _line(orjson.dumps(_partial(self.run) | error))
+                elif isinstance(item, Outcome):
+                    async for line in self._rest(item):
+                        yield line
+                else:
+                    for line in self._delta(item):
+                        yield line
 
     def _delta(self, note: Json) -> list[bytes]:
         if note["kind"] != "delta":
             return []
         if not self.run.speaks_adk:
-            return [_line(_partial(self.run, note["data"]))] if self.run.streaming else []
+            return [_line(_piece(self.run, note["data"]))] if self.run.streaming else []
         text = note["data"]
         text = text[text.index(EVENT) + len(EVENT) : -1]
         event = from_json(text)
@@ -134,20 +128,28 @@ def failure_line(kind: str, error: str) -> bytes:
     return _line(orjson.dumps({"error": error, "error_details": {"error_type": kind, "error_message": error}}))
 
 
-def _partial(run: Run, data: str) -> bytes:
+def why_not_started(failure: Failure) -> str:
+    """Return why the pod cannot start, for the caller of a turn that waits for it."""
+    again = rfc3339(failure.next_try)
+    return f"the pod cannot start: {failure.remedy}. The message is kept; the start is tried again at {again}"
+
+
+def _piece(run: Run, data: str) -> bytes:
     """Return a delta of a pod that does not speak ADK, as an event."""
     text = _text(data)
     content = {"parts": [{"text": data if text is None else text}], "role": "model"}
-    return orjson.dumps(
-        {
-            "content": content,
-            "partial": True,
-            "invocationId": invocation_of(run.message),
-            "author": run.session.app,
-            "id": reply_id(run.message.id),
-            "timestamp": time.time(),
-        }
-    )
+    return orjson.dumps(_partial(run) | {"content": content})
+
+
+def _partial(run: Run) -> Json:
+    """Return the fields of an event that the session does not keep."""
+    return {
+        "partial": True,
+        "invocationId": invocation_of(run.message),
+        "author": run.session.app,
+        "id": reply_id(run.message.id),
+        "timestamp": time.time(),
+    }
 
 
 def _text(data: str) -> str | None:
@@ -160,4 +162,4 @@ def _text(data: str) -> str | None:
 
 
 def _line(event: bytes) -> bytes:
-    return b"data: %b\n\n" % event
+    return b"data: %b\n\n" % one_line(event)
