@@ -123,9 +123,10 @@ def test_every_page_says_first_whom_it_is_for(page: Path):
     assert page.read_text("utf-8").split("\n\n")[1].startswith(("For ", "This page is for "))
 
 
-def test_the_decisions_are_numbered_without_a_gap():
-    names = sorted(path.name for path in (DOCS / "decisions").glob("0*.md"))
-    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+def test_each_decision_has_a_number_of_its_own():
+    """Numbers may be left out: people who work at the same time take them from ranges of their own."""
+    numbers = [path.name[:5] for path in (DOCS / "decisions").glob("0*.md")]
+    assert sorted(set(numbers)) == sorted(numbers)
 
 
 def test_the_picture_of_the_layers_is_the_contract():

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
@@ -32,12 +33,14 @@ from session_manager.api.openapi import Documents
 from session_manager.api.rules import ADMINS, KEYS, RULES, Door, Rule
 from session_manager.domain.access import Caller
 from session_manager.domain.errors import Forbidden, NotFound
+from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
 from session_manager.people.identity import Identity, header_map
 from session_manager.wiring.services import Services
 
 log = logging.getLogger(__name__)
 
+SLASH = "\udc2f"  # a percent-encoded slash: a part of an id. UTF-8 never decodes to this character.
 CLOSE = (b"connection", b"close")
 POLICY_VIOLATION = 1008  # the code with which a WebSocket is closed
 
@@ -103,7 +106,10 @@ class Table:
         self.documents = Documents(ours, adk)
 
     def find(self, method: str, path: str) -> Found:
-        """Return the route. An unknown path has one too, which rejects callers without a key and then answers 404."""
+        """Return the route of a path as ``routed`` returns it.
+
+        An unknown path has one too, which rejects callers without a key and then answers 404.
+        """
         routes = self._root.get(_first(path))
         adk = path.startswith("/apps/")
         if routes is None and path.startswith("/adk/"):
@@ -111,8 +117,24 @@ class Table:
             routes = self._under_adk.get(_first(path))
         for taken, match, rule, serve in routes or ():
             if taken == method and (found := match(path)) is not None:
-                return rule, serve, found.groupdict()
+                params = found.groupdict()
+                if SLASH in path:
+                    params = {name: value.replace(SLASH, "/") for name, value in params.items()}
+                return rule, serve, params
         return _missing(path, routes or [], adk=adk)
+
+
+def routed(scope: Scope) -> str:
+    """Return the path, decoded, with ``SLASH`` for a slash inside a segment; an empty one unless it is UTF-8."""
+    raw: bytes = scope.get("raw_path", b"")
+    if b"%" not in raw:
+        path: str = scope["path"]
+        return path
+    try:
+        segments = [unquote(segment, errors="strict") for segment in raw.decode("ascii").split("/")]
+    except UnicodeDecodeError:  # with replacement characters, two ids could become one
+        return ""
+    return "/".join(segment.replace("/", SLASH) for segment in segments)
 
 
 def _first(path: str) -> str:
@@ -160,8 +182,8 @@ def _rejects(status: int, headers: dict[str, str] | None = None) -> ASGIApp:
 
 async def _redirect(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer like ADK's own server, for which a slash at the end of a path is another path."""
-    url = URL(scope=scope)
-    await RedirectResponse(url=str(url.replace(path=url.path.rstrip("/"))))(scope, receive, send)
+    path = scope.get("raw_path", b"").decode("ascii") or scope["path"]
+    await RedirectResponse(url=str(URL(scope=scope).replace(path=path.rstrip("/"))))(scope, receive, send)
 
 
 _MISSING = Rule("", "", KEYS, None, _rejects(404))
@@ -196,7 +218,7 @@ class Front:
             await send(message)
 
         method, path = scope.get("method", "WEBSOCKET"), scope["path"]
-        rule, serve, params = self.table.find(method, path)
+        rule, serve, params = self.table.find(method, routed(scope))
         try:
             await self._open(method, rule, params, scope, receive)
             await serve(scope, receive, noting)
@@ -265,7 +287,7 @@ def _limit_key(caller: Caller, params: dict[str, str]) -> str:
     """Return the key of the limit: a service is limited per user where the path names one, else per session."""
     user = params.get("user_id")
     if user is not None:
-        return caller.acting_for(user).limit_key("")
+        return caller.acting_for(user[:LONGEST_ID]).limit_key("")
     # The path was not checked yet: a session is one in any spelling, and a bad id makes no long key.
     return caller.limit_key(params.get("session_id", "")[:36].lower())
 

@@ -99,7 +99,7 @@ def _user(named: bytes | None) -> str | None:
     if named is None:
         return None
     try:
-        return valid_user_id(named.decode("utf-8"))
+        return valid_user_id(named.strip(b" \t").decode("utf-8"), "X-User-Id")
     except UnicodeDecodeError:  # with replacement characters, two users could become one
         raise InvalidInput("X-User-Id: must be UTF-8", "X-User-Id") from None
 

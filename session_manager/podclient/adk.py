@@ -11,6 +11,7 @@ has to keep its sessions here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,9 @@ StoredSessions = Callable[[AdkKey, int | None], Awaitable[AdkSession]]
 MAX_KNOWN = 10_000  # pods remembered; one that was forgotten is asked again
 KEEPS = b"stored"  # X-Session-Events of a pod that adds its events to its session here by itself
 MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer history
+
+LONGEST_NAME = 240  # bytes of a file's name, with room for an ending
+_ESCAPES = {ord(character): quote(character, safe="") for character in "%/\\:"}
 
 _ASKED_BY_ADK = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
 _REJECTED = frozenset({"actions", "long_running_tool_ids"})
@@ -94,7 +98,7 @@ class AdkPods:
     async def _create_session(self, exchange: OpenExchange, key: AdkKey, there: AdkKey) -> None:
         session = await self.sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
-        async with exchange(target, _seed(session), skim=True) as connection:
+        async with exchange(target, _seed(session, there), skim=True) as connection:
             await connection.answer()
             if connection.status != 409:  # 409: it exists
                 check_answer(connection.status, connection.headers, bytes(connection.body))
@@ -119,9 +123,16 @@ async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta:
 
 
 def _key_there(key: AdkKey, pod: _Pod) -> AdkKey:
-    """Return the pod's own key of the session. A copy is created by a path, where a slash would start a new segment."""
-    user_id = key.user_id if pod.keeps else key.user_id.replace("/", "%2F")
-    return AdkKey(pod.app, user_id, key.id)
+    """Return the pod's own key of the session. Of a copy, ADK takes the ids as segments of paths and as file names."""
+    if pod.keeps:
+        return AdkKey(pod.app, key.user_id, key.id)
+    return AdkKey(pod.app, _as_segment(key.user_id), _as_segment(key.id))
+
+
+def _as_segment(text: str) -> str:
+    """Return the id in a form of its own that ADK takes everywhere: no separators, no drive, no reserved word."""
+    there = "%75ser" if text == "user" else text.translate(_ESCAPES)
+    return there if len(there.encode()) <= LONGEST_NAME else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _run_body(there: AdkKey, turn: AdkExchange, text: str, state: Json) -> bytes:
@@ -158,11 +169,11 @@ def _app_among(apps: list[str], wanted: str) -> str:
 # -- the session that a pod gets --------------------------------------------------------------------------------------
 
 
-def _seed(session: AdkSession) -> bytes:
+def _seed(session: AdkSession, there: AdkKey) -> bytes:
     """Return the body of the request that creates the session."""
     events = [json.loads(data) for data in _last(session.events)]
     accepted = [event for event in map(_acceptable, _after_rewinds(events)) if event is not None]
-    return json.dumps({"sessionId": session.key.id, "state": session.state, "events": accepted}).encode()
+    return json.dumps({"sessionId": there.id, "state": session.state, "events": accepted}).encode()
 
 
 def _last(events: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from limits import RateLimitItem, parse_many
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
@@ -51,11 +52,13 @@ def api_keys(text: str) -> tuple[ApiKey, ...]:
 def _api_key(entry: str) -> ApiKey:
     name, _, key = entry.partition(":")
     caller, at, user = name.partition("@")
+    if at and ":" in key:
+        raise ValueError  # a colon of the user's id would otherwise end it, and the key would be another user's
     if caller in RESERVED_NAMES or not re.fullmatch(r"[\w.-]+", caller) or len(key) < SHORTEST_KEY:
         raise ValueError
     try:
-        bound = valid_user_id(user) if at else None
-    except InvalidInput:
+        bound = valid_user_id(unquote(user, errors="strict")) if at else None
+    except (InvalidInput, UnicodeDecodeError):
         raise ValueError from None
     return ApiKey(caller, bound, SecretStr(key))
 
@@ -75,7 +78,7 @@ ApiKeys = Annotated[
     expects(
         "list of keys",
         "name:key or name@user:key entries, each name once and not local, anonymous or pod, "
-        f"each key of {SHORTEST_KEY} characters or more",
+        f"each key of {SHORTEST_KEY} characters or more; in a user write : as %3A, a comma as %2C and % as %25",
         secret=True,
     ),
 ]
@@ -99,8 +102,8 @@ class ServerSettings(Group):
     container_port: AnyPort = Field(8080, alias="CONTAINER_PORT")
     """Port to listen on when PORT is not set."""
     api_keys: ApiKeys = Field((), alias="SESSION_API_KEYS")
-    """Comma-separated name:key, or name@user:key to act for that user only. The names local, anonymous and pod are
-    reserved."""
+    """Comma-separated name:key, or name@user:key to act for that user only, with `:`, `,` and `%` of the user as
+    %3A, %2C and %25. The names local, anonymous and pod are reserved."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
     """Networks whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
     data_dir: FilePath = Field(Path("data"), alias="DATA_DIR")

@@ -91,9 +91,11 @@ async def test_a_body_without_the_json_content_type_gets_a_hint(front, content_t
         assert "Content-Type: application/json" in (await response.json(content_type=None))["detail"]
 
 
-async def test_user_ids_are_trimmed(front):
-    _, body = await front.call("POST", "/session/create", {"user_id": "  ada  ", "unknown": True})
-    assert body["user_id"] == "ada"
+async def test_a_user_id_is_not_trimmed_and_unknown_fields_are_ignored(front):
+    status, body = await front.call("POST", "/session/create", {"user_id": "  ada  "})
+    assert (status, body["detail"]) == (400, "user_id: must not begin or end with a space")
+    status, body = await front.call("POST", "/session/create", {"user_id": "ada", "unknown": True})
+    assert (status, body["user_id"]) == (201, "ada")
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,9 @@ def test_a_password_in_the_wrong_setting_is_not_shown():
 
 
 def test_keys_are_parsed():
-    keys = Settings.from_environment(session_api_keys=f"web:{KEY}, ada-app@ada :{KEY}:x,").server.api_keys
-    assert [(key.caller, key.user) for key in keys] == [("web", None), ("ada-app", "ada")]
-    assert keys[1].secret.get_secret_value() == f"{KEY}:x"
+    keys = Settings.from_environment(session_api_keys=f"web:{KEY}:x, ada-app@urn%3Aada:{KEY},").server.api_keys
+    assert [(key.caller, key.user) for key in keys] == [("web", None), ("ada-app", "urn:ada")]
+    assert keys[0].secret.get_secret_value() == f"{KEY}:x"
 
 
 def test_the_first_retry_comes_before_the_last():

@@ -23,8 +23,8 @@ from session_manager.domain.access import Caller
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.model import APP, AdkKey, State
 from session_manager.domain.adk.wire import Codec
-from session_manager.domain.errors import Forbidden, InvalidInput, NotFound, TooLarge
-from session_manager.domain.values import LONGEST_ID, Json, valid_user_id
+from session_manager.domain.errors import Forbidden, NotFound, TooLarge
+from session_manager.domain.values import Json, valid_id
 
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
 MOST_VALUES = 100_000  # in one body: each costs microseconds, in which nothing else is served
@@ -47,11 +47,8 @@ class AdkUser(NamedTuple):
     def new_key(self, session_id: str) -> AdkKey:
         """Return the key of a session to be made. Raises InvalidInput, which names the field."""
         key = self.key(session_id)
-        if valid_user_id(key.user_id) != key.user_id:
-            raise InvalidInput("user: must not begin or end with a space", "user")
-        for name, part in (("app", key.app), ("sessionId", key.id)):
-            if len(part) > LONGEST_ID or not part.isprintable():
-                raise InvalidInput(f"{name}: must be at most {LONGEST_ID} printable characters", name)
+        for name, part in zip(("app", "user", "sessionId"), key, strict=True):
+            valid_id(part, name)
         return key
 
 

@@ -22,7 +22,7 @@ from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import class_of_session
 from session_manager.domain.times import micros
-from session_manager.domain.values import Json
+from session_manager.domain.values import Json, valid_user_id
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, SESSIONS, ApiConflict, ApiError, ApiNotFound, Cluster
 from session_manager.runtime.kubernetes.pods import Pods
@@ -188,9 +188,10 @@ class SessionResources:
 
     async def _adopt(self, view: SessionView) -> None:
         """Create the record first, since a session without one has no conversation; then mark the resource as ours."""
+        owner = valid_user_id(view.owner, "spec.owner")
         ttl = micros(class_of_session(self._classes, view.class_name).ttl)
         with suppress(Conflict):  # there is a record already
-            await self._store.create_session(NewSession(view.uuid, view.owner, view.class_name, ttl))
+            await self._store.create_session(NewSession(view.uuid, owner, view.class_name, ttl))
         patch: Json = {
             "apiVersion": names.API_VERSION,
             "kind": names.SESSION_KIND,
