@@ -10,6 +10,7 @@ import orjson
 from fastapi import Depends, Request
 from starlette.types import Receive
 
+from session_manager.api.failed_keys import FailedKeys
 from session_manager.api.limits import Limit, Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
 
     services: Services
     limits: Limits
+    failed_keys: FailedKeys
     metrics: Metrics
     documents: Documents
 

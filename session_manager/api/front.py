@@ -27,12 +27,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from session_manager.api import errors
 from session_manager.api.adk.inputs import strict_json
 from session_manager.api.call import Call, ClientGone, Parts, checked_json, read_body
+from session_manager.api.failed_keys import FailedKeys
 from session_manager.api.limits import Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
 from session_manager.api.rules import ADMINS, KEYS, RULES, Door, Rule
-from session_manager.domain.access import Caller
-from session_manager.domain.errors import Forbidden, NotFound
+from session_manager.domain.access import Anonymous, Caller
+from session_manager.domain.errors import Forbidden, NotFound, Unauthenticated
 from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
 from session_manager.people.identity import Identity, header_map
@@ -244,7 +245,7 @@ class Front:
         headers = header_map(scope["headers"])
         client = scope.get("client")
         peer = client[0] if client else ""
-        caller = await self.identity.caller(headers, peer, pods=rule.pods, anonymous=rule.anonymous)
+        caller = await self._caller(rule, headers, peer)
         _check(rule, caller, params)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
             await self.parts.limits.count(rule.limit, _limit_key(caller, params))
@@ -252,6 +253,18 @@ class Front:
         scope["path_params"] = params
         if rule.body:
             call.body = await read_body(receive, headers, rule.body)
+
+    async def _caller(self, rule: Rule, headers: dict[bytes, bytes], peer: str) -> Caller:
+        """Return the caller. A wrong key is counted; on an open route its caller is anonymous."""
+        try:
+            return await self.identity.caller(headers, peer, pods=rule.pods)
+        except Unauthenticated as error:
+            address = self.identity.client_address(headers, peer)
+            if error.tried:
+                await self.parts.failed_keys.count(address, refuse=not rule.anonymous)
+            if not rule.anonymous:
+                raise
+            return Anonymous(address)
 
     def _note(self, method: str, path: str, status: int, duration: float) -> None:
         self.parts.metrics.request(method, status, duration)
@@ -265,7 +278,8 @@ def build_app(services: Services) -> Front:
     """Return every route on ``services``, which the caller starts and closes."""
     settings = services.settings
     metrics = Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
-    parts = Parts(services, Limits(settings, services.link), metrics, table().documents)
+    failed_keys = FailedKeys(settings.limits.failed_keys, services.link, metrics.failed_keys)
+    parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents)
     identity = Identity(settings.server.api_keys, settings.server.trusted_proxies, services.tokens)
     writer = services.writer.leadership if services.writer else None
     return Front(table(), parts, identity, admission(writer, services.machine))

@@ -83,6 +83,7 @@ class Metrics:
             ["method", "status"],
             registry=self.registry,
         )
+        self.failed_keys = Counter("session_manager_failed_keys", "Wrong keys that were sent.", registry=self.registry)
         self._seconds = self._add("request_seconds", "Time to answer, seconds.", Histogram())
         self._add("queue_wait_seconds", "From the accept until a pod is asked, seconds.", times.queue_wait)
         self._add("lease_wait_seconds", "Until Redis gave a session's turn, seconds.", times.lease_wait)

@@ -68,8 +68,14 @@ class UnreadableRow(InvalidInput):
 
 
 class Unauthenticated(SessionManagerError):
+    """``tried``: a credential was sent, and it is wrong."""
+
     http_status = 401
     title = "Authentication needed"
+
+    def __init__(self, detail: str = "", *, tried: bool = False) -> None:
+        super().__init__(detail)
+        self.tried = tried
 
 
 class Forbidden(SessionManagerError):

@@ -8,12 +8,12 @@ service, except for web pages of another origin and names that merely resolve to
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 
-from session_manager.domain.access import Anonymous, Caller, Local, Person, PodTurn, Service, UserCaller
+from session_manager.domain.access import Caller, Local, Person, PodTurn, Service, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from session_manager.domain.values import valid_user_id
+from session_manager.people.addresses import Proxies
 from session_manager.people.tokens import Tokens
 from session_manager.settings.kinds import Network
 from session_manager.settings.server import ApiKey
@@ -27,30 +27,27 @@ class Identity:
 
     def __init__(self, keys: Collection[ApiKey], trusted_proxies: Collection[Network], tokens: Tokens) -> None:
         self._by_digest = {_digest(key.secret.get_secret_value().encode()): (key.caller, key.user) for key in keys}
-        self._proxies = trusted_proxies
+        self._proxies = Proxies(trusted_proxies)
         self._tokens = tokens
 
-    async def caller(self, headers: Headers, peer: str, *, pods: bool, anonymous: bool) -> Caller:
-        """Return the caller of a route. ``pods``, ``anonymous``: the route takes a turn's token, or no key at all.
+    async def caller(self, headers: Headers, peer: str, *, pods: bool) -> Caller:
+        """Return the caller of a route. ``pods``: the route takes a turn's token.
 
-        Raises Unauthenticated without a valid credential, Forbidden for a token on a route that does not take one,
-        for a key that names another user than its own, and for a foreign web page where no key is configured.
+        Raises Unauthenticated without a valid credential, InvalidInput with two of them, Forbidden for a token on a
+        route that does not take one, for a key that names another user than its own, and for a foreign web page where
+        no key is configured.
         """
         if not self._by_digest:
             reject_foreign_page(headers)
         token = headers.get(b"x-session-token")
-        if token is not None:
-            # A caller that shows a token gets what the token allows and no more, whatever key comes with it.
-            if not pods:
-                raise Forbidden("the token of a turn reads its session and appends to it, nothing else")
-            grant = await self._tokens.verify(token.decode("latin-1"))
-            return PodTurn(grant.session, grant.attempt, self.client_address(headers, peer))
-        try:
+        if token is None:
             return self.keyed(headers, peer)
-        except Unauthenticated:
-            if not anonymous:
-                raise
-            return Anonymous(self.client_address(headers, peer))
+        if b"authorization" in headers or b"x-api-key" in headers:
+            raise InvalidInput("X-Session-Token: send one credential, not a key as well")
+        if not pods:
+            raise Forbidden("the token of a turn reads its session and appends to it, nothing else")
+        grant = await self._tokens.verify(token.decode("latin-1"))
+        return PodTurn(grant.session, grant.attempt, self.client_address(headers, peer))
 
     def keyed(self, headers: Headers, peer: str) -> UserCaller:
         """Return the caller by its key. Raises Unauthenticated, and Forbidden when a bound key names another user."""
@@ -67,32 +64,22 @@ class Identity:
         return Person(name, address, bound)
 
     def _key_of(self, headers: Headers) -> tuple[str, str | None]:
-        """Return the name of the key and the user to whom it is bound."""
-        key = _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
-        found = self._by_digest.get(_digest(key)) if key else None
+        """Return the name of the key and the user to whom it is bound. Raises Unauthenticated, InvalidInput."""
+        authorization, key = headers.get(b"authorization"), headers.get(b"x-api-key")
+        if authorization is not None:
+            if key is not None:
+                raise InvalidInput("Authorization and X-API-Key: send the key in one of them")
+            key = _bearer(authorization)
+        elif key is None:
+            raise Unauthenticated("send a key as 'Authorization: Bearer …' or 'X-API-Key: …'")
+        found = self._by_digest.get(_digest(key))
         if found is None:
-            raise Unauthenticated("send a valid key as 'Authorization: Bearer …' or 'X-API-Key: …'")
+            raise Unauthenticated("the key is not a valid one", tried=True)
         return found
 
     def client_address(self, headers: Headers, peer: str) -> str:
-        """Return the nearest address that is not a trusted proxy."""
-        forwarded = headers.get(b"x-forwarded-for")
-        if not self._proxies or forwarded is None:
-            return peer
-        hops = [*(hop.strip() for hop in forwarded.decode("latin-1").split(",")), peer]
-        for hop in reversed(hops):
-            if not self._trusted(hop):
-                return hop
-        return hops[0]
-
-    def _trusted(self, address: str) -> bool:
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped  # how a socket for both families writes an IPv4 address
-        return any(ip in network for network in self._proxies)
+        """Return the caller's address, for limits and logs."""
+        return self._proxies.caller(headers.get(b"x-forwarded-for"), peer)
 
 
 def _user(named: bytes | None) -> str | None:
@@ -106,7 +93,9 @@ def _user(named: bytes | None) -> str | None:
 
 def _bearer(value: bytes) -> bytes:
     scheme, _, key = value.partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else b""
+    if scheme.lower() != b"bearer":
+        raise Unauthenticated("Authorization: invalid scheme; expected 'Bearer' and a key", tried=True)
+    return key.strip()
 
 
 def _digest(key: bytes) -> bytes:

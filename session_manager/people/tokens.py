@@ -54,7 +54,7 @@ class Tokens:
         parts = claims.split(".")
         complete = len(parts) == 4 and len(token) <= _MAX_LENGTH and token.isascii()
         if not complete or not hmac.compare_digest(hmac.digest(key, claims.encode(), "sha256").hex(), signature):
-            raise Unauthenticated("X-Session-Token: not a valid token of a turn")
+            raise Unauthenticated("X-Session-Token: not a valid token of a turn", tried=True)
         session, message_id, attempt, expiry = parts
         if time.time() > int(expiry):
             raise Unauthenticated("X-Session-Token: its turn is over")

@@ -105,7 +105,7 @@ class ServerSettings(Group):
     """Comma-separated name:key, or name@user:key to act for that user only, with `:`, `,` and `%` of the user as
     %3A, %2C and %25. The names local, anonymous and pod are reserved."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
-    """Networks whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
+    """Networks of proxies whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
     data_dir: FilePath = Field(Path("data"), alias="DATA_DIR")
     """Folder for sessions' homes, logs, and the data of SQLite and Redis."""
     request_timeout: Seconds = Field(60.0, alias="REQUEST_TIMEOUT")
@@ -135,6 +135,8 @@ class LimitSettings(Group):
     """Limit for DELETE /session/{id}, or off."""
     default: Rate = Field(_rate("3000/minute"), alias="RATE_LIMIT_DEFAULT")
     """Limit for every other route, or off."""
+    failed_keys: Rate = Field(_rate("30/minute"), alias="RATE_LIMIT_FAILED_KEYS")
+    """Limit for wrong keys per address, or off. Valid keys pass: people may share an address."""
 
 
 class LogSettings(Group):

@@ -30,6 +30,7 @@ SHORT = {
     "rate_limit_wake": "off",
     "rate_limit_delete": "off",
     "rate_limit_default": "off",
+    "rate_limit_failed_keys": "off",
 }
 
 

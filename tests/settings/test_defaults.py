@@ -66,6 +66,7 @@ DEFAULTS = {
         "RATE_LIMIT_CHAT": "100/minute",
         "RATE_LIMIT_DELETE": "50/minute",
         "RATE_LIMIT_DEFAULT": "3000/minute",
+        "RATE_LIMIT_FAILED_KEYS": "30/minute",
     },
     "backup": {
         "STORAGE_BUCKET": "",
