@@ -202,6 +202,17 @@ class TurnActivity(CommonActivity, Protocol):
         """Publish a live note to the watchers of the session."""
         ...
 
+    async def piece(self, claim: Claim, note: FeedNote, keep_for: float, *, begins: bool = False) -> None:
+        """Publish a piece of the turn's reply, and keep it for ``keep_for`` seconds for those who join later.
+
+        ``begins``: what earlier attempts left is dropped first.
+        """
+        ...
+
+    async def pieces(self, session: str) -> list[FeedNote]:
+        """Return the kept pieces of the turn that runs, oldest first."""
+        ...
+
     def watch(self, session: str) -> AbstractAsyncContextManager[asyncio.Queue[FeedNote]]:
         """Open a queue of live notes of the session. Notes may be lost."""
         ...

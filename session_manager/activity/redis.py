@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 
 from session_manager.activity.link import load_script
-from session_manager.activity.protocol import START_FAILED, Desire, FeedNote, Fenced, Wakefulness
+from session_manager.activity.protocol import START_FAILED, Claim, Desire, FeedNote, Fenced, Wakefulness
 from session_manager.activity.redis_turns import RedisTurns, milliseconds
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
@@ -124,6 +124,16 @@ class RedisActivity(RedisTurns):
 
     async def notify(self, session: str, note: FeedNote) -> None:
         await self._link.execute("PUBLISH", f"session:{session}:feed", orjson.dumps(note))
+
+    async def piece(self, claim: Claim, note: FeedNote, keep_for: float, *, begins: bool = False) -> None:
+        keep = milliseconds(keep_for)
+        text = orjson.dumps(note)
+        await self._call("piece", claim.session, claim.message_id, claim.token, text, keep, int(begins))
+
+    async def pieces(self, session: str) -> list[FeedNote]:
+        _, holder, kept = await self._call("pieces", session)
+        running = holder.partition(b" ")[0].decode()
+        return [note for note in map(orjson.loads, kept) if note["message_id"] == running]
 
     @asynccontextmanager
     async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from session_manager.activity.protocol import FeedNote
+from session_manager.activity.protocol import FeedNote, SessionGone
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import StoredEvent
@@ -32,17 +32,30 @@ class Feed:
     async def notes(self, session: str) -> AsyncGenerator[FeedNote | None, None]:
         """Yield live notes, endlessly. The first item is None: from then on no note is missed.
 
-        Without notes, or without Redis, there is a None every ``poll`` seconds.
+        The pieces that the running turn has sent before come first. Without notes, or without Redis, there is a None
+        every ``poll`` seconds.
         """
+        last: FeedNote = {}
         while True:
             try:
                 async with self.kit.activity.watch(session) as heard:
                     yield None
+                    for piece in await self._pieces(session):
+                        if not _includes(last, piece):
+                            yield (last := piece)
                     while True:
-                        yield await self._next(heard)
+                        note = await self._next(heard)
+                        if note is None or not _includes(last, note):
+                            yield note
             except Unavailable:
                 yield None
                 await asyncio.sleep(self.poll)
+
+    async def _pieces(self, session: str) -> list[FeedNote]:
+        try:
+            return await self.kit.activity.pieces(session)
+        except SessionGone:
+            return []
 
     async def _next(self, heard: asyncio.Queue[FeedNote]) -> FeedNote | None:
         with suppress(TimeoutError):
@@ -83,3 +96,12 @@ class Feed:
             if len(page) < PAGE:
                 return
             after = page[-1].number
+
+
+def _includes(last: FeedNote, note: FeedNote) -> bool:
+    """Return True if ``note`` is a piece of a reply up to ``last``."""
+    return "attempt" in note and _place(last) >= _place(note) and last["message_id"] == note["message_id"]
+
+
+def _place(piece: FeedNote) -> tuple[int, int]:
+    return piece.get("attempt", 0), piece.get("chunk", 0)

@@ -39,6 +39,7 @@ from session_manager.turns.kit import DIED, Kit, TurnTools
 log = logging.getLogger(__name__)
 
 MAX_BUSY_ANSWERS = 3
+MAX_KEPT = 1024 * 1024  # characters of a reply's pieces that are kept for those who join its turn
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Turn:
     exchange: AdkExchange | None = field(init=False, default=None)
     began: float = field(init=False, default=0.0)
     chunks: int = field(init=False, default=0)
+    kept: int = field(init=False, default=0)
 
     async def run(self, accepted: Message | None = None) -> int:
         """Run the turn and return how many messages wait behind it. ``accepted``: its message, if the caller has it."""
@@ -141,7 +143,8 @@ class Turn:
         message, limit = self.message, self.session_class.turn_timeout
         request = await self._request(message, limit)
         if message.attempt > 1:
-            await self._notify({"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt})
+            note = {"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt}
+            await self._publish(note, begins=True)
         try:
             async with asyncio.timeout(limit):
                 reply = await self._ask_patiently(request)
@@ -175,14 +178,16 @@ class Turn:
     async def _on_delta(self, data: str) -> None:
         self.chunks += 1
         which = {"message_id": self.message.id, "attempt": self.message.attempt, "chunk": self.chunks}
-        await self._notify({"kind": "delta", **which, "data": data})
+        self.kept += len(data)
+        begins = self.chunks == 1 and self.message.attempt == 1
+        await self._publish({"kind": "delta", **which, "data": data}, begins=begins)
 
-    async def _notify(self, note: dict[str, object]) -> None:
-        session = self.claim.session
+    async def _publish(self, note: dict[str, object], *, begins: bool) -> None:
+        keep_for = self.session_class.turn_timeout if self.kept <= MAX_KEPT else 0.0
         try:
-            await self.kit.activity.notify(session, note)
-        except Unavailable:
-            log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": session})
+            await self.kit.activity.piece(self.claim, note, keep_for, begins=begins)
+        except (Unavailable, SessionGone):
+            log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": self.claim.session})
 
     async def _died(self) -> int:
         message = self.message

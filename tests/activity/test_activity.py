@@ -378,6 +378,62 @@ async def test_watchers_get_notes(activity, session):
             assert await heard.get() == {"kind": "delta", "data": "x"}
 
 
+class TestPieces:
+    """``piece`` keeps the pieces of a reply for those who join its turn, in order, while the turn runs."""
+
+    @staticmethod
+    def note(chunk: int, mid: str = "m1") -> dict[str, Any]:
+        return {"kind": "delta", "message_id": mid, "attempt": 1, "chunk": chunk}
+
+    async def test_they_are_kept_until_the_turn_ends(self, activity, session):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        assert await activity.pieces(session) == []
+        await activity.piece(claim, self.note(1), 60, begins=True)
+        await activity.piece(claim, self.note(2), 60)
+        await activity.piece(claim, self.note(3), 0)
+        assert await activity.pieces(session) == [self.note(1), self.note(2)]
+        await activity.finish(claim, CLASS, None)
+        assert await activity.pieces(session) == []
+
+    @pytest.mark.parametrize("end", ["abandon", "delete"])
+    async def test_an_end_without_a_result_drops_them(self, activity, link, session, end):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        await activity.piece(claim, self.note(1), 60, begins=True)
+        if end == "delete":
+            await activity.delete(session)
+        else:
+            await activity.abandon(claim, CLASS, replace_pod=True)
+        assert not await link.execute("EXISTS", f"session:{session}:pieces")
+
+    async def test_the_next_attempt_begins_anew_and_an_earlier_holder_adds_nothing(self, make, activity, session):
+        await awake(activity, session)
+        lost = await claimed(activity, session)
+        await activity.piece(lost, self.note(1), 60, begins=True)
+        await activity.abandon(lost, CLASS, replace_pod=False)
+        claim = await activity.claim(session, CLASS)
+        await activity.piece(claim, self.note(7), 60, begins=True)
+        async with activity.watch(session) as notes:
+            await activity.piece(lost, self.note(2), 60, begins=True)
+            assert await notes.get() == self.note(2)
+        assert await activity.pieces(session) == [self.note(7)]
+
+    async def test_those_of_another_message_are_not_returned(self, activity, session):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        await activity.piece(claim, self.note(1, "m0"), 60, begins=True)
+        assert await activity.pieces(session) == []
+
+    async def test_they_expire(self, activity, session):
+        await awake(activity, session)
+        claim = await claimed(activity, session)
+        await activity.piece(claim, self.note(1), 0.001, begins=True)
+        async with asyncio.timeout(5):
+            while await activity.pieces(session):
+                await asyncio.sleep(0.001)
+
+
 async def test_leases_are_renewed(make, link, session):
     activity = await make(lease=0.3)
     await awake(activity, session)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.servers.front import FrontDoor
+from tests.servers.front import FrontDoor, events
 
 AGENT = Path(__file__).parents[1] / "servers" / "agents" / "agent.py"
 WORDS = "no licence found"
@@ -44,17 +43,6 @@ def classes(tmp_path: Path, licence: Path, may_fail: Path) -> Path:
 async def front(start: Any, classes: Path) -> FrontDoor:
     """A front door that tries a failed start again after a minute."""
     return await start(session_classes=classes, retry_first=60.0)
-
-
-async def events(response: Any) -> AsyncIterator[tuple[str, Any]]:
-    """Yield the events of a stream."""
-    kind = ""
-    async for line in response.content:
-        name, _, value = line.decode().rstrip("\n").partition(": ")
-        if name == "event":
-            kind = value
-        elif name == "data":
-            yield kind, json.loads(value)
 
 
 def stream(front: FrontDoor, session: str) -> Any:

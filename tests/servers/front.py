@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ class FrontDoor:
         async with asyncio.timeout(seconds):
             while await self.status(session) != wanted:
                 await asyncio.sleep(0.02)
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str, Any], None]:
+    """Yield the kind and the data of each event of a stream."""
+    kind = ""
+    async for line in response.content:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, loads(value)
 
 
 @asynccontextmanager

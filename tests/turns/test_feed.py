@@ -47,12 +47,16 @@ class Notes:
     def __init__(self) -> None:
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.away = False
+        self.kept: list[dict[str, Any]] = []
 
     @asynccontextmanager
     async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         if self.away:
             raise ActivityUnavailable
         yield self.heard
+
+    async def pieces(self, session: str) -> list[dict[str, Any]]:
+        return self.kept
 
 
 @pytest.fixture
@@ -107,6 +111,26 @@ async def test_live_notes_are_passed_on_until_the_session_is_deleted(notes):
     async with asyncio.timeout(10):
         kinds = [item["kind"] async for item in feed(Events(0), notes).follow(SESSION, 0) if isinstance(item, dict)]
     assert kinds == ["delta", "session.deleted"]
+
+
+def piece(chunk: int, attempt: int = 1, message: str = "m1") -> dict[str, Any]:
+    return {"kind": "delta", "message_id": message, "attempt": attempt, "chunk": chunk}
+
+
+async def test_kept_pieces_come_first_and_none_comes_twice(notes):
+    restarted = {"kind": "turn.restarted", "message_id": "m1", "attempt": 2}
+    notes.kept = [restarted, piece(1, 2), piece(2, 2)]
+    late = [piece(5, 1), restarted, piece(2, 2)]
+    fresh = [piece(3, 2), piece(1, 3), piece(1, 1, "m2"), {"kind": "session.phase", "phase": "x"}]
+    for note in [*late, *fresh]:
+        notes.heard.put_nowait(note)
+    heard: list[dict[str, Any] | None] = []
+    async with asyncio.timeout(10), aclosing(feed(Events(0), notes).notes(SESSION)) as items:
+        assert await anext(items) is None
+        while len(heard) < 7:
+            heard.append(await anext(items))
+            heard = [note for note in heard if note is not None]
+    assert heard == [*notes.kept, *fresh]
 
 
 async def test_a_deleted_session_is_noticed_without_a_note(notes):

@@ -3,7 +3,7 @@ local stop = refused()
 if stop then return stop end
 local mid, token, idle, uid = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 if redis.call('GET', turn) == mid .. ' ' .. token then
-  redis.call('DEL', turn)
+  redis.call('DEL', turn, pieces)
 end
 if uid ~= '' then
   retire(uid)

@@ -6,6 +6,7 @@ local inbox = hash .. ':inbox'
 local turn = hash .. ':turn'
 local wakelist = hash .. ':awake'
 local feed = hash .. ':feed'
+local pieces = hash .. ':pieces'
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -3,7 +3,7 @@ local stop = refused()
 if stop then return stop end
 local mid, token, idle, ttl, dead, note = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 if redis.call('GET', turn) == mid .. ' ' .. token then
-  redis.call('DEL', turn)
+  redis.call('DEL', turn, pieces)
 end
 redis.call('ZREM', inbox, mid)
 redis.call('HDEL', hash, 'fresh:' .. mid)

@@ -1,12 +1,20 @@
 """The agent of the end-to-end tests: it does what the message says.
 
-``sleep N`` takes N seconds, ``stream …`` streams by word, ``die`` ends the pod, ``environment`` returns its variables.
+``sleep N`` takes N seconds, ``stream …`` streams by word, ``hold FILE …`` does too and ends once the file exists,
+``die`` ends the pod, ``environment`` returns its variables.
 """
 
 import os
 import time
+from pathlib import Path
 
 from session_manager.agent import Context, serve
+
+
+def held(path: str, *words: str):
+    yield from words
+    while not Path(path).exists():
+        time.sleep(0.01)
 
 
 def reply(message: str, context: Context):
@@ -19,6 +27,8 @@ def reply(message: str, context: Context):
         return {"environment": dict(os.environ)}
     if word == "stream":
         return (piece + " " for piece in rest.split())
+    if word == "hold":
+        return held(*rest.split())
     return {"reply": message, "attempt": context.attempt}
 
 
