@@ -198,6 +198,10 @@ class TurnActivity(CommonActivity, Protocol):
         """Call ``listener`` with the uid of a pod that is gone. Calls may be lost."""
         ...
 
+    async def why_died(self, uid: str) -> str | None:
+        """Return why the pod ended by itself, or None if no scaler has reported it."""
+        ...
+
     async def notify(self, session: str, note: FeedNote) -> None:
         """Publish a live note to the watchers of the session."""
         ...
@@ -251,6 +255,10 @@ class ScalerActivity(CommonActivity, Protocol):
 
     async def lost(self, session: str, uid: str) -> None:
         """The pod is gone. If the session has nothing to do, its pod is no longer wanted."""
+        ...
+
+    async def died(self, uid: str, reason: str) -> None:
+        """Keep for a while why the pod ended by itself, for the front door whose turn it ends."""
         ...
 
     async def fail(self, session: str, failure: Failure, retry_in: float) -> None: ...

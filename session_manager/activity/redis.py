@@ -18,6 +18,7 @@ from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import PodAddress
 
 DELETED_MARK_MS = 3_600_000
+DEATH_KEPT_MS = 60_000
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest deltas that an agent may stream
 
@@ -187,6 +188,13 @@ class RedisActivity(RedisTurns):
 
     async def lost(self, session: str, uid: str) -> None:
         await self._call("lost", session, uid)
+
+    async def died(self, uid: str, reason: str) -> None:
+        await self._link.execute("SET", f"pod:{uid}:death", reason, "PX", DEATH_KEPT_MS)
+
+    async def why_died(self, uid: str) -> str | None:
+        reason = await self._link.execute("GET", f"pod:{uid}:death")
+        return None if reason is None else reason.decode()
 
     async def fail(self, session: str, failure: Failure, retry_in: float) -> None:
         note = orjson.dumps({"kind": START_FAILED})

@@ -20,11 +20,16 @@ class PodAddress:
 
 @dataclass(frozen=True, slots=True)
 class PodExit:
-    """A pod that ended by itself. ``reason``: an exit code or a signal's name, for a person."""
+    """A pod that ended by itself.
+
+    ``reason``: an exit code or a signal's name, for a person. ``last_words``: the last line that it printed, which may
+    be about a message, so it is for the session's own users and not for logs.
+    """
 
     session: str
     uid: str
     reason: str
+    last_words: str = ""
 
 
 PhaseListener = Callable[[str], None]

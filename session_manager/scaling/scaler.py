@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from session_manager.activity.protocol import SessionGone
 from session_manager.aio.retry import Backoff, until_available
-from session_manager.aio.tasks import first_of
+from session_manager.aio.tasks import Background, first_of
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodExit, Runtime
@@ -34,6 +34,7 @@ class Scaler:
     runtime: Runtime
     deputy: bool = False
     workers: Workers = field(init=False)
+    background: Background = field(init=False, default_factory=Background)
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.kit, self.runtime, self.deputy)
@@ -60,6 +61,7 @@ class Scaler:
             )
         finally:
             await self.workers.close()
+            await self.background.close()
 
     async def _disown(self) -> None:
         """Withdraw the addresses of pods that went unwatched, before the first beat makes all addresses valid again."""
@@ -118,7 +120,13 @@ class Scaler:
     def _on_exit(self, exit_: PodExit) -> None:
         extra = {"event": "pod.exited", "session": exit_.session, "reason": exit_.reason}
         log.warning("a pod ended by itself", extra=extra)
+        self.background.start(self._report_death(exit_), f"death of {exit_.uid}")
         self.workers.poke(exit_.session)
+
+    async def _report_death(self, exit_: PodExit) -> None:
+        words = f"; its last output: {exit_.last_words}" if exit_.last_words else ""
+        with suppress(Unavailable):
+            await self.kit.activity.died(exit_.uid, exit_.reason + words)
 
 
 @dataclass(slots=True, eq=False)

@@ -39,6 +39,8 @@ from session_manager.turns.kit import DIED, Kit, TurnTools
 log = logging.getLogger(__name__)
 
 MAX_BUSY_ANSWERS = 3
+REPORT_WITHIN = 2.0  # seconds in which a scaler reports why a pod died
+REPORT_TRIES = 20
 MAX_KEPT = 1024 * 1024  # characters of a reply's pieces that are kept for those who join its turn
 
 
@@ -123,9 +125,9 @@ class Turn:
         asked = time.perf_counter()
         try:
             verdict = await self._ask()
-        except (PodDied, PodMisdirected):
+        except (PodDied, PodMisdirected) as error:
             times.turn[DIED].observe(time.perf_counter() - asked)
-            return await self._died()
+            return await self._died(error.detail)
         except PodUnreachable:
             return await self._abandon(replace_pod=True)
         except (SessionManagerError, SessionGone):
@@ -135,7 +137,7 @@ class Turn:
             log.exception(
                 "a turn's exchange broke down", extra={"event": "turn.broke_down", "session": message.session}
             )
-            return await self._died()
+            return await self._died("Session Manager made an error; see its log")
         times.turn[verdict.outcome.status].observe(time.perf_counter() - asked)
         return await self._record(verdict)
 
@@ -189,15 +191,27 @@ class Turn:
         except (Unavailable, SessionGone):
             log.debug("a live note was dropped", extra={"event": "feed.dropped", "session": self.claim.session})
 
-    async def _died(self) -> int:
+    async def _died(self, seen: str) -> int:
+        """Try again, unless this was the last time. ``seen``: what the front door noticed of it."""
         message = self.message
         deaths = await until_available(lambda: self.kit.store.record_death(message.id, message.attempt))
         extra = {"event": "turn.pod_died", "session": self.claim.session, "deaths": deaths}
         log.warning("the pod died during a turn", extra=extra)
         if deaths is not None and deaths < MAX_DEATHS:
             return await self._abandon(replace_pod=True)
-        outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message")
+        why = await self._why_died() or seen
+        outcome = Outcome.failed(f"the pod died {deaths} times while it worked on this message; the last time: {why}")
         return await self._record(_Verdict(outcome, spoiled=True))
+
+    async def _why_died(self) -> str | None:
+        """Return the scaler's report of the pod's end. It may come later than the end of the connection."""
+        for _ in range(REPORT_TRIES):
+            with suppress(Unavailable):
+                why = await self.kit.activity.why_died(self.claim.address.uid)
+                if why is not None:
+                    return why
+            await asyncio.sleep(REPORT_WITHIN / REPORT_TRIES)
+        return None
 
     # -- its end -------------------------------------------------------------------------------------------------------
 

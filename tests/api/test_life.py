@@ -187,7 +187,10 @@ async def test_a_pod_that_dies_three_times_fails_the_message_and_the_next_goes_o
     session = await front.create()
     status, body = await front.chat(session, "die")
     assert (status, body["status"]) == (200, "failed")
-    assert "died 3 times" in body["error"]
+    assert body["error"] == (
+        "the pod died 3 times while it worked on this message; "
+        "the last time: exit code 3; its last output: out of ideas"
+    )
     status, body = await front.chat(session, "still there?")
     assert (status, body["status"], body["pod_response"]["attempt"]) == (200, "processed", 1)
 

@@ -37,7 +37,7 @@ class Pod:
 
     ``session`` is None while it waits for one. ``wanted``: its end was not requested. ``listens``: one of its own
     processes listens on its port, if that is known; a container that it started may listen instead. ``last_output`` is
-    set for a pod that is gone and never was ready.
+    set for a pod that is gone and was not ended on purpose.
     """
 
     session: str | None
@@ -161,7 +161,7 @@ class Pods:
         self.report_gone(pod)
 
     def _clear(self, pod: Pod) -> None:
-        if pod.process.printed and not pod.ready:
+        if pod.process.printed and (pod.wanted or not pod.ready):
             pod.last_output = _last_output(pod.paths, [*self.agent_env.values(), *pod.session_class.env.values()])
         self.folders.remove_pod(pod.address.uid)
 

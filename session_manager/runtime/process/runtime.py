@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -116,9 +117,13 @@ class ProcessRuntime:
         reason = pod.process.how_it_ended()
         if pod.session is None:
             self._warm.gone(pod, reason)
-        elif pod.ready and pod.wanted:
-            for listener in self._listeners:
-                listener(PodExit(pod.session, pod.address.uid, reason))
+        elif pod.ready and pod.wanted and pod.clearing is not None:
+            exit_ = partial(PodExit, pod.session, pod.address.uid, reason)
+            pod.clearing.add_done_callback(lambda _: self._report(exit_(pod.last_output)))
+
+    def _report(self, exit_: PodExit) -> None:
+        for listener in self._listeners:
+            listener(exit_)
 
     async def forget(self, session: str, *, files: bool) -> None:
         self._folders.of(session)
