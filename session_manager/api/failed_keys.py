@@ -43,7 +43,7 @@ class FailedKeys:
         here = self._count_here(address)
         if self._rate is None or not refuse:
             return
-        # Who is over the limit here is over it everywhere, so Redis is not asked again.
+        # An address over the limit here is over it everywhere, so Redis is not asked again.
         if here > self._rate.amount:
             raise _too_many(self._ends - asyncio.get_running_loop().time())
         try:

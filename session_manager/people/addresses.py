@@ -53,7 +53,7 @@ def caller_name(text: str) -> str:
 
 
 class Proxies:
-    """``networks``: proxies whose X-Forwarded-For is believed. ``Forwarded`` (RFC 7239) is believed of nobody."""
+    """``networks``: proxies whose X-Forwarded-For is believed. ``Forwarded`` (RFC 7239) is never believed."""
 
     def __init__(self, networks: Collection[Network]) -> None:
         self._networks = networks
@@ -61,7 +61,7 @@ class Proxies:
     def caller(self, forwarded: bytes | None, peer: str) -> str:
         """Return the name of the nearest address that is not a trusted proxy.
 
-        ``peer``: the other end of the connection. The name is the peer's if every hop is trusted, or is no address: the
+        ``peer``: the other end of the connection. The name is the peer's if every hop is trusted, or is not an address: the
         caller itself may have written the rest.
         """
         if not self._networks or forwarded is None or not self._trusts(peer):
