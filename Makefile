@@ -73,9 +73,10 @@ manifests: ## Render k8s-manifests/ from the chart, and copy the CRDs into it
 manifests-check: ## Fail if k8s-manifests/ or the chart's CRDs are stale
 	@hack/manifests --check
 
-docs: $(VENV)/.dev ## Write what is generated from the code: settings table, .env.example, schema page
+docs: $(VENV)/.dev ## Write what is generated from the code: settings table, .env.example, schema page, settings of the chart
 	@$(BIN)/python tests/test_docs.py
 	@$(BIN)/python -m tests.databases.schema_page
+	@$(BIN)/python -m tests.chart.known
 
 lock: ## Resolve the dependencies again and write the three lock files
 	@$(PYTHON) -m venv .venv-lock

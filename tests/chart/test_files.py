@@ -42,7 +42,12 @@ def test_the_definitions_are_those_of_the_operator():
 
 
 def test_the_manifests_were_rendered_from_this_very_chart():
-    names = [*CHART.rglob("*.yaml"), *CHART.rglob("*.tpl"), ROOT / "hack" / "manifests-values.yaml"]
+    names = [
+        *CHART.rglob("*.yaml"),
+        *CHART.rglob("*.tpl"),
+        *CHART.rglob("*.sh"),
+        ROOT / "hack" / "manifests-values.yaml",
+    ]
     sources = b"".join(
         path.read_bytes() for path in sorted(names, key=lambda path: str(path.relative_to(ROOT)).encode())
     )

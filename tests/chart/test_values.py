@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
+from session_manager.activity.reconnecting import Target
 from session_manager.store.postgres.address import PostgresAddress
 from tests.chart.helm import CHART, KEDA, ROOT, needs_helm, refusal, render, run
 
@@ -14,6 +17,9 @@ pytestmark = needs_helm
 
 Json = dict[str, Any]
 
+SCHEMA: Json = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+DEFINITIONS: Json = SCHEMA["definitions"]
+WITHOUT_POSTGRESQL: Json = {"postgresql": {"enabled": False}}
 EXTERNAL_REDIS: Json = {"redis": {"enabled": False}, "externalRedis": {"host": "redis.internal", "password": "x"}}
 
 
@@ -34,26 +40,78 @@ def test_the_manifests_are_those_of_the_chart():
         ({"frontDoor": {"replica": 3}}, "replica"),
         ({"frontDoor": {"replicas": 0}}, "replicas"),
         ({"scaler": "knative"}, "scaler"),
-        ({"postgresql": {"enabled": False}}, "replicas"),
-        ({"postgresql": {"enabled": False}, "frontDoor": {"replicas": 1, "autoscaling": {"enabled": True}}}, "enabled"),
         ({"database": {"uri": "mysql://x"}}, "uri"),
-        ({"redis": {"persistence": {"size": "large"}}}, "size"),
         ({"sessions": {"podCIDRs": ["10.0.0.0"]}}, "podCIDRs"),
         ({"sessions": {"namespace": "Not A Name"}}, "namespace"),
         ({"frontDoor": {"service": {"type": "Public"}}}, "type"),
         ({"frontDoor": {"env": {"log-level": "INFO"}}}, "log-level"),
-        ({"gateway": {"enabled": True}}, "parentRefs"),
+        ({"frontDoor": {"pdb": {"maxUnavailable": 0}}}, "maxUnavailable"),
+        ({"ingress": {"host": "*.*.example.com"}}, "host"),
+        ({"redis": {"password": "two\nlines"}}, "password"),
+        ({"postgresql": {"password": "two\nlines"}}, "password"),
+        ({"redis": None}, "redis"),
+        ({"frontDoor": {"persistence": None}}, "persistence"),
         ({"backup": {"bucket": "b", "keep": 3}}, "keep"),
         ({"backup": {"shutdownSeconds": -1}}, "shutdownSeconds"),
-        ({"redis": {"enabled": False}}, "externalRedis"),
-        ({**EXTERNAL_REDIS, "externalRedis": {"host": "r", "tls": True}}, "urlSecret"),
-        (EXTERNAL_REDIS, "keda.existingSecret"),
-        ({"redis": {"existingSecret": "mine"}, "sessions": {"namespace": "people"}}, "keda.existingSecret"),
     ],
     ids=str,
 )
-def test_values_that_are_refused(values: Json, words: str):
-    assert words in refusal(values)
+def test_values_that_the_schema_refuses(values: Json, words: str):
+    said = refusal(values)
+    assert "values don't meet the specifications of the schema" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"redis": {"enabled": False}}, "set externalRedis.host (with a password) or externalRedis.urlSecret"),
+        (EXTERNAL_REDIS, "name a Secret with keda-username and keda-password in keda.existingSecret"),
+        ({"redis": {"existingSecret": "mine"}, "sessions": {"namespace": "people"}}, "name a Secret there"),
+        (WITHOUT_POSTGRESQL, "the database is SQLite on one volume, which only one front door may write"),
+        (
+            {**WITHOUT_POSTGRESQL, "frontDoor": {"replicas": 1, "autoscaling": {"enabled": True}}},
+            "set frontDoor.replicas to 1 and frontDoor.autoscaling.enabled to false",
+        ),
+        (
+            {"gateway": {"enabled": True}},
+            "gateway.parentRefs names no Gateway; expected for example [{name: my-gateway}]",
+        ),
+        ({"frontDoor": {"autoscaling": {"enabled": True, "minReplicas": 20}}}, "minReplicas (20) is above maxReplicas"),
+        (
+            {"frontDoor": {"resources": {"limits": {"memory": "512mb"}}}},
+            'frontDoor.resources.limits.memory: "512mb" is not a quantity of Kubernetes; expected for example 512Mi',
+        ),
+        ({"redis": {"resources": {"limits": {"memory": "512m"}}}}, '"512m" is less than a byte'),
+        ({"operator": {"resources": {"requests": {"cpu": "half"}}}}, '"half" is not a quantity'),
+        ({"redis": {"persistence": {"size": "8gb"}}}, 'redis.persistence.size: "8gb" is not a quantity'),
+        (
+            {"frontDoor": {"env": {"RATE_LIMIT_CHATT": "off"}}},
+            "frontDoor.env.RATE_LIMIT_CHATT: there is no such setting; expected one of docs/settings.md",
+        ),
+        ({"operator": {"env": {"OTEL_X": "1"}}}, "Variables for libraries belong into operator.extraEnv"),
+        ({"frontDoor": {"env": {"IDLE_TIMEOUT": 5}}}, "set by the chart; use sessions.idleTimeoutSeconds"),
+    ],
+    ids=str,
+)
+def test_values_that_are_refused_in_a_sentence(values: Json, words: str):
+    said = refusal(values)
+    assert said.startswith("Error: execution error at ")
+    assert words in said
+
+
+def test_the_schema_requires_every_value():
+    """So ``redis: null``, with which helm drops all defaults below it, is refused where it stands."""
+
+    def check(schema: Json, values: Json, path: str) -> None:
+        node = DEFINITIONS[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        if values and "properties" in node and path != ".pods" and not path.endswith(".resources"):
+            assert set(node["required"]) == values.keys(), path
+            for name, value in values.items():
+                if isinstance(value, dict):
+                    check(node["properties"][name], value, f"{path}.{name}")
+
+    check(SCHEMA, yaml.safe_load((CHART / "values.yaml").read_text("utf-8")), "")
 
 
 def test_keda_logs_in_as_a_user_of_its_own():
@@ -99,6 +157,16 @@ def test_redis_of_somebody_else():
         assert env["REDIS_PASSWORD"] == {"secretKeyRef": {"name": "redis-credentials", "key": "redis-password"}}
 
 
+def test_redis_of_somebody_else_with_tls_and_a_user():
+    other = {"host": "redis.internal", "port": 6380, "tls": True, "username": "app", "existingSecret": "mine"}
+    env = render({"redis": {"enabled": False}, "externalRedis": other, "scaler": "native"}).env(
+        "Deployment", "session-operator"
+    )
+    target = Target.from_url(env["REDIS_URL"])
+    assert (target.host, target.port, target.username, target.tls is not None) == ("redis.internal", 6380, "app", True)
+    assert env["REDIS_PASSWORD"] == {"secretKeyRef": {"name": "mine", "key": "redis-password"}}
+
+
 def test_redis_by_a_url():
     objects = render({"redis": {"enabled": False}, "externalRedis": {"urlSecret": "mine"}, "scaler": "native"})
     env = objects.env("Deployment", "session-manager")
@@ -122,9 +190,7 @@ def test_postgresql_of_somebody_else(database: Json, secret: str):
 
 def test_the_bundled_postgresql_needs_no_certificate():
     env = render().env("Deployment", "session-manager")
-    address = PostgresAddress.parse(
-        env["SESSION_DB_URI"].replace("$(POSTGRES_PASSWORD)", "pw"), env["SESSION_DB_PLAIN_HOSTS"]
-    )
+    address = PostgresAddress.parse(env["SESSION_DB_URI"], env["SESSION_DB_PLAIN_HOSTS"])
     assert address.hosts == ("session-manager-postgres",)
     assert "sslmode" not in address.uri
     env = render({"postgresql": {"enabled": False}, "database": {"uri": "postgresql://db/x"}}).env(

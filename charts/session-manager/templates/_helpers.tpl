@@ -7,47 +7,54 @@
 
 {{/* Labels of an object: dict "ctx" . "component" NAME. */}}
 {{- define "sm.labels" -}}
-app: {{ .component }}
-app.kubernetes.io/name: {{ .component }}
-app.kubernetes.io/instance: {{ .ctx.Release.Name }}
+app: {{ .component | quote }}
+app.kubernetes.io/name: {{ .component | quote }}
+app.kubernetes.io/instance: {{ .ctx.Release.Name | quote }}
 app.kubernetes.io/part-of: session-manager
 app.kubernetes.io/version: {{ .ctx.Chart.AppVersion | quote }}
-helm.sh/chart: {{ .ctx.Chart.Name }}-{{ .ctx.Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .ctx.Chart.Name .ctx.Chart.Version | quote }}
 {{- end -}}
 {{- define "sm.selector" -}}
-app: {{ .component }}
-app.kubernetes.io/instance: {{ .ctx.Release.Name }}
+app: {{ .component | quote }}
+app.kubernetes.io/instance: {{ .ctx.Release.Name | quote }}
 {{- end -}}
 
-{{- define "sm.image" -}}{{ .image.repository }}:{{ .image.tag | default .ctx.Chart.AppVersion }}{{- end -}}
-
-{{/* Secrets: generated, or named by the values. */}}
-{{- define "sm.redisSecret" -}}
-{{- if .Values.redis.enabled -}}{{ .Values.redis.existingSecret | default "redis-credentials" }}
-{{- else -}}{{ .Values.externalRedis.existingSecret | default "redis-credentials" }}{{- end -}}
-{{- end -}}
-{{- define "sm.postgresSecret" -}}{{ .Values.postgresql.existingSecret | default "postgres-credentials" }}{{- end -}}
-{{- define "sm.keySecret" -}}{{ .Values.apiKeys.existingSecret | default "session-manager-key" }}{{- end -}}
-{{- define "sm.databaseSecret" -}}{{ .Values.database.existingSecret | default "session-db" }}{{- end -}}
-
-{{/* The Secret with which KEDA reads Redis, in the namespace of the ScaledObjects. */}}
-{{- define "sm.kedaSecret" -}}
-{{- if .Values.keda.existingSecret -}}{{ .Values.keda.existingSecret }}
-{{- else if and (eq (include "sm.sessionsNamespace" .) .Release.Namespace) .Values.redis.enabled .Values.redis.existingSecret -}}{{ .Values.redis.existingSecret }}
-{{- else -}}session-manager-redis-keda{{- end -}}
+{{/* The metadata of an object: dict "ctx" . "component" NAME, and perhaps "name", "namespace", "labels", "annotations". */}}
+{{- define "sm.metadata" -}}
+name: {{ .name | default .component | quote }}
+namespace: {{ .namespace | default .ctx.Release.Namespace | quote }}
+labels: {{- merge (include "sm.strings" (.labels | default dict) | fromYaml) (include "sm.labels" . | fromYaml) | toYaml | nindent 2 }}
+{{- with .annotations }}
+annotations: {{- include "sm.strings" . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{/* The present value of a Secret, or a random one that stays the same within a rendering: dict "ctx" . "name" SECRET "key" KEY. */}}
-{{- define "sm.generated" -}}
-{{- $cache := .ctx.Values.generated | default dict -}}
-{{- $id := printf "%s/%s" .name .key -}}
-{{- if not (hasKey $cache $id) -}}
-{{- $found := lookup "v1" "Secret" .ctx.Release.Namespace .name | default dict -}}
-{{- $value := dig "data" .key "" $found | b64dec | default (randAlphaNum 32) -}}
-{{- $_ := set $cache $id $value -}}
-{{- $_ := set .ctx.Values "generated" $cache -}}
+{{/* A value as text. YAML in values turns 0.1.0 into text, but 10000000 into a number that Go prints as 1e+07. */}}
+{{- define "sm.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end -}}
-{{- get $cache $id -}}
+{{/* A map whose values are all text, as labels, annotations and selectors need. */}}
+{{- define "sm.strings" -}}
+{{- range $key, $value := . }}
+{{ $key | quote }}: {{ include "sm.text" $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* An image: dict "ctx" . "image" (a map with repository, tag and digest, or a reference). */}}
+{{- define "sm.image" -}}
+{{- with .ctx.Values.global.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- if kindIs "string" .image }}{{ .image }}
+{{- else if .image.digest }}{{ .image.repository }}@{{ .image.digest }}
+{{- else }}{{ .image.repository }}:{{ .image.tag | default .ctx.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* What a claim asks for: dict "ctx" . "persistence" VALUES. */}}
+{{- define "sm.claim" -}}
+accessModes: [ReadWriteOnce]
+{{- with .persistence.storageClassName | default .ctx.Values.global.storageClass }}
+storageClassName: {{ . | quote }}
+{{- end }}
+resources: {requests: {storage: {{ .persistence.size | quote }}}}
 {{- end -}}
 
 {{/* "true" if the database is SQLite on a volume. */}}
@@ -59,88 +66,25 @@ app.kubernetes.io/instance: {{ .ctx.Release.Name }}
 {{- if and (eq .Values.scaler "keda") (.Capabilities.APIVersions.Has "keda.sh/v1alpha1") -}}true{{- end -}}
 {{- end -}}
 
-{{/* Pod and container security of the level restricted. */}}
-{{- define "sm.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-{{- define "sm.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{/* "true" if the cluster chooses the users of pods, as OpenShift does. */}}
+{{- define "sm.anyUser" -}}
+{{- $said := toString .Values.openshift -}}
+{{- if or (eq $said "true") (and (eq $said "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}true{{- end -}}
 {{- end -}}
 
-{{/* The address of Redis, for the front door and the operator. */}}
-{{- define "sm.redisEnv" -}}
-{{- if and (not .Values.redis.enabled) .Values.externalRedis.urlSecret }}
-- name: REDIS_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.externalRedis.urlSecret }}, key: redis-url}}
-{{- else }}
-- name: REDIS_HOST
-  value: {{ ternary (include "sm.redis" .) .Values.externalRedis.host .Values.redis.enabled | quote }}
-- name: REDIS_PORT
-  value: {{ ternary 6379 (int .Values.externalRedis.port) .Values.redis.enabled | quote }}
-- name: REDIS_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ include "sm.redisSecret" . }}, key: redis-password}}
-{{- end }}
+{{/*
+The values of volumes that no StorageClass will provide. Asks the cluster only where the release installs CRDs, since an account that may
+do that may also list StorageClasses. Without a cluster, as with --dry-run, nothing is found, not even the namespace kube-system.
+*/}}
+{{- define "sm.noStorage" -}}
+{{- if and .Values.crds.install (lookup "v1" "Namespace" "" "kube-system") -}}
+{{- $default := "" -}}
+{{- range (lookup "storage.k8s.io/v1" "StorageClass" "" "").items -}}
+{{- if eq "true" (dig "annotations" "storageclass.kubernetes.io/is-default-class" "" .metadata) }}{{ $default = .metadata.name }}{{ end -}}
 {{- end -}}
-
-{{/* Settings on which the front door and the operator must agree. */}}
-{{- define "sm.sessionsEnv" -}}
-- name: SESSIONS_NAMESPACE
-  value: {{ include "sm.sessionsNamespace" . | quote }}
-{{- with .Values.sessions.podCIDRs }}
-- name: POD_CIDRS
-  value: {{ join "," . | quote }}
-{{- end }}
-- name: IDLE_TIMEOUT
-  value: {{ .Values.sessions.idleTimeoutSeconds | toString | quote }}
-- name: SESSION_TTL
-  value: {{ .Values.sessions.ttlSeconds | toString | quote }}
-- name: SESSION_MANAGER_URL
-  value: http://{{ include "sm.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.frontDoor.service.port }}
-- name: USER_POD_IMAGE
-  value: {{ include "sm.image" (dict "ctx" . "image" .Values.defaultClass.image) | quote }}
-- name: USER_POD_PORT
-  value: {{ .Values.defaultClass.port | toString | quote }}
+{{- $used := dict "redis" .Values.redis.enabled "postgresql" .Values.postgresql.enabled "frontDoor" (include "sm.sqlite" .) -}}
+{{- range $of, $on := $used -}}
+{{- if and $on (not $default) (not $.Values.global.storageClass) (not (get $.Values $of).persistence.storageClassName) }} {{ $of }}.persistence{{ end -}}
 {{- end -}}
-
-{{- define "sm.moreEnv" -}}
-{{- range $name, $value := . }}
-- name: {{ $name }}
-  value: {{ $value | toString | quote }}
-{{- end }}
-{{- end -}}
-
-{{- define "sm.scheduling" -}}
-{{- with .nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- end -}}
-
-{{/* Checks that a schema cannot express. */}}
-{{- define "sm.check" -}}
-{{- if not .Values.redis.enabled -}}
-{{- if not (or .Values.externalRedis.host .Values.externalRedis.urlSecret) -}}
-{{- fail "redis.enabled is false: set externalRedis.host (with a password) or externalRedis.urlSecret" -}}
-{{- end -}}
-{{- if and .Values.externalRedis.tls (not .Values.externalRedis.urlSecret) -}}
-{{- fail "externalRedis.tls: put rediss://… into a Secret with the key redis-url and name it in externalRedis.urlSecret" -}}
-{{- end -}}
-{{- if and (include "sm.keda" .) (not .Values.keda.existingSecret) -}}
-{{- fail "scaler keda with an external Redis: name a Secret with keda-username and keda-password in keda.existingSecret, or use scaler: native" -}}
-{{- end -}}
-{{- else if and .Values.redis.existingSecret (include "sm.keda" .) (not .Values.keda.existingSecret) (ne (include "sm.sessionsNamespace" .) .Release.Namespace) -}}
-{{- fail "redis.existingSecret with sessions in another namespace: name a Secret there with keda-username and keda-password in keda.existingSecret" -}}
 {{- end -}}
 {{- end -}}
