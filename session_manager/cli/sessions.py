@@ -202,15 +202,20 @@ def logs(
 ) -> None:
     """Show the output of the session's pods."""
     with front.client() as client:
-        lines = client.logs(session, FOLLOW_WINDOW if follow else tail).splitlines()
+        lines = _lines(client.logs(session, FOLLOW_WINDOW if follow else tail))
         _print_lines(lines[-tail:])
         if not lines:
             show.remark("Its pods have printed nothing yet.")
         while follow:
             time.sleep(FOLLOW_PAUSE)
-            current = client.logs(session, FOLLOW_WINDOW).splitlines()
+            current = _lines(client.logs(session, FOLLOW_WINDOW))
             _print_lines(new_lines(lines, current))
             lines = current
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that the server joined. ``str.splitlines`` would also split at characters within them."""
+    return text.split("\n") if text else []
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -269,7 +269,7 @@ NOBODY = "3f2b8a52-6f0e-4c53-9a0e-5c8f3f0f8d11"
         (("delete", NOBODY), 3),
         (("logs", NOBODY), 3),
         (("status", "nonsense"), 2),
-        (("status", "../health"), 3),
+        (("status", "../health"), 2),
         (("create", "--class", "unknown"), 2),
         (("create", "--user", " "), 2),
         (("wake", NOBODY, "--keep-awake", "long"), 2),

@@ -27,7 +27,7 @@ def reply(message: str, context: Context):
     if word == "environment":
         return {"environment": dict(os.environ)}
     if word == "stream":
-        return (piece + " " for piece in rest.split())
+        return (piece + " " for piece in rest.split(" "))
     if word == "hold":
         return held(*rest.split())
     return {"reply": message, "attempt": context.attempt}
