@@ -61,8 +61,8 @@ class Proxies:
     def caller(self, forwarded: bytes | None, peer: str) -> str:
         """Return the name of the nearest address that is not a trusted proxy.
 
-        ``peer``: the other end of the connection. The name is the peer's if every hop is trusted, or is not an address: the
-        caller itself may have written the rest.
+        ``peer``: the other end of the connection. The name is the peer's if every hop is trusted, or is not an address:
+        the caller itself may have written the rest.
         """
         if not self._networks or forwarded is None or not self._trusts(peer):
             return caller_name(peer)
