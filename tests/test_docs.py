@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from session_manager.api.front import table
+from session_manager.api.table import table
 from session_manager.cli.app import app
 from session_manager.cli.failures import ExitCode
 from session_manager.cli.serve import banner

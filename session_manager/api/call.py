@@ -108,15 +108,22 @@ def _check_size(size: int, limit: int) -> None:
 
 
 def checked_json(body: bytes) -> Any:
-    """Return the JSON value. Raises InvalidInput if it is not JSON or contains a lone surrogate or a NUL."""
+    """Return the JSON value. Raises InvalidInput if it is not JSON in UTF-8 or contains a lone surrogate or a NUL."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        reason = "contains a lone surrogate" if "surrogate" in str(error) else "is not JSON"
-        raise InvalidInput(f"the body {reason}") from None
+        raise InvalidInput(f"the body {_fault_of(body, error)}") from None
     if b"\\u0000" in body and has_nul(data):
         raise InvalidInput("the body contains a NUL character")
     return data
+
+
+def _fault_of(body: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    return "contains a lone surrogate" if "surrogate" in str(error) else "is not JSON"
 
 
 def has_nul(data: Any) -> bool:

@@ -17,7 +17,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from session_manager.domain.errors import InvalidInput, NotFound, RateLimited, SessionManagerError, Unavailable
+from session_manager.domain.errors import (
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    SessionManagerError,
+    Unavailable,
+    UnsupportedMedia,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +99,8 @@ def _known(error: BaseException) -> Known:
 def _headers(error: SessionManagerError) -> dict[str, str]:
     if isinstance(error, RateLimited | Unavailable):
         return {"retry-after": str(error.retry_after)}
+    if isinstance(error, UnsupportedMedia):
+        return {"accept": JSON, "accept-encoding": "identity"}
     return {"www-authenticate": "Bearer"} if error.http_status == 401 else {}
 
 
@@ -103,7 +112,7 @@ def _invalid(errors: Sequence[Any]) -> InvalidInput:
     if first.get("type") == "json_invalid":
         return InvalidInput("the body is not JSON")
     if not field and first.get("type") == "model_attributes_type":
-        return InvalidInput("the body must be a JSON object, sent with Content-Type: application/json")
+        return InvalidInput("the body must be a JSON object")
     message = str(first.get("msg", "invalid")).removeprefix("Value error, ")
     if first.get("type") == "string_pattern_mismatch":
         message = "must be a UUID" if field.endswith("_id") else "has characters that are not allowed here"

@@ -8,30 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, TypeAlias
-from urllib.parse import unquote
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import APIRoute
-from starlette.datastructures import URL
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from session_manager.api import errors
-from session_manager.api.adk.inputs import strict_json
-from session_manager.api.call import Call, ClientGone, Parts, checked_json, read_body
+from session_manager.api.call import Call, ClientGone, Parts, read_body
 from session_manager.api.failed_keys import FailedKeys
 from session_manager.api.limits import Limits
+from session_manager.api.media import check_media
 from session_manager.api.metrics import Metrics
-from session_manager.api.openapi import Documents
-from session_manager.api.rules import ADMINS, KEYS, RULES, Door, Rule
+from session_manager.api.origins import PREFLIGHT_ANSWER, Origins, completed
+from session_manager.api.rules import ADMINS, OPEN, Rule
+from session_manager.api.table import Found, Table, routed, table
 from session_manager.domain.access import Anonymous, Caller
 from session_manager.domain.errors import Forbidden, NotFound, Unauthenticated
 from session_manager.domain.values import LONGEST_ID
@@ -41,154 +32,9 @@ from session_manager.wiring.services import Services
 
 log = logging.getLogger(__name__)
 
-SLASH = "\udc2f"  # a percent-encoded slash: a part of an id. UTF-8 never decodes to this character.
 CLOSE = (b"connection", b"close")
 POLICY_VIOLATION = 1008  # the code with which a WebSocket is closed
-
-Served: TypeAlias = list[tuple[str, Callable[[str], re.Match[str] | None], Rule, ASGIApp]]
-"""Method, match of the path, rule, and what serves it."""
-Found: TypeAlias = tuple[Rule, ASGIApp, dict[str, str]]
-"""A rule, what serves it, and the parameters of the path."""
-
-
-class Route(APIRoute):
-    """FastAPI's route for a rule. The front door reads the body; this parses it strictly."""
-
-    def __init__(self, rule: Rule) -> None:
-        self._parse = strict_json if rule.adk else checked_json
-        options = rule.openapi if rule.gives is None else {"response_model": rule.gives, **rule.openapi}
-        options = {"methods": [rule.method], "tags": [rule.tag], "status_code": rule.status, **options}
-        super().__init__(rule.path, rule.described or rule.handler, **options)
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            return await handler(_Received(request, self._parse))
-
-        return handle
-
-
-class _Received(Request):
-    """A request whose body was read before."""
-
-    def __init__(self, request: Request, parse: Callable[[bytes], Any]) -> None:
-        super().__init__(request.scope, request.receive)
-        self._parse = parse
-
-    async def body(self) -> bytes:
-        call: Call = self.scope["call"]
-        return call.body
-
-    async def json(self) -> Any:
-        return self._parse(await self.body())
-
-
-class Table:
-    """The routes of all rules, in their order."""
-
-    def __init__(self) -> None:
-        self._root: dict[str, Served] = {}  # by the first segment of the path
-        self._under_adk: dict[str, Served] = {}
-        ours: list[APIRoute] = []
-        adk: list[APIRoute] = []
-        for rule in RULES:
-            route = Route(rule)
-            (adk if rule.adk else ours).append(route)
-            serve = rule.handler if rule.described is not None else AsyncExitStackMiddleware(route.app)
-            served = [(rule.method, route.path_regex.fullmatch, rule, serve)]
-            # ADK's routes take HEAD only if they are under /adk alone; ADK's own server does not take it at all.
-            if rule.method == "GET" and rule.door is not Door.ADK:
-                served.append(("HEAD", route.path_regex.fullmatch, rule, _without_body(serve)))
-            if rule.door is not Door.ADK_ONLY:
-                self._root.setdefault(_first(rule.path), []).extend(served)
-            if rule.adk:
-                self._under_adk.setdefault(_first(rule.path), []).extend(served)
-        self.documents = Documents(ours, adk)
-
-    def find(self, method: str, path: str) -> Found:
-        """Return the route of a path as ``routed`` returns it.
-
-        An unknown path has one too, which rejects callers without a key and then answers 404.
-        """
-        routes = self._root.get(_first(path))
-        adk = path.startswith("/apps/")
-        if routes is None and path.startswith("/adk/"):
-            adk, path = True, path[4:]
-            routes = self._under_adk.get(_first(path))
-        for taken, match, rule, serve in routes or ():
-            if taken == method and (found := match(path)) is not None:
-                params = found.groupdict()
-                if SLASH in path:
-                    params = {name: value.replace(SLASH, "/") for name, value in params.items()}
-                return rule, serve, params
-        return _missing(path, routes or [], adk=adk)
-
-
-def routed(scope: Scope) -> str:
-    """Return the path, decoded, with ``SLASH`` for a slash inside a segment; an empty one unless it is UTF-8."""
-    raw: bytes = scope.get("raw_path", b"")
-    if b"%" not in raw:
-        path: str = scope["path"]
-        return path
-    try:
-        segments = [unquote(segment, errors="strict") for segment in raw.decode("ascii").split("/")]
-    except UnicodeDecodeError:  # with replacement characters, two ids could become one
-        return ""
-    return "/".join(segment.replace("/", SLASH) for segment in segments)
-
-
-def _first(path: str) -> str:
-    return path[1:].partition("/")[0]
-
-
-@cache
-def table() -> Table:
-    """Return the table of all routes, which all front doors of a process share."""
-    return Table()
-
-
-def _without_body(serve: ASGIApp) -> ASGIApp:
-    """Return what answers HEAD: the answer ends with its headers, also where ``serve`` would stream."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await send(message)
-                await send({"type": "http.response.body", "body": b""})
-
-        await serve(scope, receive, send_head)
-
-    return answer
-
-
-def _missing(path: str, routes: Served, *, adk: bool) -> Found:
-    """Return what answers a path that has no such method, or does not exist."""
-    for _, match, rule, _ in routes:
-        if match(path):
-            who = KEYS if rule.who is ADMINS else rule.who
-            any_key = replace(rule, who=who, limit=None, body=0, pods=False, user_in_body=False)
-            return any_key, _rejects(405, {"allow": rule.method}), {}
-    if path.endswith("/") and any(rule.adk and match(path[:-1]) for _, match, rule, _ in routes):
-        return _MISSING_OF_ADK, _redirect, {}
-    return _MISSING_OF_ADK if adk else _MISSING, _MISSING.handler, {}
-
-
-def _rejects(status: int, headers: dict[str, str] | None = None) -> ASGIApp:
-    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
-        raise HTTPException(status, headers=headers)
-
-    return reject
-
-
-async def _redirect(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer like ADK's own server, for which a slash at the end of a path is another path."""
-    path = scope.get("raw_path", b"").decode("ascii") or scope["path"]
-    await RedirectResponse(url=str(URL(scope=scope).replace(path=path.rstrip("/"))))(scope, receive, send)
-
-
-_MISSING = Rule("", "", KEYS, None, _rejects(404))
-_MISSING_OF_ADK = replace(_MISSING, door=Door.ADK)
+PREFLIGHT = Rule("OPTIONS", "", OPEN, None, PREFLIGHT_ANSWER)
 
 
 @dataclass(slots=True, eq=False)
@@ -198,6 +44,7 @@ class Front:
     table: Table
     parts: Parts
     identity: Identity
+    origins: Origins
     admit: Callable[[str], Awaitable[None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,19 +54,22 @@ class Front:
         began = time.perf_counter()
         status = 0
         complete = False
+        cors = self.origins.headers(scope) if self.origins.allowed else ()
 
         async def noting(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = completed(message.get("headers", ()), cors)
                 if self.parts.services.stopping:
-                    message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
+                    headers.append(CLOSE)
+                message = {**message, "headers": headers}
             else:
                 complete = not message.get("more_body", False)
             await send(message)
 
         method, path = scope.get("method", "WEBSOCKET"), scope["path"]
-        rule, serve, params = self.table.find(method, routed(scope))
+        rule, serve, params = self._find(method, scope)
         try:
             await self._open(method, rule, params, scope, receive)
             await serve(scope, receive, noting)
@@ -238,6 +88,11 @@ class Front:
         finally:
             self._note(method, path, status, time.perf_counter() - began)
 
+    def _find(self, method: str, scope: Scope) -> Found:
+        if method == "OPTIONS" and self.origins.allowed and self.origins.asks(scope):
+            return PREFLIGHT, PREFLIGHT.handler, {}
+        return self.table.find(method, routed(scope))
+
     async def _open(self, method: str, rule: Rule, params: dict[str, str], scope: Scope, receive: Receive) -> None:
         """Let the request pass to its handler, which finds the call in the scope. Raises what rejects it."""
         if rule.admitted:
@@ -252,6 +107,7 @@ class Front:
         call = scope["call"] = Call(self.parts, rule.limit, caller, headers, params)
         scope["path_params"] = params
         if rule.body:
+            check_media(headers)
             call.body = await read_body(receive, headers, rule.body)
 
     async def _caller(self, rule: Rule, headers: dict[bytes, bytes], peer: str) -> Caller:
@@ -280,9 +136,12 @@ def build_app(services: Services) -> Front:
     metrics = Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
     failed_keys = FailedKeys(settings.limits.failed_keys, services.link, metrics.failed_keys)
     parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents)
-    identity = Identity(settings.server.api_keys, settings.server.trusted_proxies, services.tokens)
+    origins = Origins(settings.server.cors_origins)
+    identity = Identity(
+        settings.server.api_keys, settings.server.trusted_proxies, services.tokens, origins=origins.allowed
+    )
     writer = services.writer.leadership if services.writer else None
-    return Front(table(), parts, identity, admission(writer, services.machine))
+    return Front(table(), parts, identity, origins, admission(writer, services.machine))
 
 
 def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ ERRORS = {
     404: "No such session or message",
     409: "Contradicts the present state",
     413: "Body too large",
+    415: "Not JSON in UTF-8, or compressed",
     429: "Over a limit; see Retry-After",
     503: "Redis or the database is away; nothing was committed",
 }

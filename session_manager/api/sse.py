@@ -18,7 +18,6 @@ _LINE_SEPARATORS = [(each.encode(), b"\\u%04x" % ord(each)) for each in ("\x85",
 SIGN_OF_LIFE = b": still here\n\n"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
 

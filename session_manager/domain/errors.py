@@ -14,6 +14,7 @@
     │   ├── StaleSession             a writer of ADK events has an older copy of the session
     │   └── WrongMode                the mode of the session does not allow it: Suspended, AlwaysOn
     ├── TooLarge                413  a body over the limit
+    ├── UnsupportedMedia        415  a body that is not JSON in UTF-8, or is compressed
     ├── RateLimited             429  over a limit; says when to retry
     ├── Unavailable             503  a dependency cannot be reached; nothing was committed
     │   ├── StoreUnavailable         the SQL database
@@ -112,6 +113,11 @@ class WrongMode(Conflict):
 class TooLarge(SessionManagerError):
     http_status = 413
     title = "Body too large"
+
+
+class UnsupportedMedia(SessionManagerError):
+    http_status = 415
+    title = "Unsupported kind of body"
 
 
 class RateLimited(SessionManagerError):

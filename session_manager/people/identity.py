@@ -23,12 +23,19 @@ Headers = Mapping[bytes, bytes]
 
 
 class Identity:
-    """``trusted_proxies``: networks whose X-Forwarded-For is believed."""
+    """``trusted_proxies``: networks whose X-Forwarded-For is believed. ``origins``: those whose pages may call."""
 
-    def __init__(self, keys: Collection[ApiKey], trusted_proxies: Collection[Network], tokens: Tokens) -> None:
+    def __init__(
+        self,
+        keys: Collection[ApiKey],
+        trusted_proxies: Collection[Network],
+        tokens: Tokens,
+        origins: Collection[bytes] = frozenset(),
+    ) -> None:
         self._by_digest = {_digest(key.secret.get_secret_value().encode()): (key.caller, key.user) for key in keys}
         self._proxies = Proxies(trusted_proxies)
         self._tokens = tokens
+        self._origins = origins
 
     async def caller(self, headers: Headers, peer: str, *, pods: bool) -> Caller:
         """Return the caller of a route. ``pods``: the route takes a turn's token.
@@ -38,7 +45,7 @@ class Identity:
         no key is configured.
         """
         if not self._by_digest:
-            reject_foreign_page(headers)
+            reject_foreign_page(headers, self._origins)
         token = headers.get(b"x-session-token")
         if token is None:
             return self.keyed(headers, peer)
@@ -103,13 +110,15 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def reject_foreign_page(headers: Headers) -> None:
-    """Raise Forbidden unless the request names this machine and comes from no web page of another origin."""
+def reject_foreign_page(headers: Headers, origins: Collection[bytes] = frozenset()) -> None:
+    """Raise Forbidden unless the request names this machine, and comes from no web page of an origin not listed."""
     host = headers.get(b"host", b"").decode("latin-1").lower()
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     if name not in LOOPBACK_NAMES:
         raise Forbidden("without SESSION_API_KEYS only requests to localhost are answered")
     origin = headers.get(b"origin")
+    if origin in origins:
+        return
     if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
         raise Forbidden("without SESSION_API_KEYS no page of another origin is answered")
     # What a page embeds comes without an Origin. A link that a person follows is not a request of that page.

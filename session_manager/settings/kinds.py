@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
 
+ORIGIN = re.compile(r"https?://([a-z0-9]([-a-z0-9.]*[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?")
 DAY = 86_400.0  # seconds
 TEN_YEARS = 3650 * DAY
 
@@ -67,6 +69,19 @@ def _url(text: str) -> str:
     return text
 
 
+def origins(text: str) -> tuple[str, ...]:
+    return tuple(_origin(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _origin(text: str) -> str:
+    """Return an origin exactly as browsers send it: in lower case, without a path and without the usual port."""
+    parts = urlsplit(text)
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    if usual is None or parts.port in (usual, 0) or not ORIGIN.fullmatch(text):
+        raise ValueError
+    return text
+
+
 def _path(path: Path) -> Path:
     if not str(path).isprintable():
         raise ValueError
@@ -90,6 +105,15 @@ FilePath = Annotated[Path, AfterValidator(_path), expects("path", "the path of a
 Url = Annotated[str, AfterValidator(_url), expects("address", "a URL like https://sessions.example:8080")]
 Networks = Annotated[
     tuple[Network, ...], PlainValidator(networks), expects("network", "comma-separated networks like 10.0.0.0/8")
+]
+Origins = Annotated[
+    tuple[str, ...],
+    PlainValidator(origins),
+    expects(
+        "list of origins",
+        "comma-separated origins as browsers send them, like https://app.example or http://localhost:3000; "
+        "neither * nor null, no path, no capital letters, no usual port",
+    ),
 ]
 Secret = Annotated[SecretStr, expects("value", "text", secret=True)]
 # Any characters but line breaks. Editors and `echo` put one at the end, and not every server counts it.

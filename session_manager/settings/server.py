@@ -21,6 +21,7 @@ from session_manager.settings.kinds import (
     Group,
     Host,
     Networks,
+    Origins,
     Seconds,
     SecondsOrZero,
     Text,
@@ -106,6 +107,8 @@ class ServerSettings(Group):
     %3A, %2C and %25. The names local, anonymous and pod are reserved."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
     """Networks of proxies whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
+    cors_origins: Origins = Field((), alias="CORS_ORIGINS")
+    """Comma-separated origins of web pages that may call, such as https://app.example. By default none."""
     data_dir: FilePath = Field(Path("data"), alias="DATA_DIR")
     """Folder for sessions' homes, logs, and the data of SQLite and Redis."""
     request_timeout: Seconds = Field(60.0, alias="REQUEST_TIMEOUT")

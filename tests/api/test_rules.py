@@ -15,8 +15,9 @@ import pytest
 
 from session_manager.aio.ids import new_id
 from session_manager.api import rules
-from session_manager.api.front import Front, build_app, table
+from session_manager.api.front import Front, build_app
 from session_manager.api.rules import RULES, Audience, Door, Rule
+from session_manager.api.table import table
 from session_manager.domain.access import EVERYTHING, Right
 from session_manager.domain.errors import NotTheWriter
 from session_manager.domain.message import NewMessage
@@ -282,16 +283,44 @@ async def test_a_server_that_asks_for_a_lifespan_gets_one(app: Front):
 
 @pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}])
 async def test_head_is_answered_like_get_without_a_body(app: Front, session: str, headers: dict[str, str]):
-    """ADK's routes take HEAD only if they are under /adk alone; ADK's own server does not take it at all."""
     for rule, prefix in (each.values for each in doors(lambda rule: rule.method == "GET")):
         path = path_of(rule, prefix, session)
         status, content = await asyncio.wait_for(ask(app, "HEAD", path, headers), 10)
-        if rule.door is Door.ADK:
-            assert status == 405, path
-        else:
-            assert content == b"" or status >= 400, path
-            assert status == (await ask(app, "GET", path, headers))[0] if "/events" not in path else 200, path
+        assert content == b"" or status >= 400, path
+        assert status == (await ask(app, "GET", path, headers))[0] if "/events" not in path else 200, path
     for path in ("/docs", "/openapi.json", "/health", "/adk/docs", "/adk/openapi.json"):
         assert (await ask(app, "HEAD", path, {}))[0] == 200, path
     for path in ("/nothing", "/session/create/more", f"{path_of(RULES[0], '', session)}"):
         assert (await ask(app, "HEAD", path, headers))[0] in {404, 405}, path
+
+
+async def test_allow_has_all_methods_of_a_path_and_options_says_the_same(app: Front, session: str):
+    """A path of several routes, such as a session's, has the methods of all of them."""
+    methods: dict[str, set[str]] = {}
+    for rule, prefix in (each.values for each in doors()):
+        taken = {rule.method, "HEAD"} if rule.method == "GET" else {rule.method}
+        methods.setdefault(path_of(rule, prefix, session), {"OPTIONS"}).update(taken)
+    for path, expected in methods.items():
+        for method, wanted in (("PUT", 405), ("OPTIONS", 204)):
+            sent = await start_of(app, method, path, AS_ADA)
+            allowed = set(dict(sent["headers"])[b"allow"].decode().split(", "))
+            assert sent["status"] == wanted, path
+            assert expected <= allowed if "/artifacts/" in path or "create" in path else expected == allowed, path
+        assert (await start_of(app, "OPTIONS", path, {}))["status"] in {401, 204}
+    assert (await start_of(app, "OPTIONS", f"/session/{session}", {}))["status"] == 401
+    assert (await start_of(app, "OPTIONS", "*", AS_ADA))["status"] == 404
+
+
+async def start_of(app: Front, method: str, path: str, headers: dict[str, str]) -> Any:
+    sent: list[Any] = []
+    scope = {"type": "http", "method": method, "path": path, "headers": [(b"content-type", b"application/json")]}
+    scope["headers"] += [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def receive() -> Any:
+        raise Unread
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({**scope, "client": ("127.0.0.1", 1)}, receive, send)
+    return sent[0]

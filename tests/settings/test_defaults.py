@@ -15,6 +15,7 @@ DEFAULTS = {
         "CONTAINER_PORT": "8080",
         "SESSION_API_KEYS": "",
         "TRUSTED_PROXIES": "",
+        "CORS_ORIGINS": "",
         "DATA_DIR": "data",
         "REQUEST_TIMEOUT": "60",
         "KEEP_ALIVE_TIMEOUT": "75",

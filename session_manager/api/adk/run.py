@@ -31,7 +31,7 @@ from session_manager.domain.values import Json
 
 SIGN_OF_LIFE = 10.0  # seconds between the blanks of an answer that has begun
 NOTHING_TO_DO = "Running an agent needs newMessage, or the invocationId of a run to go on with."
-SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
 class RunBody(Body):
