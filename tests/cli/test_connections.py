@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.program import PATIENCE, FrontDoor
 
-HEAD = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\n"
+HEAD = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_turn_may_take_longer_than_the_request_timeout(front):
     session = front.create()
     sent = json.dumps({"message": "wait"}).encode()
     connection = connect(front)
-    head = f"POST /session/{session}/chat HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=1\r\nConnection: close\r\n"
+    head = HEAD.decode().replace("create", f"{session}/chat") + "Prefer: wait=1\r\nConnection: close\r\n"
     connection.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
     assert b" 202 " in answer(connection).partition(b"\r\n")[0]
     front.go_on(session)
@@ -184,7 +184,7 @@ def test_a_trailer_is_no_header(front, trailer):
     """As headers a foreign Host, Origin or token is 403, and an X-User-Id that is not UTF-8 is 400."""
     connection = connect(front)
     connection.sendall(
-        HEAD + b"Content-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         b'11\r\n{"user_id":"ada"}\r\n0\r\n' + trailer + b"\r\n\r\n"
     )
     assert answer(connection).startswith(b"HTTP/1.1 201 ")
@@ -203,7 +203,7 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 def test_a_request_to_switch_to_http2_is_answered_with_its_body_as_http1(front, pieces):
     """Java's HttpClient sends its first request like this."""
     connection = connect(front)
-    head = HEAD + UPGRADE + b"Content-Type: application/json\r\nContent-Length: 17\r\n\r\n"
+    head = HEAD + UPGRADE + b"Content-Length: 17\r\n\r\n"
     body = b'{"user_id":"ada"}' + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     for piece in [head + body] if pieces == 1 else [head, body]:
         connection.sendall(piece)
