@@ -53,7 +53,7 @@ class Operator:
         self._settings = settings
         self.cluster = Cluster(settings.kubernetes.namespace)
         pod_env = {"SESSION_MANAGER_URL": settings.pods.front_door_url} if settings.pods.front_door_url else {}
-        classes = ClusterClasses.from_settings(settings, pod_env)
+        classes = ClusterClasses.from_settings(settings, pod_env, settings.classes.rules().refusal)
         self.activity = RedisActivity(
             Link.from_settings(settings), lease=settings.sessions.lease, heartbeat=settings.pods.heartbeat
         )

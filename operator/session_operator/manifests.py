@@ -16,11 +16,8 @@ from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.session_class import ClassSpec, Storage
+from session_operator import requirements
 
-DEFAULT_RESOURCES: Json = {
-    "requests": {"cpu": "50m", "memory": "128Mi"},
-    "limits": {"cpu": "1", "memory": "512Mi"},
-}
 PROBE_PERIOD = 5  # seconds; of the kubelet, beside our own probe that a wake waits for
 
 
@@ -85,14 +82,17 @@ def spec_hash(template: Json) -> str:
 
 
 def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) -> Json:
-    home = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
+    container = _container(class_spec, identity)
+    # All that a pod writes counts against this limit, so neither volume needs one of its own size.
+    scratch = {"emptyDir": {"sizeLimit": container["resources"]["limits"][requirements.DISK]}}
+    home = scratch if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
     spec: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": math.ceil(class_spec.base.grace_period),
         "securityContext": _pod_security(shared_volume=claim is not None),
-        "containers": [_container(class_spec, identity)],
-        "volumes": [{"name": names.TMP_VOLUME, "emptyDir": {}}, {"name": names.HOME_VOLUME, **home}],
+        "containers": [container],
+        "volumes": [{"name": names.TMP_VOLUME, **scratch}, {"name": names.HOME_VOLUME, **home}],
     }
     template = class_spec.template
     optional = {
@@ -132,7 +132,7 @@ def _container(class_spec: ClassSpec, identity: list[Json]) -> Json:
         "image": base.image,
         "env": [*class_spec.env, *ours],
         "ports": [{"name": names.PORT_NAME, "containerPort": base.port}],
-        "resources": class_spec.resources or DEFAULT_RESOURCES,
+        "resources": requirements.complete(class_spec.resources),
         "readinessProbe": {
             "httpGet": {"path": base.probe.path, "port": names.PORT_NAME},
             "periodSeconds": PROBE_PERIOD,

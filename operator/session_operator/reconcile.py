@@ -54,7 +54,8 @@ class Reconciler:
     def _on_class(self, kind: str, spec: ClassSpec) -> None:
         self.queue.add(CLASS_KEY + spec.name)
         for session in self.resources.sessions.objects.values():
-            if session.class_name == spec.name and (kind == DELETED or session.status.get("phase") == "Failed"):
+            affected = kind == DELETED or spec.refusal or session.status.get("phase") == "Failed"
+            if session.class_name == spec.name and affected:
                 self.queue.add(session.uuid)
 
     def on_deployment(self, kind: str | None, deployment: Json) -> None:
@@ -95,6 +96,8 @@ class Reconciler:
             spec = self.resources.spec(view)
         except InvalidInput:
             return
+        if spec.class_spec.refusal:
+            return  # its pods stay as they are; the next wake fails
         repair = session in self.touched
         may_wait = spec.class_spec.warm > 0 and session not in self.children.live
         self.put_off.wait(session, while_=may_wait and not self.children.warm.quiet)

@@ -29,7 +29,7 @@ from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import SESSIONS, ApiConflict, ApiNotFound, Cluster
-from session_manager.runtime.kubernetes.resources import Resources, SessionSpec, SessionView
+from session_manager.runtime.kubernetes.resources import CLASS_INVALID, Resources, SessionSpec, SessionView
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_operator.children import Children
 from session_operator.work_queue import PutOff, WorkQueue
@@ -53,6 +53,11 @@ class Facts:
 
 
 ReasonAndMessage = tuple[str, str]
+
+
+def _refused(spec: SessionSpec | None) -> Trouble | None:
+    refusal = "" if spec is None else spec.class_spec.refusal
+    return Trouble(CLASS_INVALID, refusal) if refusal else None
 
 
 def _line(facts: Facts) -> tuple[str, ReasonAndMessage, ReasonAndMessage]:
@@ -157,7 +162,7 @@ class Statuses:
             mode=view.mode,
             class_found=spec is not None,
             class_name=view.class_name,
-            trouble=self.answering.troubles.get(view.uuid),
+            trouble=self.answering.troubles.get(view.uuid) or (_refused(spec) if pod is None else None),
             pod=None if pod is None else pod.name,
             last_wake=last_wake,
             keda_missing=spec is not None and self.children.lacks_keda(spec),

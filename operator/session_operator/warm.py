@@ -132,7 +132,7 @@ class WarmPods:
     async def keep_pool(self, class_spec: ClassSpec) -> None:
         """Keep the pool at the size of the class. Its Deployment refills it, and backs off from pods that crash."""
         name = names.warm_name(class_spec.name)
-        if class_spec.warm > 0 and class_spec.uid:
+        if class_spec.warm > 0 and class_spec.uid and not class_spec.refusal:
             await self.cluster.apply(DEPLOYMENTS, manifests.warm_deployment(class_spec), names.OPERATOR)
             return
         with suppress(ApiNotFound):

@@ -86,7 +86,7 @@ class PodSettings(Group):
 
 
 class KubernetesSettings(Group):
-    namespace: Namespace = Field("default", alias="SESSIONS_NAMESPACE")
+    namespace: Namespace = Field("sessions", alias="SESSIONS_NAMESPACE")
     """Namespace of Sessions, SessionClasses and their pods."""
     install_id: Label = Field("session-manager", alias="INSTALL_ID")
     """Marks the Sessions of one installation in a cluster."""

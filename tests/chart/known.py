@@ -18,6 +18,11 @@ _DATABASE = "use postgresql or database"
 _IMAGE = "it belongs to the image"
 _PROCESSES = "it is for pods that are processes"
 ELSEWHERE = {
+    "ALLOWED_ANNOTATIONS": "use sessions.allowedAnnotations",
+    "ALLOWED_LABELS": "use sessions.allowedLabels",
+    "ALLOWED_PRIORITY_CLASSES": "use sessions.allowedPriorityClasses",
+    "ALLOWED_RUNTIME_CLASSES": "use sessions.allowedRuntimeClasses",
+    "ALLOWED_SECRETS": "use sessions.allowedSecrets",
     "BACKUP_SHUTDOWN_TIMEOUT": "use backup.shutdownSeconds",
     "CLOUD_RUN_SESSION_DB_PATH": _DATABASE,
     "CONTAINER_PORT": _IMAGE,
@@ -36,6 +41,7 @@ ELSEWHERE = {
     "REDIS_PASSWORD": _REDIS,
     "REDIS_PORT": _REDIS,
     "REDIS_URL": _REDIS,
+    "RESERVED_SECRETS": "the chart lists the Secrets of the service",
     "SCALER": "use scaler",
     "SESSIONS_NAMESPACE": "use sessions.namespace",
     "SESSION_API_KEYS": "use apiKeys.existingSecret",

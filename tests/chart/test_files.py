@@ -52,8 +52,8 @@ def test_the_manifests_were_rendered_from_this_very_chart():
         path.read_bytes() for path in sorted(names, key=lambda path: str(path.relative_to(ROOT)).encode())
     )
     checksum = f"Checksum: {hashlib.sha256(sources).hexdigest()[:16]}."
-    rendered = {path for path in (ROOT / "k8s-manifests").iterdir() if path.name != "redis-secret.yaml"}
-    assert len(rendered) == 5
+    rendered = {path for path in (ROOT / "k8s-manifests").rglob("*.yaml") if path.name != "redis-secret.yaml"}
+    assert len(rendered) == 6
     assert {path for path in rendered if checksum in path.read_text().splitlines()[0]} == rendered, "make manifests"
 
 

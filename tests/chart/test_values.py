@@ -43,6 +43,11 @@ def test_the_manifests_are_those_of_the_chart():
         ({"database": {"uri": "mysql://x"}}, "uri"),
         ({"sessions": {"podCIDRs": ["10.0.0.0"]}}, "podCIDRs"),
         ({"sessions": {"namespace": "Not A Name"}}, "namespace"),
+        ({"sessions": {"namespace": ""}}, "namespace"),
+        ({"sessions": {"allowedSecrets": ["a*b"]}}, "allowedSecrets"),
+        ({"networkPolicy": {"publicPorts": [0]}}, "publicPorts"),
+        ({"networkPolicy": {"deniedCIDRs": ["0.0.0.0/0"]}}, "deniedCIDRs"),
+        ({"networkPolicy": {"allowedCIDRs": ["10.0.0.0/8"]}}, "allowedCIDRs"),
         ({"frontDoor": {"service": {"type": "Public"}}}, "type"),
         ({"frontDoor": {"env": {"log-level": "INFO"}}}, "log-level"),
         ({"frontDoor": {"pdb": {"maxUnavailable": 0}}}, "maxUnavailable"),
@@ -68,6 +73,8 @@ def test_values_that_the_schema_refuses(values: Json, words: str):
         ({"redis": {"enabled": False}}, "set externalRedis.host (with a password) or externalRedis.urlSecret"),
         (EXTERNAL_REDIS, "name a Secret with keda-username and keda-password in keda.existingSecret"),
         ({"redis": {"existingSecret": "mine"}, "sessions": {"namespace": "people"}}, "name a Secret there"),
+        ({"sessions": {"allowedSecrets": ["session-manager-key"]}}, "session-manager-key is a Secret of the service"),
+        ({"backup": {"existingSecret": "b"}, "sessions": {"allowedSecrets": ["b"]}}, "b is a Secret of the service"),
         (WITHOUT_POSTGRESQL, "the database is SQLite on one volume, which only one front door may write"),
         (
             {**WITHOUT_POSTGRESQL, "frontDoor": {"replicas": 1, "autoscaling": {"enabled": True}}},
@@ -203,6 +210,7 @@ def test_given_secrets_are_used_and_none_is_made():
     values = {
         "apiKeys": {"existingSecret": "keys"},
         "redis": {"existingSecret": "redis"},
+        "keda": {"existingSecret": "keda"},
         "postgresql": {"existingSecret": "postgres"},
     }
     objects = render(values)
@@ -226,6 +234,7 @@ def test_what_outlives_an_uninstall():
         ("CustomResourceDefinition", "sessions.sessionmanager.dev"),
         ("CustomResourceDefinition", "sessionclasses.sessionmanager.dev"),
         ("Namespace", "people"),
+        ("NetworkPolicy", "session-pods"),
         ("Secret", "redis-credentials"),
         ("Secret", "postgres-credentials"),
         ("Secret", "session-manager-key"),

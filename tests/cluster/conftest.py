@@ -17,6 +17,7 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import Cluster
+from tests.cluster.release import sessions_of
 from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
 from tests.servers import crds
 from tests.servers.redis import RedisServer
@@ -49,7 +50,8 @@ def namespace(definitions: None) -> Iterator[str]:
     kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
     yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    # The second one exists if a release was installed, which creates the namespace of its sessions.
+    kubectl("delete", "namespace", name, sessions_of(name), "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

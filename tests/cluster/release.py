@@ -30,6 +30,11 @@ needs_release = [
 ]
 
 
+def sessions_of(namespace: str) -> str:
+    """Return the namespace of the sessions of the release in ``namespace``."""
+    return f"{namespace}-sessions"
+
+
 def values_for(namespace: str, **more: Any) -> dict[str, Any]:
     """Return the values of a release with the images under test and volumes of the class ``volume-NAMESPACE``."""
     repository, _, tag = PRODUCT.rpartition(":")
@@ -42,6 +47,7 @@ def values_for(namespace: str, **more: Any) -> dict[str, Any]:
         "postgresql": {"image": SERVERS, "persistence": volume},
         "crds": {"install": False},  # other tests have created them already
         "scaler": "native",
+        "sessions": {"namespace": sessions_of(namespace)},
         **more,
     }
 
@@ -63,14 +69,16 @@ def key(namespace: str) -> str:
 
 
 def report(namespace: str) -> str:
-    words = ["-n", namespace]
-    parts = [
-        kubectl(*words, "get", "all,sessions,sessionclasses,pvc", check=False),
-        kubectl(*words, "get", "events", "--sort-by=.lastTimestamp", check=False)[-6000:],
-    ]
-    pods = kubectl(*words, "get", "pods", "-o", "name", check=False).split()
-    logs = ["logs", "--tail=25", "--all-containers"]
-    parts += [f"{pod}\n{kubectl(*words, *logs, pod, check=False)}" for pod in pods]
+    parts = []
+    for each in (namespace, sessions_of(namespace)):
+        words = ["-n", each]
+        parts += [
+            kubectl(*words, "get", "all,sessions,sessionclasses,pvc", check=False),
+            kubectl(*words, "get", "events", "--sort-by=.lastTimestamp", check=False)[-6000:],
+        ]
+        pods = kubectl(*words, "get", "pods", "-o", "name", check=False).split()
+        logs = ["logs", "--tail=25", "--all-containers"]
+        parts += [f"{pod}\n{kubectl(*words, *logs, pod, check=False)}" for pod in pods]
     return "\n\n".join(parts)
 
 

@@ -12,7 +12,7 @@ import requests
 
 from session_manager.client import Client
 from session_manager.runtime.kubernetes import names
-from tests.cluster.release import CHART, address, first, helm, key, needs_release, rolled_out, values_for
+from tests.cluster.release import CHART, address, first, helm, key, needs_release, rolled_out, sessions_of, values_for
 from tests.cluster.volumes import volumes
 from tests.cluster.world import kubectl
 
@@ -57,7 +57,7 @@ async def test_a_notebook(namespace: str, tmp_path: Path):
         install = ["install", "session-manager", str(CHART), "--namespace", namespace, "--values", str(file)]
         await asyncio.to_thread(helm, *install)
         await asyncio.to_thread(rolled_out, namespace)
-        kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(NOTEBOOK))
+        kubectl("-n", sessions_of(namespace), "apply", "-f", "-", stdin=json.dumps(NOTEBOOK))
         client = Client(address(namespace), key=key(namespace))
         await asyncio.to_thread(first, client)
         await asyncio.to_thread(talk, client, namespace)

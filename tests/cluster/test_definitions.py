@@ -46,11 +46,62 @@ def rejected(namespace: str, text: str) -> str:
         ({"image": "x", "template": {"annotations": {"sessionmanager.dev/wake": "x"}}}, "set by the session manager"),
         ({"image": "x", "template": {"hostNetwork": True}}, 'unknown field "spec.template.hostNetwork"'),
         ({"image": "x", "storage": {"size": "a lot"}}, "spec.storage.size"),
+        ({"image": "x", "storage": {"size": "1Gi", "storageClassName": ""}}, "spec.storage.storageClassName"),
+        ({"image": "x", "env": [{"name": "A B=C", "value": "1"}]}, "spec.env[0].name"),
         ({"image": "x", "resources": {"limits": {"memory": "much"}}}, "spec.resources.limits"),
+        ({"image": "x", "resources": {"limits": {"cpu": "-1"}}}, "spec.resources.limits"),
+        ({"image": "x", "resources": {"limits": {"cpu": -1}}}, "spec.resources.limits"),
+        (
+            {"image": "x", "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "512Mi"}}},
+            "a request is at most its limit",
+        ),
+        ({"image": "x", "resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}}, "at most its limit"),
+        ({"image": "x", "resources": {"requests": {"ram": "1Gi"}}}, "resources are cpu, memory, ephemeral-storage"),
     ],
 )
 def test_a_rejected_class(namespace: str, spec: dict[str, Any], words: str):
     assert words in rejected(namespace, manifest("SessionClass", "bad", **spec))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"labels": {"a/b/c": "x"}}, "a key has at most 63 letters"),
+        ({"labels": {"team": "two words"}}, "spec.template.labels.team"),
+        ({"annotations": {"not a key": "x"}}, "a key has at most 63 letters"),
+        ({"nodeSelector": {"a/b/c": "x"}}, "a key has at most 63 letters"),
+        ({"tolerations": [{"operator": "Exists"}]}, "spec.template.tolerations[0].key: Required"),
+        (
+            {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]},
+            "sessions do not run on the nodes of the control plane",
+        ),
+        ({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}, "has no value"),
+        ({"tolerations": [{"key": "a", "tolerationSeconds": 5}]}, "needs the effect NoExecute"),
+        ({"priorityClassName": "system-node-critical"}, "evict the cluster's own pods"),
+    ],
+)
+def test_a_rejected_template(namespace: str, template: dict[str, Any], words: str):
+    assert words in rejected(namespace, manifest("SessionClass", "bad", image="x", template=template))
+
+
+def test_a_class_with_everything(namespace: str):
+    spec: dict[str, Any] = {
+        "image": "x",
+        "resources": {
+            "requests": {"cpu": "0.5", "memory": "1e3", "hugepages-2Mi": "2Mi"},
+            "limits": {"cpu": 1, "memory": "1Gi", "nvidia.com/gpu": 1, "hugepages-2Mi": "2Mi"},
+        },
+        "template": {
+            "labels": {"team": "a", "example.com/team": ""},
+            "annotations": {"example.com/note": "any text"},
+            "nodeSelector": {"kubernetes.io/arch": "amd64"},
+            "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "low",
+        },
+    }
+    text = manifest("SessionClass", "rich", **spec)
+    assert "created" in kubectl("-n", namespace, "create", "-f", "-", stdin=text)
 
 
 def test_a_class_gets_its_defaults(namespace: str):

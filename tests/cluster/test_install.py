@@ -28,6 +28,7 @@ from tests.cluster.release import (
     key,
     needs_release,
     rolled_out,
+    sessions_of,
     values_for,
 )
 from tests.cluster.volumes import volumes
@@ -41,10 +42,11 @@ pytestmark = needs_release
 
 
 def whole_life(client: Client, namespace: str) -> None:
-    """Create a session, chat, sleep, wake it by a message, delete it: over REST, with real pods."""
+    """Create a session, chat, sleep, wake it by a message, delete it: over REST, with real pods in ``namespace``."""
     session = first(client)
     assert client.chat(session, "one", wait=90)["pod_response"] == {"reply": "You said: one"}
-    assert kubectl("-n", namespace, "get", "session", session, "-o", "jsonpath={.status.phase}") == "Awake"
+    words = ["-n", namespace, "get", "session", session, "-o", "jsonpath={.status.phase}"]
+    assert kubectl(*words) == "Awake"
     assert client.get(session)["ready_replicas"] == 1
     client.sleep(session)
     assert client.get(session)["status"] == "sleeping"
@@ -58,7 +60,7 @@ def whole_life(client: Client, namespace: str) -> None:
 LOOK_AROUND = """
 import json, os, socket, ssl, urllib.error, urllib.request
 seen = {"uid": os.getuid(), "token": os.path.exists("/var/run/secrets"), "env": sorted(os.environ.values())}
-with socket.create_connection(("session-manager-redis", 6379), 5) as redis:
+with socket.create_connection((os.environ["REDIS"], 6379), 5) as redis:
     redis.sendall(b"KEYS *\\r\\n")
     seen["redis"] = redis.recv(100).decode()
 try:
@@ -75,8 +77,10 @@ def confined(namespace: str, client: Client) -> None:
     session = client.create("eve")["uuid"]
     client.chat(session, "wake up", wait=90)
     selector = f"{names.SESSION_LABEL}={session}"
-    [pod] = kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "name").split()
-    seen = json.loads(kubectl("-n", namespace, "exec", pod, "--", "python3", "-c", LOOK_AROUND))
+    where = ["-n", sessions_of(namespace)]
+    [pod] = kubectl(*where, "get", "pods", "-l", selector, "-o", "name").split()
+    redis = f"REDIS=session-manager-redis.{namespace}.svc"
+    seen = json.loads(kubectl(*where, "exec", pod, "--", "env", redis, "python3", "-c", LOOK_AROUND))
     secrets = json.loads(kubectl("-n", namespace, "get", "secrets", "-o", "json"))["items"]
     values = [base64.b64decode(value).decode() for secret in secrets for value in secret.get("data", {}).values()]
     passwords = [value for value in values if len(value) >= 20]
@@ -151,12 +155,12 @@ async def test_helm_install_life_and_upgrades_under_load(namespace: str, tmp_pat
         await asyncio.to_thread(rolled_out, namespace)
         await asyncio.to_thread(helm, "test", "session-manager", "--namespace", namespace, "--timeout", "150s")
         client = Client(address(namespace), key=key(namespace))
-        await asyncio.to_thread(whole_life, client, namespace)
+        await asyncio.to_thread(whole_life, client, sessions_of(namespace))
         await asyncio.to_thread(confined, namespace, client)
         sessions = [(await asyncio.to_thread(client.create, f"user-{n}"))["uuid"] for n in range(SESSIONS)]
         for session in sessions:
             await asyncio.to_thread(client.chat, session, "wake up", wait=90)
-        pods = await asyncio.to_thread(session_pods, namespace)
+        pods = await asyncio.to_thread(session_pods, sessions_of(namespace))
         traffic = Traffic(address(namespace), key(namespace), sessions)
         sending = asyncio.create_task(traffic.run())
         try:
@@ -173,10 +177,10 @@ async def test_helm_install_life_and_upgrades_under_load(namespace: str, tmp_pat
             await sending
         print(f"\nupgrade, rollback and restart at {PER_SECOND} messages/s: {dict(traffic.answers)}")
         assert not traffic.failures, "\n".join(traffic.failures[:20])
-        assert await asyncio.to_thread(session_pods, namespace) == pods
+        assert await asyncio.to_thread(session_pods, sessions_of(namespace)) == pods
         for session in sessions:
             await asyncio.to_thread(client.delete, session)
-        await nothing_left(namespace)
+        await nothing_left(sessions_of(namespace))
         await asyncio.to_thread(helm, "uninstall", "session-manager", "--namespace", namespace)
 
 
@@ -189,18 +193,18 @@ async def test_kubectl_apply_of_the_manifests(definitions: None, tmp_path: Path)
     if "LOCALKUBE" not in os.environ:
         pytest.skip("the namespace default of a cluster that others use is theirs")
     folder = tmp_path / "k8s-manifests"
-    folder.mkdir()
+    (folder / "base").mkdir(parents=True)
     images = {
         r"session-manager:\d[\w.-]*": PRODUCT,
         r"session-agent:\d[\w.-]*": IMAGE,
         r"redis:\d[\w.-]*": SERVERS,
         r"postgres:\d[\w.-]*": SERVERS,
     }
-    for file in (ROOT / "k8s-manifests").glob("*.yaml"):
+    for file in (ROOT / "k8s-manifests").rglob("*.yaml"):
         text = file.read_text()
         for name, image in images.items():
             text = re.sub(rf"(?<![\w/-]){name}", image, text)
-        (folder / file.name).write_text(text)
+        (folder / file.relative_to(ROOT / "k8s-manifests")).write_text(text)
     secrets: dict[str, Any] = {
         "redis-credentials": {"redis-password": "r" * 40, "keda-username": "keda", "keda-password": "k" * 40},
         "postgres-credentials": {"postgres-password": "p" * 40},
@@ -211,14 +215,20 @@ async def test_kubectl_apply_of_the_manifests(definitions: None, tmp_path: Path)
             for name, words in secrets.items():
                 literals = [f"--from-literal={key}={value}" for key, value in words.items()]
                 kubectl("create", "secret", "generic", name, *literals)
-            kubectl("apply", "-f", str(folder))
+            kubectl("apply", "-R", "-f", str(folder))
             await asyncio.to_thread(rolled_out, "default")
             client = Client(address("default"), key="s" * 40)
-            await asyncio.to_thread(whole_life, client, "default")
-            await nothing_left("default")
+            await asyncio.to_thread(whole_life, client, "sessions")
+            await nothing_left("sessions")
+            kept = await asyncio.to_thread(client.create, "ada")
+            await asyncio.to_thread(client.chat, kept["uuid"], "stay", wait=90)
+            kubectl("delete", "--wait=false", "-f", str(folder))
+            # The Session, its pod and the walls of the pod outlive the service.
+            assert kubectl("-n", "sessions", "get", "sessions", "-o", "name").split()
+            assert await asyncio.to_thread(session_pods, "sessions")
+            kubectl("-n", "sessions", "get", "networkpolicy", "session-pods")
         finally:
-            keep = [str(file) for file in folder.glob("*.yaml") if file.name not in {"crds.yaml", "redis-secret.yaml"}]
-            for applied in keep:
-                kubectl("delete", "--ignore-not-found", "--wait=false", "-f", applied, check=False)
+            kubectl("delete", "--ignore-not-found", "--wait=false", "-f", str(folder), check=False)
+            kubectl("delete", "namespace", "sessions", "--wait=false", "--ignore-not-found", check=False)
             kubectl("delete", "pvc", "--all", "--wait=false", check=False)
             kubectl("delete", "secret", *secrets, check=False)

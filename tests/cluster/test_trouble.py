@@ -28,6 +28,7 @@ SECRET = {"secretKeyRef": {"name": "keys", "key": "a"}}
             "add a node",
         ),
         ({"template": {"priorityClassName": "nope"}}, "PriorityClassMissing", "create the PriorityClass"),
+        ({"envFrom": [{"secretRef": {"name": "other"}}]}, "ClassInvalid", "may not use the Secrets other"),
     ],
 )
 async def test_a_start_that_fails(world: World, spec: dict[str, Any], reason: str, words: str):

@@ -139,6 +139,8 @@ class OperatorProcess:
             "LOG_FORMAT": "json",
             "HEARTBEAT": "5",
             "RETRY_FIRST": "1",
+            "ALLOWED_SECRETS": "keys",
+            "ALLOWED_PRIORITY_CLASSES": "nope",
         }
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -41,8 +41,8 @@ CONTAINER: dict[str, Any] = {
     ],
     "ports": [{"name": "http", "containerPort": 1111}],
     "resources": {
-        "requests": {"cpu": "50m", "memory": "128Mi"},
-        "limits": {"cpu": "1", "memory": "512Mi"},
+        "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
+        "limits": {"cpu": "1", "memory": "512Mi", "ephemeral-storage": "1Gi"},
     },
     "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 1},
     "securityContext": {
@@ -66,7 +66,10 @@ POD: dict[str, Any] = {
         "seccompProfile": {"type": "RuntimeDefault"},
     },
     "containers": [CONTAINER],
-    "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "home", "emptyDir": {}}],
+    "volumes": [
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+        {"name": "home", "emptyDir": {"sizeLimit": "1Gi"}},
+    ],
 }
 HASH = "sessionmanager.dev/spec-hash"
 
@@ -201,7 +204,7 @@ RICH: dict[str, Any] = {
         "command": ["agent", "--fast"],
         "port": 8000,
         "protocol": "adk",
-        "resources": {"limits": {"memory": "1Gi"}},
+        "resources": {"limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"}},
         "env": [{"name": "MODEL", "value": "small"}],
         "envFrom": [{"secretRef": {"name": "provider-keys"}}],
         "imagePullSecrets": [{"name": "registry"}],
@@ -243,7 +246,7 @@ def test_a_class_of_the_cluster_is_parsed_completely():
         ),
         env=({"name": "MODEL", "value": "small"},),
         env_from=({"secretRef": {"name": "provider-keys"}},),
-        resources={"limits": {"memory": "1Gi"}},
+        resources={"limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"}},
         scaler="native",
         storage=Storage("1Gi", on_expire="Delete", on_delete="Keep"),
         runtime_class="gvisor",
@@ -285,7 +288,10 @@ def test_the_pod_of_a_class_with_every_field():
                     ],
                     "envFrom": [{"secretRef": {"name": "provider-keys"}}],
                     "ports": [{"name": "http", "containerPort": 8000}],
-                    "resources": {"limits": {"memory": "1Gi"}},
+                    "resources": {
+                        "requests": CONTAINER["resources"]["requests"],
+                        "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "2Gi"},
+                    },
                     "readinessProbe": {
                         "httpGet": {"path": "/ready", "port": "http"},
                         "periodSeconds": 5,
@@ -294,7 +300,7 @@ def test_the_pod_of_a_class_with_every_field():
                 }
             ],
             "volumes": [
-                {"name": "tmp", "emptyDir": {}},
+                {"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}},
                 {"name": "home", "persistentVolumeClaim": {"claimName": NAME}},
             ],
             "runtimeClassName": "gvisor",

@@ -55,7 +55,7 @@ DEFAULTS = {
         "HEARTBEAT": "5",
     },
     "kubernetes": {
-        "SESSIONS_NAMESPACE": "default",
+        "SESSIONS_NAMESPACE": "sessions",
         "INSTALL_ID": "session-manager",
         "POD_CIDRS": "",
         "USER_POD_IMAGE": "",
@@ -108,6 +108,15 @@ OPERATOR = {
     "RECONCILERS": "8",
 }
 
+CLASSES = {
+    "ALLOWED_SECRETS": "",
+    "RESERVED_SECRETS": "",
+    "ALLOWED_LABELS": "",
+    "ALLOWED_ANNOTATIONS": "",
+    "ALLOWED_RUNTIME_CLASSES": "",
+    "ALLOWED_PRIORITY_CLASSES": "",
+}
+
 
 def declared(settings: type[Settings]) -> dict[str, dict[str, str]]:
     return {
@@ -118,7 +127,7 @@ def declared(settings: type[Settings]) -> dict[str, dict[str, str]]:
 
 def test_no_variable_and_no_default_changes_unnoticed():
     assert declared(Settings) == DEFAULTS
-    assert declared(OperatorSettings) == {**DEFAULTS, "operator": OPERATOR}
+    assert declared(OperatorSettings) == {**DEFAULTS, "operator": OPERATOR, "classes": CLASSES}
 
 
 def test_every_variable_stands_once():

@@ -84,6 +84,7 @@
 - {name: INSTANCE, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 {{- include "sm.redisEnv" . }}
 {{ include "sm.sessionsEnv" . }}
+{{ include "sm.classEnv" . }}
 - {name: SCALER, value: {{ .Values.scaler | quote }}}
 {{- with .Values.keda.redisAddress | default (ternary (printf "%s.%s.svc:6379" (include "sm.redis" .) .Release.Namespace) "" .Values.redis.enabled) }}
 - {name: KEDA_REDIS_ADDRESS, value: {{ . | quote }}}

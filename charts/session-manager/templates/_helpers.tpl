@@ -3,7 +3,7 @@
 {{- define "sm.operator" -}}session-operator{{- end -}}
 {{- define "sm.redis" -}}{{ include "sm.name" . }}-redis{{- end -}}
 {{- define "sm.postgres" -}}{{ include "sm.name" . }}-postgres{{- end -}}
-{{- define "sm.sessionsNamespace" -}}{{ .Values.sessions.namespace | default .Release.Namespace }}{{- end -}}
+{{- define "sm.sessionsNamespace" -}}{{ .Values.sessions.namespace }}{{- end -}}
 
 {{/* Labels of an object: dict "ctx" . "component" NAME. */}}
 {{- define "sm.labels" -}}

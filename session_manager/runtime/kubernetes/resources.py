@@ -19,9 +19,10 @@ from session_manager.runtime.kubernetes.watch import Watch
 
 INSTALL_CRDS = (
     "the CRDs of Session Manager are not installed; install them with the chart (crds.install: true) "
-    "or with kubectl apply --server-side -f k8s-manifests/crds.yaml"
+    "or with kubectl apply --server-side -f k8s-manifests/base/crds.yaml"
 )
-SUSPENDED, CLASS_MISSING = "Suspended", "ClassMissing"  # why no pod is even requested
+# Why no pod is even requested.
+SUSPENDED, CLASS_MISSING, CLASS_INVALID = "Suspended", "ClassMissing", "ClassInvalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Resources:
     async def wakeable(self, session: str) -> SessionSpec | None:
         """Return the spec to start, or None if there is no such Session yet.
 
-        Raises PodCannotStart if the session is suspended or its class is missing.
+        Raises PodCannotStart if the session is suspended, or if its class is missing or refused.
         """
         view = await self.find(session)
         if view is None:
@@ -161,6 +162,9 @@ class Resources:
         if view.mode is Mode.SUSPENDED:
             raise PodCannotStart(SUSPENDED, "the mode of the Session is Suspended; set it to Auto or AlwaysOn")
         try:
-            return self.spec(view)
+            spec = self.spec(view)
         except InvalidInput as error:
             raise PodCannotStart(CLASS_MISSING, f"{error.detail}; create it, or delete the session") from None
+        if spec.class_spec.refusal:
+            raise PodCannotStart(CLASS_INVALID, spec.class_spec.refusal)
+        return spec

@@ -14,7 +14,7 @@ from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe, SessionClass
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.pods import Pods, PodView
-from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
+from session_manager.runtime.kubernetes.resources import CLASS_INVALID, CLASS_MISSING, SUSPENDED, Resources, SessionSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
@@ -92,8 +92,8 @@ class KubernetesRuntime:
         return pod.address
 
     async def _failed(self, session: str, error: PodCannotStart) -> PodCannotStart:
-        # The status of a Session shows these two by itself, for as long as they last.
-        if error.reason not in {SUSPENDED, CLASS_MISSING}:
+        # The status of a Session shows these by itself, for as long as they last.
+        if error.reason not in {SUSPENDED, CLASS_MISSING, CLASS_INVALID}:
             self.answering.failed(session, Trouble(error.reason, error.remedy))
         await self.answering.give_up(session)
         return error

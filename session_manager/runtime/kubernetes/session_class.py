@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -45,6 +45,7 @@ class ClassSpec:
 
     ``env``, ``env_from`` and ``resources`` as in a container.
     ``scaler`` None: the installation's default. ``uid`` is empty for the built-in class.
+    ``refusal``: why the installation does not run pods of this class; empty if it does.
     """
 
     base: SessionClass
@@ -58,6 +59,7 @@ class ClassSpec:
     template: PodTemplate = PodTemplate()
     image_pull_secrets: tuple[str, ...] = ()
     uid: str = ""
+    refusal: str = ""
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ class ClusterClasses:
     ``specs``: the classes of the cluster by name, without the built-in one.
     ``listed`` is set once all of them are known; before that no class can be called missing.
     ``pod_env``: variables of every pod whose class does not set them.
+    ``refusal`` returns why the installation does not run pods of a class, or "".
     """
 
     def __init__(
@@ -141,8 +144,10 @@ class ClusterClasses:
         default_image: str | None,
         default_port: int,
         pod_env: Mapping[str, str] | None = None,
+        refusal: Callable[[ClassSpec], str] = lambda _: "",
     ) -> None:
         self._times = (idle_timeout, ttl)
+        self._refusal = refusal
         self._pod_env = dict(pod_env or {})
         self.specs: dict[str, ClassSpec] = {}
         self._built_in: dict[str, ClassSpec] = {}
@@ -154,13 +159,19 @@ class ClusterClasses:
             self._built_in[base.name] = self._with_env(ClassSpec(base))
 
     @classmethod
-    def from_settings(cls, settings: Settings, pod_env: Mapping[str, str] | None = None) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings,
+        pod_env: Mapping[str, str] | None = None,
+        refusal: Callable[[ClassSpec], str] = lambda _: "",
+    ) -> Self:
         image, port = settings.kubernetes.image, settings.kubernetes.port
-        return cls(settings.sessions.idle_timeout, settings.sessions.ttl, image, port, pod_env)
+        return cls(settings.sessions.idle_timeout, settings.sessions.ttl, image, port, pod_env, refusal)
 
     def parse(self, resource: Json) -> ClassSpec:
         """Parse a SessionClass with the defaults of this installation."""
-        return self._with_env(parse_class(resource, *self._times))
+        spec = parse_class(resource, *self._times)
+        return replace(self._with_env(spec), refusal=self._refusal(spec))
 
     def _with_env(self, spec: ClassSpec) -> ClassSpec:
         own = {variable["name"] for variable in spec.env}
