@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from session_manager.domain.errors import (
     InvalidInput,
     NotFound,
+    OutcomeUnknown,
     RateLimited,
     SessionManagerError,
     Unavailable,
@@ -97,7 +98,7 @@ def _known(error: BaseException) -> Known:
 
 
 def _headers(error: SessionManagerError) -> dict[str, str]:
-    if isinstance(error, RateLimited | Unavailable):
+    if isinstance(error, RateLimited | Unavailable) and not isinstance(error, OutcomeUnknown):
         return {"retry-after": str(error.retry_after)}
     if isinstance(error, UnsupportedMedia):
         return {"accept": JSON, "accept-encoding": "identity"}

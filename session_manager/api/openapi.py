@@ -35,6 +35,7 @@ ERRORS = {
     415: "Not JSON in UTF-8, or compressed",
     429: "Over a limit; see Retry-After",
     503: "Redis or the database is away; nothing was committed",
+    504: "The database went away during the commit; it is unknown whether the change was stored",
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},

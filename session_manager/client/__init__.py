@@ -164,7 +164,7 @@ class Client:
                 raise Unreachable("the stream ended before the turn did")
             except ClientError as error:
                 tries -= 1
-                if not accepted or not tries or not (isinstance(error, Unreachable) or error.status == 503):
+                if not accepted or not tries or not (isinstance(error, Unreachable) or error.status in (503, 504)):
                     raise
                 time.sleep(RESUME_PAUSE)
 

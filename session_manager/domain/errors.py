@@ -18,6 +18,7 @@
     ├── RateLimited             429  over a limit; says when to retry
     ├── Unavailable             503  a dependency cannot be reached; nothing was committed
     │   ├── StoreUnavailable         the SQL database
+    │   │   └── OutcomeUnknown  504  it went away during the commit
     │   ├── ActivityUnavailable      Redis
     │   │   └── AnotherMachine       Redis says that another machine runs the pods
     │   └── NotTheWriter             another instance has, or may have, the right to write
@@ -130,7 +131,10 @@ class RateLimited(SessionManagerError):
 
 
 class Unavailable(SessionManagerError):
-    """A dependency cannot be reached. Raised only if nothing was committed; ``retry_after`` is in seconds."""
+    """A dependency cannot be reached. Nothing was committed, except as OutcomeUnknown says.
+
+    ``retry_after`` is in seconds.
+    """
 
     http_status = 503
     title = "Temporarily unavailable"
@@ -142,6 +146,16 @@ class Unavailable(SessionManagerError):
 
 class StoreUnavailable(Unavailable):
     title = "The database is unavailable"
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection broke during the commit, so the change may be stored or not."""
+
+    http_status = 504
+    title = "It is unknown whether the change was stored"
+
+    def __init__(self) -> None:
+        super().__init__("the database went away during the commit; look whether the change was made, then try again")
 
 
 class ActivityUnavailable(Unavailable):

@@ -10,7 +10,7 @@ from session_manager.domain.errors import StoreUnavailable
 from session_manager.store.sql import SqlStore
 
 # The ways to the database: SQLite has the first two, PostgreSQL all of them. The value says whether it commits.
-_WAYS = {"_write": True, "_read": False, "_commit": True, "_rows": True}
+_WAYS = {"_write": True, "_read": False, "_rows": True}
 
 
 # Loops of a front door, whose commits have nothing to do with a request.

@@ -10,7 +10,13 @@ import asyncpg
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.errors import InvalidInput, SessionManagerError, StartupFailure, StoreUnavailable
+from session_manager.domain.errors import (
+    InvalidInput,
+    OutcomeUnknown,
+    SessionManagerError,
+    StartupFailure,
+    StoreUnavailable,
+)
 from session_manager.domain.message import Accepted, Outcome
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.adapter import PostgresStore
@@ -297,6 +303,27 @@ async def test_an_accept_whose_connection_breaks_is_accepted_once(
     assert [each.id for each in await store.list_messages(session, EVERYTHING, 10)] == [before, new.id]
 
 
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_change_whose_commit_is_cut_off_is_reported_as_unknown(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    session = await make(store)
+    commit_really = vars(asyncpg.transaction.Transaction)["_Transaction__commit"]
+
+    async def commit_and_break(transaction):
+        if committed:
+            await commit_really(transaction)
+        else:
+            await transaction._connection.execute("ROLLBACK")
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(asyncpg.transaction.Transaction, "_Transaction__commit", commit_and_break)
+        with pytest.raises(OutcomeUnknown):
+            await store.rename_session(session, "new", EVERYTHING)
+    assert (await store.get_session(session, EVERYTHING)).name == ("new" if committed else None)
+
+
 async def test_an_accept_whose_outcome_stays_unknown(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = PostgresStore(postgres_uri, 1, patience=0.1)
     await store.start()
@@ -306,7 +333,7 @@ async def test_an_accept_whose_outcome_stays_unknown(postgres_uri: str, monkeypa
         raise ConnectionResetError
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", break_always)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(OutcomeUnknown):
         await store.accept(new_message(session), EVERYTHING)
     await store.close()
 

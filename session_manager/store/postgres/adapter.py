@@ -19,11 +19,11 @@ import asyncpg
 
 from session_manager.domain.access import Access, Everything, OwnedBy
 from session_manager.domain.adk.model import AdkTurn, AdoptAs
-from session_manager.domain.errors import Conflict, IdempotencyMismatch, StoreUnavailable
+from session_manager.domain.errors import Conflict, IdempotencyMismatch, OutcomeUnknown, StoreUnavailable
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.address import PostgresAddress
-from session_manager.store.postgres.errors import IN_DOUBT, InDoubt, translated, translated_at_start
+from session_manager.store.postgres.errors import IN_DOUBT, translated, translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES, Migration, all_migrations, is_current, upgrade
 from session_manager.store.sql import SqlStore, default_class
 from session_manager.store.transactions import messages
@@ -158,22 +158,27 @@ class PostgresStore(SqlStore):
             pool.terminate()
 
     async def now(self) -> Micros:
-        [row] = await self._rows(_NOW)
-        return Micros(row[0])
+        with _our_errors():
+            async with self._connection() as connection:
+                return Micros(await connection.fetchval(_NOW))
 
     # The two operations of each turn, in one round trip each
 
     async def accept(self, new: NewMessage, access: Access) -> Accepted:
+        try:
+            return await self._accept(new, access)
+        except OutcomeUnknown:
+            return await self._resolve(new, access)
+
+    async def _accept(self, new: NewMessage, access: Access) -> Accepted:
         if not isinstance(access, Everything | OwnedBy):
             return await super().accept(new, access)
         owner = access.user if isinstance(access, OwnedBy) else None
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
-            rows = await self._commit(_ACCEPT, *key, new.text, owner, new.payload)
+            rows = await self._rows(_ACCEPT, *key, new.text, owner, new.payload)
         except Conflict:
             rows = []
-        except InDoubt:
-            return await self._resolve(new, access)
         if not rows:
             # Unknown, deleted, or a known Idempotency-Key: the full transaction finds out which, and resolves a race.
             return await super().accept(new, access)
@@ -184,7 +189,8 @@ class PostgresStore(SqlStore):
     async def _resolve(self, new: NewMessage, access: Access) -> Accepted:
         """Accept a message that may have been accepted already. With the same id it cannot be accepted twice.
 
-        A 503 would mean that nothing was accepted, so this waits for the answer as long as for any other.
+        Callers expect that only a known Idempotency-Key can be answered twice, so this waits as long as for any other
+        answer.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.patience * _SILENCE
@@ -196,7 +202,7 @@ class PostgresStore(SqlStore):
             except (Conflict, StoreUnavailable):  # Conflict: the first try has just been committed
                 if loop.time() > deadline:
                     log.error("it is unknown whether a message was accepted", extra={"event": "store.in_doubt"})
-                    raise StoreUnavailable from None
+                    raise OutcomeUnknown from None
             await asyncio.sleep(_LOOK_AGAIN)
 
     async def _record(
@@ -229,9 +235,18 @@ class PostgresStore(SqlStore):
     async def _write_once(
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        async with self._connection() as connection, connection.transaction():
-            now = Micros(await connection.fetchval(_NOW))
-            return await _run(connection, transaction(now, *args, **kwargs))
+        async with self._connection() as connection:
+            done = False
+            try:
+                async with connection.transaction():
+                    now = Micros(await connection.fetchval(_NOW))
+                    result = await _run(connection, transaction(now, *args, **kwargs))
+                    done = True
+                return result
+            except IN_DOUBT as error:
+                if done:
+                    raise OutcomeUnknown from error
+                raise
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run without a transaction: each statement has its own snapshot."""
@@ -243,16 +258,10 @@ class PostgresStore(SqlStore):
         """Run one statement and commit it."""
         with _our_errors():
             async with self._connection() as connection:
-                return await connection.fetch(sql, *params)
-
-    async def _commit(self, sql: str, *params: object) -> list[Record]:
-        """Run one statement and commit it. Raises InDoubt if the connection broke after the statement was sent."""
-        with _our_errors():
-            async with self._connection() as connection:
                 try:
                     return await connection.fetch(sql, *params)
                 except IN_DOUBT as error:
-                    raise InDoubt from error
+                    raise OutcomeUnknown from error
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         if self._pool is None:

@@ -44,10 +44,6 @@ _REFUSED = {
 }
 
 
-class InDoubt(Exception):
-    """It is unknown whether a statement was committed."""
-
-
 def translated(error: Exception) -> Exception:
     """Return the store's error for one call. A bug of the program stays as it is."""
     if isinstance(error, SessionManagerError):
