@@ -21,6 +21,8 @@ from session_manager.domain.errors import ActivityUnavailable
 Arg = bytes | str | int | float
 OnMessage = Callable[[bytes, bytes], None]
 
+CANNOT_SAVE = "Redis cannot save to its disk, so it takes no changes"
+
 _INCOMPLETE = object()
 # Errors of Redis, also from inside a script, that say it cannot serve at present.
 _AWAY = re.compile(
@@ -45,7 +47,9 @@ def _error(rejection: RedisError) -> Exception:
     text = str(rejection)
     if rejection.code == "NOSCRIPT":
         return NoScript(text)
-    return ActivityUnavailable() if _AWAY.search(text) else rejection
+    if not _AWAY.search(text):
+        return rejection
+    return ActivityUnavailable(CANNOT_SAVE if "MISCONF" in text else "")
 
 
 class RedisConnection(asyncio.Protocol):

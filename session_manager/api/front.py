@@ -133,7 +133,9 @@ class Front:
 def build_app(services: Services) -> Front:
     """Return every route on ``services``, which the caller starts and closes."""
     settings = services.settings
-    metrics = Metrics(services.tools.times, services.host.wake_times, services.backups.stats, services.writer)
+    metrics = Metrics(
+        services.tools.times, services.host.wake_times, services.backups.stats, services.writer, services.health.reasons
+    )
     failed_keys = FailedKeys(settings.limits.failed_keys, services.link, metrics.failed_keys)
     parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents)
     origins = Origins(settings.server.cors_origins)

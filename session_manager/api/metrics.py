@@ -62,6 +62,20 @@ class WriterFigures(Collector):
             yield GaugeMetricFamily("session_manager_shipping_lag_seconds", words, self.writer.lag)
 
 
+@dataclass(slots=True, eq=False)
+class HealthFigures(Collector):
+    """If each part worked when it was last checked."""
+
+    reasons: Mapping[str, str | None]
+
+    def collect(self) -> Iterator[Metric]:
+        words = "1 while a part works, 0 while it is away or cannot write to its disk."
+        family = GaugeMetricFamily("session_manager_healthy", words, labels=["part"])
+        for part, reason in self.reasons.items():
+            family.add_metric([part], reason is None)
+        yield family
+
+
 class Metrics:
     """The registry of a front door. ``wakes`` is None where another process starts the pods."""
 
@@ -71,12 +85,15 @@ class Metrics:
         wakes: Histogram | None,
         backups: Stats | None = None,
         writer: WriterStats | None = None,
+        health: Mapping[str, str | None] | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         if backups is not None:
             self.registry.register(BackupFigures(backups))
         if writer is not None:
             self.registry.register(WriterFigures(writer))
+        if health is not None:
+            self.registry.register(HealthFigures(health))
         self._requests = Counter(
             "session_manager_requests",
             "HTTP requests by method and status.",

@@ -17,6 +17,7 @@ from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.session import Status
 from session_manager.domain.times import Micros, rfc3339, seconds
 from session_manager.domain.values import Json
+from session_manager.wiring.health import Reasons
 from session_manager.wiring.services import Services
 
 Health = Literal["healthy", "unhealthy", "disabled"]
@@ -28,6 +29,8 @@ class HealthAnswer(BaseModel):
     status: Health = Field(examples=["healthy"])
     redis: Health = Field(examples=["healthy"])
     database: Health = Field(examples=["healthy"])
+    data_dir: Health = Field(description="disabled where pods are not processes.", examples=["healthy"])
+    detail: str | None = Field(description="What does not work and why; null if all works.", examples=[None])
     kubernetes: Health = Field(description="disabled where pods are processes.", examples=["disabled"])
     timestamp: str = Field(examples=["2026-01-31T12:00:00.250Z"])
     service: str = Field(examples=["session-manager"])
@@ -56,7 +59,7 @@ async def alive() -> Response:
 
 async def ready(call: CurrentCall) -> Response:
     """Requests can be served."""
-    lacks = _lacks(call.services, *await call.services.reachable())
+    lacks = _lacks(call.services, await call.services.health.check())
     if lacks is None:
         return answers.json({"status": "ready"})
     return answers.json({"status": "not ready", "detail": lacks}, 503)
@@ -64,14 +67,17 @@ async def ready(call: CurrentCall) -> Response:
 
 async def health(call: CurrentCall) -> Response:
     """The state of each dependency; 503 if one does not work."""
-    redis, database = await call.services.reachable()
     services, whole = call.services, call.caller.admin
+    reasons = await services.health.check()
+    broken = [reason for reason in reasons.values() if reason is not None]
     words = {True: "healthy", False: "unhealthy", None: "disabled"}
     uri = services.store.uri
     described = {
-        "status": words[redis and database],
-        "redis": words[redis],
-        "database": words[database],
+        "status": words[not broken],
+        "redis": words[reasons["redis"] is None],
+        "database": words[reasons["database"] is None],
+        "data_dir": words[reasons["data_dir"] is None if "data_dir" in reasons else None],
+        "detail": "; ".join(broken) or None,
         "kubernetes": words[services.host.healthy],
         "timestamp": rfc3339(Micros(time.time_ns() // 1000)),
         "service": "session-manager",
@@ -83,20 +89,17 @@ async def health(call: CurrentCall) -> Response:
         "session_storage_writer": services.writer.leadership.public.name if services.writer else None,
         "session_storage_lag": services.writer.lag if services.writer else None,
     }
-    return answers.json(described, 200 if redis and database else 503)
+    return answers.json(described, 503 if broken else 200)
 
 
-def _lacks(services: Services, redis: bool, database: bool) -> str | None:
+def _lacks(services: Services, reasons: Reasons) -> str | None:
     """Return why requests cannot be served, or None."""
     if services.stopping:
         return "the server stops"
     if services.writer is not None and services.writer.leadership.lacks is not None:
         return services.writer.leadership.lacks
-    if not redis:
-        return "Redis is unavailable"
-    if not database:
-        return "the database is unavailable"
-    return (services.machine.lacks if services.machine else None) or services.host.lacks
+    broken = next((reason for reason in reasons.values() if reason is not None), None)
+    return broken or (services.machine.lacks if services.machine else None) or services.host.lacks
 
 
 async def openapi(call: CurrentCall) -> Response:

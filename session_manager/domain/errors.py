@@ -18,7 +18,8 @@
     ├── RateLimited             429  over a limit; says when to retry
     ├── Unavailable             503  a dependency cannot be reached; nothing was committed
     │   ├── StoreUnavailable         the SQL database
-    │   │   └── OutcomeUnknown  504  it went away during the commit
+    │   │   ├── OutcomeUnknown  504  it went away during the commit
+    │   │   └── StoreCannotWrite     it answers, but its disk is full, read-only or broken
     │   ├── ActivityUnavailable      Redis
     │   │   └── AnotherMachine       Redis says that another machine runs the pods
     │   └── NotTheWriter             another instance has, or may have, the right to write
@@ -156,6 +157,10 @@ class OutcomeUnknown(StoreUnavailable):
 
     def __init__(self) -> None:
         super().__init__("the database went away during the commit; look whether the change was made, then try again")
+
+
+class StoreCannotWrite(StoreUnavailable):
+    title = "The database cannot write to its disk; nothing was stored"
 
 
 class ActivityUnavailable(Unavailable):

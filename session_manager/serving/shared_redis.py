@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -18,11 +19,12 @@ from typing import Self
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from session_manager.activity.server import LocalRedis
 from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import StartupFailure
+from session_manager.storage.files import trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +52,21 @@ class _Address:
             json.dump({"port": self.port, "password": self.password}, file)
         fresh.replace(path)
 
-    async def answers(self) -> bool:
-        client = Redis(
+    def client(self) -> Redis:
+        return Redis(
             host="127.0.0.1",
             port=self.port,
             password=self.password,
             socket_timeout=PING_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-        async with client:
+
+    async def answers(self) -> bool:
+        async with self.client() as client:
             try:
                 return bool(await client.ping())
+            except ResponseError:  # it cannot save, but it is there
+                return True
             except (RedisError, OSError):
                 return False
 
@@ -73,6 +79,7 @@ class SharedRedis:
         self._path = folder / "address"
         self.url = ""
         self._own: LocalRedis | None = None
+        self._saves = True
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -110,7 +117,7 @@ class SharedRedis:
             if isinstance(error, OSError):
                 raise StartupFailure(f"Cannot run Redis in {self._folder}: {error.strerror}") from None
             raise
-        self._own = server
+        self._own, self._saves = server, True
         return address
 
     async def _faster_one(self, server: LocalRedis, starting: asyncio.Task[None]) -> _Address | None:
@@ -125,9 +132,13 @@ class SharedRedis:
 
     async def _watch(self, address: _Address) -> None:
         """Start the server again whenever it has ended."""
+        failure = ""
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            if (self._own is not None and self._own.running) or await address.answers():
+            if self._own is not None and self._own.running:
+                await self._keep_writable(address)
+                continue
+            if await address.answers():
                 continue
             self._own = None
             try:
@@ -136,4 +147,34 @@ class SharedRedis:
                     return
                 log.warning("redis restarted", extra={"event": "redis.started_again"})
             except StartupFailure as error:
-                log.warning("redis could not be restarted: %s", error.detail, extra={"event": "redis.away"})
+                if error.detail != failure:
+                    log.warning("redis could not be restarted: %s", error.detail, extra={"event": "redis.away"})
+                failure = error.detail
+
+    async def _keep_writable(self, address: _Address) -> None:
+        """Let Redis go on without its file while the disk is full, and write the file anew when there is room.
+
+        Redis itself would refuse every change, so that no pod could go to sleep. The database has what matters.
+        """
+        room = trouble_of(self._folder) is None
+        if self._saves and room:
+            return
+        with suppress(RedisError, OSError):
+            async with address.client() as client:
+                if self._saves and await _cannot_save(client):
+                    await client.config_set("appendonly", "no")
+                    self._saves = False
+                    extra = {"event": "redis.not_saved"}
+                    log.error("redis cannot save to its disk and goes on without it", extra=extra)
+                elif not self._saves and room:
+                    await client.config_set("appendonly", "yes")
+                    self._saves = True
+                    log.info("redis saves to its disk again", extra={"event": "redis.saved"})
+
+
+async def _cannot_save(client: Redis) -> bool:
+    try:
+        await client.ping()
+    except ResponseError as error:
+        return str(error).startswith("MISCONF")
+    return False

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+LEAST_ROOM = 1024 * 1024  # bytes; with less, writes that need a few pages more begin to fail
+
 
 def write_file(path: Path, blocks: Iterable[bytes]) -> int:
     """Write a new file that only its owner can read, and return its size."""
@@ -31,6 +33,19 @@ def replace_file(path: Path, blocks: Iterable[bytes]) -> int:
         raise
     sync_folder(path.parent)
     return size
+
+
+def trouble_of(folder: Path) -> str | None:
+    """Return why nothing can be written to a folder, as the end of a sentence, or None."""
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found.f_flag & os.ST_RDONLY:
+        return "is on a read-only file system"
+    if found.f_bavail * found.f_frsize < LEAST_ROOM:
+        return "is on a full disk"
+    return "is on a disk without free inodes" if found.f_files and not found.f_favail else None
 
 
 def sync_folder(folder: Path) -> None:

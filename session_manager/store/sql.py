@@ -38,6 +38,8 @@ _AT_ONCE = 200  # sessions adopted in one commit: SQLite's only writer needs a f
 
 _FIND_SHARED = "SELECT value FROM installation WHERE name = $1"
 _KEEP_SHARED = "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_FORGET_SHARED = "DELETE FROM installation WHERE name = $1"
+_PROBE, _PROBE_SIZE = "probe of the disk", 32 * 1024  # bytes, as hexadecimal text
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,6 +90,12 @@ def _ping() -> Transaction[None]:
     yield "SELECT 1", ()
 
 
+def _try_to_write(now: Micros) -> Transaction[None]:
+    """Write something that needs new pages, and leave nothing behind."""
+    yield _KEEP_SHARED, (_PROBE, secrets.token_hex(_PROBE_SIZE))
+    yield _FORGET_SHARED, (_PROBE,)
+
+
 def _find_secret(name: str) -> Transaction[str | None]:
     rows = yield _FIND_SHARED, (name,)
     return rows[0][0] if rows else None
@@ -107,6 +115,7 @@ class SqlStore(Store, ABC):
     """
 
     adopt_as: AdoptAs
+    _disk_failed = False  # a write was refused, and none has succeeded since
     _swept_note = 0  # the last note of the last sweep: notes that are kept must not block later ones
 
     @abstractmethod
@@ -119,7 +128,7 @@ class SqlStore(Store, ABC):
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a transaction that only reads."""
 
-    ping = read(_ping)
+    _ping = read(_ping)
 
     create_session = write(sessions.create)
     get_session = read(sessions.get)
@@ -163,6 +172,18 @@ class SqlStore(Store, ABC):
     _remember = adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
+
+    async def ping(self) -> None:
+        """After a write that the disk refused, only a write shows that it works again."""
+        self._check_disk()
+        if self._disk_failed:
+            await self._write(_try_to_write)
+            self._disk_failed = False
+        else:
+            await self._ping()
+
+    def _check_disk(self) -> None:
+        """Raise StoreCannotWrite if the disk is known to be full. By default only writes show it."""
 
     async def secret(self, name: str) -> str:
         found = await self._read(_find_secret, name)  # without a write, which only the current writer may do

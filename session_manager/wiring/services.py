@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,12 @@ from session_manager.turns.lifecycle import Lifecycle
 from session_manager.turns.repair import Repair
 from session_manager.turns.service import Turns
 from session_manager.wiring.backups import open_service, open_writer
+from session_manager.wiring.health import Health
 from session_manager.wiring.hosts import open_host
 
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(0.2, 5.0)  # between tries to reach what was away at the start
-PING_PATIENCE = 2.0  # seconds
 FEED_POLL = 5.0  # seconds; two reads of SQL each, for every watcher
 
 
@@ -62,21 +62,12 @@ class Services:
         self.repair = Repair(kit, self.drains, self.lifecycle, settings.sessions.repair_interval)
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
-        self._check: asyncio.Future[tuple[bool, bool]] | None = None
+        self.health = Health({"redis": self.activity.ping, "database": self.store.ping, **self.host.checks()})
 
     def _adopt_as(self, app: str) -> ClassAndTtl:
         """Return the class for a session that a real ADK service created."""
         session_class = class_for_app(self.classes, app)
         return ClassAndTtl(session_class.name, micros(session_class.ttl))
-
-    async def reachable(self) -> tuple[bool, bool]:
-        """Return if Redis and if the database answer.
-
-        Simultaneous callers share one check: it needs no key, and must not use up the connections.
-        """
-        if self._check is None or self._check.done():
-            self._check = asyncio.gather(_answers(self.activity.ping()), _answers(self.store.ping()))
-        return await asyncio.shield(self._check)
 
     async def start(self) -> None:
         """Start everything. What cannot be reached yet is retried in the background.
@@ -146,6 +137,7 @@ class Services:
         self._spawn(self.tools.adk_history.run(), "history")
         self._spawn(self.host.run(), "pods")
         self._spawn(self.backups.run(), "backups")
+        self._spawn(self.health.run(), "health")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
@@ -196,15 +188,6 @@ class Services:
             await self.backups.close()
         else:
             await self.writer.leave(self.backups, at_once=grace == 0.0)
-
-
-async def _answers(ping: Awaitable[object]) -> bool:
-    try:
-        async with asyncio.timeout(PING_PATIENCE):
-            await ping
-    except (Unavailable, TimeoutError):
-        return False
-    return True
 
 
 def _report(task: asyncio.Task[None]) -> None:

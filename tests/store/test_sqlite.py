@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.errors import Conflict, InvalidInput, StartupFailure, StoreUnavailable
+from session_manager.domain.errors import Conflict, InvalidInput, StartupFailure, StoreCannotWrite, StoreUnavailable
 from session_manager.domain.message import Accepted
 from session_manager.domain.times import Micros
 from session_manager.store.sqlite.adapter import SqliteStore, inline
@@ -223,9 +223,12 @@ async def test_a_full_disk(store: SqliteStore, path: Path) -> None:
         ]
         await asyncio.sleep(0)
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(one) for one in results] == [StoreUnavailable] * 2
+    assert [type(one) for one in results] == [StoreCannotWrite] * 2
     assert (await store.get_message(session, message, EVERYTHING)).finished_at is None
+    with pytest.raises(StoreCannotWrite, match="The disk of the database is full"):
+        await store.ping()
     writing(store).execute("PRAGMA max_page_count = 1000000")
+    await store.ping()
     assert await store.record(message, 1, DONE) == []
     assert (await store.accept(new_message(session, "x" * 1_000_000), EVERYTHING)).message.seq == 2
 

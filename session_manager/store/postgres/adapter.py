@@ -19,7 +19,13 @@ import asyncpg
 
 from session_manager.domain.access import Access, Everything, OwnedBy
 from session_manager.domain.adk.model import AdkTurn, AdoptAs
-from session_manager.domain.errors import Conflict, IdempotencyMismatch, OutcomeUnknown, StoreUnavailable
+from session_manager.domain.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    OutcomeUnknown,
+    StoreCannotWrite,
+    StoreUnavailable,
+)
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.address import PostgresAddress
@@ -158,7 +164,7 @@ class PostgresStore(SqlStore):
             pool.terminate()
 
     async def now(self) -> Micros:
-        with _our_errors():
+        with self._our_errors():
             async with self._connection() as connection:
                 return Micros(await connection.fetchval(_NOW))
 
@@ -226,7 +232,7 @@ class PostgresStore(SqlStore):
         self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run in read committed: a statement sees everything committed before it. Retry after a deadlock."""
-        with _our_errors():
+        with self._our_errors():
             for _ in range(_TRIES - 1):
                 with contextlib.suppress(asyncpg.TransactionRollbackError):
                     return await self._write_once(transaction, *args, **kwargs)
@@ -250,18 +256,29 @@ class PostgresStore(SqlStore):
 
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run without a transaction: each statement has its own snapshot."""
-        with _our_errors():
+        with self._our_errors():
             async with self._connection() as connection:
                 return await _run(connection, transaction(*args, **kwargs))
 
     async def _rows(self, sql: str, *params: object) -> list[Record]:
         """Run one statement and commit it."""
-        with _our_errors():
+        with self._our_errors():
             async with self._connection() as connection:
                 try:
                     return await connection.fetch(sql, *params)
                 except IN_DOUBT as error:
                     raise OutcomeUnknown from error
+
+    @contextlib.contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            ours = translated(error)
+            self._disk_failed |= isinstance(ours, StoreCannotWrite)
+            if ours is error:
+                raise
+            raise ours from error
 
     def _connection(self) -> AbstractAsyncContextManager[Connection]:
         if self._pool is None:
@@ -271,17 +288,6 @@ class PostgresStore(SqlStore):
 
 async def _run(connection: Connection, transaction: Transaction[T]) -> T:
     return await run(transaction, lambda sql, *params: connection.fetch(in_postgres(sql), *params))
-
-
-@contextlib.contextmanager
-def _our_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        ours = translated(error)
-        if ours is error:
-            raise
-        raise ours from error
 
 
 async def _make_durable(connection: asyncpg.Connection[Record]) -> None:

@@ -11,6 +11,7 @@ from session_manager.domain.errors import (
     InvalidInput,
     SessionManagerError,
     StartupFailure,
+    StoreCannotWrite,
     StoreUnavailable,
 )
 from session_manager.store.postgres.address import INVALID, SETTING
@@ -21,7 +22,7 @@ _AWAY = (
     asyncpg.InternalClientError,  # the server closed an idle connection, on which nothing was sent
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting, cancelled
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.InsufficientResourcesError,  # too many connections
     asyncpg.LockNotAvailableError,
     asyncpg.TransactionRollbackError,  # serialization failure or deadlock, again after retries
     asyncpg.ReadOnlySQLTransactionError,  # the primary became a standby
@@ -54,6 +55,8 @@ def translated(error: Exception) -> Exception:
         return InvalidInput("text with a NUL or invalid Unicode cannot be stored")
     if isinstance(error, _BAD_VALUE):
         return InvalidInput("it contains a value that the database cannot store")
+    if isinstance(error, asyncpg.DiskFullError):
+        return StoreCannotWrite("The disk of the database is full; nothing was stored")
     return StoreUnavailable() if isinstance(error, _AWAY) else error
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from session_manager.domain.adk.model import AdoptAs
-from session_manager.domain.errors import StoreUnavailable
+from session_manager.domain.errors import StoreCannotWrite, StoreUnavailable
 from session_manager.domain.times import Micros
+from session_manager.storage.files import trouble_of
 from session_manager.store.schema.upgrade import SQLITE, Migration, all_migrations, upgrade
 from session_manager.store.sql import SqlStore, default_class
 from session_manager.store.sqlite.connection import (
@@ -23,6 +24,7 @@ from session_manager.store.sqlite.connection import (
     make_durable,
     prepare_file,
     translated,
+    unavailable,
     wall_clock,
 )
 from session_manager.store.sqlite.writer import ThreadWriter, run_batch
@@ -48,7 +50,7 @@ class InlineWorker:
         try:
             self.connection.begin()
         except sqlite3.Error as error:
-            raise StoreUnavailable from error
+            raise unavailable(error) from error
         [(value, failure)] = run_batch(self.connection, [(transaction, args, kwargs)])
         if failure is not None:
             raise failure
@@ -170,6 +172,12 @@ class SqliteStore(SqlStore):
     async def now(self) -> Micros:
         return Micros(self.clock())
 
+    def _check_disk(self) -> None:
+        """Notice a full disk before a write fails."""
+        reason = None if str(self.path) == MEMORY else trouble_of(self.path.parent)
+        if reason is not None:
+            raise StoreCannotWrite(f"The folder of the database {reason}; nothing was stored")
+
     def _open(self, *, read_only: bool = False) -> Connection:
         return Connection(str(self.path), self.patience, self.clock, read_only=read_only)
 
@@ -181,7 +189,11 @@ class SqliteStore(SqlStore):
             raise StoreUnavailable
         if self.fence:
             self.fence()
-        result = await self._writer.submit(transaction, args, kwargs)
+        try:
+            result = await self._writer.submit(transaction, args, kwargs)
+        except StoreCannotWrite:
+            self._disk_failed = True
+            raise
         if self.fence:
             self.fence()
         return result

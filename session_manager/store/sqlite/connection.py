@@ -13,7 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from session_manager.domain.errors import Conflict, InvalidInput, SessionManagerError, StartupFailure, StoreUnavailable
+from session_manager.domain.errors import (
+    Conflict,
+    InvalidInput,
+    SessionManagerError,
+    StartupFailure,
+    StoreCannotWrite,
+    StoreUnavailable,
+)
 from session_manager.store.sqlite.file_system import unsuitable
 from session_manager.store.transactions.base import Transaction, in_sqlite
 
@@ -23,6 +30,13 @@ Clock = Callable[[], int]
 _CACHED_STATEMENTS = 256
 _SHORTEST_PAUSE = 0.0005  # seconds between tries to get a lock from another process; they grow with the wait
 _LONGEST_PAUSE = 0.02
+# Errors of the disk, with the reason for a person.
+_DISK = {
+    sqlite3.SQLITE_FULL: "The disk of the database is full; nothing was stored",
+    sqlite3.SQLITE_READONLY: "The file of the database is read-only; nothing was stored",
+    sqlite3.SQLITE_IOERR: "The disk of the database fails; nothing was stored",
+    sqlite3.SQLITE_CANTOPEN: "The files of the database cannot be opened; nothing was stored",
+}
 # Errors of one statement. All other codes (locked, disk full, I/O, corrupt) are about the whole database.
 _OWN_FAULT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 
@@ -122,8 +136,14 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("it already exists, or the object that it belongs to does not")
     if isinstance(error, sqlite3.Error) and not is_own_fault(error):
-        return StoreUnavailable()
+        return unavailable(error)
     return error
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """Return the store's error for a database that failed as a whole."""
+    reason = _DISK.get(_primary_code(error)) if isinstance(error, sqlite3.Error) else None
+    return StoreUnavailable() if reason is None else StoreCannotWrite(reason)
 
 
 def prepare_file(path: Path) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from session_manager.domain.errors import StoreUnavailable
+from session_manager.domain.errors import StoreCannotWrite, StoreUnavailable
 from session_manager.domain.times import Micros
-from session_manager.store.sqlite.connection import Connection, is_busy, is_own_fault, translated
+from session_manager.store.sqlite.connection import Connection, is_busy, is_own_fault, translated, unavailable
 from session_manager.store.transactions.base import Transaction
 
 Call: TypeAlias = tuple[Callable[..., Transaction[Any]], tuple[Any, ...], dict[str, Any]]
@@ -45,14 +45,16 @@ def run_batch(connection: Connection, calls: Sequence[Call]) -> list[Result]:
     try:
         results = _run_all(connection, calls)
         connection.raw.execute("COMMIT")
-    except Exception:
-        logger.exception("a commit failed", extra={"event": "store.commit_failed"})
+    except Exception as error:
+        failure = unavailable(error)
+        if not isinstance(failure, StoreCannotWrite):  # the store reports a full disk once
+            logger.exception("a commit failed", extra={"event": "store.commit_failed"})
         try:
             connection.rollback()
         except sqlite3.Error:
             # Then the next BEGIN fails, and so do its callers.
             logger.exception("a rollback failed", extra={"event": "store.rollback_failed"})
-        return [(None, StoreUnavailable())] * len(calls)
+        return [(None, failure)] * len(calls)
     return results
 
 
@@ -198,12 +200,13 @@ class ThreadWriter:
 
     def _begin_failed(self, error: sqlite3.Error) -> None:
         """Keep the calls waiting if the database is locked. After any other error, reject them: waiting is useless."""
-        logger.error(
-            "the database could not be locked for writing", extra={"event": "store.begin_failed", "reason": str(error)}
-        )
+        failure = unavailable(error)
+        if not isinstance(failure, StoreCannotWrite):
+            extra = {"event": "store.begin_failed", "reason": str(error)}
+            logger.error("the database could not be locked for writing", extra=extra)
         if self._closing or not is_busy(error):
             batch = self._take(len(self._queue))
-            self._hand_back(batch, [(None, StoreUnavailable())] * len(batch))
+            self._hand_back(batch, [(None, failure)] * len(batch))
 
     def _take(self, limit: int) -> list[_Waiting]:
         """Take at most ``limit`` calls, oldest first. Calls whose caller has given up are dropped and never run."""

@@ -6,7 +6,7 @@ A further runtime needs a module with a ``PodHost`` and a line in ``HOSTS``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import cast
 
@@ -24,6 +24,7 @@ from session_manager.podclient.gateway import PodGateway
 from session_manager.settings import Settings
 from session_manager.settings.kinds import Network
 from session_manager.store.protocol import Store
+from session_manager.wiring.health import Check
 
 HOSTS = {
     "process": "session_manager.wiring.hosts.process",
@@ -76,6 +77,10 @@ class Host(AllAuto, ABC):
     def lacks(self) -> str | None:
         """Return what is missing before requests can be served, or None if nothing is."""
         return None
+
+    def checks(self) -> Mapping[str, Check]:
+        """Return what has to work beside Redis and the database, by its name in /health."""
+        return {}
 
     def open(self) -> None:
         """Prepare what needs neither Redis nor the database. Raises StartupFailure if this process cannot run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 
 from session_manager.activity.link import Link
@@ -22,6 +23,7 @@ from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
+from session_manager.wiring.health import Check, check_of
 from session_manager.wiring.hosts import Host
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class PodHost(Host):
 
     def __init__(self, settings: Settings, link: Link, store: Store) -> None:
         self.classes = load_classes(settings)
+        self._data_dir = settings.server.data_dir
         self._lease = MachineLease(link, MachineFile(settings.server.data_dir), settings.pods.heartbeat)
         self.machine = Leadership(
             self._lease,
@@ -50,6 +53,9 @@ class PodHost(Host):
         kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
         self._scaler = Scaler(kit, self._runtime)
         self.wake_times = self._scaler.workers.wake_times
+
+    def checks(self) -> Mapping[str, Check]:
+        return {"data_dir": check_of("DATA_DIR", self._data_dir)}
 
     def open(self) -> None:
         self._lease.open()
