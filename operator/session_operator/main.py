@@ -68,7 +68,15 @@ class Operator:
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
         kit = ScalerKit(
-            self.activity, classes, times, settings.pods.max_wakes, self.resources.always_on, self.resources.class_name
+            self.activity,
+            classes,
+            times,
+            settings.pods.max_wakes,
+            self.resources.always_on,
+            self.resources.class_name,
+            self.resources.user,
+            settings.pods.max_awake,
+            settings.quotas.by_user,
         )
         self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)

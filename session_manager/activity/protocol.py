@@ -6,7 +6,7 @@ Everything here may be lost, and is rebuilt from SQL and from the runtime.  Ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,10 +34,19 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """``position`` 1: the message is the next to run, or runs."""
+    """``position`` 1: the message is the next to run, or runs. ``crowd``: as of Woken."""
 
     position: int
     awake: bool
+    crowd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """``awake``: the pod answers already. ``crowd``: the user's awake pods, if one must go to sleep first, or 0."""
+
+    awake: bool
+    crowd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Desire:
 
     ``published``: uid of the pod whose address is valid; ``pod``: the same, in any generation. ``ended``: ``expired``
     or ``deleted``, until the runtime keeps nothing of the session. ``pushed``: the list that KEDA watches has an
-    element, which an operator or another client may have added.
+    element, which an operator or another client may have added. ``user``: the session's, or "" if Redis does not know.
     """
 
     deleted: bool
@@ -76,14 +85,16 @@ class Desire:
     pod: str
     ended: str = ""
     pushed: bool = False
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Wakefulness:
-    """A session in ``awake``. ``address``: a pod answers. ``due``: its deadline has passed."""
+    """A session in ``awake``. ``address``: a pod answers. ``due``: its deadline has passed. ``user``: as of Desire."""
 
     address: bool
     due: bool
+    user: str = ""
 
 
 class Fenced(StrEnum):
@@ -115,13 +126,16 @@ class CommonActivity(Protocol):
         ...
 
     async def awake(self) -> dict[str, Wakefulness]:
-        """Return every session that is waking or awake."""
+        """Return every session that is waking or awake, in the order of their deadlines."""
         ...
 
-    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
+    async def add(
+        self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass, user: str = ""
+    ) -> bool:
         """Add (message id, seq) from SQL, wake the pod if needed, and return True if the turn is held.
 
-        Without messages it only requests the pod, unless its start has just failed.
+        Without messages it only requests the pod, unless its start has just failed. ``user`` is the session's, or ""
+        if the caller does not know it.
         """
         ...
 
@@ -130,9 +144,15 @@ class TurnActivity(CommonActivity, Protocol):
     """The port of front doors. Every method raises ActivityUnavailable without Redis, SessionGone after a delete."""
 
     async def take(
-        self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
+        self,
+        session: str,
+        message_id: str,
+        seq: int,
+        lowest_unfinished: int,
+        session_class: SessionClass,
+        user: str = "",
     ) -> Claim | Queued | Gap:
-        """Add an accepted message and claim it if it may run at once."""
+        """Add an accepted message and claim it if it may run at once. ``user``: as of ``add``."""
         ...
 
     async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
@@ -163,8 +183,8 @@ class TurnActivity(CommonActivity, Protocol):
 
     async def ping(self) -> None: ...
     async def inbox(self, session: str) -> list[str]: ...
-    async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
-        """Request the pod, for ``keep_awake`` seconds at least, and return True if it answers already."""
+    async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0, user: str = "") -> Woken:
+        """Request the pod, for ``keep_awake`` seconds at least. ``user``: as of ``add``."""
         ...
 
     async def fence(self, session: str, session_class: SessionClass, *, force: bool = False) -> Fenced: ...
@@ -241,6 +261,10 @@ class ScalerActivity(CommonActivity, Protocol):
         ...
 
     async def desire(self, session: str) -> Desire: ...
+    async def admit(self, session: str) -> None:
+        """The session has a slot for its pod, which KEDA may start too from now on."""
+        ...
+
     async def unforgotten(self) -> list[str]:
         """Return the ended sessions of which the runtime may still keep something."""
         ...
@@ -267,4 +291,12 @@ class ScalerActivity(CommonActivity, Protocol):
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
     ) -> Fenced:
         """``force`` ignores the deadline; ``suspend`` also ignores waiting messages, which go on waiting."""
+        ...
+
+    async def crowd(self, users: Mapping[str, int]) -> None:
+        """These users have as many awake pods as they may have: their numbers, for those who wait."""
+        ...
+
+    async def make_room(self, session: str) -> bool:
+        """Put an idle pod to sleep before its deadline, unless a wake keeps it awake. Return True if it goes."""
         ...

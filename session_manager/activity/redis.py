@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
 
 from session_manager.activity.link import load_script
-from session_manager.activity.protocol import START_FAILED, Claim, Desire, FeedNote, Fenced, Wakefulness
+from session_manager.activity.protocol import START_FAILED, Claim, Desire, FeedNote, Fenced, Wakefulness, Woken
 from session_manager.activity.redis_turns import RedisTurns, milliseconds
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
@@ -19,6 +19,7 @@ from session_manager.runtime.protocol import PodAddress
 
 DELETED_MARK_MS = 3_600_000
 DEATH_KEPT_MS = 60_000
+ROOM = 3  # the mode of fence.lua for a pod that makes room for another one
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest deltas that an agent may stream
 
@@ -52,10 +53,10 @@ class RedisActivity(RedisTurns):
 
     # -- wake, sleep, end ----------------------------------------------------------------------------------------------
 
-    async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0) -> bool:
+    async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0, user: str = "") -> Woken:
         idle, ttl = milliseconds(session_class.idle_timeout), milliseconds(session_class.ttl)
-        reply = await self._call("wake", session, idle, milliseconds(keep_awake), session_class.name, ttl)
-        return bool(reply[0] == b"AWAKE")
+        reply = await self._call("wake", session, idle, milliseconds(keep_awake), session_class.name, ttl, user)
+        return Woken(reply[0] == b"AWAKE", int(reply[1]))
 
     async def fence(
         self, session: str, session_class: SessionClass, *, force: bool = False, suspend: bool = False
@@ -63,6 +64,13 @@ class RedisActivity(RedisTurns):
         how = 2 if suspend else int(force)
         reply = await self._call("fence", session, how, milliseconds(session_class.idle_timeout))
         return Fenced(reply[0].decode())
+
+    async def crowd(self, users: Mapping[str, int]) -> None:
+        await self._call("crowd", "", *[part for pair in users.items() for part in pair])
+
+    async def make_room(self, session: str) -> bool:
+        reply = await self._call("fence", session, ROOM)
+        return bool(reply[0] == b"PASSED")
 
     async def sleep_when_idle(self, session: str) -> None:
         await self._call("sleep_when_idle", session)
@@ -99,8 +107,8 @@ class RedisActivity(RedisTurns):
     async def awake(self) -> dict[str, Wakefulness]:
         flat = await self._link.script(load_script("awake"), (self.generation, b""))
         return {
-            flat[i].decode(): Wakefulness(address=bool(flat[i + 1]), due=bool(flat[i + 2]))
-            for i in range(0, len(flat), 3)
+            flat[i].decode(): Wakefulness(bool(flat[i + 1]), bool(flat[i + 2]), flat[i + 3].decode())
+            for i in range(0, len(flat), 4)
         }
 
     # -- announcements -------------------------------------------------------------------------------------------------
@@ -161,7 +169,7 @@ class RedisActivity(RedisTurns):
 
     async def desire(self, session: str) -> Desire:
         reply = await self._call("desire", session)
-        _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed = reply
+        _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed, user = reply
         return Desire(
             deleted=bool(deleted),
             class_name=class_name.decode(),
@@ -173,7 +181,11 @@ class RedisActivity(RedisTurns):
             pod=pod.decode(),
             ended=ended.decode(),
             pushed=bool(pushed),
+            user=user.decode(),
         )
+
+    async def admit(self, session: str) -> None:
+        await self._call("admit", session)
 
     async def unforgotten(self) -> list[str]:
         return [session.decode() for session in await self._link.execute("HKEYS", "ended")]

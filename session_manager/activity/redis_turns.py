@@ -144,7 +144,13 @@ class RedisTurns:
         await self._call("abandon", session, message_id, token, 0, b"")
 
     async def take(
-        self, session: str, message_id: str, seq: int, lowest_unfinished: int, session_class: SessionClass
+        self,
+        session: str,
+        message_id: str,
+        seq: int,
+        lowest_unfinished: int,
+        session_class: SessionClass,
+        user: str = "",
     ) -> Claim | Queued | Gap:
         token = self._new_token()
         since = asyncio.get_running_loop().time()
@@ -158,11 +164,12 @@ class RedisTurns:
             self._lease_ms,
             milliseconds(session_class.idle_timeout),
             session_class.name,
+            user,
         )
         if reply[0] == b"RUN":
             return self._claimed(session, token, since, reply)
         if reply[0] == b"QUEUED":
-            return Queued(position=reply[1], awake=bool(reply[2]))
+            return Queued(reply[1], bool(reply[2]), reply[3])
         return Gap()
 
     async def claim(self, session: str, session_class: SessionClass) -> Claim | NoClaim:
@@ -184,9 +191,12 @@ class RedisTurns:
         address = PodAddress(ip.decode(), int(port), uid.decode())
         return Claim(session, message_id, token, bool(fresh), bool(replace), address)
 
-    async def add(self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass) -> bool:
+    async def add(
+        self, session: str, messages: Iterable[tuple[str, int]], session_class: SessionClass, user: str = ""
+    ) -> bool:
         pairs = [part for pair in messages for part in pair]
-        reply = await self._call("add", session, milliseconds(session_class.idle_timeout), session_class.name, *pairs)
+        idle = milliseconds(session_class.idle_timeout)
+        reply = await self._call("add", session, idle, session_class.name, user, *pairs)
         return bool(reply[1])
 
     async def finish(

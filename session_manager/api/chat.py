@@ -26,6 +26,7 @@ from session_manager.turns.service import Notes, Progress, Ticket, Turns
 
 MAX_WAIT = 300.0
 MAX_KEY = 255
+CROWDED = "its pod starts as soon as one of the user's {} awake pods goes to sleep."
 
 
 @dataclass(slots=True)
@@ -185,4 +186,6 @@ def _sentence(ticket: Ticket, progress: Progress, position: int) -> str:
         return "The pod cannot start. Your message is kept, and the start is tried again."
     if position > 1:
         return f"Your message waits; {position - 1} before it."
+    if ticket.crowd:
+        return f"Your message is next; {CROWDED.format(ticket.crowd)}"
     return "Your message is next." if ticket.awake else "The pod is waking up; your message is next."

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from session_manager.api import answers
 from session_manager.api.call import CurrentCall
+from session_manager.api.chat import CROWDED
 from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId, WakeRequest
 from session_manager.domain.errors import ActivityUnavailable, Forbidden, Unavailable
 from session_manager.domain.mode import Mode
@@ -93,10 +94,11 @@ async def wake(
 ) -> Response:
     """Start the pod without a message, or keep it awake. Revives an expired session, retries a failed start."""
     keep_awake = body.keep_awake_seconds if body is not None else 0.0
-    answers_now = await call.services.lifecycle.wake(session_id, call.access, keep_awake)
-    status = Status.AWAKE if answers_now else Status.WAKING
-    message = "The pod answers." if answers_now else "The pod is starting."
-    return _action(session_id, "wake", status, message)
+    woken = await call.services.lifecycle.wake(session_id, call.access, keep_awake)
+    if woken.awake:
+        return _action(session_id, "wake", Status.AWAKE, "The pod answers.")
+    message = CROWDED.format(woken.crowd).capitalize() if woken.crowd else "The pod is starting."
+    return _action(session_id, "wake", Status.WAKING, message)
 
 
 async def sleep(call: CurrentCall, session_id: SessionId, when: Literal["now", "idle"] = "now") -> Response:

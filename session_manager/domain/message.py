@@ -118,3 +118,4 @@ class Unfinished:
     seq: int
     class_name: str
     accepted_at: Micros
+    user: str

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from session_manager.activity.protocol import SessionGone
+from session_manager.activity.protocol import SessionGone, Wakefulness
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import Background, first_of
 from session_manager.domain.errors import Unavailable
@@ -35,6 +35,7 @@ class Scaler:
     deputy: bool = False
     workers: Workers = field(init=False)
     background: Background = field(init=False, default_factory=Background)
+    _told: tuple[bytes, dict[str, int]] = field(init=False, default=(b"", {}))
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.kit, self.runtime, self.deputy)
@@ -49,6 +50,7 @@ class Scaler:
         await until_available(self._disown, every_tick)
         if not await until_available(lambda: self.kit.activity.beat(deputy=self.deputy), every_tick):
             return
+        await until_available(self._take_stock, every_tick)
         self.workers.open = True
         if not self.deputy:
             self.kit.activity.on_generation(self.workers.poke_pods)
@@ -73,6 +75,13 @@ class Scaler:
                     if desire.pod and (session not in pods or pods[session].uid != desire.pod):
                         await self.kit.activity.lost(session, desire.pod)
 
+    async def _take_stock(self) -> None:
+        """Count the pods that are there already for their users, before another one starts."""
+        awake = await self.kit.activity.awake()
+        for session in self.runtime.pods():
+            user = awake[session].user if session in awake else ""
+            self.workers.slots.found(session, self.workers.user_of(session, user))
+
     async def _beat(self) -> None:
         """Renew the heartbeat until no deputy is needed."""
         while True:
@@ -93,7 +102,7 @@ class Scaler:
             await asyncio.sleep(pause)
 
     async def _tick(self) -> None:
-        """Poke sessions that lack a pod, are due to sleep, or have a pod that is not wanted."""
+        """Poke sessions that lack a pod, are due to sleep, or have an unwanted pod, and make room for others."""
         awake = await self.kit.activity.awake()
         pods = self.runtime.pods()
         for session, state in awake.items():
@@ -105,6 +114,39 @@ class Scaler:
         if not self.deputy:
             for session in await self.kit.activity.unforgotten():
                 self.workers.poke(session)
+        await self._make_room(awake)
+        await self._tell_crowded()
+
+    async def _tell_crowded(self) -> None:
+        """Let front doors say for what a session waits."""
+        crowded = (self.kit.activity.generation, self.workers.slots.at_limit())
+        if crowded != self._told:
+            await self.kit.activity.crowd(crowded[1])
+            self._told = crowded
+
+    async def _make_room(self, awake: Mapping[str, Wakefulness]) -> None:
+        """Put idle pods to sleep that keep others from starting, those first whose deadlines come first.
+
+        A session that waits because of its user's quota gets the slot of another one of this user.
+        """
+        slots = self.workers.slots
+        for user, waiting in slots.crowded().items():
+            own = slots.pods_of(user)
+            await self._free({session: state for session, state in awake.items() if session in own}, own, waiting)
+        squeezed = slots.squeezed()
+        if squeezed:
+            await self._free(awake, self.runtime.pods(), squeezed)
+
+    async def _free(self, awake: Mapping[str, Wakefulness], pods: Collection[str], waiting: int) -> None:
+        """Put as many of these pods to sleep as sessions wait, without those that are on their way already."""
+        waiting -= sum(session not in awake for session in pods)
+        always_on = {session for session, _ in self.kit.always_on()}
+        for session, state in awake.items():
+            if waiting <= 0:
+                return
+            if state.address and session in pods and session not in always_on:
+                with suppress(SessionGone):
+                    waiting -= await self.kit.activity.make_room(session)
 
     async def _keep(self) -> None:
         """Keep the pods of sessions that are always on wanted, each time beyond the next round."""

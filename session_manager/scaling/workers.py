@@ -19,10 +19,12 @@ from session_manager.aio.retry import Backoff
 from session_manager.aio.tasks import Background, cancel, wait_for_either
 from session_manager.domain.errors import InvalidInput, PodCannotStart, Unavailable
 from session_manager.domain.histogram import Histogram
+from session_manager.domain.quota import NO_QUOTAS, Quotas
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass, SessionClasses, class_of_session
 from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import PodAddress, Runtime
+from session_manager.scaling.slots import Slots
 from session_manager.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,10 +57,10 @@ class ScalerTimes:
 
 @dataclass(frozen=True, slots=True)
 class ScalerKit:
-    """``max_wakes``: pods that may start at the same time.
+    """``max_wakes``: pods that may start at the same time. ``max_awake``: pods altogether; 0: any number.
 
     What the cluster declares holds whatever Redis knows: ``always_on`` returns the sessions whose mode is AlwaysOn and
-    whose class is known, ``class_name`` the name of a session's class, or "" if the session is not known.
+    whose class is known, ``class_name`` and ``user`` what is known of a session, or "" if it is not known.
     """
 
     activity: ScalerActivity
@@ -67,6 +69,9 @@ class ScalerKit:
     max_wakes: int
     always_on: Callable[[], Iterable[tuple[str, SessionClass]]] = tuple
     class_name: Callable[[str], str] = lambda session: ""
+    user: Callable[[str], str] = lambda session: ""
+    max_awake: int = 0
+    quotas: Quotas = NO_QUOTAS
 
 
 @dataclass(slots=True, eq=False)
@@ -81,14 +86,14 @@ class Workers:
     runtime: Runtime
     deputy: bool
     open: bool = False
-    wakes: asyncio.Semaphore = field(init=False)
+    slots: Slots = field(init=False)
     wake_times: Histogram = field(default_factory=Histogram)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     pokes: dict[str, asyncio.Event] = field(default_factory=dict)
     started_as: dict[str, SessionClass] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.wakes = asyncio.Semaphore(self.kit.max_wakes)
+        self.slots = Slots(self.kit.max_wakes, self.kit.max_awake, self.kit.quotas.of)
 
     async def close(self) -> None:
         """Stop the workers, but no pod."""
@@ -130,6 +135,8 @@ class Workers:
         finally:
             del self.pokes[session]
             del self.tasks[session]
+            if session not in self.runtime.pods():
+                self.slots.left(session)
 
     async def _step(self, session: str, poke: asyncio.Event) -> bool:
         """Do the next thing for this session. Return True to look again at once."""
@@ -137,6 +144,10 @@ class Workers:
         if not desire.class_name:
             desire = replace(desire, class_name=self.kit.class_name(session))
         pod = self.runtime.pods().get(session)
+        if pod is None:
+            self.slots.left(session)
+        else:
+            self.slots.found(session, self.user_of(session, desire.user))
         if desire.deleted or (desire.ended and not self.deputy):
             return await self._remove(session, pod, desire)
         if pod is None:
@@ -153,6 +164,10 @@ class Workers:
         if desire.due:
             return await self.kit.activity.fence(session, session_class) is Fenced.PASSED
         return False
+
+    def user_of(self, session: str, user: str) -> str:
+        """Return whose session it is: the user that Redis or the cluster knows, or else the session by itself."""
+        return user or self.kit.user(session) or session
 
     def _class_of(self, session: str, desire: Desire) -> SessionClass:
         """Return the class that Redis names, or the one that the pod was started with if Redis has lost the name."""
@@ -200,21 +215,47 @@ class Workers:
         generation = self.kit.activity.generation
         loop = asyncio.get_running_loop()
         wanted = loop.time()
-        async with self.wakes:
-            try:
-                session_class = await self._known_class(desire.class_name)
-                pod = await self._start_while_wanted(session, session_class, poke)
-            except InvalidInput as error:
-                remedy = f"{error.detail}; add the class again, or delete the session"
-                await self._fail(session, desire, PodCannotStart("ClassMissing", remedy))
-                return
-            except PodCannotStart as error:
-                await self._fail(session, desire, error)
-                return
+        if not await self._has_slot(session, desire, poke):
+            return
+        try:
+            await self.kit.activity.admit(session)
+            session_class = await self._known_class(desire.class_name)
+            pod = await self._start_while_wanted(session, session_class, poke)
+        except InvalidInput as error:
+            remedy = f"{error.detail}; add the class again, or delete the session"
+            await self._fail(session, desire, PodCannotStart("ClassMissing", remedy))
+            return
+        except PodCannotStart as error:
+            await self._fail(session, desire, error)
+            return
+        finally:
+            self.slots.started(session)
         if pod is not None:
             self.started_as[session] = session_class
             await self._publish(session, pod, session_class, old=generation != self.kit.activity.generation)
             self.wake_times.observe(loop.time() - wanted)
+
+    async def _has_slot(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
+        """Wait for the slots of a pod. Return False if the session stopped wanting it before, or has one.
+
+        What it waits for is its phase meanwhile.
+        """
+        asked = self.slots.ask(session, self.user_of(session, desire.user))
+        phases, phase = _Phases(self.kit.activity, session), ""
+        try:
+            while not asked.done():
+                before, phase = phase, self.slots.why(session)
+                if phase != before:
+                    phases.report(phase)
+                await wait_for_either(asked, poke.wait())
+                if poke.is_set() and not asked.done():
+                    poke.clear()
+                    # KEDA may have started a pod for a push of another client.
+                    if session in self.runtime.pods() or not await self._still_wanted(session):
+                        return False
+        finally:
+            await phases.background.close()
+        return True
 
     async def _known_class(self, name: str) -> SessionClass:
         """Return the class. Raises InvalidInput if it is still unknown a moment later."""

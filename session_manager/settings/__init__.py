@@ -16,7 +16,13 @@ from session_manager.settings.backup import BackupSettings
 from session_manager.settings.database import DatabaseSettings, RedisSettings
 from session_manager.settings.kinds import Group
 from session_manager.settings.server import LimitSettings, LogSettings, ServerSettings
-from session_manager.settings.sessions import AgentSettings, KubernetesSettings, PodSettings, SessionSettings
+from session_manager.settings.sessions import (
+    AgentSettings,
+    KubernetesSettings,
+    PodSettings,
+    QuotaSettings,
+    SessionSettings,
+)
 
 DOT_ENV = Path(".env")
 
@@ -26,6 +32,7 @@ class Settings(BaseModel, frozen=True):
     database: DatabaseSettings
     redis: RedisSettings
     sessions: SessionSettings
+    quotas: QuotaSettings
     pods: PodSettings
     kubernetes: KubernetesSettings
     limits: LimitSettings

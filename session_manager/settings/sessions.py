@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from session_manager.domain.errors import StartupFailure
+from session_manager.domain.errors import InvalidInput, StartupFailure
+from session_manager.domain.quota import Quota, Quotas
+from session_manager.domain.values import valid_user_id
 from session_manager.settings.kinds import (
     FilePath,
     Group,
@@ -41,6 +44,59 @@ Image = Annotated[
 ]
 
 
+MOST = 10**9
+MOST_BYTES = 10**15
+
+
+class NamedLimit(NamedTuple):
+    """The limit of that name of one user."""
+
+    user: str
+    name: str
+    value: int
+
+
+def _quantity(text: object, most: int = MOST) -> int:
+    if isinstance(text, str) and text.lower() == "off":
+        return 0
+    quantity = int(str(text))
+    if not 0 <= quantity <= most:
+        raise ValueError
+    return quantity
+
+
+def _size(text: object) -> int:
+    found = re.fullmatch(r"(\d+)\s*([kKMGT]?)(i?)B?", str(text))
+    if found is None:
+        return _quantity(text)
+    number, unit, binary = found.groups()
+    return _quantity(int(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "), MOST_BYTES)
+
+
+def _quota_list(text: str) -> tuple[NamedLimit, ...]:
+    return tuple(_named_limit(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def _named_limit(entry: str) -> NamedLimit:
+    left, _, value = entry.rpartition("=")
+    user, _, name = left.rpartition(".")
+    if name not in Quota._fields:
+        raise ValueError
+    try:
+        return NamedLimit(valid_user_id(user), name, _size(value.strip()))
+    except InvalidInput:
+        raise ValueError from None
+
+
+Quantity = Annotated[int, PlainValidator(_quantity), expects("number", "a whole number from 0 to 1000000000, or off")]
+Size = Annotated[int, PlainValidator(_size), expects("size", "from 0 to 1000TB like 500MB or 2GB, or off")]
+QuotaList = Annotated[
+    tuple[NamedLimit, ...],
+    PlainValidator(_quota_list),
+    expects("list of limits", f"user.name=value entries, where name is {', '.join(Quota._fields)}"),
+]
+
+
 class SessionSettings(Group):
     ttl: LongSeconds = Field(86_400.0, alias="SESSION_TTL")
     """Seconds without activity until a session expires: one day."""
@@ -52,8 +108,37 @@ class SessionSettings(Group):
     """Seconds until a running turn is answered 202. Less than proxies wait (60)."""
     repair_interval: Seconds = Field(2.0, alias="REPAIR_INTERVAL")
     """Seconds between repairs, and the age of messages they check. Each is one query."""
-    max_drains: UpTo100000 = Field(64, alias="MAX_DRAINS")
-    """Sessions whose queues one front door drains at once."""
+    max_drains: UpTo100000 = Field(256, alias="MAX_DRAINS")
+    """Sessions whose queues one front door drains at once. A quarter, for one user, is more than AWAKE_PER_USER."""
+
+
+class QuotaSettings(Group):
+    """The limits of one user. 0 or off: no limit."""
+
+    sessions: Quantity = Field(1000, alias="SESSIONS_PER_USER")
+    """Sessions of one user, without deleted and expired ones; 0 or off: any number. More than a person opens."""
+    awake: Quantity = Field(50, alias="AWAKE_PER_USER")
+    """Awake pods of one user; 0 or off: any number. A session more waits until one of them goes to sleep."""
+    wakes: Quantity = Field(8, alias="WAKES_PER_USER")
+    """Pods of one user that start at once; 0 or off: MAX_WAKES. A quarter of MAX_WAKES leaves places for others."""
+    session_messages: Quantity = Field(100, alias="MESSAGES_PER_SESSION")
+    """Messages of one session without a result; 0 or off: any number. More than a person sends ahead."""
+    messages: Quantity = Field(1000, alias="MESSAGES_PER_USER")
+    """Messages of one user without a result; 0 or off: any number. The first of a session is always accepted."""
+    stored: Size = Field(1024**3, alias="STORED_PER_USER")
+    """Bytes that one user stores, like 500MB or 2GB; 0 or off: any number. About a hundred large files."""
+    named: QuotaList = Field((), alias="QUOTAS")
+    """Other limits for some users: comma-separated user.name=value, where name is sessions, awake, wakes,
+    session_messages, messages or stored, like ada.sessions=5000,robot.awake=off."""
+
+    @property
+    def by_user(self) -> Quotas:
+        """The limits of every user."""
+        default = Quota(self.sessions, self.awake, self.wakes, self.session_messages, self.messages, self.stored)
+        named: dict[str, Quota] = {}
+        for user, name, limit in self.named:
+            named[user] = named.get(user, default)._replace(**{name: limit})
+        return Quotas(default, named)
 
 
 class PodSettings(Group):
@@ -66,6 +151,9 @@ class PodSettings(Group):
     listens."""
     max_wakes: UpTo100000 = Field(32, alias="MAX_WAKES")
     """Pods that start at once."""
+    max_awake: Quantity = Field(0, alias="MAX_AWAKE")
+    """Awake pods altogether; 0 or off: any number. What fits depends on the machine and the agents, so set it to the
+    memory for pods divided by that of one."""
     retry_first: Seconds = Field(5.0, alias="RETRY_FIRST")
     """Seconds until a failed start is tried again; doubles each time."""
     retry_last: Seconds = Field(300.0, alias="RETRY_LAST")

@@ -1,7 +1,8 @@
 """Draining: one task per session claims and runs its waiting messages until nothing is left.
 
 The lease decides which front door drains, so any number of them may try.  At most ``max_drains`` sessions are drained
-at once; the repair finds those that found no place.
+at once, a quarter of them of one user, so that slow turns of one user do not hold up the others.  More sessions wait
+here for their turn; the repair finds those that found no room even for that.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from dataclasses import dataclass, field
 
 from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
-from session_manager.aio.tasks import end_within, is_set_within
+from session_manager.aio.shares import Shares
+from session_manager.aio.tasks import end_within, is_set_within, wait_for_either
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import NotFound, Unavailable
 from session_manager.domain.mode import Mode
+from session_manager.domain.session import Session
 from session_manager.domain.session_class import class_of_session
 from session_manager.turns.kit import Kit, TurnTools
 from session_manager.turns.turn import Turn
 
 log = logging.getLogger(__name__)
+
+USERS = 4  # so many users together take all slots
+WAITING = 4  # sessions that run or wait here, for each that may run
 
 
 @dataclass(slots=True, eq=False)
@@ -35,18 +41,22 @@ class Drains:
     _running: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
     _announced: set[str] = field(init=False, default_factory=set)
     _ready: asyncio.Event = field(init=False, default_factory=asyncio.Event)
-    _closing: bool = field(init=False, default=False)
+    _closing: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _shares: Shares = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shares = Shares(self.max_drains, lambda _: max(1, self.max_drains // USERS))
 
     @property
     def full(self) -> bool:
-        return self._closing or len(self._running) >= self.max_drains
+        return self._closing.is_set() or len(self._running) >= self.max_drains * WAITING
 
     def draining(self, session: str) -> bool:
         return session in self._running
 
     def stop(self) -> None:
         """Stop claiming. Turns that run go on."""
-        self._closing = True
+        self._closing.set()
 
     async def close(self, patience: float) -> None:
         """Stop, and give drains ``patience`` seconds to finish their current turn."""
@@ -88,8 +98,17 @@ class Drains:
 
     async def _drain(self, uuid: str) -> None:
         session = await self.kit.store.get_session(uuid, EVERYTHING)
-        session_class = class_of_session(self.kit.classes, session.class_name)
-        while not self._closing and self.kit.modes.mode(uuid) is not Mode.SUSPENDED:
+        slot = self._shares.ask(uuid, session.user_id)
+        try:
+            if not slot.done():
+                await wait_for_either(slot, self._closing.wait())
+            await self._run_turns(session)
+        finally:
+            self._shares.leave(uuid)
+
+    async def _run_turns(self, session: Session) -> None:
+        uuid, session_class = session.uuid, class_of_session(self.kit.classes, session.class_name)
+        while not self._closing.is_set() and self.kit.modes.mode(uuid) is not Mode.SUSPENDED:
             asked = time.perf_counter()
             claim = await self.kit.activity.claim(uuid, session_class)
             if not isinstance(claim, Claim):

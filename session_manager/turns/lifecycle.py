@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from session_manager.activity.protocol import Fenced, SessionGone
+from session_manager.activity.protocol import Fenced, SessionGone, Woken
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.errors import NotFound, SessionBusy, Unavailable
 from session_manager.domain.mode import Mode, always_on, suspended
@@ -41,8 +41,8 @@ class Lifecycle:
     kit: Kit
     remains: Remains
 
-    async def wake(self, uuid: str, access: Access, keep_awake: float = 0.0) -> bool:
-        """Request the pod, for ``keep_awake`` seconds at least, and return True if it answers already.
+    async def wake(self, uuid: str, access: Access, keep_awake: float = 0.0) -> Woken:
+        """Request the pod, for ``keep_awake`` seconds at least.
 
         WrongMode: the session is suspended.
         """
@@ -52,7 +52,7 @@ class Lifecycle:
         session = await self.kit.store.touch_session(uuid, access)
         session_class = class_of_session(self.kit.classes, session.class_name)
         try:
-            return await self.kit.activity.wake(uuid, session_class, keep_awake)
+            return await self.kit.activity.wake(uuid, session_class, keep_awake, session.user_id)
         except SessionGone:
             raise NotFound("no such session") from None
 

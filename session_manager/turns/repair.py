@@ -74,7 +74,7 @@ class Repair:
             if not unfinished or self.kit.modes.mode(session) is Mode.SUSPENDED:
                 return
             pairs = [(each.id, each.seq) for each in unfinished]
-            if not await self.kit.activity.add(session, pairs, session_class):
+            if not await self.kit.activity.add(session, pairs, session_class, unfinished[0].user):
                 self.drains.start(session)
         except (SessionGone, NotFound):
             return

@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 class Ticket:
     """An accepted message. ``turn``: the result of the turn that runs here, or None if it is recorded elsewhere.
 
-    Without a turn the message waits at ``position``, which is None if Redis was unavailable.
+    Without a turn the message waits at ``position``, which is None if Redis was unavailable. ``crowd``: as of Woken.
     """
 
     message: Message
     turn: asyncio.Future[Outcome | None] | None = None
     position: int | None = None
     awake: bool = False
+    crowd: int = 0
 
 
 Notes: TypeAlias = AsyncIterator[FeedNote | None]
@@ -94,22 +95,23 @@ class Turns:
             ticket.turn = self._run(taken, session_class, accepted)
             ticket.awake = True
         else:
-            ticket.position, ticket.awake = taken.position, taken.awake
+            ticket.position, ticket.awake, ticket.crowd = taken.position, taken.awake, taken.crowd
         return ticket
 
     async def _take(self, accepted: Accepted, session_class: SessionClass) -> Claim | Queued:
-        message, lowest = accepted.message, accepted.lowest_unfinished
-        taken = await self.kit.activity.take(message.session, message.id, message.seq, lowest, session_class)
+        message, lowest, user = accepted.message, accepted.lowest_unfinished, accepted.session.user_id
+        taken = await self.kit.activity.take(message.session, message.id, message.seq, lowest, session_class, user)
         if not isinstance(taken, Gap):
             return taken
         unfinished = await self.kit.store.unfinished_of(message.session)
         if unfinished and unfinished[0].id == message.id:
             # The messages before it have ended meanwhile.
-            taken = await self.kit.activity.take(message.session, message.id, message.seq, message.seq, session_class)
+            seq = message.seq
+            taken = await self.kit.activity.take(message.session, message.id, seq, seq, session_class, user)
             if not isinstance(taken, Gap):
                 return taken
         pairs = [(each.id, each.seq) for each in unfinished]
-        held = await self.kit.activity.add(message.session, pairs, session_class)
+        held = await self.kit.activity.add(message.session, pairs, session_class, user)
         if not held:
             self.drains.start(message.session)
         ids = [each.id for each in unfinished]

@@ -26,6 +26,7 @@ class Classes:
 class Pods:
     """A runtime whose pods are only addresses. They start at once, unless ``hold_up`` is set.
 
+    ``stuck``: sessions whose pods never get ready.
     ``open``: it was started and has not been closed.
     """
 
@@ -34,6 +35,7 @@ class Pods:
     open: bool = False
     forgot: list[tuple[str, bool]] = field(default_factory=list)
     starting: asyncio.Event = field(default_factory=asyncio.Event)
+    stuck: set[str] = field(default_factory=set)
 
     async def start(self) -> None:
         self.open = True
@@ -45,7 +47,7 @@ class Pods:
 
     async def start_pod(self, session: str, session_class: SessionClass, on_phase: PhaseListener) -> PodAddress:
         self.starting.set()
-        if self.hold_up:
+        if self.hold_up or session in self.stuck:
             await asyncio.Event().wait()
         self.present[session] = address = PodAddress("127.0.0.1", 4000, str(uuid4()))
         return address

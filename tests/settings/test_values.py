@@ -22,6 +22,7 @@ from tests.cli.program import call
 DECLARED = Settings.declared()
 NUMBERS = {name: each for name, each in DECLARED.items() if re.search(r"\b(int|float)\b", str(each.annotation))}
 NO_NUMBER = ("nan", "inf", "-inf", "-1", "-0.5", "1e400", "9" * 30, "abc", "1,5", "0x10", "1 2", "½", " ", "5s")
+SIZES = ("STORED_PER_USER",)
 RATES = [name for name in DECLARED if name.startswith("RATE_LIMIT_")]
 KEY = "correct-horse-battery"
 
@@ -48,7 +49,7 @@ def test_no_setting_takes_nonsense_for_a_number(variable: str, text: str):
 @pytest.mark.parametrize("variable", NUMBERS)
 def test_no_number_is_absurdly_large_or_small(variable: str):
     value = type(NUMBERS[variable].default or 0)
-    limits = rejected(variable, str(value(TEN_YEARS) * 100))
+    limits = rejected(variable, str(value(TEN_YEARS) * (10**8 if variable in SIZES else 100)))
     if "expected 0 to" not in limits and "from 0 to" not in limits and variable != "WRITER_LEASE":
         rejected(variable, "0")
 
@@ -81,6 +82,13 @@ def test_the_command_line_ends_with_one_line(variable: str):
         ("BACKUP_MODE", "often"),
         ("REDIS_HOST", "redis:6379/0 "),
         ("HOST", "a b"),
+        ("STORED_PER_USER", "2 gigabytes"),
+        ("STORED_PER_USER", "2PB"),
+        ("QUOTAS", "ada=5"),
+        ("QUOTAS", "ada.pods=5"),
+        ("QUOTAS", ".sessions=5"),
+        ("QUOTAS", "ada.sessions=many"),
+        ("QUOTAS", "ada.sessions"),
         ("DATA_DIR", "a\nb"),
         ("ENVIRONMENT", "a\x00b"),
     ],
@@ -188,3 +196,17 @@ def test_a_copy_with_other_values():
     assert first.server.port is None
     with pytest.raises(TypeError):
         Settings.from_environment(no_such_setting=1)
+
+
+def test_quotas_hold_for_every_user_and_some_users_have_others():
+    quotas = Settings.from_environment(
+        sessions_per_user="off",
+        awake_per_user="3",
+        stored_per_user="2GB",
+        quotas="ada.sessions=5, o.brien@example.com.stored=1KiB,ada.awake=off",
+    ).quotas.by_user
+    assert (quotas.default.sessions, quotas.default.awake, quotas.default.stored) == (0, 3, 2 * 10**9)
+    assert quotas.of("eve") == quotas.default
+    assert quotas.of("ada") == quotas.default._replace(sessions=5, awake=0)
+    assert quotas.of("o.brien@example.com") == quotas.default._replace(stored=1024)
+    assert (quotas.smallest.sessions, quotas.smallest.awake, quotas.smallest.stored) == (5, 3, 1024)

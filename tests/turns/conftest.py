@@ -93,8 +93,8 @@ async def tools(kit: Kit, pods: Pods) -> AsyncIterator[TurnTools]:
     await tools.late.close()
 
 
-async def wake(activity: RedisActivity) -> None:
+async def wake(activity: RedisActivity, session: str = SESSION) -> None:
     """The session's pod answers."""
-    await activity.wake(SESSION, CLASS)
+    await activity.wake(session, CLASS)
     await activity.beat()
-    assert await activity.publish(SESSION, POD, CLASS, old=False)
+    assert await activity.publish(session, POD, CLASS, old=False)

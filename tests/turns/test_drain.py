@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from uuid import uuid4
 
 import pytest
 
@@ -13,7 +14,9 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import StoreUnavailable
 from session_manager.domain.message import NewMessage
+from session_manager.domain.times import Micros, micros
 from session_manager.runtime.protocol import PodAddress
+from session_manager.store.protocol import NewSession
 from session_manager.store.sqlite.adapter import SqliteStore
 from session_manager.turns.drain import Drains
 from session_manager.turns.kit import Kit, TurnTools
@@ -135,3 +138,55 @@ async def test_a_drain_that_crashes_is_logged(
     drains.start(SESSION)
     await until(lambda: not drains.draining(SESSION))
     assert [record.message for record in caplog.records] == ["a drain ended unexpectedly"]
+
+
+async def test_slow_turns_of_one_user_leave_places_for_others(
+    kit: Kit, store: SqliteStore, tools: TurnTools, pods: Pods
+):
+    """Of four places one user gets one, however many sessions of that user wait."""
+    drains, activity = Drains(kit, tools, max_drains=4, look_every=0.05), kit.activity
+    mine = [SESSION, *[str(uuid4()) for _ in range(5)]]
+    for uuid in mine[1:]:
+        await store.create_session(NewSession(uuid, "ada", CLASS.name, micros(CLASS.ttl)))
+    others = str(uuid4())
+    await store.create_session(NewSession(others, "eve", CLASS.name, micros(CLASS.ttl)))
+    for uuid in (*mine, others):
+        accepted = await store.accept(NewMessage(str(uuid4()), uuid, "hello", "local"), EVERYTHING)
+        await activity.take(uuid, accepted.message.id, 1, 1, CLASS)
+        await wake(activity, uuid)
+        drains.start(uuid)
+
+    async def running() -> list[str]:
+        return [uuid for uuid in (*mine, others) if (await activity.hot(uuid)).running]
+
+    async def both_run() -> bool:
+        return {each in mine for each in await running()} == {True, False}
+
+    await until(both_run)
+    assert len(await running()) == 2
+    pods.may_answer.set()
+
+    async def all_done() -> bool:
+        return not await store.has_unfinished()
+
+    await until(all_done)
+    await drains.close(5.0)
+
+
+async def test_sessions_that_wait_for_a_place_do_not_hold_up_the_end(
+    kit: Kit, store: SqliteStore, tools: TurnTools, pods: Pods
+):
+    drains, activity = Drains(kit, tools, max_drains=1, look_every=0.05), kit.activity
+    second = str(uuid4())
+    await store.create_session(NewSession(second, "ada", CLASS.name, micros(CLASS.ttl)))
+    for uuid in (SESSION, second):
+        accepted = await store.accept(NewMessage(str(uuid4()), uuid, "hello", "local"), EVERYTHING)
+        await activity.take(uuid, accepted.message.id, 1, 1, CLASS)
+        await wake(activity, uuid)
+        drains.start(uuid)
+    await pods.asked.wait()
+    closing = asyncio.create_task(drains.close(60.0))
+    await until(lambda: drains.draining(SESSION) != drains.draining(second))
+    pods.may_answer.set()
+    await closing
+    assert len(await store.unfinished(Micros(await store.now() + 1), 10)) == 1

@@ -39,20 +39,37 @@ local function trusted()
   return redis.call('EXISTS', 'heartbeat') == 1
 end
 
-local function want(idle)
-  redis.call('ZADD', 'awake', 'GT', now + idle, id)
+-- KEDA starts a pod as soon as this list has an element.
+local function push()
   if redis.call('LLEN', wakelist) == 0 then
     redis.call('RPUSH', wakelist, '1')
   end
 end
 
+-- The pod answers, and is wanted for longer.
+local function want(idle)
+  redis.call('ZADD', 'awake', 'GT', now + idle, id)
+  push()
+end
+
+-- A pod is wanted. The scaler pushes once the session has a slot for it (admit.lua), so that no pod starts without one.
 local function wake(idle)
-  want(idle)
+  redis.call('ZADD', 'awake', 'GT', now + idle, id)
   redis.call('PUBLISH', 'scale', id)
 end
 
+-- The number of awake pods of the session's user if that is as many as the user may have (crowd.lua), or 0.
+local function crowd()
+  local user = redis.call('HGET', hash, 'user')
+  return user and tonumber(redis.call('HGET', 'crowded', user) or 0) or 0
+end
+
+local function belongs_to(user)
+  if user ~= '' then redis.call('HSET', hash, 'user', user) end
+end
+
 local function unwant()
-  redis.call('HDEL', hash, 'sleep')
+  redis.call('HDEL', hash, 'sleep', 'keep')
   redis.call('ZREM', 'awake', id)
   redis.call('DEL', wakelist)
 end

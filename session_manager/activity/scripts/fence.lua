@@ -1,5 +1,6 @@
 -- The only way to sleep: nothing waits, nothing runs, the deadline has passed. ARGV[3] = 1 ignores the deadline, 2 also
--- ignores waiting messages, which go on waiting.
+-- ignores waiting messages, which go on waiting. 3 makes room for another pod: it ignores the deadline, unless a wake keeps
+-- the pod awake.
 local stop = refused()
 if stop then return stop end
 if redis.call('EXISTS', turn) == 1 then return {'BUSY'} end
@@ -9,6 +10,10 @@ if ARGV[3] ~= '2' and redis.call('ZCARD', inbox) > 0 then
   return {'BUSY'}
 end
 if not recovered() then return {'UNSETTLED'} end
+if ARGV[3] == '3' then
+  if tonumber(redis.call('HGET', hash, 'keep') or 0) > now then return {'EARLY'} end
+  if redis.call('LLEN', wakelist) > 1 then return {'BUSY'} end
+end
 if ARGV[3] ~= '2' and redis.call('LLEN', wakelist) > 1 then
   redis.call('LTRIM', wakelist, 0, 0)
   redis.call('ZADD', 'awake', 'GT', now + tonumber(ARGV[4]), id)

@@ -2,7 +2,7 @@
 local stop = refused()
 if stop then return stop end
 local mid, seq, lowest, token = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local lease, idle, class = ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local lease, idle, class, user = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 
 local known = redis.call('ZSCORE', inbox, mid)
 if not known then
@@ -13,7 +13,7 @@ local a = address()
 local alone = redis.call('ZCARD', inbox) == (known and 1 or 0)
 if not known then
   redis.call('ZADD', inbox, seq, mid)
-  redis.call('HSET', hash, 'fresh:' .. mid, generation[1], 'class', class)
+  redis.call('HSET', hash, 'fresh:' .. mid, generation[1], 'class', class, 'user', user)
   added(seq)
 end
 if a then
@@ -30,4 +30,4 @@ if a and rank == 0 and trusted() then
   end
 end
 -- Position 1 is the next to run: the running message is still in the inbox.
-return {'QUEUED', holder and math.max(rank, 1) or rank + 1, a and 1 or 0}
+return {'QUEUED', holder and math.max(rank, 1) or rank + 1, a and 1 or 0, a and 0 or crowd()}

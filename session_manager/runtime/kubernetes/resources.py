@@ -138,6 +138,11 @@ class Resources:
         found = self.sessions.objects.get(session)
         return "" if found is None else found.class_name
 
+    def user(self, session: str) -> str:
+        """Return the owner that the Session names, or "" if no event has reported the session."""
+        found = self.sessions.objects.get(session)
+        return "" if found is None else found.owner
+
     def always_on(self) -> list[tuple[str, SessionClass]]:
         """Return the sessions whose mode is AlwaysOn and whose class is known."""
         found = []

@@ -55,7 +55,7 @@ message.finished_at, message.status, message.response, message.error, message.ca
 """
 MESSAGE_WIDTH = MESSAGE.count(",") + 1
 EVENT = "number, kind, message_id, data, created_at"
-UNFINISHED = "message.id, message.session, message.seq, session.class_name, message.accepted_at"
+UNFINISHED = "message.id, message.session, message.seq, session.class_name, message.accepted_at, session.user_id"
 
 _OF_A_TURN = frozenset({Right.READ, Right.WRITE})
 

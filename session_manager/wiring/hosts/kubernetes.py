@@ -139,7 +139,8 @@ class SessionResources:
         """Wake a session that is no longer suspended, if messages wait."""
         record = await self._store.get_session(session, EVERYTHING)
         if await self._store.unfinished_of(session):
-            await self._activity.wake(session, class_of_session(self._classes, record.class_name))
+            session_class = class_of_session(self._classes, record.class_name)
+            await self._activity.wake(session, session_class, user=record.user_id)
 
     def _on_scale(self, session: str) -> None:
         """Create the resource if it is missing. Usually it exists, and then neither SQL nor the API is asked."""
@@ -257,6 +258,9 @@ class PodHost(SessionResources, Host):
             settings.pods.max_wakes,
             self._resources.always_on,
             self._resources.class_name,
+            self._resources.user,
+            settings.pods.max_awake,
+            settings.quotas.by_user,
         )
         self._stand_in = StandIn(kit, self._open_runtime)
 

@@ -50,7 +50,14 @@ class PodHost(Host):
         )
         super().__init__(settings, link, store, self.machine.confirm)
         self._runtime = ProcessRuntime.from_settings(settings)
-        kit = ScalerKit(self.activity, self.classes, ScalerTimes.from_settings(settings), settings.pods.max_wakes)
+        kit = ScalerKit(
+            self.activity,
+            self.classes,
+            ScalerTimes.from_settings(settings),
+            settings.pods.max_wakes,
+            max_awake=settings.pods.max_awake,
+            quotas=settings.quotas.by_user,
+        )
         self._scaler = Scaler(kit, self._runtime)
         self.wake_times = self._scaler.workers.wake_times
 
