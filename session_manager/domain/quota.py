@@ -1,4 +1,4 @@
-"""The limits of one user: sessions, pods, messages, stored bytes. A limit of 0 means that there is none."""
+"""The limits of one user: sessions, pods, messages, stored bytes. 0 switches a limit off."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Slots:
         self._starts.leave(session)
 
     def found(self, session: str, user: str) -> None:
-        """The session has a pod, also if another program started it, and waits no longer. One that has its slots keeps them."""
+        """The session has a pod, also of another program, and waits no longer. One that has its slots keeps them."""
         if session not in self.pods_of(self._user_of.get(session, user)):
             self.left(session)
             self._user_of[session] = user

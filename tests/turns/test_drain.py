@@ -140,11 +140,10 @@ async def test_a_drain_that_crashes_is_logged(
     assert [record.message for record in caplog.records] == ["a drain ended unexpectedly"]
 
 
-async def test_slow_turns_of_one_user_leave_places_for_others(
-    kit: Kit, store: SqliteStore, tools: TurnTools, pods: Pods
+async def test_slow_turns_of_one_user_leave_slots_for_others(
+    store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains
 ):
-    """Of four places one user gets one, however many sessions of that user wait."""
-    drains, activity = Drains(kit, tools, max_drains=4, look_every=0.05), kit.activity
+    """Of four slots one user gets one, however many sessions of that user wait."""
     mine = [SESSION, *[str(uuid4()) for _ in range(5)]]
     for uuid in mine[1:]:
         await store.create_session(NewSession(uuid, "ada", CLASS.name, micros(CLASS.ttl)))
@@ -170,13 +169,11 @@ async def test_slow_turns_of_one_user_leave_places_for_others(
         return not await store.has_unfinished()
 
     await until(all_done)
-    await drains.close(5.0)
 
 
-async def test_sessions_that_wait_for_a_place_do_not_hold_up_the_end(
-    kit: Kit, store: SqliteStore, tools: TurnTools, pods: Pods
+async def test_sessions_that_wait_for_a_slot_do_not_hold_up_the_end(
+    store: SqliteStore, activity: RedisActivity, pods: Pods, drains: Drains
 ):
-    drains, activity = Drains(kit, tools, max_drains=1, look_every=0.05), kit.activity
     second = str(uuid4())
     await store.create_session(NewSession(second, "ada", CLASS.name, micros(CLASS.ttl)))
     for uuid in (SESSION, second):
