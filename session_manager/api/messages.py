@@ -16,7 +16,7 @@ from session_manager.api.call import Call, CurrentCall
 from session_manager.api.schemas import MessageId, SessionId
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import InvalidInput, NotFound
-from session_manager.domain.message import Message, MessageStatus, StoredEvent
+from session_manager.domain.message import Message, MessageStatus, Place, StoredEvent
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Turns
 from session_manager.wiring.services import Services
@@ -55,23 +55,24 @@ async def cancel(call: CurrentCall, session_id: SessionId, message_id: MessageId
 async def events(
     call: CurrentCall,
     session_id: SessionId,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    after: Annotated[str, Query(description="The id of the last event that was received, or its number.")] = "0",
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Server-sent events: what was recorded, numbered and without a gap, and live notes between.
 
-    Resume with Last-Event-ID, as browsers do by themselves, or ``after``.
+    Resume with Last-Event-ID, as browsers do by themselves, or ``after``. If the database was replaced since, the
+    first event is ``feed.reset``, and all events of the session follow.
     """
+    place = _place("after", after) if last_event_id is None else _place("Last-Event-ID", last_event_id)
     await call.services.store.get_session(session_id, call.access)
-    return EventStream(call.services, session_id, _number(last_event_id, after))
+    return EventStream(call.services, session_id, place)
 
 
-def _number(last_event_id: str | None, after: int) -> int:
-    if last_event_id is None:
-        return after
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
-        raise InvalidInput("Last-Event-ID: must be a number that this server sent", "Last-Event-ID")
-    return int(last_event_id)
+def _place(name: str, text: str) -> Place:
+    try:
+        return Place.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error.detail}", name) from None
 
 
 async def _page(call: Call, session: str, limit: int, after: int) -> tuple[list[Message], bool]:
@@ -101,7 +102,7 @@ async def _running(turns: Turns, page: list[Message]) -> dict[str, MessageStatus
 class EventStream(Response):
     """The feed of one session as a response that ends with the session, the client or the server."""
 
-    def __init__(self, services: Services, session: str, after: int) -> None:
+    def __init__(self, services: Services, session: str, after: Place) -> None:
         super().__init__()
         self._pieces = _pieces(services, session, after)
 
@@ -109,7 +110,7 @@ class EventStream(Response):
         await sse.stream(self._pieces, receive, send)
 
 
-async def _pieces(services: Services, session: str, after: int) -> AsyncGenerator[bytes, None]:
+async def _pieces(services: Services, session: str, after: Place) -> AsyncGenerator[bytes, None]:
     try:
         if (failure := await services.turns.failure(session)) is not None:
             yield sse.failed_start(failure)
@@ -120,7 +121,7 @@ async def _pieces(services: Services, session: str, after: int) -> AsyncGenerato
                 if item is None:
                     yield sse.SIGN_OF_LIFE
                 elif isinstance(item, StoredEvent):
-                    yield sse.event(item.kind, await _data(services, session, item), item.number)
+                    yield sse.event(item.kind, await _data(services, session, item), item.place)
                 elif item["kind"] != START_FAILED:
                     yield sse.event(item["kind"], sse.payload(item))
                 elif (failure := await services.turns.failure(session)) is not None:

@@ -11,6 +11,7 @@ from starlette.types import Receive, Send
 from session_manager.activity.protocol import START_FAILED
 from session_manager.aio.tasks import first_of
 from session_manager.api import answers
+from session_manager.domain.message import Place
 from session_manager.domain.session import Failure
 from session_manager.domain.values import Json
 
@@ -22,9 +23,9 @@ HEADERS = [
 ]
 
 
-def event(kind: str, data: bytes, number: int | None = None) -> bytes:
-    """Return one event. ``data`` is JSON in one line. Stored events have a number, from which a client resumes."""
-    identity = b"id: %d\n" % number if number is not None else b""
+def event(kind: str, data: bytes, place: Place | None = None) -> bytes:
+    """Return one event. ``data`` is JSON in one line. Stored events have a place, from which a client resumes."""
+    identity = b"id: %b\n" % str(place).encode() if place is not None else b""
     return b"%bevent: %b\ndata: %b\n\n" % (identity, kind.encode(), one_line(data))
 
 

@@ -55,11 +55,16 @@ class InvalidRequest(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One server-sent event. Only recorded events have a ``number``; ``data`` is its JSON object."""
+    """One server-sent event. Only recorded events have an ``id``, after which a feed resumes; ``data`` is its JSON."""
 
     kind: str
     data: Json
-    number: int | None = None
+    id: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The place of a recorded event in its session, from 1."""
+        return int(self.id.partition("-")[0]) if self.id else None
 
 
 class Client:
@@ -124,8 +129,12 @@ class Client:
         """Return the last lines that the session's pods printed."""
         return self._call("GET", f"/session/{_part(session)}/logs", params={"tail": tail}).text
 
-    def events(self, session: str, after: int = 0) -> Iterator[Event | None]:
-        """Yield events after number ``after`` until the session or the server ends, and None as a keep-alive."""
+    def events(self, session: str, after: str | int = 0) -> Iterator[Event | None]:
+        """Yield the events after the one with the id ``after``, and None as a keep-alive.
+
+        Ends with the session or the server. ``feed.reset`` means that the database was replaced, by a restore for
+        example: forget the earlier events, all that there are now follow.
+        """
         return self._events("GET", f"/session/{_part(session)}/events", params={"after": after})
 
     # -- messages --------------------------------------------------------------------------------------------------
@@ -274,5 +283,4 @@ def _lines(answer: requests.Response) -> Iterator[bytes]:
 
 
 def _event(fields: dict[str, str]) -> Event:
-    number = fields.get("id")
-    return Event(fields.get("event", "message"), json.loads(fields.get("data", "{}")), int(number) if number else None)
+    return Event(fields.get("event", "message"), json.loads(fields.get("data", "{}")), fields.get("id") or None)

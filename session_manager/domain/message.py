@@ -5,15 +5,18 @@ Objects that each turn creates are named tuples: a frozen dataclass with this ma
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from session_manager.domain.errors import InvalidInput
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_DEATHS = 3
+_PLACE = re.compile("([0-9]{1,18})(?:-([0-9a-f]{1,16}))?")
 
 
 class MessageStatus(StrEnum):
@@ -92,13 +95,39 @@ class Outcome(NamedTuple):
 
 
 class StoredEvent(NamedTuple):
-    """One numbered event of a session; ``number`` is the SSE id. ``data`` is JSON text."""
+    """One numbered event of a session. ``data`` is JSON text."""
 
     number: int
     kind: str
     message_id: str | None
     data: str
     created_at: Micros
+
+    @property
+    def place(self) -> Place:
+        return Place(self.number, self.created_at)
+
+
+class Place(NamedTuple):
+    """A reader's place in a feed: the last event that it has seen, with its time if the reader knows it.
+
+    After a restore, another event may have the number, with another time.
+    """
+
+    number: int = 0
+    created_at: Micros | None = None
+
+    def __str__(self) -> str:
+        """Return the SSE id: ``12-64a1b2c3d4e5f``."""
+        return f"{self.number}" if self.created_at is None else f"{self.number}-{self.created_at:x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the place of an SSE id, or of a number alone. Raises InvalidInput."""
+        match = _PLACE.fullmatch(text)
+        if match is None:
+            raise InvalidInput("expected the id of an event that this server sent, or its number")
+        return cls(int(match[1]), Micros(int(match[2], 16)) if match[2] else None)
 
 
 class Cancelled(NamedTuple):

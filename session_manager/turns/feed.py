@@ -1,8 +1,8 @@
 """The feed of a session: what happens there, live and without a gap.
 
 Numbered events come from SQL and nowhere else; Redis only says that there is one more.  A follower subscribes first,
-then reads SQL past the last number it sent.  It reads again on every note, and after a while without one, since notes
-may be lost.
+then reads SQL past the last event it sent.  It reads again on every note, and after a while without one, since notes
+may be lost.  Each read begins with the last event itself: after a restore it may be missing or have changed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from session_manager.activity.protocol import FeedNote, SessionGone
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Unavailable
-from session_manager.domain.message import StoredEvent
+from session_manager.domain.message import Place, StoredEvent
 from session_manager.turns.kit import Kit
 
 PAGE = 100
 DELETED = "session.deleted"
+RESET: FeedNote = {"kind": "feed.reset", "detail": "the database was replaced; the feed begins again"}
 
 
 @dataclass(slots=True, eq=False)
@@ -63,9 +64,10 @@ class Feed:
                 return await heard.get()
         return None
 
-    async def follow(self, session: str, after: int) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
-        """Yield stored events numbered above ``after``, each once and in order, with live notes in between.
+    async def follow(self, session: str, after: Place) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
+        """Yield stored events behind ``after``, each once and in order, with live notes in between.
 
+        ``RESET`` means that the database was replaced by another or older one: what follows begins at its first event.
         None is a sign of life while nothing happens. Ends when the session is deleted; NotFound if it already is.
         """
         last = after
@@ -76,26 +78,35 @@ class Feed:
                     if note["kind"] == DELETED:
                         return
                     continue
-                if note is not None and note["number"] <= last:
-                    continue
                 # Events that cannot be read while the database is unavailable are read at the next sign of life.
                 with suppress(Unavailable):
                     async for event in self._stored(session, last):
-                        last = event.number
+                        last = event.place if isinstance(event, StoredEvent) else Place()
                         yield event
                     if note is None:
                         await self.kit.store.get_session(session, EVERYTHING)
                 if note is None:
                     yield None
 
-    async def _stored(self, session: str, after: int) -> AsyncGenerator[StoredEvent, None]:
-        while True:
-            page = await self.kit.store.events(session, after, PAGE)
+    async def _stored(self, session: str, last: Place) -> AsyncGenerator[StoredEvent | FeedNote, None]:
+        """Yield the events behind ``last``. The event at ``last`` is read too, to see that it is still that one."""
+        after = max(0, last.number - 1)
+        page = await self.kit.store.events(session, after, PAGE)
+        if last.number and not _is_at(last, page):
+            yield RESET
+            page = await self.kit.store.events(session, 0, PAGE) if after else page
+        elif last.number:
+            page = page[1:] or await self.kit.store.events(session, last.number, PAGE)
+        while page:
             for event in page:
                 yield event
-            if len(page) < PAGE:
+            if len(page) < PAGE - 1:
                 return
-            after = page[-1].number
+            page = await self.kit.store.events(session, page[-1].number, PAGE)
+
+
+def _is_at(place: Place, page: list[StoredEvent]) -> bool:
+    return bool(page) and page[0].number == place.number and place.created_at in (None, page[0].created_at)
 
 
 def _includes(last: FeedNote, note: FeedNote) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from session_manager.activity.protocol import TurnActivity
 from session_manager.domain.access import Access
 from session_manager.domain.errors import ActivityUnavailable, NotFound, StoreUnavailable
-from session_manager.domain.message import StoredEvent
+from session_manager.domain.message import Place, StoredEvent
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.times import Micros
 from session_manager.store.protocol import Store
@@ -29,12 +29,13 @@ class Events:
         self.count = count
         self.away = False
         self.deleted = False
+        self.created = 0  # the time of every event
 
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]:
         if self.away:
             raise StoreUnavailable
         numbers = range(after + 1, min(after + limit, self.count) + 1)
-        return [StoredEvent(number, "turn.processed", None, "{}", Micros(0)) for number in numbers]
+        return [StoredEvent(number, "turn.processed", None, "{}", Micros(self.created)) for number in numbers]
 
     async def get_session(self, session: str, access: Access) -> None:
         if self.deleted:
@@ -70,7 +71,7 @@ def feed(events: Events, notes: Notes) -> Feed:
 
 async def numbers(feed: Feed, after: int, wanted: int) -> list[int]:
     found: list[int] = []
-    async with asyncio.timeout(10), aclosing(feed.follow(SESSION, after)) as items:
+    async with asyncio.timeout(10), aclosing(feed.follow(SESSION, Place(after))) as items:
         async for item in items:
             if isinstance(item, StoredEvent):
                 found.append(item.number)
@@ -99,7 +100,7 @@ async def test_without_redis_the_database_is_polled(notes):
 async def test_an_unavailable_database_does_not_end_the_feed(notes):
     events = Events(2)
     events.away = True
-    async with asyncio.timeout(10), aclosing(feed(events, notes).follow(SESSION, 0)) as items:
+    async with asyncio.timeout(10), aclosing(feed(events, notes).follow(SESSION, Place())) as items:
         assert await anext(items) is None
         events.away = False
         assert [cast(StoredEvent, await anext(items)).number for _ in range(2)] == [1, 2]
@@ -109,7 +110,9 @@ async def test_live_notes_are_passed_on_until_the_session_is_deleted(notes):
     notes.heard.put_nowait({"kind": "delta", "data": "x"})
     notes.heard.put_nowait({"kind": "session.deleted"})
     async with asyncio.timeout(10):
-        kinds = [item["kind"] async for item in feed(Events(0), notes).follow(SESSION, 0) if isinstance(item, dict)]
+        kinds = [
+            item["kind"] async for item in feed(Events(0), notes).follow(SESSION, Place()) if isinstance(item, dict)
+        ]
     assert kinds == ["delta", "session.deleted"]
 
 
@@ -138,3 +141,44 @@ async def test_a_deleted_session_is_noticed_without_a_note(notes):
     events.deleted = True
     with pytest.raises(NotFound):
         await numbers(feed(events, notes), 0, 1)
+
+
+async def places(feed: Feed, after: Place, wanted: int) -> list[int | str]:
+    """Return the next numbers of events, and the kinds of notes."""
+    found: list[int | str] = []
+    async with asyncio.timeout(10), aclosing(feed.follow(SESSION, after)) as items:
+        async for item in items:
+            if item is not None:
+                found.append(item.number if isinstance(item, StoredEvent) else item["kind"])
+            if len(found) == wanted:
+                break
+    return found
+
+
+@pytest.mark.parametrize("after", [Place(4), Place(3, Micros(5)), Place(1, Micros(5)), Place(PAGE * 2)])
+async def test_a_place_that_is_not_in_the_database_begins_again(notes, after):
+    assert await places(feed(Events(3), notes), after, 4) == ["feed.reset", 1, 2, 3]
+
+
+@pytest.mark.parametrize("after", [Place(2), Place(2, Micros(0))])
+async def test_a_place_that_is_there_goes_on(notes, after):
+    assert await places(feed(Events(3), notes), after, 1) == [3]
+
+
+async def test_a_follower_notices_that_the_database_was_replaced(notes):
+    events = Events(3)
+    found: list[int | str] = []
+    async with asyncio.timeout(10), aclosing(feed(events, notes).follow(SESSION, Place())) as items:
+        async for item in items:
+            if item is None and found == [1, 2, 3]:
+                events.count, events.created = 2, 7
+            elif item is not None:
+                found.append(item.number if isinstance(item, StoredEvent) else item["kind"])
+            if len(found) == 6:
+                break
+    assert found == [1, 2, 3, "feed.reset", 1, 2]
+
+
+@pytest.mark.parametrize("place", [Place(), Place(5), Place(5, Micros(1_795_895_967_000_001))])
+def test_a_place_is_read_as_it_was_written(place: Place):
+    assert Place.parse(str(place)) == place
