@@ -21,6 +21,8 @@ from session_manager.wiring.services import Services
 # A message of 1 MiB may be six times as long when every character is escaped.
 MAX_CHAT_BODY = 6 * 1024 * 1024 + 64 * 1024
 MAX_BODY = 64 * 1024
+# Bytes up to which a body is not counted, since the requests are. Routes without a body drop as much of one.
+SMALL_BODY = 64 * 1024
 
 
 class Parts(NamedTuple):
@@ -35,18 +37,42 @@ class Parts(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """``params`` are those of the path. ``limit`` is that of the route."""
+    """``params`` are those of the path. ``limit`` is that of the route.
+
+    ``holder``: under which the front door counts what it holds for the request: ``held`` bytes of it now.
+    """
 
     parts: Parts
     limit: Limit | None
     caller: Caller
     headers: dict[bytes, bytes] = field(repr=False)
     params: dict[str, str]
+    holder: str
     body: bytes = field(default=b"", repr=False)
+    held: int = 0
+    streams: bool = False
 
     @property
     def services(self) -> Services:
         return self.parts.services
+
+    def hold(self, size: int) -> None:
+        """Hold ``size`` bytes in all until the request ends. Raises RateLimited or Overloaded without room for them."""
+        self.services.room.take(self.holder, size - self.held)
+        self.held = size
+
+    def begin_stream(self) -> None:
+        """The answer is a stream. Raises RateLimited if its caller has too many."""
+        self.services.room.begin_stream(self.holder)
+        self.streams = True
+
+    def end(self) -> None:
+        """Free what the front door holds for the request. Connections keep it until their next request."""
+        room = self.services.room
+        if self.held:
+            room.free(self.holder, self.held)
+        (room.end_stream if self.streams else room.leave)(self.holder)
+        self.body = b""
 
     @property
     def access(self) -> Access:
@@ -83,11 +109,19 @@ class ClientGone(Exception):
     """The caller hung up before its request was complete."""
 
 
-async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
-    """Return the whole body. Raises TooLarge over ``limit`` bytes, and ClientGone if it stays incomplete."""
+def check_length(headers: dict[bytes, bytes], limit: int) -> None:
+    """Raise TooLarge if the request says that its body has more than ``limit`` bytes."""
     length = headers.get(b"content-length")
     if length is not None and length.isdigit():
         _check_size(int(length), limit)
+
+
+async def read_body(call: Call, receive: Receive, limit: int) -> bytes:
+    """Return the whole body.
+
+    Raises TooLarge over ``limit`` bytes, RateLimited and Overloaded without room for them, and ClientGone if the body
+    stays incomplete.
+    """
     pieces: list[bytes] = []
     size, more = 0, True
     while more:
@@ -97,6 +131,8 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         piece = message.get("body", b"")
         size += len(piece)
         _check_size(size, limit)
+        if size > SMALL_BODY:
+            call.hold(size)
         pieces.append(piece)
         more = message.get("more_body", False)
     return b"".join(pieces)  # without a copy in the usual case, of one piece

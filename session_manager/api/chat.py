@@ -80,6 +80,7 @@ async def _answer(new: NewMessage, call: Call, options: ChatOptions) -> tuple[in
 async def _stream(new: NewMessage, call: Call, receive: Receive, send: Send) -> None:
     """Subscribe first, so that no delta is missed, then submit; the turn outlives the stream."""
     turns = call.services.turns
+    call.begin_stream()
     async with aclosing(call.services.feed.notes(new.session)) as notes:
         await anext(notes)
         ticket = await turns.submit(new, call.access)

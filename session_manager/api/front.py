@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive, Scope, Send
 
 from session_manager.api import errors
-from session_manager.api.call import Call, ClientGone, Parts, read_body
+from session_manager.api.call import SMALL_BODY, Call, ClientGone, Parts, check_length, read_body
 from session_manager.api.failed_keys import FailedKeys
 from session_manager.api.limits import Limits
 from session_manager.api.media import check_media
@@ -68,7 +68,7 @@ class Front:
                 complete = not message.get("more_body", False)
             await send(message)
 
-        method, path = scope.get("method", "WEBSOCKET"), scope["path"]
+        method = scope.get("method", "WEBSOCKET")
         rule, serve, params = self._find(method, scope)
         try:
             await self._open(method, rule, params, scope, receive)
@@ -86,7 +86,7 @@ class Front:
                 # A stream that cannot go on ends like any other; its client resumes elsewhere or later.
                 await noting({"type": "http.response.body", "body": b""})
         finally:
-            self._note(method, path, status, time.perf_counter() - began)
+            self._end(scope, method, status, time.perf_counter() - began)
 
     def _find(self, method: str, scope: Scope) -> Found:
         if method == "OPTIONS" and self.origins.allowed and self.origins.asks(scope):
@@ -102,13 +102,16 @@ class Front:
         peer = client[0] if client else ""
         caller = await self._caller(rule, headers, peer)
         _check(rule, caller, params)
+        acting, place = _place(caller, params)
+        call = self._enter(Call(self.parts, rule.limit, caller, headers, params, acting.holder(place)), scope)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
-            await self.parts.limits.count(rule.limit, _limit_key(caller, params))
-        call = scope["call"] = Call(self.parts, rule.limit, caller, headers, params)
-        scope["path_params"] = params
+            await self.parts.limits.count(rule.limit, acting.limit_key(place))
         if rule.body:
+            check_length(headers, rule.body)
             check_media(headers)
-            call.body = await read_body(receive, headers, rule.body)
+            call.body = await read_body(call, receive, rule.body)
+        elif method in (rule.method, "HEAD"):
+            check_length(headers, SMALL_BODY)
 
     async def _caller(self, rule: Rule, headers: dict[bytes, bytes], peer: str) -> Caller:
         """Return the caller. A wrong key is counted; on an open route its caller is anonymous."""
@@ -122,12 +125,25 @@ class Front:
                 raise
             return Anonymous(address)
 
-    def _note(self, method: str, path: str, status: int, duration: float) -> None:
+    def _enter(self, call: Call, scope: Scope) -> Call:
+        """Count the request as one of its caller's. ``Call.end`` ends it. Raises RateLimited over the limit."""
+        self.parts.services.room.enter(call.holder)
+        scope["call"] = call
+        scope["path_params"] = call.params
+        connection = scope["state"].get("connection") if "state" in scope else None
+        if connection is not None:
+            connection.holder = call.holder
+        return call
+
+    def _end(self, scope: Scope, method: str, status: int, duration: float) -> None:
+        call: Call | None = scope.pop("call", None)
+        if call is not None:
+            call.end()
         self.parts.metrics.request(method, status, duration)
         if status >= 500 or log.isEnabledFor(logging.DEBUG):
             level = logging.WARNING if status >= 500 else logging.DEBUG
             extra = {"event": "http.request", "status": status, "duration": round(duration, 4)}
-            log.log(level, "%s %s", method, path, extra=extra)
+            log.log(level, "%s %s", method, scope["path"], extra=extra)
 
 
 def build_app(services: Services) -> Front:
@@ -158,13 +174,13 @@ def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:
         raise NotFound
 
 
-def _limit_key(caller: Caller, params: dict[str, str]) -> str:
-    """Return the key of the limit: a service is limited per user where the path names one, else per session."""
+def _place(caller: Caller, params: dict[str, str]) -> tuple[Caller, str]:
+    """Return for whom limits count: a service is limited per user where the path names one, else per session."""
     user = params.get("user_id")
     if user is not None:
-        return caller.acting_for(user[:LONGEST_ID]).limit_key("")
+        return caller.acting_for(user[:LONGEST_ID]), ""
     # The path was not checked yet: a session is one in any spelling, and a bad id makes no long key.
-    return caller.limit_key(params.get("session_id", "")[:36].lower())
+    return caller, params.get("session_id", "")[:36].lower()
 
 
 def _answer(error: BaseException, rule: Rule, scope: Scope) -> errors.Answer:

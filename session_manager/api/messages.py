@@ -65,6 +65,7 @@ async def events(
     """
     place = _place("after", after) if last_event_id is None else _place("Last-Event-ID", last_event_id)
     await call.services.store.get_session(session_id, call.access)
+    call.begin_stream()
     return EventStream(call.services, session_id, place)
 
 

@@ -80,6 +80,13 @@ class _Kind:
         """Return True for a caller that acts for the user whom each request names, and is limited per user."""
         return False
 
+    def holder(self, place: str) -> str:
+        """Return the key under which the front door counts what it holds for this caller."""
+        return self.limit_key(place)
+
+    def limit_key(self, place: str) -> str:
+        raise NotImplementedError
+
     def may_act_for(self, user: str) -> bool:
         return False
 
@@ -123,6 +130,10 @@ class Local(_Keyed):
 
     def limit_key(self, place: str) -> str:
         return _Keyed.limit_key(self, self.address)
+
+    def holder(self, place: str) -> str:
+        """Return a key for each session: programs on this machine may do as much at once as a service."""
+        return _Keyed.limit_key(self, place)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@
     │   │   └── StoreCannotWrite     it answers, but its disk is full, read-only or broken
     │   ├── ActivityUnavailable      Redis
     │   │   └── AnotherMachine       Redis says that another machine runs the pods
+    │   ├── Overloaded               the front door holds as much for its callers as it may
     │   └── NotTheWriter             another instance has, or may have, the right to write
     ├── BackupError             500  a backup or a restore failed
     │   ├── BackupDamaged            the stored content is not what was written
@@ -171,6 +172,10 @@ class AnotherMachine(ActivityUnavailable):
     """Another machine owns the pods, so this one must act as if Redis could not be reached."""
 
     title = "Another machine runs the pods"
+
+
+class Overloaded(Unavailable):
+    title = "The front door is busy with other callers"
 
 
 class NotTheWriter(Unavailable):

@@ -64,15 +64,15 @@ class Proxies:
         ``peer``: the other end of the connection. The name is the peer's if every hop is trusted, or is not an address:
         the caller itself may have written the rest.
         """
-        if not self._networks or forwarded is None or not self._trusts(peer):
+        if not self._networks or forwarded is None or not self.trusts(peer):
             return caller_name(peer)
         for hop in reversed(forwarded.decode("latin-1").rsplit(",", MOST_HOPS)[-MOST_HOPS:]):
             if parsed(hop) is None:
                 break
-            if not self._trusts(hop):
+            if not self.trusts(hop):
                 return caller_name(hop)
         return caller_name(peer)
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
         ip = parsed(address)
         return ip is not None and any(ip in network for network in self._networks)

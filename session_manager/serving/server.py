@@ -19,9 +19,12 @@ from functools import partial
 
 import uvicorn
 
-from session_manager.aio.tasks import first_of, unless
+from session_manager.aio.tasks import cancel, first_of, unless
 from session_manager.api.front import build_app
-from session_manager.serving.connection import ClientConnection
+from session_manager.people.addresses import Proxies
+from session_manager.serving.connection import ClientConnection, Patience
+from session_manager.serving.lobby import Lobby
+from session_manager.serving.memory import give_back
 from session_manager.serving.process import Stop
 from session_manager.settings import Settings
 from session_manager.wiring.services import Services
@@ -39,10 +42,19 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _protocol(services: Services) -> Callable[..., ClientConnection]:
+    """Return what makes a connection: all of them share one lobby."""
+    server, capacity = services.settings.server, services.settings.capacity
+    lobby = Lobby(services.room, capacity, Proxies(server.trusted_proxies))
+    head = min(capacity.head_timeout, server.request_timeout)
+    patience = Patience(head, server.request_timeout, capacity.write_timeout)
+    return partial(ClientConnection, lobby=lobby, patience=patience)
+
+
 def _configure(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(services),
-        http=partial(ClientConnection, request_timeout=services.settings.server.request_timeout),  # type: ignore[arg-type]
+        http=_protocol(services),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -86,6 +98,7 @@ class FrontDoor:
 
     async def _serve(self, stop: Stop) -> None:
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
+        trimming = asyncio.create_task(give_back(), name="memory")
         port = self._listener.getsockname()[1]
         log.info("serving", extra={"event": "front.serving", "port": port})
         self._announce(port)
@@ -93,6 +106,7 @@ class FrontDoor:
             await first_of(stop.asked.wait(), asyncio.shield(serving), self._services.until_refused())
         finally:
             await self._leave(stop)
+            await cancel(trimming)
             await unless(stop.at_once, serving)
 
     async def _leave(self, stop: Stop) -> None:
@@ -122,8 +136,9 @@ class FrontDoor:
 
     def _protocol(self) -> asyncio.Protocol:
         """Make a connection the way uvicorn does."""
-        timeout = self._services.settings.server.request_timeout
-        return ClientConnection(self._server.config, self._server.server_state, app_state={}, request_timeout=timeout)
+        config = self._server.config
+        make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+        return make(config, self._server.server_state, app_state={})
 
     async def _end_requests(self) -> None:
         """Let answers leave, then cancel the requests that still wait: callers learn where to ask later."""

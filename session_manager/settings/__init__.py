@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings.backup import BackupSettings
+from session_manager.settings.capacity import CapacitySettings
 from session_manager.settings.database import DatabaseSettings, RedisSettings
 from session_manager.settings.kinds import Group
 from session_manager.settings.server import LimitSettings, LogSettings, ServerSettings
@@ -29,6 +30,7 @@ DOT_ENV = Path(".env")
 
 class Settings(BaseModel, frozen=True):
     server: ServerSettings
+    capacity: CapacitySettings
     database: DatabaseSettings
     redis: RedisSettings
     sessions: SessionSettings

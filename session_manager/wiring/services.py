@@ -17,6 +17,7 @@ from session_manager.domain.errors import StartupFailure, Unavailable
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
 from session_manager.leadership.leadership import State
+from session_manager.people.room import Room
 from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
@@ -43,6 +44,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stopping = False
+        self.room = Room(settings.capacity)
         self.link = Link.from_settings(settings)
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)

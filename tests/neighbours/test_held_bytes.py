@@ -21,6 +21,24 @@ async def bodies_on_an_open_path(town: Town) -> None:
     await asyncio.gather(*(_stall(town, head, 7_990_000) for _ in range(25)))
 
 
+async def unfinished_heads(town: Town) -> None:
+    """2,000 callers without a key send 60 KB of a head, and stall."""
+    begin = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: "
+    await asyncio.gather(*(_stall(town, begin, 60_000) for _ in range(2_000)))
+
+
+async def idle_connections(town: Town) -> None:
+    """2,000 callers connect and send nothing."""
+    writers = [(await town.connect())[1] for _ in range(2_000)]
+    await asyncio.sleep(HOLD)
+    for each in writers:
+        each.transport.abort()
+
+
+async def nothing(town: Town) -> None:
+    await asyncio.sleep(20)
+
+
 async def _stall(town: Town, begin: bytes, size: int) -> None:
     """Send ``begin`` and ``size`` bytes, if the front door takes them, and keep the connection for a while."""
     try:

@@ -22,6 +22,16 @@ DEFAULTS = {
         "SHUTDOWN_DELAY": "0",
         "SHUTDOWN_TIMEOUT": "30",
     },
+    "capacity": {
+        "BUFFER_BYTES": "134217728",
+        "BUFFER_BYTES_PER_CALLER": "33554432",
+        "MAX_CONNECTIONS": "8192",
+        "MAX_CONNECTIONS_PER_ADDRESS": "2048",
+        "MAX_REQUESTS_PER_CALLER": "128",
+        "MAX_STREAMS_PER_CALLER": "32",
+        "HEAD_TIMEOUT": "15",
+        "WRITE_TIMEOUT": "30",
+    },
     "database": {
         "SESSION_DB_URI": "",
         "SESSION_DB_PASSWORD": "",

@@ -100,6 +100,7 @@ async def run_sse(call: CurrentCall, body: RunBody) -> Response:
     caller, session = await _session(call, body)
     if body.empty:
         return Response(failure_line("ValueError", NOTHING_TO_DO), headers=SSE_HEADERS, media_type="text/event-stream")
+    call.begin_stream()
     notes = call.services.feed.notes(session.uuid)
     try:
         await anext(notes)  # from here on nothing of the turn is missed

@@ -1,0 +1,71 @@
+"""The room that a front door has for its callers: for bytes, requests and streams, of all of them and of each.
+
+Nothing waits for room. A caller that finds none gets an error at once, which says when to try again. A holder is the
+key of a caller (``Caller.holder``), or of an address as long as the caller is not known. It is None for proxies, behind
+which are many callers: they count in the total only.
+"""
+
+from __future__ import annotations
+
+from session_manager.domain.errors import Overloaded, RateLimited
+from session_manager.settings.capacity import CapacitySettings
+
+RETRY_AFTER = 2  # seconds; requests and answers that hold bytes are usually over by then
+
+
+class Room:
+    """``held``: the bytes that are held now."""
+
+    def __init__(self, settings: CapacitySettings) -> None:
+        self._settings = settings
+        self._bytes: dict[str, int] = {}
+        self._requests: dict[str, int] = {}
+        self._streams: dict[str, int] = {}
+        self.held = 0
+
+    def take(self, holder: str | None, size: int) -> None:
+        """Hold ``size`` more bytes. Raises RateLimited or Overloaded, and then holds nothing more."""
+        mine = self._bytes.get(holder, 0) + size if holder is not None else 0
+        if mine > self._settings.buffer_bytes_per_caller:
+            raise RateLimited("this caller's requests and unread answers hold too many bytes", RETRY_AFTER)
+        if self.held + size > self._settings.buffer_bytes:
+            raise Overloaded(retry_after=RETRY_AFTER)
+        if holder is not None:
+            self._bytes[holder] = mine
+        self.held += size
+
+    def free(self, holder: str | None, size: int) -> None:
+        self.held -= size
+        if holder is not None:
+            _less(self._bytes, holder, size)
+
+    def enter(self, holder: str) -> None:
+        """Begin a request. Raises RateLimited over the limit of one caller."""
+        requests = self._requests
+        now = requests.get(holder, 0)
+        if now >= self._settings.max_requests_per_caller:
+            raise RateLimited(f"at most {now} requests at the same time", RETRY_AFTER)
+        requests[holder] = now + 1
+
+    def leave(self, holder: str) -> None:
+        _less(self._requests, holder, 1)
+
+    def begin_stream(self, holder: str) -> None:
+        """Count a request of this holder as a stream. Raises RateLimited over the limit of one caller."""
+        now = self._streams.get(holder, 0)
+        if now >= self._settings.max_streams_per_caller:
+            raise RateLimited(f"at most {now} streams at the same time", RETRY_AFTER)
+        self._streams[holder] = now + 1
+        _less(self._requests, holder, 1)
+
+    def end_stream(self, holder: str) -> None:
+        _less(self._streams, holder, 1)
+
+
+def _less(counts: dict[str, int], holder: str, number: int) -> None:
+    """Subtract, and forget a holder that holds nothing."""
+    left = counts[holder] - number
+    if left:
+        counts[holder] = left
+    else:
+        del counts[holder]

@@ -1,0 +1,166 @@
+"""What one client can hold of a front door: connections, unfinished heads, unread answers, requests and streams."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from session_manager.client import Client
+from tests.cli.program import PATIENCE, FrontDoor, until
+
+KEY = "key-of-ada-for-tests"
+SERVICE = "key-of-a-service-for-tests"
+HERE, THERE = "127.0.0.1", "127.0.0.2"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
+    small = {
+        "SESSION_API_KEYS": f"ada@ada:{KEY},service:{SERVICE}",
+        "MAX_CONNECTIONS": "40",
+        "MAX_CONNECTIONS_PER_ADDRESS": "30",
+        "MAX_REQUESTS_PER_CALLER": "3",
+        "MAX_STREAMS_PER_CALLER": "2",
+        "HEAD_TIMEOUT": "600",
+        "REQUEST_TIMEOUT": "600",
+        "WRITE_TIMEOUT": "0.5",
+    }
+    door = FrontDoor("dev", tmp_path_factory.mktemp("dev"), **small)
+    yield door
+    assert door.stop() == 0
+    assert "Traceback" not in door.err
+
+
+def connect(front: FrontDoor, address: str = HERE) -> socket.socket:
+    port = int(front.url.rpartition(":")[2])
+    return socket.create_connection((HERE, port), timeout=PATIENCE, source_address=(address, 0))
+
+
+def request(line: str, body: bytes = b"", key: str = KEY, /, **headers: str) -> bytes:
+    given = {"Host": "localhost", "X-API-Key": key, "Content-Type": "application/json", **headers}
+    if body:
+        given["Content-Length"] = str(len(body))
+    lines = [f"{line} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def service(front: FrontDoor) -> Client:
+    return Client(front.url, SERVICE)
+
+
+def status_of(connection: socket.socket) -> int:
+    """Return the status of the next answer, 0 if the connection is closed without one."""
+    reply = b""
+    with suppress(ConnectionError):
+        while b"\r\n\r\n" not in reply and (piece := connection.recv(65536)):
+            reply += piece
+    return int(reply.split(b" ", 2)[1]) if reply else 0
+
+
+def until_closed(connection: socket.socket) -> None:
+    with suppress(ConnectionError):
+        while connection.recv(65536):
+            pass
+
+
+def test_one_address_does_not_take_every_connection(front):
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(front, THERE)) for _ in range(30)]
+        for each in held:
+            each.sendall(GET)
+            assert status_of(each) == 200
+        one_more = stack.enter_context(connect(front, THERE))
+        assert status_of(one_more) == 429
+        other = stack.enter_context(connect(front))
+        other.sendall(GET)
+        assert status_of(other) == 200
+
+
+def test_a_full_front_door_answers_others(front):
+    with ExitStack() as stack:
+        for address in ("127.0.0.3", "127.0.0.4"):
+            for _ in range(20):
+                each = stack.enter_context(connect(front, address))
+                each.sendall(b"GET /livez HT")
+        for _ in range(10):
+            other = stack.enter_context(connect(front))
+            other.sendall(GET)
+            assert status_of(other) == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "status"),
+    [
+        pytest.param("POST /session/create", KEY, 413, id="too large"),
+        pytest.param("POST /session/create", "another key, a wrong one", 401, id="wrong key"),
+        pytest.param("POST /livez", KEY, 405, id="open path"),
+        pytest.param("POST /adk/health", "", 405, id="open path of ADK"),
+        pytest.param("GET /livez", "", 413, id="a body where none is read"),
+    ],
+)
+def test_a_refusal_reaches_a_client_that_still_sends(front, line, key, status):
+    with connect(front) as connection:
+        connection.sendall(request(line, b"x" * 12_000_000, key))
+        assert status_of(connection) == status
+
+
+def test_a_refused_client_that_sends_endlessly_is_cut_off(front):
+    with connect(front) as connection, pytest.raises(ConnectionError):
+        connection.sendall(request("POST /session/create", **{"Content-Length": str(10**12)}))
+        for _ in range(1000):
+            connection.sendall(b"x" * 100_000)
+
+
+def test_thousands_of_requests_in_one_packet_are_not_kept(front):
+    with connect(front) as connection, suppress(ConnectionError):
+        connection.sendall(GET * 4000)
+        until_closed(connection)
+
+
+def test_a_client_that_does_not_read_is_cut_off(front):
+    with connect(front) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asked = request("GET /openapi.json")
+        with pytest.raises(ConnectionError):
+            while True:
+                connection.sendall(asked)
+
+
+def test_requests_of_one_caller_at_the_same_time(front):
+    client = service(front)
+    session = client.create("ada", "talker")["uuid"]
+    client.chat(session, "are you awake?", wait=PATIENCE)
+    waiting = json.dumps({"message": "wait"}).encode()
+    with ExitStack() as stack:
+        for _ in range(3):
+            each = stack.enter_context(connect(front))
+            each.sendall(request(f"POST /session/{session}/chat", waiting, Prefer="wait=60"))
+        refused = stack.enter_context(connect(front))
+        refused.sendall(request(f"GET /session/{session}"))
+        assert status_of(refused) == 429
+        other = stack.enter_context(connect(front))
+        other.sendall(request(f"GET /session/{session}", b"", SERVICE))
+        assert status_of(other) == 200
+    front.go_on(session)
+    until(lambda: looks(front, session) == 200, "the waiting requests end")
+
+
+def looks(front: FrontDoor, session: str) -> int:
+    with connect(front) as connection:
+        connection.sendall(request(f"GET /session/{session}"))
+        return status_of(connection)
+
+
+def test_streams_of_one_caller_at_the_same_time(front):
+    session = service(front).create("ada", "talker")["uuid"]
+    with ExitStack() as stack:
+        for expected in (200, 200, 429):
+            each = stack.enter_context(connect(front))
+            each.sendall(request(f"GET /session/{session}/events"))
+            assert status_of(each) == expected
+        assert looks(front, session) == 200
