@@ -72,7 +72,7 @@ class _Kind:
 
     @property
     def trusted(self) -> bool:
-        """Return True for what runs agents: it reads credentials and changes what all users of an app share."""
+        """Return True for what runs agents: it reads credentials. A service changes what all users of an app share."""
         return self.admin
 
     @property
@@ -157,10 +157,14 @@ class Person(_Keyed):
 
 @dataclass(slots=True)
 class PodTurn(_Kind):
-    """A pod that shows the token of its turn: it reaches that session while the attempt is open."""
+    """A pod that shows the token of its turn: it reaches that session while the attempt is open.
+
+    ``began``: the start of the attempt, in Unix seconds.
+    """
 
     session: str
     attempt: Attempt
+    began: float
     address: str
 
     @property

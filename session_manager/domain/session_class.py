@@ -18,6 +18,13 @@ class Redelivery(StrEnum):
     IDEMPOTENT = "idempotent"  # keep the pod: it recognises X-Message-Id itself
 
 
+class AppState(StrEnum):
+    """The right of pods to ADK's ``app:`` state, which all users of the app share."""
+
+    READ = "read"
+    WRITE = "write"
+
+
 class PodProtocol(StrEnum):
     """The protocol of a pod: the contract of docs/pod-contract.md, or that of an ADK server."""
 
@@ -54,6 +61,7 @@ class SessionClass:
     turn_timeout: float = 600.0
     grace_period: float = 5.0
     redelivery: Redelivery = Redelivery.REPLACE
+    app_state: AppState = AppState.READ
     warm: int = 0
 
 

@@ -54,7 +54,7 @@ class Identity:
         if not pods:
             raise Forbidden("the token of a turn reads its session and appends to it, nothing else")
         grant = await self._tokens.verify(token.decode("latin-1"))
-        return PodTurn(grant.session, grant.attempt, self.client_address(headers, peer))
+        return PodTurn(*grant, self.client_address(headers, peer))
 
     def keyed(self, headers: Headers, peer: str) -> UserCaller:
         """Return the caller by its key. Raises Unauthenticated, and Forbidden when a bound key names another user."""

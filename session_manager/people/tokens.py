@@ -1,7 +1,7 @@
 """The credential of one turn, with which a pod reads its session and appends to it while that turn is open.
 
-Tokens are not stored.  A token names its session, message, attempt and expiry, and is signed with a secret that all
-front doors of an installation share.  The store checks that the attempt is still open, in the commit that appends.
+Tokens are not stored.  A token names its session, message, attempt, start and expiry, and is signed with a secret that
+all front doors of an installation share.  The store checks that the attempt is still open, in the commit that appends.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ _MAX_LENGTH = 256
 
 
 class Grant(NamedTuple):
-    """The scope of a token: the session with this uuid, while this attempt of this message is open."""
+    """The scope of a token: the session with this uuid, while this attempt of this message is open.
+
+    ``began``: when the token was made, in Unix seconds.
+    """
 
     session: str
     attempt: Attempt
+    began: float
 
 
 class Tokens:
@@ -44,7 +48,8 @@ class Tokens:
 
     def mint(self, session: str, message_id: str, attempt: int, seconds: float) -> str:
         """Return a token for an attempt that lasts at most ``seconds``. The secret must be loaded."""
-        claims = f"{session}.{message_id}.{attempt}.{int(time.time() + seconds + LEEWAY)}"
+        now = time.time()
+        claims = f"{session}.{message_id}.{attempt}.{int(now)}.{int(now + seconds + LEEWAY)}"
         return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
 
     async def verify(self, token: str) -> Grant:
@@ -52,10 +57,10 @@ class Tokens:
         key = self._key or await self.load()
         claims, _, signature = token.rpartition(".")
         parts = claims.split(".")
-        complete = len(parts) == 4 and len(token) <= _MAX_LENGTH and token.isascii()
+        complete = len(parts) == 5 and len(token) <= _MAX_LENGTH and token.isascii()
         if not complete or not hmac.compare_digest(hmac.digest(key, claims.encode(), "sha256").hex(), signature):
             raise Unauthenticated("X-Session-Token: not a valid token of a turn", tried=True)
-        session, message_id, attempt, expiry = parts
+        session, message_id, attempt, began, expiry = parts
         if time.time() > int(expiry):
             raise Unauthenticated("X-Session-Token: its turn is over")
-        return Grant(session, Attempt(message_id, int(attempt)))
+        return Grant(session, Attempt(message_id, int(attempt)), float(began))

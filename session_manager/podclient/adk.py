@@ -23,9 +23,10 @@ from uuid import uuid4
 
 from pydantic_core import ValidationError, from_json, to_json
 
-from session_manager.domain.adk.events import parse_event
+from session_manager.domain.adk.events import EVENT, stored_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
-from session_manager.domain.errors import PodRejected
+from session_manager.domain.adk.pod_events import USER, TurnRights, pod_event, speaks_for_user
+from session_manager.domain.errors import Forbidden, PodRejected
 from session_manager.domain.values import Json
 from session_manager.podclient.connection import MAX_REPLY
 from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnRequest
@@ -40,6 +41,8 @@ MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer h
 
 LONGEST_NAME = 240  # bytes of a file's name, with room for an ending
 _ESCAPES = {ord(character): quote(character, safe="") for character in "%/\\:"}
+
+BY_USER = "an event of the pod is by the user; an agent must use its own name as author"
 
 _ASKED_BY_ADK = frozenset({"adk_request_credential", "adk_request_confirmation", "adk_request_input"})
 _REJECTED = frozenset({"actions", "long_running_tool_ids"})
@@ -238,6 +241,8 @@ class Collected:
     async def _pass_on(self, text: str, event: Json) -> None:
         if len(text) > MAX_EVENT:
             raise PodRejected(f"an event of the pod's stream is longer than {MAX_EVENT} bytes")
+        if event.get("author") == USER:
+            raise PodRejected(BY_USER)
         await self.on_delta(f'{{"text":{_dump(words_of(event))},"event":{text}}}')
 
     async def _keep(self, text: str, event: Json) -> None:
@@ -252,7 +257,7 @@ class Collected:
             text = _dump(event)
             for kept in (self._values, self._events, self.turn.events):
                 kept.pop()
-        self.turn.events.append(_stored(event))
+        self.turn.events.append(_stored(event, self.turn.rights))
         self._values.append(event)
         self._events.append(text)
         if len(passed_on) <= MAX_EVENT:
@@ -289,9 +294,14 @@ def _read(data: str) -> tuple[str, Json]:
     return text, event
 
 
-def _stored(event: Json) -> AdkEvent:
+def _stored(event: Json, rights: TurnRights) -> AdkEvent:
     try:
-        return parse_event(event, time.time(), uuid4)
+        checked, now = EVENT.validate(event), time.time()
+        if speaks_for_user(checked):
+            raise PodRejected(BY_USER)
+        return stored_event(pod_event(checked, rights, now), now, uuid4)
+    except Forbidden as error:
+        raise PodRejected(f"an event of the pod is not allowed: {error.detail}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))

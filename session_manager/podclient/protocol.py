@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from session_manager.domain.adk.model import AdkEvent, AdkKey
+from session_manager.domain.adk.pod_events import NO_RIGHTS, TurnRights
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.connection import PodConnection
 from session_manager.runtime.protocol import PodAddress
@@ -18,13 +19,15 @@ class AdkExchange:
     """The ADK part of a turn. ``payload``: the rest of the request to ``/run``, as JSON text.
 
     Filled while the pod works, so that however the turn ends it is known how far the pod came. ``events``: the complete
-    events that the pod has sent. ``kept``: the pod adds them to its session here by itself.
+    events that the pod has sent. ``kept``: the pod adds them to its session here by itself. ``rights``: what these
+    events may say.
     """
 
     key: AdkKey
     payload: str | None = None
     events: list[AdkEvent] = field(default_factory=list)
     kept: bool = False
+    rights: TurnRights = NO_RIGHTS
 
 
 class TurnRequest(NamedTuple):

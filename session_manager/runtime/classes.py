@@ -28,7 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.session_class import DEFAULT, PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.domain.session_class import DEFAULT, AppState, PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.process.pods import RESERVED
 from session_manager.settings import Settings
 
@@ -85,6 +85,7 @@ class _ClassSpec(_Spec):
     turn_timeout: _Seconds = _CLASS.turn_timeout
     grace_period: Annotated[float, Field(ge=0, le=3600, strict=True)] = _CLASS.grace_period
     redelivery: Redelivery = _CLASS.redelivery
+    app_state: AppState = _CLASS.app_state
     warm: int = Field(_CLASS.warm, ge=0, le=1000, strict=True)
 
     @field_validator("env")

@@ -18,6 +18,7 @@ from session_manager.activity.protocol import Claim, SessionGone
 from session_manager.aio.retry import until_available
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.adk.model import AdkKey
+from session_manager.domain.adk.pod_events import TurnRights
 from session_manager.domain.errors import (
     NotFound,
     PodBusy,
@@ -30,7 +31,7 @@ from session_manager.domain.errors import (
 )
 from session_manager.domain.message import MAX_DEATHS, Message, Outcome
 from session_manager.domain.session import Session
-from session_manager.domain.session_class import PodProtocol, Redelivery, SessionClass
+from session_manager.domain.session_class import AppState, PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
 from session_manager.podclient.protocol import AdkExchange, TurnRequest
 from session_manager.turns.adk import turn_events
@@ -163,7 +164,9 @@ class Turn:
         token = tokens.mint(uuid, message.id, attempt, limit)
         if self.session_class.protocol is PodProtocol.ADK:
             key = AdkKey(session.app, session.user_id, session.adk_id)
-            self.exchange = AdkExchange(key, message.payload)
+            writes = self.session_class.app_state is AppState.WRITE
+            rights = TurnRights(message.id, self.began, app_state=writes)
+            self.exchange = AdkExchange(key, message.payload, rights=rights)
         return TurnRequest(uuid, session.user_id, message.id, attempt, message.text, token, self.exchange)
 
     async def _ask_patiently(self, request: TurnRequest) -> str:

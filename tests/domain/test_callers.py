@@ -20,7 +20,11 @@ from session_manager.domain.message import Attempt
 
 LOCAL, ACTING_LOCAL = Local("local", "1.2.3.4"), Local("local", "1.2.3.4", "ada")
 SERVICE, ACTING = Service("web", "1.2.3.4"), Service("web", "1.2.3.4", "ada")
-PERSON, POD, ANONYMOUS = Person("app", "1.2.3.4", "ada"), PodTurn("s", Attempt("m", 1), "1.2.3.4"), Anonymous("1.2.3.4")
+PERSON, POD, ANONYMOUS = (
+    Person("app", "1.2.3.4", "ada"),
+    PodTurn("s", Attempt("m", 1), 0.0, "1.2.3.4"),
+    Anonymous("1.2.3.4"),
+)
 
 
 @pytest.mark.parametrize(

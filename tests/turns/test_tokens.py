@@ -29,8 +29,11 @@ async def mint(attempt: int = 1, secret: str = "one secret") -> str:
 
 
 async def test_a_token_is_valid_at_every_front_door_of_its_installation():
+    before = time.time()
     token = await mint(attempt=2)
-    assert await tokens().verify(token) == Grant(SESSION, Attempt(MESSAGE, 2))
+    grant = await tokens().verify(token)
+    assert grant == Grant(SESSION, Attempt(MESSAGE, 2), grant.began)
+    assert before - 1 < grant.began <= time.time()
 
 
 async def test_a_token_of_another_installation_is_rejected():

@@ -28,9 +28,10 @@ from session_manager.api.adk.inputs import (
     User,
     check_shared,
 )
+from session_manager.api.adk.pods import pod_events
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
-from session_manager.domain.access import Access, OwnedBy
+from session_manager.domain.access import Access, OwnedBy, PodTurn
 from session_manager.domain.adk.events import event_json, is_partial, redacted, session_json, state_event, stored_event
 from session_manager.domain.adk.limits import check_initial
 from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
@@ -193,8 +194,11 @@ async def append_events(call: CurrentCall, user: User, session_id: str, body: Ap
     given = [*([body.event] if body.event is not None else []), *(body.events or [])]
     if not given:
         raise InvalidInput("event or events: must be given", "event")
+    whole = [each for each in given if not is_partial(each)]
     trusted, now = call.caller.trusted, time.time()
-    events = [stored_event(each, now, uuid4, internal=trusted) for each in given if not is_partial(each)]
+    if isinstance(call.caller, PodTurn):
+        whole = await pod_events(call.services, call.caller, whole, now)
+    events = [stored_event(each, now, uuid4, internal=trusted) for each in whole]
     key = user.key(session_id)
     for each in given:
         check_shared(call.caller, each["actions"]["state_delta"])

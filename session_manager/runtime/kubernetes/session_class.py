@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from session_manager.domain.errors import InvalidInput, Unavailable
-from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.domain.session_class import AppState, PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.settings import Settings
@@ -103,6 +103,7 @@ def _parse_base(name: str, spec: Json, idle_timeout: float, ttl: float) -> Sessi
         turn_timeout=spec.get("turnTimeoutSeconds", _DEFAULTS.turn_timeout),
         grace_period=spec.get("gracePeriodSeconds", _DEFAULTS.grace_period),
         redelivery=Redelivery(spec.get("redelivery", _DEFAULTS.redelivery)),
+        app_state=AppState(spec.get("appState", _DEFAULTS.app_state)),
     )
 
 

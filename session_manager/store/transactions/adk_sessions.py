@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from session_manager.domain.access import EVERYTHING, Access, Everything, Nothing, OneSession, OwnedBy, Right
-from session_manager.domain.adk.limits import apart, check_events, check_key, later
+from session_manager.domain.adk.limits import apart, check_events, check_key, later, placed_after
 from session_manager.domain.adk.model import (
     AdkEvent,
     AdkKey,
@@ -171,6 +171,9 @@ def append_to(
         return updated
     if seen is not None and seen < updated:
         raise StaleSession
+    if isinstance(access, OneSession):  # a pod does not choose the place of its events
+        placed = placed_after(updated, new)
+        return (yield from adk_rows.add_events(key, placed, placed[-1][1]))
     return (yield from store(key, new, updated))
 
 
