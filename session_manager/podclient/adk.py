@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from pydantic_core import ValidationError, from_json, to_json
 
+from session_manager.aio.beside import by_size
 from session_manager.domain.adk.events import EVENT, stored_event
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkSession
 from session_manager.domain.adk.pod_events import USER, TurnRights, pod_event, speaks_for_user
@@ -31,13 +32,15 @@ from session_manager.domain.values import Json
 from session_manager.podclient.connection import MAX_REPLY
 from session_manager.podclient.protocol import AdkExchange, DeltaListener, OpenExchange, TurnRequest
 from session_manager.podclient.replies import check_answer, excerpt, json_text
-from session_manager.podclient.streams import MAX_EVENT, events_of
+from session_manager.podclient.streams import MAX_EVENT, Deltas, events_of
 
 StoredSessions = Callable[[AdkKey, int | None], Awaitable[AdkSession]]
 
 MAX_KNOWN = 10_000  # pods remembered; one that was forgotten is asked again
 KEEPS = b"stored"  # X-Session-Events of a pod that adds its events to its session here by itself
 MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer history
+MAX_APPS = 64 * 1024  # bytes of the answer to /list-apps
+MOST_EVENTS = 2_000  # complete ones of a turn: all of them are stored in one commit
 
 LONGEST_NAME = 240  # bytes of a file's name, with room for an ending
 _ESCAPES = {ord(character): quote(character, safe="") for character in "%/\\:"}
@@ -69,9 +72,10 @@ class AdkPods:
             raise ValueError("a request to a pod that speaks ADK needs an AdkExchange")
         pod = self._known.get(uid) or await self._get_to_know(uid, exchange, turn.key)
         turn.kept = pod.keeps
-        state = {} if pod.keeps else (await self.sessions(turn.key, 0)).state
+        stored = None if pod.keeps else await self.sessions(turn.key, 0)
         there = _key_there(turn.key, pod)
-        body = _run_body(there, turn, request.text, state)
+        state, size = (stored.state, stored.size) if stored is not None else ({}, 0)
+        body = await by_size(size + len(turn.payload or ""), _run_body, there, turn, request.text, state)
         reply = await _run(exchange, body, turn, on_delta)
         if reply is None and not pod.keeps:
             await self._create_session(exchange, turn.key, there)
@@ -101,7 +105,8 @@ class AdkPods:
     async def _create_session(self, exchange: OpenExchange, key: AdkKey, there: AdkKey) -> None:
         session = await self.sessions(key, None)
         target = f"POST /apps/{quote(there.app, safe='')}/users/{quote(there.user_id, safe='')}/sessions"
-        async with exchange(target, _seed(session, there), skim=True) as connection:
+        seed = await by_size(session.size, _seed, session, there)
+        async with exchange(target, seed, skim=True) as connection:
             await connection.answer()
             if connection.status != 409:  # 409: it exists
                 check_answer(connection.status, connection.headers, bytes(connection.body))
@@ -113,7 +118,7 @@ async def _run(exchange: OpenExchange, body: bytes, turn: AdkExchange, on_delta:
         await connection.answer()
         if connection.streams:
             turn.events.clear()
-            collected = Collected(turn, on_delta)
+            collected = Collected(turn, Deltas(on_delta))
             async with aclosing(events_of(connection, MAX_REPLY)) as events:
                 async for _, data in events:
                     await collected.take(data)
@@ -152,11 +157,11 @@ def _run_body(there: AdkKey, turn: AdkExchange, text: str, state: Json) -> bytes
 
 def _apps_of(body: bytes) -> list[str]:
     try:
-        apps = from_json(body)
+        apps = from_json(body) if len(body) <= MAX_APPS else None
     except ValueError:
         apps = None
     if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
-        raise PodRejected("the pod's answer to /list-apps is not a list of names")
+        raise PodRejected(f"the pod's answer to /list-apps is not a list of names of at most {MAX_APPS} bytes")
     return apps
 
 
@@ -173,10 +178,12 @@ def _app_among(apps: list[str], wanted: str) -> str:
 
 
 def _seed(session: AdkSession, there: AdkKey) -> bytes:
-    """Return the body of the request that creates the session."""
+    """Return the body of the request that creates the session, made event by event: no step takes long."""
     events = [json.loads(data) for data in _last(session.events)]
-    accepted = [event for event in map(_acceptable, _after_rewinds(events)) if event is not None]
-    return json.dumps({"sessionId": there.id, "state": session.state, "events": accepted}).encode()
+    accepted = (event for event in map(_acceptable, _after_rewinds(events)) if event is not None)
+    listed = b",".join(json.dumps(event).encode() for event in accepted)
+    identity, state = json.dumps(there.id).encode(), json.dumps(session.state).encode()
+    return b'{"sessionId": %b, "state": %b, "events": [%b]}' % (identity, state, listed)
 
 
 def _last(events: list[str]) -> list[str]:
@@ -228,9 +235,10 @@ class Collected:
     _events: list[str] = field(init=False, default_factory=list)
     _values: list[Json] = field(init=False, default_factory=list)
     _size: int = field(init=False, default=0)
+    _count: int = field(init=False, default=0)
 
     async def take(self, data: str) -> None:
-        text, event = _read(data)
+        text, event = await by_size(len(data), _read, data)
         if "error" in event and "id" not in event:
             raise PodRejected(f"the agent failed: {excerpt(text.encode())}")
         if event.get("partial"):
@@ -247,17 +255,23 @@ class Collected:
 
     async def _keep(self, text: str, event: Json) -> None:
         self._size += len(text)
+        self._count += 1
         if self._size > MAX_REPLY:
             raise PodRejected(f"the pod's events are longer than {MAX_REPLY} bytes")
+        if self._count > MOST_EVENTS:
+            raise PodRejected(f"the pod sent more than {MOST_EVENTS} events that are not partial")
         passed_on = text
         before = self._values[-1] if self._values else {}
-        if event.get("id") and event["id"] == before.get("id"):
+        again = bool(event.get("id")) and event["id"] == before.get("id")
+        if again:
             # ADK sends an event that made artifacts twice: first its content, then its actions.
             event = {**before, "actions": event.get("actions") or {}}
-            text = _dump(event)
+            text = await by_size(len(self._events[-1]) + len(text), _dump, event)
+        stored = await by_size(len(text), _stored, event, self.turn.rights)
+        if again:
             for kept in (self._values, self._events, self.turn.events):
                 kept.pop()
-        self.turn.events.append(_stored(event, self.turn.rights))
+        self.turn.events.append(stored)
         self._values.append(event)
         self._events.append(text)
         if len(passed_on) <= MAX_EVENT:

@@ -1,7 +1,5 @@
 """The gateway to pods: checks the address, speaks the protocol of the session's class, and keeps connections open.
 
-Addresses come from Redis.  An attacker who can write there must not be able to direct messages to anything but pods.
-
 Connections are kept by the pod's UID and not by its address, which another pod may get.  A pod runs one turn at a time,
 so one idle connection each is enough.  It is kept for less time than any common server keeps its side (Node.js and
 uvicorn: 5 s): a message sent over a connection that the pod is just closing may have been delivered or not.
@@ -13,17 +11,18 @@ import asyncio
 import socket
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_address
 from types import TracebackType
 
 import orjson
 
-from session_manager.domain.errors import PodDied, PodUnreachable
+from session_manager.aio.beside import by_size
+from session_manager.domain.errors import PodUnreachable
 from session_manager.domain.session_class import PodProtocol, SessionClass
+from session_manager.podclient.addresses import is_allowed
 from session_manager.podclient.adk import AdkPods, StoredSessions
 from session_manager.podclient.connection import PodConnection
 from session_manager.podclient.protocol import DeltaListener, TurnRequest
-from session_manager.podclient.replies import CUT_SHORT, check_answer, json_text, reply_text
+from session_manager.podclient.replies import check_answer, reply_text
 from session_manager.podclient.streams import follow
 from session_manager.runtime.protocol import PodAddress
 from session_manager.settings.kinds import Network
@@ -40,20 +39,6 @@ _HEAD = (
     "Accept: application/json, text/event-stream\r\nX-Session-Id: %s\r\nX-Message-Id: %s\r\nX-Attempt: %d\r\n"
     "X-Session-Token: %s\r\nContent-Length: %d\r\n\r\n"
 )
-
-
-def is_allowed(address: PodAddress, session_class: SessionClass, networks: tuple[Network, ...]) -> bool:
-    """Return True for an IP literal in one of ``networks``, at the port of the class.
-
-    Without networks every address is allowed, except those of this machine and its link.
-    """
-    try:
-        ip = ip_address(address.ip)
-    except ValueError:
-        return False
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-        return False
-    return address.port == session_class.port and (not networks or any(ip in network for network in networks))
 
 
 class PodGateway:
@@ -84,9 +69,7 @@ class PodGateway:
                 return await follow(connection, on_delta)
             body = bytes(connection.body)
             check_answer(connection.status, connection.headers, body)
-            if not connection.framed and json_text(body)[0] is None:
-                raise PodDied(CUT_SHORT)
-            return reply_text(body)
+            return await by_size(len(body), reply_text, body, framed=connection.framed)
 
     def drop(self, uid: str) -> None:
         self._adk.forget(uid)

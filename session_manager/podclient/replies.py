@@ -3,6 +3,8 @@
 A JSON object is passed on as it is; anything else becomes ``{"reply": …}``.  Lone surrogates and bytes that are not
 UTF-8 become U+FFFD, ``NaN`` and ``Infinity`` become null.  Line breaks between tokens become spaces, so that the text
 fits on one line of a stream.
+
+Whatever is longer than ``ALWAYS_FITS`` has bounds beside its length, and is best parsed beside the event loop.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ from typing import Any
 
 import orjson
 
-from session_manager.domain.errors import PodBusy, PodMisdirected, PodRejected
+from session_manager.domain.errors import PodBusy, PodDied, PodMisdirected, PodRejected
+from session_manager.domain.json_bounds import ALWAYS_FITS, excess
 
 MAX_EXCERPT = 200
 SHORTEST_PAUSE = 0.1  # seconds
 LONGEST_PAUSE = 30.0
 DEFAULT_PAUSE = 1.0
-CUT_SHORT = "the pod ended its answer by closing the connection, and the answer is not complete"
+NO_END = (
+    "the answer ended with the connection, so it may have been cut short; "
+    "a pod must declare the end of its answer by Content-Length or Transfer-Encoding: chunked"
+)
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\ufffd]+")
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
@@ -60,7 +66,7 @@ def excerpt(body: bytes) -> str:
     """Return the beginning of the pod's own error message, on one line."""
     text = body[: 16 * MAX_EXCERPT].decode("utf-8", "replace")
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(body) if len(body) <= ALWAYS_FITS else None
     except orjson.JSONDecodeError:
         value = None
     if isinstance(value, dict):
@@ -69,10 +75,15 @@ def excerpt(body: bytes) -> str:
     return _UNPRINTABLE.sub(" ", text[: 16 * MAX_EXCERPT]).strip()[:MAX_EXCERPT]
 
 
-def reply_text(body: bytes) -> str:
-    """Return a reply's body as the text of a JSON object."""
+def reply_text(body: bytes, *, framed: bool = True) -> str:
+    """Return a reply's body as the text of a JSON object.
+
+    ``framed``: see ``PodConnection``; PodDied if it is False and the body is not complete JSON.
+    """
     text, value = json_text(body)
     if text is None:
+        if not framed:
+            raise PodDied(NO_END)
         return _dump({"reply": body.decode("utf-8", "replace")})
     return text if isinstance(value, dict) else f'{{"reply": {text}}}'
 
@@ -91,7 +102,13 @@ def text_reply(words: str) -> str:
 
 
 def json_text(body: bytes) -> tuple[str | None, Any]:
-    """Return the same JSON on one line, and its value; (None, None) if it is not JSON."""
+    """Return the same JSON on one line, and its value; (None, None) if it is not JSON.
+
+    PodRejected: it would take long to parse.
+    """
+    bound = excess(body)
+    if bound is not None:
+        raise PodRejected(f"JSON of the pod must have {bound}")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

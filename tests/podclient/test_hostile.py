@@ -131,6 +131,26 @@ async def test_an_incomplete_answer_is_a_death(ask: Ask, data: bytes, then: str)
             await ask(pod)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHello",
+        b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: Hello\n\n",
+    ],
+    ids=["a text", "a stream"],
+)
+async def test_an_answer_without_a_declared_end_says_what_to_declare(ask: Ask, data: bytes) -> None:
+    async def ignore(_: str) -> None: ...
+
+    async with raw_pod(sending(data)) as pod:
+        with pytest.raises(PodDied) as caught:
+            await ask(pod, on_delta=ignore)
+    assert caught.value.detail == (
+        "the answer ended with the connection, so it may have been cut short; "
+        "a pod must declare the end of its answer by Content-Length or Transfer-Encoding: chunked"
+    )
+
+
 async def test_json_may_end_with_the_connection(ask: Ask) -> None:
     async with raw_pod(sending(b'HTTP/1.0 200 OK\r\n\r\n{"a": 1}')) as pod:
         assert await ask(pod) == '{"a": 1}'

@@ -84,7 +84,7 @@ async def test_a_message_of_a_mebibyte_arrives(ask: Ask) -> None:
         (b'\xef\xbb\xbf{"a": 1}', "application/json", '{"a":1}'),
         (b'{"a": 1', "application/json", '{"reply":"{\\"a\\": 1"}'),
         (b'{"a": "\x00"}', "application/json", '{"reply":"{\\"a\\": \\"\\u0000\\"}"}'),
-        (b"[" * 100_000, "application/json", None),
+        (b"[" * 90_000, "application/json", None),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "application/json", None),
     ],
 )
