@@ -83,7 +83,7 @@ lock: ## Resolve the dependencies again and write the three lock files
 	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.5'
 	@$(LOCK) --extra dev --group build -o requirements-dev.lock
 	@$(LOCK) --extra postgres --group build -c requirements-dev.lock -o requirements.lock
-	@$(LOCK) --extra backup --extra operator --extra postgres --group build -c requirements-dev.lock $(NOT_IN_IMAGE) -o requirements-image.lock
+	@$(LOCK) --extra backup --extra operator --extra otel --extra postgres --group build -c requirements-dev.lock $(NOT_IN_IMAGE) -o requirements-image.lock
 	@rm -rf .venv-lock
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \

@@ -1,7 +1,8 @@
 """Logs: JSON lines for machines, one-liners for a terminal. Only command lines set them up.
 
 Every JSON line has ``timestamp`` (ISO 8601, UTC), ``severity``, ``event`` and ``message``; ``session``, ``duration``
-(seconds) and others where they apply. No log call contains a secret or the text of a message.
+(seconds), ``trace_id``, ``span_id`` and others where they apply. No log call contains a secret or the text of a
+message.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from session_manager.settings import Settings
 from session_manager.settings.kinds import printable
+from session_manager.tracing.context import current
 
 OURS = "session_manager"
 # They warn of each request that is invalid or over a limit. Its caller gets an error; a caller must not be able to fill
@@ -69,6 +71,9 @@ class JsonLines(JsonFormatter):
         log_data["timestamp"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         log_data["severity"] = record.levelname
         log_data["event"] = event_of(record)
+        trace = current.get()
+        if trace is not None:
+            log_data["trace_id"], log_data["span_id"] = trace.trace_id, trace.span_id
         super().add_fields(log_data, record, message_dict)
 
 

@@ -30,6 +30,7 @@ from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClusterClasses
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
+from session_manager.tracing.open import open_spans
 from session_operator.children import Children
 from session_operator.health import HealthServer, Metrics
 from session_operator.keda import Keda
@@ -67,6 +68,7 @@ class Operator:
         self.runtime = KubernetesRuntime(self.resources, self.pods, children)
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
+        self.spans = open_spans(settings.traces)
         kit = ScalerKit(
             self.activity,
             classes,
@@ -77,6 +79,7 @@ class Operator:
             self.resources.user,
             settings.pods.max_awake,
             settings.quotas.by_user,
+            self.spans,
         )
         self.scaler = Scaler(kit, self.runtime)
         self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
@@ -188,6 +191,7 @@ class Operator:
         await self.resources.close()
         await self.health.close()
         await self.activity.close()
+        await asyncio.to_thread(self.spans.close)
         await self.cluster.close()
         log.info("operator stopped", extra={"event": "operator.stopped"})
 

@@ -73,6 +73,7 @@ class Desire:
     ``published``: uid of the pod whose address is valid; ``pod``: the same, in any generation. ``ended``: ``expired``
     or ``deleted``, until the runtime keeps nothing of the session. ``pushed``: the list that KEDA watches has an
     element, which an operator or another client may have added. ``user``: the session's, or "" if Redis does not know.
+    ``trace``: the trace context of the request that woke it, or "".
     """
 
     deleted: bool
@@ -86,6 +87,7 @@ class Desire:
     ended: str = ""
     pushed: bool = False
     user: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import orjson
 
 from session_manager.activity.link import load_script
 from session_manager.activity.protocol import START_FAILED, Claim, Desire, FeedNote, Fenced, Wakefulness, Woken
-from session_manager.activity.redis_turns import RedisTurns, milliseconds
+from session_manager.activity.redis_turns import RedisTurns, milliseconds, trace_of_task
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
@@ -54,8 +54,8 @@ class RedisActivity(RedisTurns):
     # -- wake, sleep, end ----------------------------------------------------------------------------------------------
 
     async def wake(self, session: str, session_class: SessionClass, keep_awake: float = 0.0, user: str = "") -> Woken:
-        idle, ttl = milliseconds(session_class.idle_timeout), milliseconds(session_class.ttl)
-        reply = await self._call("wake", session, idle, milliseconds(keep_awake), session_class.name, ttl, user)
+        idle, ttl, keep = map(milliseconds, (session_class.idle_timeout, session_class.ttl, keep_awake))
+        reply = await self._call("wake", session, idle, keep, session_class.name, ttl, user, trace_of_task())
         return Woken(reply[0] == b"AWAKE", int(reply[1]))
 
     async def fence(
@@ -169,7 +169,7 @@ class RedisActivity(RedisTurns):
 
     async def desire(self, session: str) -> Desire:
         reply = await self._call("desire", session)
-        _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed, user = reply
+        _, deleted, class_name, published, retire, tries, wanted, due, pod, ended, pushed, user, trace = reply
         return Desire(
             deleted=bool(deleted),
             class_name=class_name.decode(),
@@ -182,6 +182,7 @@ class RedisActivity(RedisTurns):
             ended=ended.decode(),
             pushed=bool(pushed),
             user=user.decode(),
+            trace=trace.decode(),
         )
 
     async def admit(self, session: str) -> None:

@@ -34,10 +34,17 @@ from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import ActivityUnavailable, Unavailable
 from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodAddress
+from session_manager.tracing.context import current
 
 log = logging.getLogger(__name__)
 
 MAX_ADOPTIONS = 5
+
+
+def trace_of_task() -> str:
+    """Return the trace of the request that this task works for, or ""."""
+    trace = current.get()
+    return "" if trace is None else trace.text
 
 
 def milliseconds(seconds: float) -> int:
@@ -165,6 +172,7 @@ class RedisTurns:
             milliseconds(session_class.idle_timeout),
             session_class.name,
             user,
+            trace_of_task(),
         )
         if reply[0] == b"RUN":
             return self._claimed(session, token, since, reply)

@@ -23,16 +23,27 @@ if TYPE_CHECKING:
     OnPiece = Callable[[object], None]
 
 
+TRACE = ["traceparent", "tracestate"]
+
+
 class Context:
     """``attempt`` is more than 1 if an earlier pod received the message. ``home`` is the folder in HOME.
 
     ``token`` allows reading this session and appending to it while the turn runs. Send it as ``X-Session-Token``.
+    ``trace`` has the headers ``traceparent`` and ``tracestate`` of the turn, if it is traced; pass them on.
     """
 
-    __slots__ = ("attempt", "home", "message_id", "session_id", "token", "user_id")
+    __slots__ = ("attempt", "home", "message_id", "session_id", "token", "trace", "user_id")
 
     def __init__(
-        self, session_id: str, message_id: str, user_id: str, attempt: int, home: str, token: str = ""
+        self,
+        session_id: str,
+        message_id: str,
+        user_id: str,
+        attempt: int,
+        home: str,
+        token: str = "",
+        trace: dict[str, str] | None = None,
     ) -> None:
         self.session_id = session_id
         self.message_id = message_id
@@ -40,6 +51,7 @@ class Context:
         self.attempt = attempt
         self.home = home
         self.token = token
+        self.trace = trace or {}
 
 
 class Chat:
@@ -79,7 +91,8 @@ class Chat:
                 raise BadRequest(421, "this pod belongs to another session")
         message_id = headers.get("x-message-id", "")
         user_id, token = str(body.get("user_id") or ""), headers.get("x-session-token", "")
-        return message, Context(session_id, message_id, user_id, attempt, self._home, token)
+        trace = {name: headers[name] for name in TRACE if name in headers}
+        return message, Context(session_id, message_id, user_id, attempt, self._home, token, trace)
 
 
 class _Answer:

@@ -21,6 +21,7 @@ from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.message import MAX_MESSAGE_BYTES, MessageStatus, NewMessage, Outcome
 from session_manager.domain.session import Failure
 from session_manager.domain.values import is_session_id
+from session_manager.tracing.context import current
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Notes, Progress, Ticket, Turns
 
@@ -127,7 +128,9 @@ def new_message(
 ) -> NewMessage:
     key = options.idempotency_key
     digest = hashlib.sha256((payload or text).encode()).hexdigest() if key is not None else None
-    return NewMessage(new_id(), session, text, caller.idempotency_caller, key, digest, payload)
+    trace = current.get()
+    context = None if trace is None else trace.text
+    return NewMessage(new_id(), session, text, caller.idempotency_caller, key, digest, payload, context)
 
 
 def _text_of(body: bytes) -> str:

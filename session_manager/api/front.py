@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from session_manager.api import errors
 from session_manager.api.call import SMALL_BODY, Call, ClientGone, Parts, check_length, read_body
@@ -28,6 +28,7 @@ from session_manager.domain.errors import Forbidden, NotFound, Unauthenticated
 from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
 from session_manager.people.identity import Identity, header_map
+from session_manager.tracing.context import Trace, current
 from session_manager.wiring.services import Services
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class Front:
         if rule.admitted:
             await self.admit(method)
         headers = header_map(scope["headers"])
+        if b"traceparent" in headers:
+            current.set(Trace.of_headers(headers))
         client = scope.get("client")
         peer = client[0] if client else ""
         caller = await self._caller(rule, headers, peer)
@@ -106,6 +109,7 @@ class Front:
         call = self._enter(Call(self.parts, rule.limit, caller, headers, params, acting.holder(place)), scope)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
             await self.parts.limits.count(rule.limit, acting.limit_key(place))
+        scope["route_path"] = rule.path
         if rule.body:
             check_length(headers, rule.body)
             check_media(headers)
@@ -146,7 +150,7 @@ class Front:
             log.log(level, "%s %s", method, scope["path"], extra=extra)
 
 
-def build_app(services: Services) -> Front:
+def build_app(services: Services) -> ASGIApp:
     """Return every route on ``services``, which the caller starts and closes."""
     settings = services.settings
     metrics = Metrics(
@@ -159,7 +163,7 @@ def build_app(services: Services) -> Front:
         settings.server.api_keys, settings.server.trusted_proxies, services.tokens, origins=origins.allowed
     )
     writer = services.writer.leadership if services.writer else None
-    return Front(table(), parts, identity, origins, admission(writer, services.machine))
+    return services.spans.requests(Front(table(), parts, identity, origins, admission(writer, services.machine)))
 
 
 def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:

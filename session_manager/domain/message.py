@@ -29,7 +29,8 @@ class MessageStatus(StrEnum):
 class Message(NamedTuple):
     """One row of ``message``. ``response`` is the pod's JSON object as text. ``finished_at`` is None while unfinished.
 
-    ``payload`` is the body of ADK's ``/run`` as JSON text, or None for a message from our own API.
+    ``payload`` is the body of ADK's ``/run`` as JSON text, or None for a message from our own API. ``trace`` is the
+    trace context of its request, or None.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Message(NamedTuple):
     error: str | None = None
     caller: str = ""
     payload: str | None = None
+    trace: str | None = None
 
 
 class Attempt(NamedTuple):
@@ -55,7 +57,7 @@ class Attempt(NamedTuple):
 
 
 class NewMessage(NamedTuple):
-    """A message to accept. ``body_hash`` is compared if ``idempotency_key`` repeats; see Message for ``payload``."""
+    """A message to accept. ``body_hash`` is compared if ``idempotency_key`` repeats; see Message for the rest."""
 
     id: str
     session: str
@@ -64,6 +66,7 @@ class NewMessage(NamedTuple):
     idempotency_key: str | None = None
     body_hash: str | None = None
     payload: str | None = None
+    trace: str | None = None
 
 
 class Accepted(NamedTuple):

@@ -128,7 +128,8 @@ def reject_foreign_page(headers: Headers, origins: Collection[bytes] = frozenset
 
 
 ONCE = frozenset({b"authorization", b"host", b"origin", b"x-api-key", b"x-session-token", b"x-user-id"})
-LISTS = frozenset({b"accept", b"prefer", b"x-forwarded-for"})
+# A repeated traceparent is malformed, and so is the joined one.
+LISTS = frozenset({b"accept", b"prefer", b"traceparent", b"tracestate", b"x-forwarded-for"})
 
 
 def header_map(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -92,7 +92,12 @@ def _head(address: PodAddress, request: TurnRequest, target: str, length: int) -
         raise ValueError("an id must be printable to be sent in a header")
     host = f"[{address.ip}]:{address.port}" if ":" in address.ip else f"{address.ip}:{address.port}"
     ids = request.session, request.message_id, request.attempt, request.token
-    return (_HEAD % (target, host, *ids, length)).encode("ascii")
+    head = _HEAD % (target, host, *ids, length)
+    if request.trace is not None:
+        head = f"{head[:-2]}traceparent: {request.trace.parent}\r\n\r\n"
+        if request.trace.state:
+            head = f"{head[:-2]}tracestate: {request.trace.state}\r\n\r\n"
+    return head.encode("ascii")
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from session_manager.domain.adk.pod_events import NO_RIGHTS, TurnRights
 from session_manager.domain.session_class import SessionClass
 from session_manager.podclient.connection import PodConnection
 from session_manager.runtime.protocol import PodAddress
+from session_manager.tracing.context import Trace
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class AdkExchange:
 class TurnRequest(NamedTuple):
     """One attempt of one message. ``token`` is the X-Session-Token. ``adk`` is set for pods that speak ADK.
 
+    ``trace`` is the trace context to pass on, or None.
+
     A pod gets ``{message, message_id, session_id, user_id}`` and X-Session-Id, X-Message-Id, X-Attempt.
     """
 
@@ -43,6 +46,7 @@ class TurnRequest(NamedTuple):
     text: str
     token: str = ""
     adk: AdkExchange | None = None
+    trace: Trace | None = None
 
     def __repr__(self) -> str:
         return f"TurnRequest({self.session}, {self.message_id}, {self.attempt})"

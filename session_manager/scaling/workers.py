@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ from session_manager.domain.times import Micros
 from session_manager.runtime.protocol import PodAddress, Runtime
 from session_manager.scaling.slots import Slots
 from session_manager.settings import Settings
+from session_manager.tracing.context import Trace, current
+from session_manager.tracing.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class ScalerKit:
     user: Callable[[str], str] = lambda session: ""
     max_awake: int = 0
     quotas: Quotas = NO_QUOTAS
+    spans: Spans = field(default_factory=Spans)
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +218,9 @@ class Workers:
     async def _start(self, session: str, desire: Desire, poke: asyncio.Event) -> None:
         generation = self.kit.activity.generation
         loop = asyncio.get_running_loop()
-        wanted = loop.time()
+        wanted, began = loop.time(), time.time()
+        trace = Trace.stored(desire.trace)
+        current.set(trace)
         if not await self._has_slot(session, desire, poke):
             return
         try:
@@ -234,6 +240,7 @@ class Workers:
             self.started_as[session] = session_class
             await self._publish(session, pod, session_class, old=generation != self.kit.activity.generation)
             self.wake_times.observe(loop.time() - wanted)
+            self.kit.spans.between("wake", trace, began, time.time(), session=session)
 
     async def _has_slot(self, session: str, desire: Desire, poke: asyncio.Event) -> bool:
         """Wait for the slots of a pod. Return False if the session stopped wanting it before, or has one.

@@ -24,6 +24,7 @@ from session_manager.settings.sessions import (
     QuotaSettings,
     SessionSettings,
 )
+from session_manager.settings.traces import TraceSettings
 
 DOT_ENV = Path(".env")
 
@@ -40,6 +41,7 @@ class Settings(BaseModel, frozen=True):
     limits: LimitSettings
     backup: BackupSettings
     logs: LogSettings
+    traces: TraceSettings
     agents: AgentSettings
 
     @classmethod

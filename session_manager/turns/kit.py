@@ -12,6 +12,7 @@ from session_manager.domain.session_class import SessionClasses
 from session_manager.people.tokens import Tokens
 from session_manager.podclient.protocol import PodClient
 from session_manager.store.protocol import Store
+from session_manager.tracing.spans import Spans
 from session_manager.turns.adk import AdkHistory
 
 DIED = "died"
@@ -51,5 +52,6 @@ class TurnTools:
     pods: PodClient
     tokens: Tokens
     adk_history: AdkHistory
+    spans: Spans = field(default_factory=Spans)
     times: TurnTimes = field(default_factory=TurnTimes)
     late: Background = field(default_factory=Background)

@@ -23,6 +23,7 @@ from session_manager.domain.mode import Mode, suspended
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass, class_of_session
 from session_manager.domain.times import seconds
+from session_manager.tracing.context import current
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import DELETED, Feed
 from session_manager.turns.kit import Kit, TurnTools
@@ -75,7 +76,8 @@ class Turns:
         if self.kit.modes.mode(new.session) is Mode.SUSPENDED:
             await self.kit.store.get_session(new.session, access)
             raise suspended()
-        accepted = await self.kit.store.accept(new, access)
+        with self.tools.spans.during("accept", current.get(), session=new.session):
+            accepted = await self.kit.store.accept(new, access)
         ticket = Ticket(accepted.message)
         if accepted.repeated:
             return ticket

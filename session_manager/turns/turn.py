@@ -34,6 +34,7 @@ from session_manager.domain.session import Session
 from session_manager.domain.session_class import AppState, PodProtocol, Redelivery, SessionClass
 from session_manager.domain.times import seconds
 from session_manager.podclient.protocol import AdkExchange, TurnRequest
+from session_manager.tracing.context import Trace, current
 from session_manager.turns.adk import turn_events
 from session_manager.turns.kit import DIED, Kit, TurnTools
 
@@ -97,7 +98,13 @@ class Turn:
             # So much time has passed that another front door may hold the turn: leave it to that one.
             return await self._abandon(replace_pod=False)
         self.message = message
-        return await self._work()
+        parent = Trace.stored(message.trace)
+        span = self.tools.spans.during(
+            "turn", parent, session=message.session, message=message.id, attempt=message.attempt
+        )
+        with span as trace:
+            current.set(trace)
+            return await self._work(parent)
 
     @property
     def _must_replace(self) -> bool:
@@ -118,11 +125,13 @@ class Turn:
 
     # -- the pod's part ------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> int:
+    async def _work(self, parent: Trace | None) -> int:
         message, times = self.message, self.tools.times
         self.began = time.time()
         if message.attempt == 1:
-            times.queue_wait.observe(max(0.0, self.began - seconds(message.accepted_at)))
+            accepted = seconds(message.accepted_at)
+            times.queue_wait.observe(max(0.0, self.began - accepted))
+            self.tools.spans.between("queue", parent, accepted, self.began, session=message.session)
         asked = time.perf_counter()
         try:
             verdict = await self._ask()
@@ -149,8 +158,9 @@ class Turn:
             note = {"kind": "turn.restarted", "message_id": message.id, "attempt": message.attempt}
             await self._publish(note, begins=True)
         try:
-            async with asyncio.timeout(limit):
-                reply = await self._ask_patiently(request)
+            with self.tools.spans.during("pod", current.get(), calls=True, session=message.session) as trace:
+                async with asyncio.timeout(limit):
+                    reply = await self._ask_patiently(request._replace(trace=trace) if trace else request)
         except TimeoutError:
             return _Verdict(Outcome.failed(f"the turn took longer than {limit:g} s"), spoiled=True)
         except PodRejected as error:

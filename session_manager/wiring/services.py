@@ -21,6 +21,7 @@ from session_manager.people.room import Room
 from session_manager.people.tokens import SECRET_NAME, Tokens
 from session_manager.settings import Settings
 from session_manager.store.open import open_store
+from session_manager.tracing.open import open_spans
 from session_manager.turns.adk import AdkHistory
 from session_manager.turns.drain import Drains
 from session_manager.turns.feed import Feed
@@ -49,14 +50,15 @@ class Services:
         self.backups = open_service(settings)
         self.writer = open_writer(settings, self.backups)
         self.store = open_store(settings, self.writer.leadership.fence if self.writer else None, self._adopt_as)
-        self.host = open_host(settings, self.link, self.store)
+        self.spans = open_spans(settings.traces)
+        self.host = open_host(settings, self.link, self.store, self.spans)
         self.activity, self.pods = self.host.activity, self.host.pods
         self.machine, self.classes = self.host.machine, self.host.classes
         of_writer = self.writer.leadership if self.writer else None
         self._leaderships = [each for each in (of_writer, self.machine) if each is not None]
         self.tokens = Tokens(partial(self.store.secret, SECRET_NAME))
         kit = Kit(self.store, self.activity, self.classes, self.host)
-        self.tools = TurnTools(self.pods, self.tokens, AdkHistory(self.store))
+        self.tools = TurnTools(self.pods, self.tokens, AdkHistory(self.store), self.spans)
         self.drains = Drains(kit, self.tools, settings.sessions.max_drains, settings.sessions.repair_interval)
         self.feed = Feed(kit, FEED_POLL)
         self.turns = Turns(kit, self.tools, self.drains, self.feed)
@@ -190,6 +192,7 @@ class Services:
             await self.backups.close()
         else:
             await self.writer.leave(self.backups, at_once=grace == 0.0)
+        await asyncio.to_thread(self.spans.close)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -85,11 +85,11 @@ def test_health(agent: Agent) -> None:
 
 def test_a_turn_knows_its_context(agent: Agent, home: Path) -> None:
     headers = {"X_Session_Id": SESSION, "X_Message_Id": "m-1", "X_Attempt": "2", "X_Session_Token": "t-1"}
-    assert agent.chat("context", **headers) == (
-        200,
-        {"session_id": SESSION, "message_id": "m-1", "user_id": "ada", "attempt": 2, "home": str(home), "token": "t-1"},
-    )
-    expected = {"session_id": "", "message_id": "", "user_id": "", "attempt": 1, "home": str(home), "token": ""}
+    trace = {"traceparent": "00-1-2-01", "tracestate": "a=b"}
+    known = {"session_id": SESSION, "message_id": "m-1", "user_id": "ada", "attempt": 2, "token": "t-1"}
+    assert agent.chat("context", **headers, **trace) == (200, {**known, "home": str(home), "trace": trace})
+    unknown = {"session_id": "", "message_id": "", "user_id": "", "attempt": 1, "token": ""}
+    expected = {**unknown, "home": str(home), "trace": {}}
     assert agent.call("POST", "/chat", {"message": "context"}) == (200, expected)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from starlette.types import ASGIApp
 
 from session_manager.aio.ids import new_id
 from session_manager.api import rules
-from session_manager.api.front import Front, build_app
+from session_manager.api.front import build_app
 from session_manager.api.rules import RULES, Audience, Door, Rule
 from session_manager.api.table import table
 from session_manager.domain.access import EVERYTHING, Right
@@ -67,7 +68,9 @@ class Unread(Exception):
     """The body was read."""
 
 
-async def ask(app: Front, method: str, path: str, headers: dict[str, str], body: bytes | None = b"") -> tuple[int, Any]:
+async def ask(
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes | None = b""
+) -> tuple[int, Any]:
     """Return status and JSON. A ``body`` of None must not be read."""
     raw = [(name.encode(), value.encode()) for name, value in {"content-type": "application/json", **headers}.items()]
     scope = {"type": "http", "method": method, "path": path, "query_string": b"query=x", "headers": raw}
@@ -96,7 +99,7 @@ async def guarded(start: Any) -> FrontDoor:
 
 
 @pytest.fixture
-def app(guarded: FrontDoor) -> Front:
+def app(guarded: FrontDoor) -> ASGIApp:
     return build_app(guarded.services)
 
 
@@ -131,7 +134,7 @@ def test_what_reads_or_changes_data_has_a_limit():
 
 
 @pytest.mark.parametrize("headers", NAMELESS)
-async def test_without_a_key(app: Front, session: str, headers: dict[str, str]):
+async def test_without_a_key(app: ASGIApp, session: str, headers: dict[str, str]):
     """401 and not a byte of the body is read, but for open routes and what does not exist there."""
     for rule, prefix in (each.values for each in doors()):
         status, _ = await ask(app, rule.method, path_of(rule, prefix, session), headers, None)
@@ -151,7 +154,7 @@ async def test_without_a_key(app: Front, session: str, headers: dict[str, str]):
         pytest.param({"x-api-key": ADA, "x-session-token": "t"}, id="a key and a token, in the other header"),
     ],
 )
-async def test_two_credentials_are_refused(app: Front, session: str, headers: dict[str, str]):
+async def test_two_credentials_are_refused(app: ASGIApp, session: str, headers: dict[str, str]):
     """A proxy in front may have looked at the other one."""
     for rule, prefix in (each.values for each in doors()):
         status, _ = await ask(app, rule.method, path_of(rule, prefix, session), headers, None)
@@ -159,7 +162,7 @@ async def test_two_credentials_are_refused(app: Front, session: str, headers: di
 
 
 @pytest.mark.parametrize("headers", STRANGERS)
-async def test_a_stranger_gets_the_answers_of_what_does_not_exist(app: Front, session: str, headers: dict[str, str]):
+async def test_a_stranger_gets_the_answers_of_what_does_not_exist(app: ASGIApp, session: str, headers: dict[str, str]):
     for rule, prefix in (each.values for each in doors()):
         path = path_of(rule, prefix, session)
         status, answer = await ask(app, rule.method, path, headers, body_of(rule, session))
@@ -176,13 +179,13 @@ async def test_a_stranger_gets_the_answers_of_what_does_not_exist(app: Front, se
 
 
 @pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}, *STRANGERS])
-async def test_a_method_that_no_route_has_is_405_for_every_key(app: Front, session: str, headers: dict[str, str]):
+async def test_a_method_that_no_route_has_is_405_for_every_key(app: ASGIApp, session: str, headers: dict[str, str]):
     for rule, prefix in (each.values for each in doors()):
         path = path_of(rule, prefix, session)
         assert (await ask(app, "PUT", path, headers, None))[0] == 405, path
 
 
-async def test_a_turns_token_opens_its_session_on_routes_that_list_it(app: Front, guarded: FrontDoor, session: str):
+async def test_a_turns_token_opens_its_session_on_routes_that_list_it(app: ASGIApp, guarded: FrontDoor, session: str):
     accepted = await guarded.services.store.accept(NewMessage(new_id(), session, "hello", "web"), EVERYTHING)
     await guarded.services.tokens.load()
     token = guarded.services.tokens.mint(session, accepted.message.id, 1, 60.0)
@@ -196,7 +199,7 @@ async def test_a_turns_token_opens_its_session_on_routes_that_list_it(app: Front
         assert status == 403, path
 
 
-async def test_another_instance_has_the_data(app: Front, guarded: FrontDoor, session: str, monkeypatch: Any):
+async def test_another_instance_has_the_data(app: ASGIApp, guarded: FrontDoor, session: str, monkeypatch: Any):
     """503 before anything is asked of the caller, but for health and metrics."""
 
     async def away(method: str) -> None:
@@ -245,7 +248,7 @@ async def test_a_service_is_limited_by_the_user_in_the_body_before_the_store_is_
 @pytest.mark.parametrize("headers", [{}, AS_ADA])
 @pytest.mark.parametrize("path", ["/", "/sessions", "/nothing", "/adk/nothing"])
 async def test_a_websocket_passes_the_gate_too(
-    app: Front, guarded: FrontDoor, path: str, headers: Any, monkeypatch: Any
+    app: ASGIApp, guarded: FrontDoor, path: str, headers: Any, monkeypatch: Any
 ):
     admitted: list[str] = []
 
@@ -267,7 +270,7 @@ async def test_a_websocket_passes_the_gate_too(
     assert admitted == ["WEBSOCKET"]
 
 
-async def test_a_server_that_asks_for_a_lifespan_gets_one(app: Front):
+async def test_a_server_that_asks_for_a_lifespan_gets_one(app: ASGIApp):
     sent: list[Any] = []
     asked = iter(["lifespan.startup", "lifespan.shutdown"])
 
@@ -282,7 +285,7 @@ async def test_a_server_that_asks_for_a_lifespan_gets_one(app: Front):
 
 
 @pytest.mark.parametrize("headers", [AS_ADA, {"authorization": f"Bearer {SERVICE}"}])
-async def test_head_is_answered_like_get_without_a_body(app: Front, session: str, headers: dict[str, str]):
+async def test_head_is_answered_like_get_without_a_body(app: ASGIApp, session: str, headers: dict[str, str]):
     for rule, prefix in (each.values for each in doors(lambda rule: rule.method == "GET")):
         path = path_of(rule, prefix, session)
         status, content = await asyncio.wait_for(ask(app, "HEAD", path, headers), 10)
@@ -294,7 +297,7 @@ async def test_head_is_answered_like_get_without_a_body(app: Front, session: str
         assert (await ask(app, "HEAD", path, headers))[0] in {404, 405}, path
 
 
-async def test_allow_has_all_methods_of_a_path_and_options_says_the_same(app: Front, session: str):
+async def test_allow_has_all_methods_of_a_path_and_options_says_the_same(app: ASGIApp, session: str):
     """A path of several routes, such as a session's, has the methods of all of them."""
     methods: dict[str, set[str]] = {}
     for rule, prefix in (each.values for each in doors()):
@@ -311,9 +314,10 @@ async def test_allow_has_all_methods_of_a_path_and_options_says_the_same(app: Fr
     assert (await start_of(app, "OPTIONS", "*", AS_ADA))["status"] == 404
 
 
-async def start_of(app: Front, method: str, path: str, headers: dict[str, str]) -> Any:
+async def start_of(app: ASGIApp, method: str, path: str, headers: dict[str, str]) -> Any:
     sent: list[Any] = []
-    scope = {"type": "http", "method": method, "path": path, "headers": [(b"content-type", b"application/json")]}
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path}
+    scope["headers"] = [(b"content-type", b"application/json")]
     scope["headers"] += [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def receive() -> Any:

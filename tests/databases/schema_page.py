@@ -82,6 +82,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "error": "why it failed",
         "adk_kept": "1: its pod writes ADK's events itself, so no front door writes them",
         "payload": "the rest of an ADK run's request, JSON",
+        "trace": "the trace context of its request",
     },
     "session_event": {
         "session": "session.uuid",

@@ -110,6 +110,13 @@ DEFAULTS = {
         "LOG_FORMAT": "auto",
         "INSTANCE": "",
     },
+    "traces": {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_SDK_DISABLED": "false",
+    },
     "agents": {
         "ENVIRONMENT": "development",
         "GEMINI_API_KEY": "",

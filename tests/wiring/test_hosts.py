@@ -9,6 +9,7 @@ import pytest
 
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings.sessions import Runtime
+from session_manager.tracing.spans import Spans
 from session_manager.wiring import hosts
 from tests.servers.front import settings_for
 
@@ -23,4 +24,4 @@ def test_a_missing_package_is_named(tmp_path: Path, redis_url: str, monkeypatch:
     monkeypatch.setitem(hosts.HOSTS, "kubernetes", "no_such_package")
     settings = settings_for(tmp_path, redis_url, session_runtime="kubernetes")
     with pytest.raises(StartupFailure, match=r"no_such_package is missing: pip install"):
-        hosts.open_host(settings, NOTHING, NOTHING)
+        hosts.open_host(settings, NOTHING, NOTHING, Spans())

@@ -53,6 +53,11 @@ local function want(idle)
 end
 
 -- A pod is wanted. The scaler pushes once the session has a slot for it (admit.lua), so that no pod starts without one.
+-- The trace of the request that wakes the session, for the scaler's log and spans.
+local function traced(trace)
+  if trace ~= '' then redis.call('HSET', hash, 'trace', trace) end
+end
+
 local function wake(idle)
   redis.call('ZADD', 'awake', 'GT', now + idle, id)
   redis.call('PUBLISH', 'scale', id)

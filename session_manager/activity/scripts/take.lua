@@ -2,7 +2,7 @@
 local stop = refused()
 if stop then return stop end
 local mid, seq, lowest, token = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local lease, idle, class, user = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local lease, idle, class, user, trace = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
 
 local known = redis.call('ZSCORE', inbox, mid)
 if not known then
@@ -19,6 +19,7 @@ end
 if a then
   want(idle)
 elseif alone or not backing_off() then
+  traced(trace)
   wake(idle)
 end
 local rank = redis.call('ZRANK', inbox, mid)

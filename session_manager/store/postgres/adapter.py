@@ -46,7 +46,7 @@ _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 # that the conditions hold for the row that is written.
 
 # No row: the session is unknown or deleted, or the Idempotency-Key is known. A second statement finds out which.
-# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload
+# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload, 9 trace
 _ACCEPT = f"""
 WITH now AS MATERIALIZED ({_NOW}),
 touched AS (
@@ -57,8 +57,8 @@ touched AS (
         SELECT 1 FROM message WHERE session = $2 AND caller = $3 AND idempotency_key = $4))
     RETURNING {SESSION}, last_seq, now.at
 ), added AS (
-    INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload)
-    SELECT $1, uuid, last_seq, $3, $4, $5, $6, at, $8 FROM touched
+    INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload, trace)
+    SELECT $1, uuid, last_seq, $3, $4, $5, $6, at, $8, $9 FROM touched
 )
 SELECT touched.*, (SELECT min(seq) FROM message WHERE session = $2 AND finished_at IS NULL) FROM touched
 """
@@ -182,7 +182,7 @@ class PostgresStore(SqlStore):
         owner = access.user if isinstance(access, OwnedBy) else None
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
-            rows = await self._rows(_ACCEPT, *key, new.text, owner, new.payload)
+            rows = await self._rows(_ACCEPT, *key, new.text, owner, new.payload, new.trace)
         except Conflict:
             rows = []
         if not rows:

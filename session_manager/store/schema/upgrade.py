@@ -84,7 +84,11 @@ def _text(name: str) -> str:
 
 def all_migrations() -> Sequence[Migration]:
     """Return all migrations of this version of the code, in ascending order without gaps."""
-    return (load(1, 1, "0001_initial"), load(2, 1, "0002_adk", ("sqlite", "postgresql")))
+    return (
+        load(1, 1, "0001_initial"),
+        load(2, 1, "0002_adk", ("sqlite", "postgresql")),
+        load(3, 1, "0003_traces"),
+    )
 
 
 def reject_foreign(engine: str, columns_of: str) -> Transaction[None]:

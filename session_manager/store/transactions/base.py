@@ -51,7 +51,7 @@ session.failed_at, session.failure_reason, session.failure_remedy, session.failu
 SESSION_WIDTH = SESSION.count(",") + 1
 MESSAGE = """
 message.id, message.session, message.seq, message.text, message.accepted_at, message.attempt, message.deaths,
-message.finished_at, message.status, message.response, message.error, message.caller, message.payload
+message.finished_at, message.status, message.response, message.error, message.caller, message.payload, message.trace
 """
 MESSAGE_WIDTH = MESSAGE.count(",") + 1
 EVENT = "number, kind, message_id, data, created_at"
@@ -106,7 +106,8 @@ def message_of(row: Row) -> Message:
     """Return the message of a row that begins with the columns ``MESSAGE``."""
     status = None if row[8] is None else _STATUSES[row[8]]
     return Message(
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], status, row[9], row[10], row[11], row[12]
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6],
+        row[7], status, row[9], row[10], row[11], row[12], row[13],
     )  # fmt: skip
 
 

@@ -43,8 +43,8 @@ WHERE uuid = $1 AND deleted_at IS NULL
 _NUMBERED = f"SELECT {SESSION}, last_seq, {_LOWEST} FROM session WHERE uuid = $1 AND deleted_at IS NULL"
 _REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
 _INSERT = """
-INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _ACCEPTED = f"""
 SELECT {SESSION}, {_LOWEST}, body_hash, {MESSAGE}
@@ -113,13 +113,15 @@ def accept(now: Micros, new: NewMessage, access: Access) -> Transaction[Accepted
         yield _REVIVE, (new.session,)
         session = session._replace(expired_at=None)
     key = (new.idempotency_key, new.body_hash)
-    yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now, new.payload)
+    yield _INSERT, (new.id, new.session, seq, new.caller, *key, new.text, now, new.payload, new.trace)
     return accepted(new, session, seq, seq if lowest is None else lowest, now)
 
 
 def accepted(new: NewMessage, session: Session, seq: int, lowest: int, now: Micros) -> Accepted:
     """Return the result for a message that was just written."""
-    message = Message(new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller, payload=new.payload)
+    message = Message(
+        new.id, new.session, seq, new.text, now, 1, 0, caller=new.caller, payload=new.payload, trace=new.trace
+    )
     return Accepted(message, session, lowest)
 
 

@@ -24,6 +24,7 @@ from session_manager.podclient.gateway import PodGateway
 from session_manager.settings import Settings
 from session_manager.settings.kinds import Network
 from session_manager.store.protocol import Store
+from session_manager.tracing.spans import Spans
 from session_manager.wiring.health import Check
 
 HOSTS = {
@@ -111,7 +112,7 @@ class Host(AllAuto, ABC):
         """Return the last ``tail`` lines that the session's pods printed, oldest first, or "" if there are none."""
 
 
-def open_host(settings: Settings, link: Link, store: Store) -> Host:
+def open_host(settings: Settings, link: Link, store: Store, spans: Spans) -> Host:
     """Open the host that SESSION_RUNTIME names. Only its own dependencies are imported.
 
     Raises StartupFailure if one of them is not installed, or if the settings or the file of classes are invalid.
@@ -120,4 +121,4 @@ def open_host(settings: Settings, link: Link, store: Store) -> Host:
         module = import_module(HOSTS[settings.pods.runtime])
     except ModuleNotFoundError as error:
         raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
-    return cast(Host, module.PodHost(settings, link, store))
+    return cast(Host, module.PodHost(settings, link, store, spans))

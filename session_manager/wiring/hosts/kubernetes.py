@@ -36,6 +36,7 @@ from session_manager.scaling.scaler import StandIn
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import NewSession, Store
+from session_manager.tracing.spans import Spans
 from session_manager.wiring.hosts import Host
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ class PodHost(SessionResources, Host):
 
     classes: ClusterClasses
 
-    def __init__(self, settings: Settings, link: Link, store: Store) -> None:
+    def __init__(self, settings: Settings, link: Link, store: Store, spans: Spans) -> None:
         Host.__init__(self, settings, link, store, networks=settings.kubernetes.pod_networks)
         cluster = Cluster(settings.kubernetes.namespace)
         self.classes = ClusterClasses.from_settings(settings)
@@ -261,6 +262,7 @@ class PodHost(SessionResources, Host):
             self._resources.user,
             settings.pods.max_awake,
             settings.quotas.by_user,
+            spans,
         )
         self._stand_in = StandIn(kit, self._open_runtime)
 

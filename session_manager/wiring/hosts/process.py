@@ -23,6 +23,7 @@ from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.settings import Settings
 from session_manager.store.protocol import Store
+from session_manager.tracing.spans import Spans
 from session_manager.wiring.health import Check, check_of
 from session_manager.wiring.hosts import Host
 
@@ -39,7 +40,7 @@ class PodHost(Host):
 
     classes: ConfiguredClasses
 
-    def __init__(self, settings: Settings, link: Link, store: Store) -> None:
+    def __init__(self, settings: Settings, link: Link, store: Store, spans: Spans) -> None:
         self.classes = load_classes(settings)
         self._data_dir = settings.server.data_dir
         self._lease = MachineLease(link, MachineFile(settings.server.data_dir), settings.pods.heartbeat)
@@ -57,6 +58,7 @@ class PodHost(Host):
             settings.pods.max_wakes,
             max_awake=settings.pods.max_awake,
             quotas=settings.quotas.by_user,
+            spans=spans,
         )
         self._scaler = Scaler(kit, self._runtime)
         self.wake_times = self._scaler.workers.wake_times

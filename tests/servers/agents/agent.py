@@ -28,6 +28,8 @@ def reply(message: str, context: Context):
         return {"environment": dict(os.environ)}
     if word == "stream":
         return (piece + " " for piece in rest.split(" "))
+    if word == "trace":
+        return context.trace
     if word == "hold":
         return held(*rest.split())
     return {"reply": message, "attempt": context.attempt}

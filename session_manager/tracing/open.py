@@ -1,0 +1,26 @@
+"""Opens what records the spans of a process, if the settings say so. OpenTelemetry is imported only then."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+from session_manager.settings.traces import TraceSettings
+from session_manager.tracing.spans import Spans
+
+log = logging.getLogger(__name__)
+
+
+def open_spans(settings: TraceSettings) -> Spans:
+    """Return what records the spans of this process, as the variables ``OTEL_*`` say."""
+    if not settings.enabled:
+        return Spans()
+    if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        log.warning(
+            "spans are not recorded: OTEL_* is set, but OpenTelemetry is not installed; install session-manager[otel]",
+            extra={"event": "traces.missing"},
+        )
+        return Spans()
+    from session_manager.tracing.otel import OtelSpans  # noqa: PLC0415  an extra
+
+    return OtelSpans.of_environment()

@@ -1,0 +1,50 @@
+"""The trace context of a request arrives at the pod, whatever happens to the message in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tracing.test_context import PARENT, SPAN, TRACE
+
+STATE = "congo=t61rcWkgMzE"
+HEADERS = {"traceparent": PARENT, "tracestate": STATE}
+SENT = {"traceparent": PARENT, "tracestate": STATE}
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+async def test_the_pod_gets_the_context_of_the_request(front, asleep):
+    session = await front.create()
+    if not asleep:
+        await front.chat(session, "wake up")
+    _, body = await front.chat(session, "trace", **HEADERS)
+    assert body["pod_response"] == SENT
+    _, body = await front.chat(session, "trace")
+    assert body["pod_response"] == {}
+
+
+async def test_another_front_door_and_another_attempt_have_the_same_context(start):
+    one, two = await start(), await start()
+    session = await one.create()
+    first = await one.chat(session, "sleep 0.5", wait=0)
+    waiting = await two.chat(session, "trace", wait=0, **HEADERS)
+    assert (first[0], waiting[0]) == (202, 202)
+    _, body = await one.chat(session, "last")
+    _, body = await one.call("GET", f"/session/{session}/messages/{waiting[1]['message_id']}")
+    assert body["pod_response"] == SENT
+
+
+@pytest.mark.parametrize("parent", [f"00-{TRACE}-{SPAN}-01, 00-{TRACE}-{SPAN}-01", "00-x", f"00-{'0' * 32}-{SPAN}-01"])
+async def test_a_malformed_context_is_not_passed_on(front, parent):
+    session = await front.create()
+    _, body = await front.chat(session, "trace", traceparent=parent, tracestate=STATE)
+    assert body["pod_response"] == {}
+
+
+async def test_a_run_of_adk_passes_it_on_too(front):
+    async with front.client.post(f"{front.url}/apps/default/users/ada/sessions", json={}) as created:
+        session = (await created.json())["id"]
+    message = {"role": "user", "parts": [{"text": "trace"}]}
+    body = {"appName": "default", "userId": "ada", "sessionId": session, "newMessage": message}
+    status, events = await front.call("POST", "/run", body, headers=HEADERS)
+    assert status == 200
+    assert PARENT in str(events)
