@@ -71,6 +71,7 @@ class Front:
 
         method = scope.get("method", "WEBSOCKET")
         rule, serve, params = self._find(method, scope)
+        scope["route_path"] = rule.path
         try:
             await self._open(method, rule, params, scope, receive)
             await serve(scope, receive, noting)
@@ -109,7 +110,6 @@ class Front:
         call = self._enter(Call(self.parts, rule.limit, caller, headers, params, acting.holder(place)), scope)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
             await self.parts.limits.count(rule.limit, acting.limit_key(place))
-        scope["route_path"] = rule.path
         if rule.body:
             check_length(headers, rule.body)
             check_media(headers)
