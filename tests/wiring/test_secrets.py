@@ -91,7 +91,7 @@ HOLDERS: dict[str, object] = {
     "tokens": Tokens(NOTHING),
     "claim": Claim("s", "m", SECRET, fresh=True, replace=False, address=ADDRESS),
     "turn": TurnRequest("s", "ann", "m", 1, "hello", SECRET),
-    "call": Call(NOTHING, None, Anonymous(""), {b"authorization": SECRET.encode()}, {}, SECRET.encode()),
+    "call": Call(NOTHING, None, Anonymous(""), {b"authorization": SECRET.encode()}, {}, "", SECRET.encode()),
     "command line": Remote("http://h", SECRET, None),
     "client": Client("http://h", SECRET),
     "class": SessionClass("x", env={"KEY": SECRET}),
