@@ -33,6 +33,7 @@ class BackupAnswer(BaseModel):
     stored_size: int | None = Field(None, description="Bytes in the bucket.", examples=[131_072])
     sha256: str | None = Field(None, description="Of the database.", examples=["9f86d081…"])
     encrypted: bool | None = Field(None, examples=[False])
+    authenticated: bool | None = Field(None, description="A configured key proves that it is ours.", examples=[False])
     duration: float | None = Field(None, description="Seconds.", examples=[1.5])
     program: str | None = Field(None, description="Version of the program that made it.", examples=["0.1.0"])
     phase: str | None = Field(None, description="While it runs: copy or upload.", examples=[None])
@@ -82,7 +83,8 @@ async def verify_backup(call: CurrentCall, name: Name) -> Response:
 def _done(manifest: Manifest) -> Json:
     facts = manifest.model_dump(include=set(BackupAnswer.model_fields))
     taken_at = rfc3339(Micros(int(manifest.taken_at.timestamp() * 1_000_000)))
-    return {**facts, "status": "done", "taken_at": taken_at, "encrypted": manifest.encryption is not None}
+    marks = {"encrypted": manifest.encryption is not None, "authenticated": manifest.authenticated}
+    return {**facts, "status": "done", "taken_at": taken_at, **marks}
 
 
 def _running(job: Job) -> Json:

@@ -49,7 +49,7 @@ class Backups:
     def __init__(self, source: Source, place: Place, keys: Keys, retention: Retention) -> None:
         self.source = source
         self.place = place
-        self.catalog = Catalog(place)
+        self.catalog = Catalog(place, keys)
         self._keys = keys
         self._retention = retention
         self.term = 0
@@ -122,13 +122,20 @@ class Backups:
         with self.source.alone(), self._fetched(manifest, progress):
             return manifest
 
-    def restore(self, name: str | None = None, progress: Progress = quiet, *, force: bool = False) -> Restored:
+    def restore(
+        self,
+        name: str | None = None,
+        progress: Progress = quiet,
+        *,
+        force: bool = False,
+        accept_unauthenticated: bool = False,
+    ) -> Restored:
         """Replace the database by the backup ``name``, or by the newest one, after checking it.
 
         Raises Conflict if the database is in use, or was written to after the backup and ``force`` is not set.
         """
         with self.source.alone():
-            manifest = self.chosen(name)
+            manifest = self.chosen(name, accept_unauthenticated=accept_unauthenticated)
             self.reject_older(manifest, force=force)
             return self._restore(manifest, progress)
 
@@ -141,9 +148,8 @@ class Backups:
             return None
         with self.source.alone():
             damage: BackupDamaged | None = None
-            for manifest in [] if self.source.holds_data() else self.catalog.all():
+            for manifest in [] if self.source.holds_data() else self.catalog.usable():
                 try:
-                    self._reject_plain(manifest)
                     return self._restore(manifest, progress)
                 except BackupDamaged as error:
                     damage = damage or error
@@ -154,13 +160,11 @@ class Backups:
     def put_back(self, manifest: Manifest, progress: Progress = quiet) -> Restored:
         """Restore this backup over whatever is there, by the program's own choice."""
         with self.source.alone():
-            self._reject_plain(manifest)
             return self._restore(manifest, progress)
 
-    def _reject_plain(self, manifest: Manifest) -> None:
-        """An unencrypted backup may come from an attacker who can write to the bucket but has no key."""
-        if self._keys.first is not None and manifest.encryption is None:
-            raise BackupDamaged(f"The backup {manifest.name} is not encrypted: if it is yours, restore it by its name")
+    @property
+    def has_keys(self) -> bool:
+        return self._keys.first is not None
 
     def reject_older(self, manifest: Manifest, *, force: bool) -> None:
         changed = self.source.changed_at()
@@ -170,12 +174,14 @@ class Backups:
                 f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC). To restore it and lose the later changes, use --force"
             )
 
-    def chosen(self, name: str | None) -> Manifest:
-        """Return the backup ``name``, or the newest one. Raises NotFound."""
-        found = self.catalog.newest() if name is None else self.catalog.get(name)
-        if found is None:
+    def chosen(self, name: str | None, *, accept_unauthenticated: bool = False) -> Manifest:
+        """Return the backup ``name``, or the newest one. Raises as ``Catalog.get`` and ``usable`` do."""
+        if name is not None:
+            return self.catalog.get(name, accept_unauthenticated=accept_unauthenticated)
+        found = self.catalog.usable()
+        if not found:
             raise NotFound("There is no backup")
-        return found
+        return found[0]
 
     def _restore(self, manifest: Manifest, progress: Progress) -> Restored:
         with self._fetched(manifest, progress) as path:

@@ -1,6 +1,8 @@
 """The backups in a place: the manifest that describes each one, their one order, and which of them may be removed.
 
-A manifest is uploaded after its data: without a manifest there is no backup.
+A manifest is uploaded after its data: without a manifest there is no backup. Where keys are configured, the last member
+of a manifest is the HMAC-SHA256 of all bytes before it, and a manifest without a valid one does not count: an attacker
+who may only write to the place can neither bring in a backup nor change the term, the time or the hashes of one.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from session_manager.backup.packing import Keys
 from session_manager.domain.errors import BackupDamaged, NotFound, StorageDenied, StorageMissing
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ LEFTOVER = 24 * 3600.0  # seconds; longer than any upload takes
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 Engine = Literal["sqlite", "postgresql"]
 _HASH = r"^[0-9a-f]{64}$"
+_PROOF = re.compile(rb',\n "mac": "([0-9a-f]{64})"\n}\n')
 
 
 class Manifest(BaseModel):
@@ -49,6 +53,16 @@ class Manifest(BaseModel):
     term: int = Field(0, ge=0, description="Term of the one writer; 0 without a lease.")
     program: str = Field(description="Version of the program that made the backup.")
     duration: float = Field(ge=0, description="Seconds until the manifest was written.")
+    _authenticated: bool = PrivateAttr(default=False)
+
+    @property
+    def authenticated(self) -> bool:
+        """A key that is configured here has signed it."""
+        return self._authenticated
+
+    @property
+    def sessions(self) -> int:
+        return self.rows.get("session", self.rows.get("public.session", 0))
 
     def left(self, interval: float, now: datetime) -> float:
         """Return the seconds until the next backup is due, ``interval`` seconds after this one; 0 if it is due now.
@@ -57,6 +71,13 @@ class Manifest(BaseModel):
         """
         age = (now - self.taken_at).total_seconds()
         return max(0.0, interval - age) if age > -interval else 0.0
+
+
+def _unproven(finding: str) -> str:
+    return (
+        f"{finding} by a key in BACKUP_ENCRYPTION_KEYS. If you know that it is yours, restore it "
+        "by its name with --accept-unauthenticated"
+    )
 
 
 def new_name(now: datetime) -> str:
@@ -98,45 +119,85 @@ class Pruned:
 class Catalog:
     """All methods block, as those of the place do."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, keys: Keys | None = None) -> None:
         self.place = place
+        self._keys = keys or Keys()
         self._read: dict[str, Manifest] = {}
 
     def all(self) -> list[Manifest]:
         """Return the backups, newest first: by the term of the writer, then by time.
 
-        Backups with an unreadable manifest are left out, since they cannot be restored. Each manifest is fetched once,
-        as no name is written twice.
+        Backups with an unreadable manifest are left out, since they cannot be restored, and so are those that no key
+        proves, if there are keys. Each manifest is fetched once, as no name is written twice.
         """
+        return [manifest for manifest in self.everything() if self._counts(manifest)]
+
+    def everything(self) -> list[Manifest]:
+        """Return what claims to be a backup, in the order of ``all``; what a person may see, but a program not use."""
         read = {}
         for name in _names(self.place.entries(FOLDER)):
             with suppress(BackupDamaged, NotFound):
-                read[name] = self._read.get(name) or self.get(name)
+                read[name] = self._read.get(name) or self._fetch(name)
         self._read = read
         return sorted(read.values(), key=lambda manifest: (manifest.term, manifest.taken_at), reverse=True)
+
+    def usable(self) -> list[Manifest]:
+        """Return ``all`` for a restore that no person chooses.
+
+        Raises BackupNotForUs if a backup that may be newer needs a key that is missing here, and BackupDamaged if there
+        are backups, but no key proves any of them. To begin with older data or none would lose what they hold.
+        """
+        counted = self.all()
+        doubtful = [manifest for manifest in self._read.values() if not self._counts(manifest)]
+        for manifest in doubtful:
+            if manifest.key is not None and all(manifest.taken_at > each.taken_at for each in counted):
+                self._keys.find(manifest.key)
+        if doubtful and not counted:
+            raise BackupDamaged(_unproven("None of the backups is authenticated"))
+        return counted
 
     def newest(self) -> Manifest | None:
         """Return the newest backup, or None if there is none."""
         return next(iter(self.all()), None)
 
-    def get(self, name: str) -> Manifest:
-        """Return the manifest of a backup. Raises NotFound, and BackupDamaged if the manifest cannot be read."""
+    def get(self, name: str, *, accept_unauthenticated: bool = False) -> Manifest:
+        """Return the manifest of a backup. Raises NotFound; BackupDamaged if it cannot be read or no key proves it."""
+        manifest = self._fetch(name)
+        if accept_unauthenticated or self._counts(manifest):
+            return manifest
+        if manifest.key is not None:
+            self._keys.find(manifest.key)
+        raise BackupDamaged(_unproven(f"The backup {name} is not authenticated"))
+
+    def _counts(self, manifest: Manifest) -> bool:
+        return manifest.authenticated or self._keys.first is None
+
+    def _fetch(self, name: str) -> Manifest:
         if not NAME.fullmatch(name):
             raise NotFound("There is no such backup")
         try:
             # At most one block is fetched; an object that is longer is not a manifest.
-            manifest = Manifest.model_validate_json(next(self.place.read(manifest_of(name)), b""))
+            content = next(self.place.read(manifest_of(name)), b"")
+            manifest = Manifest.model_validate_json(content)
         except StorageMissing:
             raise NotFound("There is no such backup") from None
         except ValidationError:
             raise BackupDamaged(f"The manifest of {name} could not be read") from None
         if manifest.name != name:
             raise BackupDamaged(f"The manifest of {name} belongs to another backup")
+        proof = _PROOF.search(content)
+        if proof is not None and proof.end() == len(content):
+            signed = content[: proof.start()]
+            manifest._authenticated = self._keys.proves(proof[1].decode(), manifest.key, signed)
         return manifest
 
     def put(self, manifest: Manifest) -> None:
-        content = manifest.model_dump_json(indent=1, exclude_none=True) + "\n"
-        self.place.write(manifest_of(manifest.name), [content.encode()])
+        content = manifest.model_dump_json(indent=1, exclude_none=True)
+        proof = self._keys.sign(content.removesuffix("\n}").encode())
+        if proof is not None:
+            content = content.removesuffix("\n}") + f',\n "mac": "{proof}"\n}}'
+            manifest._authenticated = True
+        self.place.write(manifest_of(manifest.name), [f"{content}\n".encode()])
 
     def prune(self, retention: Retention, now: datetime, *, dry_run: bool = False) -> Pruned:
         """Remove expired backups and leftovers.

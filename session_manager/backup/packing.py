@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,6 +120,15 @@ class Keys:
         """Parse keys of 32 bytes in base64, separated by commas. Raises StartupFailure, which does not repeat them."""
         return cls([_parse(part.strip()) for part in text.split(",") if part.strip()])
 
+    def sign(self, content: bytes) -> str | None:
+        """Return what proves that ``content`` was written with the first key, or None without keys."""
+        return _proof(self.first, content) if self.first is not None else None
+
+    def proves(self, proof: str | None, key_id: str | None, content: bytes) -> bool:
+        """Return True if the key of that id, which is among these, signed the content."""
+        key = self._keys.get(key_id or "")
+        return key is not None and proof is not None and hmac.compare_digest(_proof(key, content), proof)
+
     def find(self, key_id: str) -> Key:
         if key_id not in self._keys:
             raise BackupNotForUs(
@@ -137,6 +147,10 @@ def _parse(text: str) -> Key:
             "BACKUP_ENCRYPTION_KEYS: invalid key; expected 32 random bytes in base64 (openssl rand -base64 32)"
         )
     return Key(_derive(secret, b"", b"session-manager backup key id")[:8].hex(), secret)
+
+
+def _proof(key: Key, content: bytes) -> str:
+    return hmac.digest(_derive(key.secret, b"", b"session-manager backup manifest"), content, "sha256").hex()
 
 
 def encrypt(key: Key, name: str, blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -203,7 +203,7 @@ class Succession:
         Times of shipped changes are cut to seconds, so within a second shipped changes come before backups.
         """
         states = await self._shipped()
-        for each in await asyncio.to_thread(self.backups.catalog.all):
+        for each in await asyncio.to_thread(self.backups.catalog.usable):
             put_back = partial(asyncio.to_thread, self.backups.put_back, each)
             states.append(Saved(each.term, each.taken_at, "backup.restored", f"backup {each.name}", put_back))
         return sorted(states, key=lambda state: (state.term, state.at.replace(microsecond=0)), reverse=True)
@@ -211,6 +211,10 @@ class Succession:
     async def _shipped(self) -> list[Saved]:
         lines = await asyncio.to_thread(all_lines, self.backups.place)
         if not lines:
+            return []
+        if self.backups.has_keys:
+            message = "shipped changes in the bucket were ignored: no key authenticates them"
+            log.error(message, extra={"event": "writer.shipped_ignored"})
             return []
         if self.tool is None:
             message = "shipped changes in the bucket were ignored: litestream is not installed here to fetch them"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,12 +38,12 @@ def create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @backup.command("list")
 def list_backups(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List the backups, newest first."""
-    found = _open(data_dir).catalog.all()
+    """List the backups, newest first, also those that no key authenticates."""
+    found = _open(data_dir).catalog.everything()
     if as_json:
         show.as_json([_facts(each) for each in found])
     else:
-        heads = ("backup", "taken at (UTC)", "engine", "size", "stored", "encrypted", "sessions")
+        heads = ("backup", "taken at (UTC)", "engine", "size", "stored", "encrypted", "authenticated", "sessions")
         show.table(heads, (_row(each) for each in found), f"{len(found)} in total")
 
 
@@ -61,6 +62,10 @@ def restore(
     name: Name = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the database even if it is newer.")] = False,
+    accept_unauthenticated: Annotated[
+        bool,
+        typer.Option("--accept-unauthenticated", help="Take a named backup although no key proves that it is yours."),
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,13 +75,15 @@ def restore(
     anything changes, and the old database is kept next to the new one.
     A PostgreSQL database must not have any tables.
     """
+    if accept_unauthenticated and name is None:
+        raise typer.BadParameter("name the backup that --accept-unauthenticated is for")
     backups = _open(data_dir)
-    manifest = backups.chosen(name)
+    manifest = backups.chosen(name, accept_unauthenticated=accept_unauthenticated)
     backups.reject_older(manifest, force=force)
     if not yes:
         _confirm(backups, manifest)
     with _progress() as progress:
-        restored = backups.restore(manifest.name, progress, force=force)
+        restored = backups.restore(manifest.name, progress, force=force, accept_unauthenticated=accept_unauthenticated)
     line = f"Restored {manifest.name}, the state of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     show.result({**_facts(restored.manifest), "kept": restored.aside}, line, as_json=as_json)
     if restored.aside and not as_json:
@@ -117,11 +124,31 @@ def _open(data_dir: Path | None) -> Backups:
 
 
 def _confirm(backups: Backups, manifest: Manifest) -> None:
-    changed = backups.source.changed_at()
-    over = f" and replace the database of {changed:%Y-%m-%d %H:%M:%S} UTC" if changed else ""
-    question = f"Restore {manifest.name} of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC{over}?"
-    if not typer.confirm(question, err=True):
+    """Show what would be taken, and what it would replace, and ask."""
+    for name, value in _described(manifest, backups.source.changed_at()):
+        show.remark(f"{name + ':':<15}{show.plain(value)}")
+    if not typer.confirm("Replace the database with this backup?", err=True):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _described(manifest: Manifest, changed: datetime | None) -> Iterator[tuple[str, str]]:
+    yield "backup", manifest.name
+    yield "taken at", f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC, {_apart(manifest.taken_at, changed)}"
+    yield "holds", f"{manifest.sessions} sessions, {sum(manifest.rows.values())} rows of {manifest.engine}"
+    yield "size", f"{show.size(manifest.size)}, {show.size(manifest.stored_size)} stored"
+    yield "encrypted", "yes" if manifest.encryption else "no"
+    yield (
+        "authenticated",
+        "yes" if manifest.authenticated else "no: anyone who may write to the bucket may have made it",
+    )
+
+
+def _apart(taken_at: datetime, changed: datetime | None) -> str:
+    """Return how much older or newer the backup is than the database."""
+    if changed is None:
+        return "and there is no database yet"
+    seconds = round((taken_at - changed).total_seconds())
+    return f"{timedelta(seconds=abs(seconds))} {'newer' if seconds > 0 else 'older'} than the database"
 
 
 @contextmanager
@@ -144,11 +171,11 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     facts: dict[str, Any] = manifest.model_dump(mode="json", exclude={"format"})
-    return facts
+    return {**facts, "authenticated": manifest.authenticated}
 
 
 def _row(manifest: Manifest) -> tuple[Any, ...]:
     sizes = (show.size(manifest.size), show.size(manifest.stored_size))
-    sessions = manifest.rows.get("session", manifest.rows.get("public.session", 0))
-    encrypted = "yes" if manifest.encryption else "no"
-    return (manifest.name, f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}", manifest.engine, *sizes, encrypted, sessions)
+    marks = ("yes" if mark else "no" for mark in (manifest.encryption, manifest.authenticated))
+    taken_at = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}"
+    return (manifest.name, taken_at, manifest.engine, *sizes, *marks, manifest.sessions)

@@ -177,7 +177,7 @@ async def test_a_backup_that_does_not_exist_is_not_found(backups: Backups, name:
 async def test_a_backup_needs_its_own_key_and_not_a_later_one(folder: Place, database: Path, tmp_path: Path):
     plain = of(database, folder).create()
     with_key = of(tmp_path / "elsewhere" / "sessions.db", folder, KEY)
-    with pytest.raises(BackupDamaged, match="is not encrypted"):
+    with pytest.raises(BackupDamaged, match="None of the backups is authenticated"):
         with_key.restore_if_missing()
     sealed = of(database, folder, KEY).create()
     with pytest.raises(BackupError, match="encrypted with the key"):
@@ -185,7 +185,9 @@ async def test_a_backup_needs_its_own_key_and_not_a_later_one(folder: Place, dat
     rotated = of(tmp_path / "other" / "sessions.db", folder, f"{NEW_KEY},{KEY}").restore_if_missing()
     assert rotated is not None
     assert rotated.manifest == sealed
-    assert with_key.restore(plain.name).manifest == plain
+    with pytest.raises(BackupDamaged, match="--accept-unauthenticated"):
+        with_key.restore(plain.name)
+    assert with_key.restore(plain.name, accept_unauthenticated=True).manifest == plain
 
 
 async def test_only_one_backup_runs_at_a_time(backups: Backups):
@@ -220,13 +222,13 @@ async def test_each_manifest_is_fetched_once(backups: Backups, monkeypatch: pyte
     for _ in range(3):
         await asyncio.to_thread(backups.create)
     fetched: list[str] = []
-    get = backups.catalog.get
+    get = backups.catalog._fetch
 
     def counted(name: str) -> Manifest:
         fetched.append(name)
         return get(name)
 
-    monkeypatch.setattr(backups.catalog, "get", counted)
+    monkeypatch.setattr(backups.catalog, "_fetch", counted)
     first = backups.catalog.all()
     assert backups.catalog.all() == first
     assert sorted(fetched) == sorted(set(fetched))

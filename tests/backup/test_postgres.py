@@ -109,7 +109,7 @@ async def test_missing_rows_undo_the_whole_restore(
     other = of(next(names), folder)
     monkeypatch.setattr(other.source, "check", lambda *_: None)
     monkeypatch.setattr(
-        other.catalog, "get", lambda name: made.model_copy(update={"rows": {**made.rows, "public.message": 21}})
+        other.catalog, "get", lambda name, **_: made.model_copy(update={"rows": {**made.rows, "public.message": 21}})
     )
     with pytest.raises(BackupError) as raised:
         await asyncio.to_thread(other.restore, made.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -74,6 +75,21 @@ def test_restore_asks_keeps_the_old_database_and_does_not_replace_a_newer_one(ma
     restored = machine.printed("restore", made["name"], "--yes", "--force")
     assert len(texts(machine.database)) == 6
     assert len(texts(Path(restored["kept"]))) == 7
+
+
+def test_the_question_says_what_is_taken_and_what_is_replaced(machine: Machine):
+    plain = machine.printed("create")["name"]
+    key = {"BACKUP_ENCRYPTION_KEYS": base64.b64encode(bytes(32)).decode()}
+    refused = machine.run("restore", plain, "--yes", **key)
+    assert (refused.returncode, "--accept-unauthenticated" in refused.stderr) == (1, True)
+    assert machine.run("restore", "--yes", "--accept-unauthenticated", **key).returncode == 2
+    asked = machine.run("restore", plain, "--accept-unauthenticated", stdin="n\n", **key)
+    assert asked.returncode == 1
+    for words in (plain, "sessions,", "rows of sqlite", "stored", "encrypted:     no", "authenticated: no: anyone"):
+        assert words in asked.stderr
+    assert "than the database" in asked.stderr
+    assert machine.run("restore", plain, "--accept-unauthenticated", "--yes", **key).returncode == 0
+    assert json.loads(machine.run("list", "--json", **key).stdout)[0]["authenticated"] is False
 
 
 def test_prune_dry_run_shows_what_would_be_removed(machine: Machine):
