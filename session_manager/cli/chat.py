@@ -48,7 +48,7 @@ def chat(
 def _recite(say: Callable[[str], ExitCode]) -> ExitCode:
     """Send every line of a file or a pipe, until one fails."""
     for line in sys.stdin:
-        if line.strip() and (code := say(line.rstrip("\n"))) is not ExitCode.OK:
+        if line.strip() and (code := say(show.typed(line.rstrip("\n")))) is not ExitCode.OK:
             return code
     return ExitCode.OK
 
@@ -62,7 +62,7 @@ def _converse(say: Callable[[str], ExitCode]) -> ExitCode:
     show.remark("Ctrl-D or /quit ends the conversation. The session is kept.")
     while True:
         try:
-            text = input(PROMPT)
+            text = show.typed(input(PROMPT))
         except (EOFError, KeyboardInterrupt):
             show.remark("")
             return ExitCode.OK

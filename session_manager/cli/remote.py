@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from session_manager.cli.show import typed
+
 if TYPE_CHECKING:
     from session_manager.client import Client
 
@@ -46,12 +48,19 @@ class Remote:
         return Client(self.url, self.key, self.user)
 
 
+def _as_typed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_typed(each) for each in value]
+    return typed(value) if isinstance(value, str) else value
+
+
 def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., None]:
     """Add --url, --key and --user to a command, which receives them as its first argument."""
 
     @functools.wraps(command)
     def run(*, url: str, key: str | None, user: str | None, **options: object) -> None:
-        command(Remote(url, key, user), **options)  # type: ignore[arg-type, call-arg]
+        front = Remote(*map(_as_typed, (url, key, user)))
+        command(front, **{name: _as_typed(value) for name, value in options.items()})  # type: ignore[call-arg]
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]

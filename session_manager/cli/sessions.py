@@ -50,8 +50,15 @@ def create(
     It belongs to --user, by default your login name.
     """
     with front.client() as client:
-        made = client.create(front.user or getpass.getuser(), class_name, name)
+        made = client.create(front.user or _login_name(), class_name, name)
     show.result(made, made["uuid"], as_json=as_json)
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, a user often has no name
+        raise typer.BadParameter("this user has no login name; say whose session it is with --user") from None
 
 
 @remote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -26,13 +27,34 @@ _COLOURS = {
 _FACTS = ("name", "user_id", "class", "queue_length", "created_at", "last_activity", "expires_at")
 
 
+def write_anywhere() -> None:
+    """Let a terminal or pipe that is not UTF-8 get a question mark for what it cannot show, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+
+
+def typed(text: str) -> str:
+    """Return what a person typed. Bytes that Python could not decode in this locale are read as UTF-8."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def dumped(value: Any) -> str:
+    """Return JSON in one line, with escapes where the output is not UTF-8, so that nothing is lost."""
+    return json.dumps(value, ensure_ascii=(sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"))
+
+
 def as_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(dumped(value), flush=True)
 
 
 def result(value: Json, line: str, *, as_json: bool) -> None:
     """Print ``value`` as JSON, or the line for a person."""
-    print(json.dumps(value, ensure_ascii=False) if as_json else line, flush=True)
+    print(dumped(value) if as_json else line, flush=True)
 
 
 def remark(line: str) -> None:
