@@ -25,6 +25,7 @@ from session_manager.api.rules import ADMINS, OPEN, Rule
 from session_manager.api.table import Found, Table, routed, table
 from session_manager.domain.access import Anonymous, Caller
 from session_manager.domain.errors import Forbidden, NotFound, Unauthenticated
+from session_manager.domain.session_class import SessionClasses, class_name_of_app
 from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
 from session_manager.people.identity import Identity, header_map
@@ -105,7 +106,7 @@ class Front:
         client = scope.get("client")
         peer = client[0] if client else ""
         caller = await self._caller(rule, headers, peer)
-        _check(rule, caller, params)
+        _check(rule, caller, params, self.parts.services.classes)
         acting, place = _place(caller, params)
         call = self._enter(Call(self.parts, rule.limit, caller, headers, params, acting.holder(place)), scope)
         if rule.limit is not None and not (rule.user_in_body and caller.names_users):
@@ -160,14 +161,18 @@ def build_app(services: Services) -> ASGIApp:
     parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents)
     origins = Origins(settings.server.cors_origins)
     identity = Identity(
-        settings.server.api_keys, settings.server.trusted_proxies, services.tokens, origins=origins.allowed
+        settings.server.api_keys,
+        settings.server.trusted_proxies,
+        services.tokens,
+        origins=origins.allowed,
+        classes=settings.server.key_classes,
     )
     writer = services.writer.leadership if services.writer else None
     return services.spans.requests(Front(table(), parts, identity, origins, admission(writer, services.machine)))
 
 
-def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:
-    """Raise Forbidden for a caller outside the audience, NotFound where it may not act for the user of the path.
+def _check(rule: Rule, caller: Caller, params: dict[str, str], classes: SessionClasses) -> None:
+    """Raise Forbidden for a caller outside the audience, NotFound for a user or an app that is not the caller's.
 
     The right on a session is not decided here: the statement that reads or changes the session decides it.
     """
@@ -175,6 +180,9 @@ def _check(rule: Rule, caller: Caller, params: dict[str, str]) -> None:
         raise Forbidden("only a service's key that acts for no user may do this")
     user = params.get("user_id")
     if user is not None and not caller.may_act_for(user):
+        raise NotFound
+    app = params.get("app_name")
+    if app is not None and caller.classes is not None and class_name_of_app(classes, app) not in caller.classes:
         raise NotFound
 
 

@@ -16,6 +16,7 @@ from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId,
 from session_manager.domain.errors import ActivityUnavailable, Forbidden, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import COLD_SQL, HOT, Hot, Session, Status, cold_status
+from session_manager.domain.session_class import visible_class
 from session_manager.domain.times import micros
 from session_manager.domain.values import Json
 from session_manager.store.protocol import NewSession, SessionQuery
@@ -32,7 +33,7 @@ async def create(call: CurrentCall, body: CreateRequest) -> Response:
     if not call.caller.may_act_for(body.user_id):
         raise Forbidden("user_id is not the user that this caller acts for")
     await call.counted_for(body.user_id)
-    session_class = call.services.classes.get(body.class_name)
+    session_class = visible_class(call.services.classes, body.class_name, call.caller.classes)
     new = NewSession(str(uuid4()), body.user_id, session_class.name, micros(session_class.ttl), body.name)
     session = await call.services.store.create_session(new)
     call.services.host.created(session)

@@ -27,9 +27,15 @@ class Right(StrEnum):
     MANAGE = "manage"  # rename, delete
 
 
+Classes: TypeAlias = frozenset[str] | None
+"""The SessionClasses that a caller sees and uses, by name; None: all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Everything:
     """All sessions, with all rights: for a service that acts for no user, and for the front door's own loops."""
+
+    classes: Classes = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class OwnedBy:
     """The sessions of one user, with all rights."""
 
     user: str
+    classes: Classes = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,10 @@ class _Kind:
     """
 
     __slots__ = ()
+
+    @property
+    def classes(self) -> Classes:
+        return None
 
     @property
     def admin(self) -> bool:
@@ -102,13 +113,20 @@ class _Keyed(_Kind):
     name: str
     address: str
     user: str | None = None
+    classes: Classes = None
 
     @property
     def access(self) -> Access:
-        return EVERYTHING if self.user is None else OwnedBy(self.user)
+        if self.user is None:
+            return EVERYTHING if self.classes is None else Everything(self.classes)
+        return OwnedBy(self.user, self.classes)
 
     @property
     def admin(self) -> bool:
+        return self.user is None and self.classes is None
+
+    @property
+    def trusted(self) -> bool:
         return self.user is None
 
     @property

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from session_manager.domain.access import Classes
 from session_manager.domain.errors import InvalidInput
 
 DEFAULT = "default"
@@ -70,6 +73,35 @@ class SessionClasses(Protocol):
 
     def get(self, name: str) -> SessionClass:
         """Return the class. Raises InvalidInput with the known names, or Unavailable before the classes are known."""
+
+
+def unknown_class(name: str, known: Iterable[str]) -> InvalidInput:
+    """Return the error about a class that does not exist, or not for this caller."""
+    names = ", ".join(sorted(known))
+    return InvalidInput(f"unknown class {name!r}; {f'known classes: {names}' if names else 'no class exists'}", "class")
+
+
+def visible_class(classes: SessionClasses, name: str, visible: Classes) -> SessionClass:
+    """Return the class, if the caller sees it. Raises InvalidInput with the names that it sees, or Unavailable."""
+    if visible is None:
+        return classes.get(name)
+    if name in visible:
+        with suppress(InvalidInput):
+            return classes.get(name)
+    raise unknown_class(name, [each for each in visible if _exists(classes, each)])
+
+
+def class_name_of_app(classes: SessionClasses, app: str) -> str:
+    """Return the name of the class for sessions of an app. Raises Unavailable before the classes are known."""
+    return app if _exists(classes, app) else DEFAULT
+
+
+def _exists(classes: SessionClasses, name: str) -> bool:
+    try:
+        classes.get(name)
+    except InvalidInput:
+        return False
+    return True
 
 
 def class_for_app(classes: SessionClasses, app: str) -> SessionClass:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from session_manager.domain.access import Caller, Local, Person, PodTurn, Service, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, Unauthenticated
@@ -23,7 +24,10 @@ Headers = Mapping[bytes, bytes]
 
 
 class Identity:
-    """``trusted_proxies``: networks whose X-Forwarded-For is believed. ``origins``: those whose pages may call."""
+    """``trusted_proxies``: networks whose X-Forwarded-For is believed. ``origins``: those whose pages may call.
+
+    ``classes``: the SessionClasses of keys, by their name, for those that do not see all.
+    """
 
     def __init__(
         self,
@@ -31,11 +35,13 @@ class Identity:
         trusted_proxies: Collection[Network],
         tokens: Tokens,
         origins: Collection[bytes] = frozenset(),
+        classes: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
-        self._by_digest = {_digest(key.secret.get_secret_value().encode()): (key.caller, key.user) for key in keys}
+        self._by_digest = {_digest(key.secret.get_secret_value().encode()): key for key in keys}
         self._proxies = Proxies(trusted_proxies)
         self._tokens = tokens
         self._origins = origins
+        self._classes = classes
 
     async def caller(self, headers: Headers, peer: str, *, pods: bool) -> Caller:
         """Return the caller of a route. ``pods``: the route takes a turn's token.
@@ -62,16 +68,16 @@ class Identity:
         named = headers.get(b"x-user-id")
         if not self._by_digest:
             return Local("local", address, _user(named))
-        name, bound = self._key_of(headers)
-        user = _user(named)
-        if bound is None:
-            return Service(name, address, user)
-        if user not in (None, bound):
+        key = self._key_of(headers)
+        user, classes = _user(named), self._classes.get(key.caller)
+        if key.user is None:
+            return Service(key.caller, address, user, classes)
+        if user not in (None, key.user):
             raise Forbidden("this key acts for one user only, and X-User-Id names another")
-        return Person(name, address, bound)
+        return Person(key.caller, address, key.user, classes)
 
-    def _key_of(self, headers: Headers) -> tuple[str, str | None]:
-        """Return the name of the key and the user to whom it is bound. Raises Unauthenticated, InvalidInput."""
+    def _key_of(self, headers: Headers) -> ApiKey:
+        """Return the key of a request. Raises Unauthenticated, InvalidInput."""
         authorization, key = headers.get(b"authorization"), headers.get(b"x-api-key")
         if authorization is not None:
             if key is not None:

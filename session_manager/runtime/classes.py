@@ -27,8 +27,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from session_manager.domain.errors import InvalidInput, StartupFailure
-from session_manager.domain.session_class import DEFAULT, AppState, PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.domain.errors import StartupFailure
+from session_manager.domain.session_class import (
+    DEFAULT,
+    AppState,
+    PodProtocol,
+    Probe,
+    Redelivery,
+    SessionClass,
+    unknown_class,
+)
 from session_manager.runtime.process.pods import RESERVED
 from session_manager.settings import Settings
 
@@ -121,7 +129,7 @@ class ConfiguredClasses:
     def get(self, name: str) -> SessionClass:
         found = self._classes.get(name)
         if found is None:
-            raise InvalidInput(f"unknown class {name!r}; known classes: {', '.join(sorted(self._classes))}", "class")
+            raise unknown_class(name, self._classes)
         return found
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
 from limits import RateLimitItem, parse_many
-from pydantic import BeforeValidator, Field, PlainValidator, SecretStr
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
-from session_manager.domain.errors import InvalidInput
+from session_manager.domain.errors import InvalidInput, StartupFailure
 from session_manager.domain.values import valid_user_id
 from session_manager.settings.kinds import (
     DAY,
@@ -30,6 +30,7 @@ from session_manager.settings.kinds import (
 
 RESERVED_NAMES = frozenset({"local", "anonymous", "pod"})  # callers without a key
 SHORTEST_KEY = 16
+CLASS_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 MOST_REQUESTS = 1_000_000_000
 
 
@@ -64,6 +65,16 @@ def _api_key(entry: str) -> ApiKey:
     return ApiKey(caller, bound, SecretStr(key))
 
 
+def key_classes(text: str) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        name, colon, session_class = entry.partition(":")
+        if not colon or not re.fullmatch(r"[\w.-]+", name) or not re.fullmatch(CLASS_NAME, session_class):
+            raise ValueError
+        found.setdefault(name, set()).add(session_class)
+    return {name: frozenset(classes) for name, classes in found.items()}
+
+
 def _rate(text: str) -> RateLimitItem | None:
     if text.lower() == "off":
         return None
@@ -82,6 +93,11 @@ ApiKeys = Annotated[
         f"each key of {SHORTEST_KEY} characters or more; in a user write : as %3A, a comma as %2C and % as %25",
         secret=True,
     ),
+]
+KeyClasses = Annotated[
+    dict[str, frozenset[str]],
+    PlainValidator(key_classes),
+    expects("list of classes", "name:class entries, such as web:default,web:small"),
 ]
 KeepAlive = Annotated[int, Field(ge=1, le=DAY), expects("number of seconds", "a whole number from 1 to 86400")]
 Rate = Annotated[RateLimitItem | None, PlainValidator(_rate), expects("rate", "for example 100/minute or off")]
@@ -105,6 +121,8 @@ class ServerSettings(Group):
     api_keys: ApiKeys = Field((), alias="SESSION_API_KEYS")
     """Comma-separated name:key, or name@user:key to act for that user only, with `:`, `,` and `%` of the user as
     %3A, %2C and %25. The names local, anonymous and pod are reserved."""
+    key_classes: KeyClasses = Field({}, alias="KEY_CLASSES")
+    """Comma-separated name:class: a key that is named here sees and uses only these SessionClasses, and others all."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
     """Networks of proxies whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
     cors_origins: Origins = Field((), alias="CORS_ORIGINS")
@@ -119,6 +137,15 @@ class ServerSettings(Group):
     """Seconds of service after SIGTERM. Use 5 or more behind a proxy."""
     shutdown_timeout: Seconds = Field(30.0, alias="SHUTDOWN_TIMEOUT")
     """Seconds for running turns to finish; Kubernetes waits as long by default. 3 under `dev`."""
+
+    @model_validator(mode="after")
+    def _classes_of_known_keys(self) -> Self:
+        unknown = sorted(self.key_classes.keys() - {key.caller for key in self.api_keys})
+        if unknown:
+            raise StartupFailure(
+                f'KEY_CLASSES: unknown key "{unknown[0]}"; expected the name of a key in SESSION_API_KEYS'
+            )
+        return self
 
     @property
     def listen_port(self) -> int:

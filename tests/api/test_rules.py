@@ -69,11 +69,11 @@ class Unread(Exception):
 
 
 async def ask(
-    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes | None = b""
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes | None = b"", query: str = "query=x"
 ) -> tuple[int, Any]:
     """Return status and JSON. A ``body`` of None must not be read."""
     raw = [(name.encode(), value.encode()) for name, value in {"content-type": "application/json", **headers}.items()]
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"query=x", "headers": raw}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

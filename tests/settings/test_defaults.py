@@ -16,6 +16,7 @@ DEFAULTS = {
         "SESSION_API_KEYS": "",
         "TRUSTED_PROXIES": "",
         "CORS_ORIGINS": "",
+        "KEY_CLASSES": "",
         "DATA_DIR": "data",
         "REQUEST_TIMEOUT": "60",
         "KEEP_ALIVE_TIMEOUT": "75",

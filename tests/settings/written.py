@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 def written(default: Any) -> str:
     """Return the text that stands for this default; empty if nothing is set by default."""
-    if default is None or default == ():
+    if default in (None, (), {}):
         return ""
     if isinstance(default, bool):
         return str(default).lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from session_manager.domain.access import EVERYTHING, NOTHING, Access, OneSession, OwnedBy, Right
+from session_manager.domain.access import EVERYTHING, NOTHING, Access, Everything, OneSession, OwnedBy, Right
 from session_manager.domain.errors import NotFound
 from session_manager.domain.message import Attempt
 from session_manager.store.sql import SqlStore
@@ -47,7 +47,21 @@ async def act(store: SqlStore, what: str, session: str, message: str, access: Ac
 
 @pytest.mark.parametrize("what", RIGHT)
 @pytest.mark.parametrize(
-    "who", ["everything", "owner", "stranger", "turn", "other turn", "ended turn", "later attempt", "anonymous"]
+    "who",
+    [
+        "everything",
+        "owner",
+        "stranger",
+        "its class",
+        "other classes",
+        "owner of its class",
+        "owner of none",
+        "turn",
+        "other turn",
+        "ended turn",
+        "later attempt",
+        "anonymous",
+    ],
 )
 async def test_each_access_reaches_what_it_may(store: SqlStore, what: str, who: str) -> None:
     session = await make(store, user="ann")
@@ -58,6 +72,10 @@ async def test_each_access_reaches_what_it_may(store: SqlStore, what: str, who: 
         "everything": (EVERYTHING, True),
         "owner": (OwnedBy("ann"), True),
         "stranger": (OwnedBy("bob"), False),
+        "its class": (Everything(frozenset({"default", "x"})), True),
+        "other classes": (Everything(frozenset({"x", "y"})), False),
+        "owner of its class": (OwnedBy("ann", frozenset({"default"})), True),
+        "owner of none": (OwnedBy("ann", frozenset()), False),
         "turn": (OneSession(session, Attempt(message, 1)), RIGHT[what] in (Right.READ, Right.WRITE)),
         "other turn": (OneSession(new_id(), Attempt(message, 1)), False),
         "ended turn": (OneSession(session, Attempt(ended, 1)), False),

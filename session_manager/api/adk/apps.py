@@ -19,8 +19,9 @@ async def version() -> dict[str, str]:
 
 
 async def list_apps(call: CurrentCall, detailed: bool = False) -> list[str] | Json:
-    """The SessionClasses."""
-    apps = call.services.host.class_names()
+    """The SessionClasses that the caller sees."""
+    visible = call.caller.classes
+    apps = [name for name in call.services.host.class_names() if visible is None or name in visible]
     return {"apps": [_described(name) for name in apps]} if detailed else apps
 
 

@@ -123,6 +123,8 @@ async def _session(call: Call, body: RunBody) -> tuple[UserCaller, Session]:
         session = await call.services.store.adk_record(key)
     except NotFound:
         raise _no_session(body) from None
+    if caller.classes is not None and session.class_name not in caller.classes:
+        raise _no_session(body)
     check_shared(call.caller, body.state_delta)
     return caller, session
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from session_manager.domain.errors import InvalidInput, Unavailable
-from session_manager.domain.session_class import AppState, PodProtocol, Probe, Redelivery, SessionClass
+from session_manager.domain.errors import Unavailable
+from session_manager.domain.session_class import AppState, PodProtocol, Probe, Redelivery, SessionClass, unknown_class
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.settings import Settings
@@ -189,9 +189,7 @@ class ClusterClasses:
             raise Unavailable("the SessionClasses of the cluster have not been listed yet")
         found = found or self._built_in.get(name)
         if found is None:
-            known = ", ".join(sorted(self.specs | self._built_in))
-            there = f"known classes: {known}" if known else "the cluster has no SessionClass"
-            raise InvalidInput(f"unknown class {name!r}; {there}", "class")
+            raise unknown_class(name, self.specs | self._built_in)
         return found
 
     def get(self, name: str) -> SessionClass:

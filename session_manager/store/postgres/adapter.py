@@ -177,7 +177,7 @@ class PostgresStore(SqlStore):
             return await self._resolve(new, access)
 
     async def _accept(self, new: NewMessage, access: Access) -> Accepted:
-        if not isinstance(access, Everything | OwnedBy):
+        if not isinstance(access, Everything | OwnedBy) or access.classes is not None:
             return await super().accept(new, access)
         owner = access.user if isinstance(access, OwnedBy) else None
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)

@@ -10,12 +10,13 @@ same time.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import cache
 from typing import Any, Protocol, TypeAlias, TypeVar, assert_never
 
-from session_manager.domain.access import Access, Everything, Nothing, OneSession, OwnedBy, Right
+from session_manager.domain.access import Access, Classes, Everything, Nothing, OneSession, OwnedBy, Right
 from session_manager.domain.errors import Forbidden
 from session_manager.domain.message import Message, MessageStatus
 from session_manager.domain.session import Failure, Session
@@ -114,10 +115,11 @@ def message_of(row: Row) -> Message:
 def may(access: Access, right: Right, number: int) -> tuple[str, tuple[object, ...]]:
     """Return the condition on ``session``, and its parameters, which begin at ``$number``."""
     match access:
-        case Everything():
-            return "1 = 1", ()
-        case OwnedBy(user):
-            return f"session.user_id = ${number}", (user,)
+        case Everything(classes):
+            return _of_classes(classes, number)
+        case OwnedBy(user, classes):
+            condition, params = _of_classes(classes, number + 1)
+            return f"session.user_id = ${number} AND {condition}", (user, *params)
         case OneSession(uuid, attempt) if right in _OF_A_TURN:
             turn = f"turn.id = ${number + 1} AND turn.session = ${number} AND turn.attempt = ${number + 2}"
             is_open = f"EXISTS (SELECT 1 FROM message AS turn WHERE {turn} AND turn.finished_at IS NULL)"  # noqa: S608
@@ -126,6 +128,12 @@ def may(access: Access, right: Right, number: int) -> tuple[str, tuple[object, .
             return "1 = 0", ()
         case _:
             assert_never(access)
+
+
+def _of_classes(classes: Classes, number: int) -> tuple[str, tuple[object, ...]]:
+    if classes is None:
+        return "1 = 1", ()
+    return f"session.class_name IN ids(${number})", (json.dumps(sorted(classes)),)
 
 
 def restricted(sql: str, access: Access, right: Right, *params: object) -> Statement:
