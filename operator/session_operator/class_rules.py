@@ -27,10 +27,10 @@ class ClassRules:
 
     def refusal(self, spec: ClassSpec) -> str:
         """Return the first rule that the class breaks, and the remedy; "" if it breaks none."""
-        named = tuple(secrets_of(spec))
         template = spec.template
+        secrets = [name for name in secrets_of(spec) if name in self.reserved or _outside(self.secrets, [name])]
         found = (
-            _sentence("Secrets", [*_outside(self.secrets, named), *_within(self.reserved, named)], "allowedSecrets"),
+            _sentence("Secrets", secrets, "allowedSecrets"),
             _sentence("labels", _outside(self.labels, template.labels), "allowedLabels"),
             _sentence("annotations", _outside(self.annotations, template.annotations), "allowedAnnotations"),
             _sentence(
@@ -63,10 +63,6 @@ def _outside(allowed: tuple[str, ...], used: Iterable[str]) -> list[str]:
     return [name for name in used if not any(_matches(entry, name) for entry in allowed)]
 
 
-def _within(reserved: tuple[str, ...], used: Iterable[str]) -> list[str]:
-    return [name for name in used if name in reserved]
-
-
 def _matches(entry: str, name: str) -> bool:
     return name.startswith(entry.removesuffix(EVERY)) if entry.endswith(EVERY) else name == entry
 
@@ -74,7 +70,7 @@ def _matches(entry: str, name: str) -> bool:
 def _sentence(kind: str, names: list[str], value: str) -> str:
     if not names:
         return ""
-    listed = ", ".join(sorted(set(names)))
     return (
-        f"this SessionClass may not use the {kind} {listed}; the chart's value sessions.{value} lists those it may use"
+        f"this SessionClass may not use the {kind} {', '.join(names)}; "
+        f"the chart's value sessions.{value} lists those it may use"
     )

@@ -17,6 +17,7 @@ import pytest
 from session_manager.activity.link import Link
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import Cluster
+from tests.cluster.accounts import service_of
 from tests.cluster.release import sessions_of
 from tests.cluster.world import FrontDoorProcess, OperatorProcess, World, kubectl
 from tests.servers import crds
@@ -50,8 +51,8 @@ def namespace(definitions: None) -> Iterator[str]:
     kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
     yield name
-    # The second one exists if a release was installed, which creates the namespace of its sessions.
-    kubectl("delete", "namespace", name, sessions_of(name), "--wait=false", "--ignore-not-found")
+    # The others exist if a release was installed: that of its sessions, or that of the accounts for sessions here.
+    kubectl("delete", "namespace", name, sessions_of(name), service_of(name), "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

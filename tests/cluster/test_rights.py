@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,21 @@ import pytest
 import yaml
 
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS
+from tests.cluster.accounts import ACCOUNTS, DOOR, OPERATOR, service_of, user_of
+from tests.cluster.accounts import accounts as created_accounts
 from tests.cluster.world import FrontDoorProcess, World, kubectl
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-DOOR, OPERATOR = "session-manager", "session-operator"
-ACCOUNTS = (DOOR, OPERATOR)
 
 Rights = dict[str, set[str]]
 
 
 @pytest.fixture
-def accounts(namespace: str) -> str:
-    """Create the service accounts of the manifests with their Roles, in the test's namespace."""
-    for file in ("session-manager", "operator"):
-        for each in yaml.safe_load_all((ROOT / "k8s-manifests" / f"{file}.yaml").read_text()):
-            if each and each["kind"] in {"ServiceAccount", "Role", "RoleBinding"}:
-                each["metadata"]["namespace"] = namespace
-                for subject in each.get("subjects", ()):
-                    subject["namespace"] = namespace
-                kubectl("apply", "-f", "-", stdin=json.dumps(each))
-    return namespace
+async def accounts(namespace: str) -> AsyncIterator[str]:
+    """Create the service accounts of a release with their Roles and admission policies."""
+    async with created_accounts(namespace):
+        yield namespace
 
 
 def documented() -> dict[str, Rights]:
@@ -55,7 +50,7 @@ def granted(namespace: str, account: str) -> Rights:
     """Return the rights that the cluster reports, without those of every account."""
     words = ["auth", "can-i", "--list", "-n", namespace, "--no-headers"]
     everybody = kubectl(*words, "--as", f"system:serviceaccount:{namespace}:nobody").splitlines()
-    mine = kubectl(*words, "--as", f"system:serviceaccount:{namespace}:{account}").splitlines()
+    mine = kubectl(*words, "--as", user_of(namespace, account)).splitlines()
     found: Rights = {}
     for line in mine:
         if line not in everybody:
@@ -74,16 +69,38 @@ def test_the_rights_are_those_of_the_page(accounts: str, account: str):
 @pytest.mark.parametrize("resource", ["secrets", "configmaps", "pods/exec", "roles", "serviceaccounts/token"])
 def test_no_account_reads_foreign_resources(accounts: str, account: str, resource: str):
     for verb in ("get", "create"):
-        who = f"system:serviceaccount:{accounts}:{account}"
         kind, _, subresource = resource.partition("/")
-        words = ["auth", "can-i", verb, kind, f"--subresource={subresource}", "-n", accounts, "--as", who]
-        assert kubectl(*words, check=False).startswith("no")
+        words = ["auth", "can-i", verb, kind, f"--subresource={subresource}", "--as", user_of(accounts, account)]
+        for where in (accounts, service_of(accounts), "default", "kube-system"):
+            assert kubectl(*words, "-n", where, check=False).startswith("no"), where
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_no_account_writes_outside_the_namespace_of_sessions(accounts: str, account: str):
+    """Not even what it writes there: a front door cannot scale the operator to zero."""
+    who = ["--as", user_of(accounts, account)]
+    for where in (service_of(accounts), "default", "kube-system"):
+        for resource in documented()[account]:
+            kind, _, subresource = resource.partition("/")
+            kind = f"{kind}.{subresource.partition('.')[2]}" if "." in subresource else kind
+            for verb in ("create", "patch", "update", "delete"):
+                words = [
+                    "auth",
+                    "can-i",
+                    verb,
+                    kind,
+                    f"--subresource={subresource.partition('.')[0]}",
+                    "-n",
+                    where,
+                    *who,
+                ]
+                assert kubectl(*words, check=False).startswith("no"), (where, resource, verb)
 
 
 def kubeconfig(folder: Path, namespace: str, account: str) -> str:
     """Return the present configuration with this service account."""
     present: dict[str, Any] = yaml.safe_load(Path(os.environ["KUBECONFIG"].split(":")[0]).read_text())
-    token = kubectl("-n", namespace, "create", "token", account).strip()
+    token = kubectl("-n", service_of(namespace), "create", "token", account).strip()
     name = next(
         each["context"]["cluster"] for each in present["contexts"] if each["name"] == present["current-context"]
     )

@@ -40,7 +40,7 @@ ALLOWED: list[dict[str, Any]] = [
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"env": [secret_of_variable("db")]}, "Secrets db"),
     ({"envFrom": [{"secretRef": {"name": "model-keys"}}, {"secretRef": {"name": "z"}}]}, "Secrets z"),
-    ({"envFrom": [{"secretRef": {"name": "b"}}], "imagePullSecrets": [{"name": "a"}, {"name": "b"}]}, "Secrets a, b"),
+    ({"envFrom": [{"secretRef": {"name": "b"}}], "imagePullSecrets": [{"name": "a"}]}, "Secrets b, a"),
     ({"imagePullSecrets": [{"name": "model-keys-2"}]}, "Secrets model-keys-2"),
     ({"envFrom": [{"secretRef": {"name": "session-manager-key"}}]}, "Secrets session-manager-key"),
     ({"template": {"labels": {"app": "session-manager"}}}, "labels app"),

@@ -29,3 +29,38 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* A regular expression for the names of a list, in which an entry may end with *. */}}
+{{- define "sm.pattern" -}}
+{{- $parts := list -}}
+{{- range . }}{{ $parts = append $parts (. | replace "." "[.]" | replace "*" ".*") }}{{ end -}}
+^({{ join "|" $parts }})$
+{{- end -}}
+
+{{/* Names of admission policies are those of the whole cluster. */}}
+{{- define "sm.policyName" -}}{{ printf "%s-%s-%s" (include "sm.name" .ctx) .ctx.Release.Namespace .of }}{{- end -}}
+
+{{/* The beginning of a policy: dict "ctx" . "of" NAME, and perhaps "account" (a service account of the release). */}}
+{{- define "sm.policy" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ include "sm.policyName" . }}
+  labels: {{- include "sm.labels" (dict "ctx" .ctx "component" (include "sm.name" .ctx)) | nindent 4 }}
+spec:
+  policyName: {{ include "sm.policyName" . }}
+  validationActions: [Deny]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata:
+  name: {{ include "sm.policyName" . }}
+  labels: {{- include "sm.labels" (dict "ctx" .ctx "component" (include "sm.name" .ctx)) | nindent 4 }}
+spec:
+  failurePolicy: Fail
+  matchConditions:
+    {{- with .account }}
+    - name: account
+      expression: request.userInfo.username == 'system:serviceaccount:{{ $.ctx.Release.Namespace }}:{{ . }}'
+    {{- end }}
+{{- end -}}
