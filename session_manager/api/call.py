@@ -16,6 +16,7 @@ from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
 from session_manager.domain.access import Access, Anonymous, Caller, PodTurn, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, TooLarge
+from session_manager.domain.json_bounds import excess
 from session_manager.wiring.services import Services
 
 # A message of 1 MiB may be six times as long when every character is escaped.
@@ -144,7 +145,12 @@ def _check_size(size: int, limit: int) -> None:
 
 
 def checked_json(body: bytes) -> Any:
-    """Return the JSON value. Raises InvalidInput if it is not JSON in UTF-8 or contains a lone surrogate or a NUL."""
+    """Return the JSON value.
+
+    Raises InvalidInput if it is not JSON in UTF-8 or contains a lone surrogate or a NUL, and TooLarge if it would take
+    long to parse. Long bodies are best parsed beside the event loop.
+    """
+    check_bounds(body)
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -152,6 +158,13 @@ def checked_json(body: bytes) -> Any:
     if b"\\u0000" in body and has_nul(data):
         raise InvalidInput("the body contains a NUL character")
     return data
+
+
+def check_bounds(body: bytes) -> None:
+    """Raise TooLarge for a body with too many values, or too many digits in long numbers."""
+    bound = excess(body)
+    if bound is not None:
+        raise TooLarge(f"the body must have {bound}")
 
 
 def _fault_of(body: bytes, error: orjson.JSONDecodeError) -> str:

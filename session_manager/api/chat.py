@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from session_manager.aio.beside import by_size
 from session_manager.aio.ids import new_id
 from session_manager.api import answers, sse
 from session_manager.api.call import Call, checked_json
@@ -45,7 +46,7 @@ async def chat(scope: Scope, receive: Receive, send: Send) -> None:
     if not is_session_id(session):
         raise InvalidInput("session_id: must be a UUID", "session_id")
     options = options_of(call.headers)
-    new = new_message(session, _text_of(call.body), call.user_caller, options)
+    new = new_message(session, await by_size(len(call.body), _text_of, call.body), call.user_caller, options)
     if options.stream:
         await _stream(new, call, receive, send)
         return

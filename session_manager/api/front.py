@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from session_manager.api import errors
 from session_manager.api.call import SMALL_BODY, Call, ClientGone, Parts, check_length, read_body
 from session_manager.api.failed_keys import FailedKeys
-from session_manager.api.limits import Limits
+from session_manager.api.limits import Limit, Limits
 from session_manager.api.media import check_media
 from session_manager.api.metrics import Metrics
 from session_manager.api.origins import PREFLIGHT_ANSWER, Origins, completed
@@ -109,7 +109,10 @@ class Front:
         _check(rule, caller, params, self.parts.services.classes)
         acting, place = _place(caller, params)
         call = self._enter(Call(self.parts, rule.limit, caller, headers, params, acting.holder(place)), scope)
-        if rule.limit is not None and not (rule.user_in_body and caller.names_users):
+        if rule.user_in_body and caller.names_users:
+            if _may_be_large(headers):  # the user is counted later, but until then reading takes long
+                await self.parts.limits.count(Limit.CHANGE, acting.limit_key(place))
+        elif rule.limit is not None:
             await self.parts.limits.count(rule.limit, acting.limit_key(place))
         if rule.body:
             check_length(headers, rule.body)
@@ -184,6 +187,11 @@ def _check(rule: Rule, caller: Caller, params: dict[str, str], classes: SessionC
     app = params.get("app_name")
     if app is not None and caller.classes is not None and class_name_of_app(classes, app) not in caller.classes:
         raise NotFound
+
+
+def _may_be_large(headers: dict[bytes, bytes]) -> bool:
+    length = headers.get(b"content-length")
+    return int(length) > SMALL_BODY if length is not None and length.isdigit() else b"transfer-encoding" in headers
 
 
 def _place(caller: Caller, params: dict[str, str]) -> tuple[Caller, str]:

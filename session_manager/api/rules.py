@@ -18,7 +18,7 @@ from fastapi.responses import PlainTextResponse
 from session_manager.api import backups, chat, messages, operations, schemas, sessions
 from session_manager.api.adk import apps, artifacts, run
 from session_manager.api.adk import sessions as adk_sessions
-from session_manager.api.adk.inputs import MAX_ADK_BODY
+from session_manager.api.adk.inputs import MAX_ADK_BODY, MAX_STATE_BODY
 from session_manager.api.call import MAX_BODY, MAX_CHAT_BODY
 from session_manager.api.errors import Answer, json_answer
 from session_manager.api.limits import Limit
@@ -209,17 +209,17 @@ ADK = (
         Rule("GET", ADK_SESSION, READ, Limit.READ, adk_sessions.get_session, pods=True),
         Rule("GET", ADK_SESSIONS, KEYS, Limit.READ, adk_sessions.list_sessions, unknown=NO_LIST),
         Rule("GET", f"{APP}/sessions", KEYS, Limit.READ, adk_sessions.list_all_users_sessions, unknown=NO_LIST),
-        Rule("POST", ADK_SESSIONS, KEYS, Limit.CREATE, adk_sessions.create_session, MAX_ADK_BODY),
+        Rule("POST", ADK_SESSIONS, KEYS, Limit.CREATE, adk_sessions.create_session, MAX_STATE_BODY),
         Rule(
             "POST",
             ADK_SESSION,
             KEYS,
             Limit.CREATE,
             adk_sessions.create_session_with_id,
-            MAX_ADK_BODY,
+            MAX_STATE_BODY,
             openapi={"deprecated": True},
         ),
-        Rule("PATCH", ADK_SESSION, WRITE, Limit.CHANGE, adk_sessions.update_session, MAX_ADK_BODY),
+        Rule("PATCH", ADK_SESSION, WRITE, Limit.CHANGE, adk_sessions.update_session, MAX_STATE_BODY),
         Rule("DELETE", ADK_SESSION, MANAGE, Limit.DELETE, adk_sessions.delete_session, unknown=NOTHING),
         Rule("POST", f"{ADK_SESSION}/events", WRITE, Limit.CHANGE, adk_sessions.append_events, MAX_ADK_BODY, pods=True),
         door=Door.ADK,
@@ -241,7 +241,7 @@ ADK = (
     ),
     *_group(
         "users",
-        Rule("PATCH", f"{USER}/memory", WRITE, Limit.CHANGE, adk_sessions.patch_memory, MAX_ADK_BODY),
+        Rule("PATCH", f"{USER}/memory", WRITE, Limit.CHANGE, adk_sessions.patch_memory, MAX_BODY),
         Rule("GET", f"{USER}/memory", KEYS, Limit.READ, adk_sessions.search_memory, unknown=NO_MEMORIES),
         Rule("GET", f"{USER}/state", KEYS, Limit.READ, adk_sessions.get_user_state, unknown=NO_STATE),
         door=Door.ADK,

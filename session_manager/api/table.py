@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from session_manager.aio.beside import AT_ONCE, by_size
 from session_manager.api.adk.inputs import strict_json
 from session_manager.api.call import Call, checked_json
+from session_manager.api.errors import checked_body
 from session_manager.api.openapi import Documents
 from session_manager.api.rules import ADMINS, KEYS, RULES, Door, Rule
 
@@ -34,7 +36,7 @@ class Route(APIRoute):
     """FastAPI's route for a rule. The front door reads the body; this parses it strictly."""
 
     def __init__(self, rule: Rule) -> None:
-        self._parse = strict_json if rule.adk else checked_json
+        self._parse: Callable[[bytes], Any] = strict_json if rule.adk else checked_json
         options = rule.openapi if rule.gives is None else {"response_model": rule.gives, **rule.openapi}
         options = {"methods": [rule.method], "tags": [rule.tag], "status_code": rule.status, **options}
         super().__init__(rule.path, rule.described or rule.handler, **options)
@@ -43,24 +45,31 @@ class Route(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await handler(_Received(request, self._parse))
+            return await handler(_Received(request, self._read))
 
         return handle
 
+    def _read(self, body: bytes) -> Any:
+        """Return the JSON value; that of a long body is checked too, and FastAPI need not do it in the event loop."""
+        value = self._parse(body)
+        fields = self.dependant.body_params
+        return value if len(body) <= AT_ONCE or len(fields) != 1 else checked_body(fields[0], value)
+
 
 class _Received(Request):
-    """A request whose body was read before."""
+    """A request whose body was received before."""
 
-    def __init__(self, request: Request, parse: Callable[[bytes], Any]) -> None:
+    def __init__(self, request: Request, read: Callable[[bytes], Any]) -> None:
         super().__init__(request.scope, request.receive)
-        self._parse = parse
+        self._read = read
 
     async def body(self) -> bytes:
         call: Call = self.scope["call"]
         return call.body
 
     async def json(self) -> Any:
-        return self._parse(await self.body())
+        body = await self.body()
+        return await by_size(len(body), self._read, body)
 
 
 class Table:

@@ -38,7 +38,10 @@ async def post(front, path: str, body: bytes, **headers: str) -> tuple[int, dict
         (b'{"message": "ok", "other": {"deep": ["\\u0000"]}}', 400),
         (b'{"message": "ok", "\\u0000": 1}', 400),
         (b'{"message": "ok", "deep": ' + b"[" * 1000 + b'"\\u0000"' + b"]" * 1000 + b"}", 400),
-        (b'{"message": "ok", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        (b'{"message": "ok", "deep": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", 400),
+        (b'{"message": "ok", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 413),
+        (b'{"message": "x", "z": [' + b",".join([b"{}"] * 2_000_000) + b"]}", 413),
+        (b'{"message": "x", "z": ' + b"1" * 6_000_000 + b"}", 413),
         (b'{"message": "\\ud800"}', 400),
         (b'{"message": "' + b"x" * (2 * MIB) + b'"}', 413),
         (b'{"message": "' + "ä".encode() * (MIB // 2 + 1) + b'"}', 413),
@@ -54,7 +57,10 @@ async def test_rejected_messages(front, body, status):
     assert (await front.call("GET", f"/session/{session}/messages"))[1]["messages"] == []
 
 
-@pytest.mark.parametrize("text", ["x", "\t\r\n", "äöü 🎉", "x" * MIB, '"\\', "\u202e\u0007", "ignored: unknown"])
+@pytest.mark.parametrize(
+    "text",
+    ["x", "\t\r\n", "äöü 🎉", "x" * MIB, "," * MIB, '{"' * (MIB // 2), '"\\', "\u202e\u0007", "ignored: unknown"],
+)
 async def test_accepted_messages_come_back_as_they_were(front, text):
     session = await front.create()
     body = json.dumps({"message": text, "unknown": 1}).encode()

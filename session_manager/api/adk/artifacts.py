@@ -10,19 +10,21 @@ from typing import Annotated
 from fastapi import HTTPException, Query, Response
 from pydantic_core import from_json, to_json
 
+from session_manager.aio.beside import beside, by_size
 from session_manager.api.adk.inputs import AdkUser, SaveArtifact, User
 from session_manager.api.call import Call, CurrentCall
 from session_manager.api.errors import JSON
 from session_manager.domain.adk.artifacts import MAX_REFERENCES, REMOVED, address, follow, media_type, reference_of
 from session_manager.domain.adk.events import PART
 from session_manager.domain.adk.model import AdkKey
-from session_manager.domain.errors import InvalidInput, NotFound
+from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
 from session_manager.domain.session import Session
 from session_manager.domain.values import Json
 from session_manager.store.protocol import Artifact
 from session_manager.wiring.services import Services
 
 MOST_VERSIONS = 2**31
+MAX_METADATA = 64 * 1024  # bytes; lists of versions show those of all of them
 
 
 async def save_artifact(call: CurrentCall, user: User, session_id: str, body: SaveArtifact) -> Json:
@@ -31,10 +33,16 @@ async def save_artifact(call: CurrentCall, user: User, session_id: str, body: Sa
     if not 1 <= len(name) <= 1024 or not name.isprintable():
         raise InvalidInput("filename: must be 1 to 1024 printable characters", "filename")
     key = _key(await _session(call, user, session_id))
-    metadata = to_json(body.custom_metadata or {}).decode()
-    kind = media_type(body.artifact, key)
-    new = Artifact(name, 0, PART.stored(body.artifact), kind, metadata, 0.0)
+    new = await by_size(len(call.body), _artifact, name, body, key)
     return _described(key, await call.services.store.save_artifact(key, new))
+
+
+def _artifact(name: str, body: SaveArtifact, key: AdkKey) -> Artifact:
+    metadata = to_json(body.custom_metadata or {})
+    if len(metadata) > MAX_METADATA:
+        raise TooLarge(f"customMetadata: must be at most {MAX_METADATA} bytes of JSON")
+    kind = media_type(body.artifact, key)
+    return Artifact(name, 0, PART.stored(body.artifact), kind, metadata.decode(), 0.0)
 
 
 async def list_artifact_names(call: CurrentCall, user: User, session_id: str) -> list[str]:
@@ -104,7 +112,7 @@ async def _load(call: Call, user: AdkUser, session_id: str, name: str, version: 
     part = await _resolved(call.services, await _session(call, user, session_id), name, version)
     if not part or part == REMOVED:
         raise NotFound
-    return Response(PART.rest(part), media_type=JSON)
+    return Response(await beside(PART.rest, part), media_type=JSON)
 
 
 async def _resolved(services: Services, session: Session, name: str, version: int | None) -> Json:
@@ -113,7 +121,7 @@ async def _resolved(services: Services, session: Session, name: str, version: in
         if version is not None and not 0 <= version < MOST_VERSIONS:
             raise NotFound
         found = await services.store.artifact(session, _known_name(name), version)
-        part: Json = from_json(found.part)
+        part: Json = await by_size(len(found.part), from_json, found.part)
         if reference_of(part) is None:
             return part
         _, _, _, name, version = follow(part, _key(session))

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, alias_generators
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, alias_generators
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
-from session_manager.api.call import has_nul, scalars
+from session_manager.api.call import check_bounds, has_nul, scalars
 from session_manager.domain.access import Caller
 from session_manager.domain.adk.events import CONTENT, EVENT, PART
 from session_manager.domain.adk.model import APP, AdkKey, State
 from session_manager.domain.adk.wire import Codec
-from session_manager.domain.errors import Forbidden, NotFound, TooLarge
+from session_manager.domain.errors import Forbidden, NotFound
+from session_manager.domain.json_bounds import may_overflow
 from session_manager.domain.values import Json, valid_id
 
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
-MOST_VALUES = 100_000  # in one body: each costs microseconds, in which nothing else is served
+MAX_STATE_BODY = 1024 * 1024  # bytes; state is what agents remember, not what they work on
+MOST_EVENTS = 2_000  # in one body: all of them are stored in one commit
 DEEPEST = 100  # arrays and objects in each other: ADK's readers give up at 200, and an event is nested in others
-HUGE = re.compile(rb"[eE]\+?\d{3}|\d{309}")  # a number that may be too large for a float
 
 
 class AdkUser(NamedTuple):
@@ -82,6 +82,7 @@ class _Checked:
 
 
 EventBody = Annotated[Json, _Checked(EVENT, "Event of google-adk")]
+EventBodies = Annotated[list[EventBody], Field(max_length=MOST_EVENTS)]
 ContentBody = Annotated[Json, _Checked(CONTENT, "Content of google-genai")]
 PartBody = Annotated[Json, _Checked(PART, "Part of google-genai")]
 
@@ -93,7 +94,7 @@ class Body(BaseModel):
 class CreateSession(Body):
     session_id: str | None = None
     state: Json | None = None
-    events: list[EventBody] | None = None
+    events: EventBodies | None = None
     options: Json | None = None
 
 
@@ -105,7 +106,7 @@ class AppendEvents(Body):
     """``last_update_time``: the session's, as the writer knows it; 409 if the session has changed since."""
 
     event: EventBody | None = None
-    events: list[EventBody] | None = None
+    events: EventBodies | None = None
     last_update_time: float | None = None
 
 
@@ -123,16 +124,14 @@ def strict_json(body: bytes) -> Any:
     """Return the value; integers of any length are exact.
 
     Raises json.JSONDecodeError, also for what only some programs accept as JSON: NaN, infinity, lone surrogates, NUL,
-    endless nesting. Raises TooLarge for more than ``MOST_VALUES`` values.
+    endless nesting. Raises TooLarge if the body would take long to parse.
     """
+    check_bounds(body)
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         json.loads(body)  # reports the place like ADK's own server, unless it accepts more than we do
         raise json.JSONDecodeError(str(error), "", 0) from None
-    # There is at most one more value than commas and brackets. Strings may contain those, so then values are counted.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") >= MOST_VALUES and _more_than(MOST_VALUES, value):
-        raise TooLarge(f"the body must have at most {MOST_VALUES} values")
     reason = _unfit(value, body)
     if reason is not None:
         raise json.JSONDecodeError(reason, "", 0)
@@ -143,22 +142,11 @@ def _unfit(value: Any, body: bytes) -> str | None:
     """Return why the value cannot be stored, or None. Only suspicious bytes in ``body`` make it look into ``value``."""
     if b"\\u0000" in body and has_nul(value):
         return "NUL character"
-    if HUGE.search(body) and any(isinstance(each, float) and math.isinf(each) for each in scalars(value)):
+    if may_overflow(body) and any(isinstance(each, float) and math.isinf(each) for each in scalars(value)):
         return "number out of range"
     if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper(value, DEEPEST):
         return "nested too deep"
     return None
-
-
-def _more_than(limit: int, value: Any) -> bool:
-    """Return True for more than ``limit`` values, counting objects and arrays too."""
-    count, waiting = 1, [value] if isinstance(value, dict | list) else []
-    while waiting and count <= limit:
-        each = waiting.pop()
-        inside = each.values() if isinstance(each, dict) else each
-        count += len(inside)
-        waiting += [value for value in inside if isinstance(value, dict | list)]
-    return count > limit
 
 
 def _deeper(value: Any, limit: int) -> bool:

@@ -15,6 +15,7 @@ from fastapi import HTTPException, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic_core import to_json
 
+from session_manager.aio.beside import by_size
 from session_manager.api.adk.inputs import Body, ContentBody, check_shared
 from session_manager.api.adk.run_events import GONE, Live, Run, events_of, failure_line, why_not_started
 from session_manager.api.call import Call, CurrentCall
@@ -24,7 +25,7 @@ from session_manager.domain.access import UserCaller
 from session_manager.domain.adk.events import CONTENT
 from session_manager.domain.adk.model import AdkKey
 from session_manager.domain.errors import InvalidInput, NotFound, TooLarge
-from session_manager.domain.message import MAX_MESSAGE_BYTES
+from session_manager.domain.message import MAX_MESSAGE_BYTES, NewMessage
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import seconds
 from session_manager.domain.values import Json
@@ -134,11 +135,13 @@ def _no_session(body: RunBody) -> HTTPException:
 
 
 async def _begin(call: Call, caller: UserCaller, session: Session, body: RunBody, *, streaming: bool = False) -> Run:
-    text = body.text
-    if len(text.encode()) > MAX_MESSAGE_BYTES:
-        raise TooLarge("newMessage: its text must be at most 1 MiB of UTF-8")
-    payload = body.payload(streaming=streaming)
-    new = new_message(session.uuid, text, caller, options_of(call.headers), payload)
+    def prepare() -> NewMessage:
+        text = body.text
+        if len(text.encode()) > MAX_MESSAGE_BYTES:
+            raise TooLarge("newMessage: its text must be at most 1 MiB of UTF-8")
+        return new_message(session.uuid, text, caller, options_of(call.headers), body.payload(streaming=streaming))
+
+    new = await by_size(len(call.body), prepare)
     try:
         ticket = await call.services.turns.submit(new, caller.access)
     except NotFound:

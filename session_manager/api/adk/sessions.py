@@ -18,6 +18,7 @@ from fastapi import Body, Query, Response
 from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
+from session_manager.aio.beside import beside, by_size
 from session_manager.api import answers
 from session_manager.api.adk.inputs import (
     AdkUser,
@@ -34,7 +35,7 @@ from session_manager.api.errors import JSON
 from session_manager.domain.access import Access, OwnedBy, PodTurn
 from session_manager.domain.adk.events import event_json, is_partial, redacted, session_json, state_event, stored_event
 from session_manager.domain.adk.limits import check_initial
-from session_manager.domain.adk.model import TEMP, AdkSession, NewAdkSession, State
+from session_manager.domain.adk.model import TEMP, AdkEvent, AdkSession, NewAdkSession, State
 from session_manager.domain.errors import Conflict, InvalidInput, NotFound
 from session_manager.domain.session_class import class_for_app
 from session_manager.domain.times import micros
@@ -45,7 +46,8 @@ Recent = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Only the l
 AfterTimestamp = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Only events since (Unix seconds).")]
 # Sessions that evaluations of agents leave behind belong to no user.
 HIDDEN = ("adk-eval-session-", "___eval___session___")
-LARGE = 256 * 1024  # characters; above that a thread does the work, so that others are served meanwhile
+LARGE = 64 * 1024  # characters, which take 10 ms if they are many small events; more are shown beside the event loop
+LONG_PAGE = 8 * 1024 * 1024  # characters of remembered events after which a page ends
 AT_ONCE = 200  # sessions between two turns of the event loop: about a millisecond
 Place = tuple[float, str, str]
 
@@ -94,7 +96,7 @@ async def _make(call: Call, user: AdkUser, session_id: str, state: State, events
     key = user.new_key(session_id.strip() or uuid)
     check_shared(call.caller, state)
     session_class = class_for_app(call.services.classes, key.app)
-    kept = tuple(stored_event(each, time.time(), uuid4, restored=True) for each in events if not is_partial(each))
+    kept = await by_size(len(call.body), _stored_events, events, restored=True)
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
     try:
         record, session = await call.services.store.adk_create(new)
@@ -102,6 +104,12 @@ async def _make(call: Call, user: AdkUser, session_id: str, state: State, events
         raise Conflict(f"Session already exists: {key.id}") from None
     call.services.host.created(record)
     return session
+
+
+def _stored_events(events: Sequence[Json], *, restored: bool = False, internal: bool = False) -> tuple[AdkEvent, ...]:
+    """Return the events as they are stored, without the partial ones. For the options see ``stored_event``."""
+    now, whole = time.time(), (each for each in events if not is_partial(each))
+    return tuple(stored_event(each, now, uuid4, restored=restored, internal=internal) for each in whole)
 
 
 async def get_session(
@@ -160,7 +168,7 @@ async def _array(sessions: Sequence[AdkSession], *, stored: bool) -> bytes:
             pieces += map(encode, some)
             await asyncio.sleep(0)
         else:
-            pieces += await asyncio.to_thread(list, map(encode, some))
+            pieces += await beside(list, map(encode, some))
     return b"[" + b",".join(pieces) + b"]"
 
 
@@ -198,7 +206,7 @@ async def append_events(call: CurrentCall, user: User, session_id: str, body: Ap
     trusted, now = call.caller.trusted, time.time()
     if isinstance(call.caller, PodTurn):
         whole = await pod_events(call.services, call.caller, whole, now)
-    events = [stored_event(each, now, uuid4, internal=trusted) for each in whole]
+    events = await by_size(len(call.body), _stored_events, whole, internal=trusted)
     key = user.key(session_id)
     for each in given:
         check_shared(call.caller, each["actions"]["state_delta"])
@@ -216,14 +224,30 @@ async def search_memory(
 ) -> Response:
     """Beyond ADK: remembered events with a word of the query in their text, newest first."""
     found = await call.services.store.search_memory(user.app, user.id, query.replace("\0", " "), limit)
-    memories = [_memory_entry(from_json(event_json(each))) for each in found]
-    return Response(to_json({"memories": memories}), media_type=JSON)
+    return Response(await beside(_memories, found), media_type=JSON)
 
 
-async def get_user_state(call: CurrentCall, user: User, stored: Stored = False) -> Json:
+async def get_user_state(call: CurrentCall, user: User, stored: Stored = False) -> Response:
     """Beyond ADK: the state that all sessions of the user in this app share, keys without their prefix."""
     state = await call.services.store.adk_user_state(user.app, user.id)
-    return state if stored and call.caller.trusted else {key: redacted(each) for key, each in state.items()}
+    as_stored = stored and call.caller.trusted
+    return Response(await beside(lambda: to_json(state if as_stored else _redacted_state(state))), media_type=JSON)
+
+
+def _redacted_state(state: State) -> State:
+    return {key: redacted(each) for key, each in state.items()}
+
+
+def _memories(events: Sequence[str]) -> bytes:
+    """Return the answer with the first of the events: 100 of the longest ones would be 800 MiB."""
+    memories: list[Json] = []
+    size = 0
+    for each in events:
+        size += len(each)
+        if size > LONG_PAGE and memories:
+            break
+        memories.append(_memory_entry(from_json(event_json(each))))
+    return to_json({"memories": memories})
 
 
 def _memory_entry(event: Json) -> Json:
@@ -240,5 +264,5 @@ def _memory_entry(event: Json) -> Json:
 async def _shown(session: AdkSession, temporary: State | None = None, *, stored: bool = False) -> Response:
     """Return the session as ADK shows it; the header has its uuid, by which our own routes know it."""
     work = partial(session_json, session, temporary, stored=stored)
-    content = work() if session.size < LARGE else await asyncio.to_thread(work)
+    content = work() if session.size < LARGE else await beside(work)
     return Response(content, headers={"x-session-id": session.uuid}, media_type=JSON)

@@ -9,6 +9,7 @@ from session_manager.domain.adk.model import USER, AdkKey
 from session_manager.domain.errors import InvalidInput
 
 SCHEME = "artifact://"
+LONGEST_URI = 8192  # characters: each name at its longest, and every character of it escaped
 MAX_REFERENCES = 5  # followed by one look-up
 # A segment ends before the name of the next one between slashes.
 _SEGMENT = "((?:(?!/(?:apps|artifacts|sessions|users|versions)/).)+?)"
@@ -62,7 +63,8 @@ def reference_of(part: dict[str, Any]) -> str | None:
 
 def follow(part: dict[str, Any], key: AdkKey) -> ArtifactAddress:
     """Return the target of a reference. Raises InvalidInput unless it belongs to this session or its user."""
-    match = _ADDRESS.fullmatch(reference_of(part) or "")
+    uri = reference_of(part) or ""
+    match = _ADDRESS.fullmatch(uri) if len(uri) <= LONGEST_URI else None
     if match is None:
         raise InvalidInput("artifact: the reference is not a valid artifact URI", "artifact")
     app, user_id, session, name, version = match.groups()

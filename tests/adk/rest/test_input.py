@@ -8,14 +8,21 @@ import json
 import threading
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from session_manager.api.adk import sessions
-from session_manager.api.adk.inputs import MAX_ADK_BODY, MOST_VALUES
+from session_manager.aio.beside import AT_ONCE
+from session_manager.api import chat
+from session_manager.api.adk import artifacts, inputs, sessions
+from session_manager.api.adk.artifacts import MAX_METADATA
+from session_manager.api.adk.inputs import MAX_ADK_BODY, MAX_STATE_BODY, MOST_EVENTS
+from session_manager.api.call import SMALL_BODY
+from session_manager.api.errors import MOST_COUNTED
 from session_manager.domain.adk.events import session_json
+from session_manager.domain.json_bounds import MOST_VALUES
 from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
 
@@ -84,11 +91,16 @@ async def test_errors_in_a_large_body_are_reported_briefly(front):
 async def test_the_size_of_state_is_bounded(ours):
     await ours.call("POST", S, {"sessionId": "one"})
     text = "x" * (MOST_STATE // 2)
+
+    async def change(**delta: Any) -> tuple[int, Any]:
+        event = {"author": "a", "actions": {"stateDelta": delta}}
+        return await ours.call("POST", f"{ONE}/events", {"event": event})
+
     for prefix in ("", "user:", "app:"):
-        assert (await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}a": text}}))[0] == 200
-        status, answer = await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}b": text, "n": 1}})
+        assert (await change(**{f"{prefix}a": text}))[0] == 200
+        status, answer = await change(**{f"{prefix}b": text, "n": 1})
         assert (status, set(answer)) == (400, {"detail"})
-        assert (await ours.call("PATCH", ONE, {"stateDelta": {f"{prefix}a": None}}))[0] == 200
+        assert (await change(**{f"{prefix}a": None}))[0] == 200
     assert (await ours.call("GET", ONE))[1]["state"] == {"a": None, "user:a": None, "app:a": None}
 
 
@@ -198,6 +210,117 @@ async def test_the_size_of_a_body_is_bounded(front):
     assert (await front.call("POST", path, {"filename": "a", "artifact": {"text": text}}))[0] == 200
     status, answer = await send(front, "POST", path, b" " * (MAX_ADK_BODY + 1))
     assert (status, set(answer)) == (413, {"detail"})
+
+
+async def test_bodies_without_files_are_bounded_lower(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    for method, path in (
+        ("POST", S),
+        ("POST", f"{S}/two"),
+        ("PATCH", ONE),
+        ("PATCH", f"{S.removesuffix('/sessions')}/memory"),
+    ):
+        assert (await send(front, method, path, b" " * (MAX_STATE_BODY + 1)))[0] == 413, path
+    assert (await front.call("PATCH", ONE, {"stateDelta": {"a": "x" * (MAX_STATE_BODY - 200)}}))[0] == 200
+
+
+async def test_the_events_of_a_body_are_bounded(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    event = {"author": "a"}
+    for path in (S, f"{ONE}/events"):
+        status, answer = await front.call("POST", path, {"events": [event] * (MOST_EVENTS + 1)})
+        assert (status, answer["detail"][0]["type"], answer["detail"][0]["loc"]) == (
+            422,
+            "too_long",
+            ["body", "events"],
+        )
+    assert (await front.call("POST", f"{ONE}/events", {"events": [event] * MOST_EVENTS}))[0] == 200
+
+
+async def test_the_metadata_of_an_artifact_is_bounded(front):
+    await front.call("POST", S, {"sessionId": "one"})
+    body = {"filename": "a", "artifact": {"text": "x"}, "customMetadata": {"a": "x" * MAX_METADATA}}
+    assert (await front.call("POST", f"{ONE}/artifacts", body))[0] == 413
+    assert (await front.call("GET", f"{ONE}/artifacts"))[1] == []
+
+
+async def test_a_reference_to_an_artifact_is_bounded(front):
+    """Looking for the parts of 8 MiB of an address would take half a second."""
+    await front.call("POST", S, {"sessionId": "one"})
+    uri = f"artifact://apps/{'a' * 8192}/users/ada/sessions/one/artifacts/a/versions/1"
+    body = {"filename": "a", "artifact": {"fileData": {"fileUri": uri}}}
+    status, answer = await front.call("POST", f"{ONE}/artifacts", body)
+    assert (status, answer) == (400, {"detail": "artifact: the reference is not a valid artifact URI"})
+
+
+@pytest.mark.parametrize("mistakes", [1, MOST_COUNTED, MOST_COUNTED + 1])
+async def test_the_mistakes_in_a_large_body_are_counted_before_they_are_listed(front, mistakes: int):
+    await front.call("POST", S, {"sessionId": "one"})
+    content = {f"{'x' * 20}{number}": 1 for number in range(mistakes)}
+    event = {"author": "a" * AT_ONCE, "content": content}
+    status, answer = await front.call("POST", f"{ONE}/events", {"event": event})
+    assert (status, len(answer["detail"])) == (422, min(mistakes, 50) if mistakes <= MOST_COUNTED else 1)
+    expected = "extra_forbidden" if mistakes <= MOST_COUNTED else "too_many_errors"
+    assert answer["detail"][0]["type"] == expected
+
+
+@pytest.mark.parametrize("size", [100, AT_ONCE + 100], ids=["short", "long"])
+async def test_a_long_body_is_read_checked_and_converted_beside_the_event_loop(front, monkeypatch, size: int):
+    threads: set[tuple[str, bool]] = set()
+
+    def note(module: Any, name: str) -> None:
+        work = getattr(module, name)
+
+        def noting(*args: Any, **options: Any) -> Any:
+            threads.add((name, threading.current_thread() is threading.main_thread()))
+            return work(*args, **options)
+
+        monkeypatch.setattr(module, name, noting)
+
+    await front.call("POST", S, {"sessionId": "one"})
+    note(inputs, "from_json")
+    note(sessions, "stored_event")
+    note(artifacts, "to_json")
+    note(chat, "checked_json")
+    text = "x" * size
+    event = {"author": "a", "content": {"parts": [{"text": text}]}}
+    assert (await front.call("POST", f"{ONE}/events", {"event": event}))[0] == 200
+    assert (await front.call("POST", S, {"events": [event]}))[0] == 200
+    assert (await front.call("POST", f"{ONE}/artifacts", {"filename": "a", "artifact": {"text": text}}))[0] == 200
+    await front.call("POST", f"/session/{uuid4()}/chat", {"message": text})
+    assert {name for name, _ in threads} == {"from_json", "stored_event", "to_json", "checked_json"}
+    assert {in_loop for _, in_loop in threads} == {size < AT_ONCE}
+
+
+async def test_a_large_body_of_a_service_is_counted_before_it_is_read(start):
+    """Its user is in the body, but reading that takes long."""
+    front = await start(session_api_keys="web:service-key-01234", rate_limit_default="2/hour")
+    port = int(front.url.rpartition(":")[2])
+    key = {"X-API-Key": "service-key-01234", "Content-Type": "application/json"}
+
+    async def run(size: int, sent: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /run HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+        writer.write((head + "".join(f"{name}: {value}\r\n" for name, value in key.items()) + "\r\n").encode())
+        writer.write(b" " * sent)
+        try:
+            return await reader.readline()
+        finally:
+            writer.transport.abort()
+
+    large = SMALL_BODY + 1
+    assert [(await run(large, large))[9:12] for _ in range(2)] == [b"422", b"422"]
+    assert (await run(large, 0))[9:12] == b"429"  # at once
+    assert (await run(SMALL_BODY, SMALL_BODY))[9:12] == b"422"
+
+
+async def test_a_body_for_another_user_is_not_read(start):
+    front = await start(session_api_keys="web@ada:a-key-of-ada-01234")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
+    head = "POST /adk/apps/echo/users/bob/sessions HTTP/1.1\r\nHost: x\r\nX-API-Key: a-key-of-ada-01234\r\n"
+    writer.write((head + "Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n").encode())
+    assert b" 404 " in await reader.readline()
+    writer.transport.abort()
 
 
 async def test_limits(start):
