@@ -127,3 +127,31 @@ async def test_a_session_that_is_always_on_is_not_put_to_sleep(front: FrontDoor,
     record = await front.services.store.get_session(session, EVERYTHING)
     assert not await front.services.lifecycle.expire(record)
     assert (await front.services.store.get_session(session, EVERYTHING)).last_activity > record.last_activity
+
+
+def made_by_a_person(session: str, owner: str) -> dict[str, Any]:
+    metadata = {"name": session, "uid": session, "resourceVersion": "2"}
+    return {"metadata": metadata, "spec": {"owner": owner, "classRef": {"name": "default"}, "mode": "Auto"}}
+
+
+async def test_a_session_of_an_owner_who_cannot_be_a_user_is_not_adopted(
+    api: ApiServer, front: FrontDoor, caplog: pytest.LogCaptureFixture
+):
+    """It does not keep the sweep from the others either, and is reported once."""
+    good, bad = str(uuid4()), [str(uuid4()) for _ in range(3)]
+    owners = dict(zip(bad, ("..", "e\u0301", "a/users/b"), strict=True)) | {good: "org/ada"}
+    api.lists_of["sessions"] = [made_by_a_person(session, owner) for session, owner in owners.items()]
+    api.refusal = None
+    await until(lambda: ready(front))
+
+    async def adopted() -> bool:
+        return (await front.call("GET", f"/session/{good}"))[0] == 200
+
+    await until(adopted)
+    host: Any = front.services.host
+    for _ in range(3):
+        await host._sweep()
+    assert [(await front.call("GET", f"/session/{session}"))[0] for session in bad] == [404] * 3
+    refused = [each for each in caplog.records if getattr(each, "event", "") == "resource.refused"]
+    assert sorted(each.session for each in refused) == sorted(bad)  # type: ignore[attr-defined]
+    assert all(each.reason.startswith("spec.owner: ") for each in refused)  # type: ignore[attr-defined]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.api.conftest import CLASSES
+from tests.servers.front import front_door, settings_for
+from tests.store.conftest import postgres, postgres_uri
 from tests.tracing.test_context import PARENT, SPAN, TRACE
+from tests.waiting import until
+
+__all__ = ["postgres", "postgres_uri"]
 
 STATE = "congo=t61rcWkgMzE"
 HEADERS = {"traceparent": PARENT, "tracestate": STATE}
@@ -31,6 +37,25 @@ async def test_another_front_door_and_another_attempt_have_the_same_context(star
     _, body = await one.chat(session, "last")
     _, body = await one.call("GET", f"/session/{session}/messages/{waiting[1]['message_id']}")
     assert body["pod_response"] == SENT
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_a_restart_between_the_accept_and_the_turn_keeps_it(engine, tmp_path, redis_url, request):
+    facts = {"session_db_uri": request.getfixturevalue("postgres_uri")} if engine == "postgresql" else {}
+    settings = settings_for(tmp_path, redis_url, session_classes=CLASSES, shutdown_timeout=0.1, **facts)
+    async with front_door(settings) as one:
+        session = await one.create()
+        _, running = await one.chat(session, "sleep 60", wait=0)
+        status, waiting = await one.chat(session, "trace", wait=0, **HEADERS)
+        assert (status, waiting["status"]) == (202, "queued")
+    async with front_door(settings) as other:
+        await other.call("POST", f"/session/{session}/messages/{running['message_id']}/cancel")
+
+        async def answered() -> object:
+            _, message = await other.call("GET", f"/session/{session}/messages/{waiting['message_id']}")
+            return message["pod_response"]
+
+        assert await until(answered) == SENT
 
 
 @pytest.mark.parametrize("parent", [f"00-{TRACE}-{SPAN}-01, 00-{TRACE}-{SPAN}-01", "00-x", f"00-{'0' * 32}-{SPAN}-01"])

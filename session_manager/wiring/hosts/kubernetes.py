@@ -17,7 +17,7 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import Background
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.errors import Conflict, NotFound, SessionManagerError, Unavailable
+from session_manager.domain.errors import Conflict, InvalidInput, NotFound, SessionManagerError, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import class_of_session
@@ -71,6 +71,7 @@ class SessionResources:
         self._suspended: set[str] = set()
         self._creating = asyncio.Semaphore(CREATED_AT_ONCE)
         self._missed: set[str] = set()
+        self._refused: set[str] = set()  # UIDs of Sessions whose owner cannot be a user
 
     async def run(self) -> None:
         """Create missing resources as sessions wake, and sweep, until cancelled."""
@@ -190,7 +191,15 @@ class SessionResources:
 
     async def _adopt(self, view: SessionView) -> None:
         """Create the record first, since a session without one has no conversation; then mark the resource as ours."""
-        owner = valid_user_id(view.owner, "spec.owner")
+        if view.uid in self._refused:
+            return
+        try:
+            owner = valid_user_id(view.owner, "spec.owner")
+        except InvalidInput as error:
+            self._refused.add(view.uid)  # a session keeps its owner, so this is final
+            extra = {"event": "resource.refused", "session": view.uuid, "reason": error.detail}
+            log.warning("a Session is not adopted: %s", error.detail, extra=extra)
+            return
         ttl = micros(class_of_session(self._classes, view.class_name).ttl)
         with suppress(Conflict):  # there is a record already
             await self._store.create_session(NewSession(view.uuid, owner, view.class_name, ttl))
