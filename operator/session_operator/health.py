@@ -14,25 +14,47 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.queued = Gauge(
-            "session_operator_queue_length", "Sessions and classes that wait to be reconciled.", registry=self.registry
-        )
-        self.pods = Gauge("session_operator_answering_pods", "Pods that answer.", registry=self.registry)
-        self.sessions = Gauge("session_operator_sessions", "Session resources.", registry=self.registry)
-        self.starts = Counter(
-            "session_operator_pod_starts", "Pod starts by result.", ["result"], registry=self.registry
-        )
-        self.seconds = Histogram(
-            "session_operator_pod_start_seconds",
-            "From the wake until the pod answered, seconds.",
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
+        self.queued = self._gauge("queue_length", "Sessions and classes that wait to be reconciled.")
+        self.retrying = self._gauge("retrying", "Sessions and classes whose last reconciliation failed.")
+        self.pods = self._gauge("answering_pods", "Pods that answer.")
+        self.sessions = self._gauge("sessions", "Session resources.")
+        self.refused = self._gauge("refused_classes", "SessionClasses of which the API server accepts no pod.")
+        self.starts = self._counter("pod_starts", "Pod starts by result.", "result")
+        self.seconds = self._histogram("pod_start_seconds", "From the wake until the pod answered, seconds.")
+        self.reconciles = self._counter("reconciles", "Reconciliations by queue and result.", "queue", "result")
+        self.reconcile_seconds = self._histogram("reconcile_seconds", "Length of a reconciliation, seconds.", "queue")
+        self.events = self._counter("events", "Events written, by reason.", "reason")
+        self.dropped = self._counter("events_dropped", "Events dropped: too many, or the API server failed.")
+
+    def _gauge(self, name: str, words: str) -> Gauge:
+        return Gauge(f"session_operator_{name}", words, registry=self.registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"session_operator_{name}", words, labels, registry=self.registry)
+
+    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
+        return Histogram(f"session_operator_{name}", words, labels, buckets=BUCKETS, registry=self.registry)
 
     def started(self, result: str, seconds: float) -> None:
         self.starts.labels(result).inc()
         if result == "answered":
             self.seconds.observe(seconds)
+
+    def reconciled(self, queue: str) -> Callable[[str, float], None]:
+        """Return the observer of a queue."""
+
+        def observe(result: str, seconds: float) -> None:
+            self.reconciles.labels(queue, result).inc()
+            self.reconcile_seconds.labels(queue).observe(seconds)
+
+        return observe
+
+    def event(self, reason: str) -> None:
+        """Count an Event by its reason; "" is one that was dropped."""
+        if reason:
+            self.events.labels(reason).inc()
+        else:
+            self.dropped.inc()
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Follows KEDA as it is installed and removed, and cleans up what it leaves behind.
+"""Follows KEDA as it is installed, chosen, no longer chosen and removed, and cleans up what it leaves behind.
 
 KEDA puts a finalizer on every ScaledObject.  Once KEDA has been removed, nothing removes the finalizer, and deleting a
 Session or a whole namespace would hang.  So ScaledObjects that have been leaving for too long lose it.
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from session_manager.domain.errors import Unavailable
+from session_manager.domain.errors import InvalidInput, Unavailable
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import SCALED_OBJECTS, ApiConflict, ApiError, ApiNotFound, Cluster
@@ -47,6 +47,7 @@ class Keda:
         while True:
             try:
                 await self.look()
+                await self.remove_unwanted()
                 await self.let_go(asyncio.get_running_loop().time())
             except (Unavailable, ApiError) as error:
                 log.info("looking for KEDA was put off", extra={"event": "keda.put_off", "reason": str(error)})
@@ -89,11 +90,29 @@ class Keda:
     # -- ScaledObjects -------------------------------------------------------------------------------------------------
 
     def _on_scaled_object(self, kind: str, metadata: Json) -> None:
-        """Repair a deleted ScaledObject at once. Its content never drifts."""
+        """Repair a deleted ScaledObject at once. Its content is written anew when the session's children are."""
         session = names.session_of_child(metadata["name"])
         if session is not None and kind == DELETED:
             self.children.lost(session)
             self.reconcile(session)
+
+    async def remove_unwanted(self) -> None:
+        """Delete the ScaledObjects of sessions that are scaled natively by now. KEDA then deletes their HPAs."""
+        objects = {} if self.watch is None else self.watch.objects
+        for name, metadata in list(objects.items()):
+            if "deletionTimestamp" not in metadata and self._is_unwanted(names.session_of_child(name)):
+                with suppress(ApiConflict):
+                    await self.cluster.delete(SCALED_OBJECTS, name, uid=metadata["uid"])
+                    extra = {"event": "keda.removed", "object": name}
+                    log.info("deleted a ScaledObject: its session is scaled natively", extra=extra)
+
+    def _is_unwanted(self, session: str | None) -> bool:
+        view = None if session is None else self.resources.sessions.objects.get(session)
+        if view is None:
+            return False  # it is deleted with its Session
+        with suppress(InvalidInput, Unavailable):
+            return not self.children.wants_keda(self.resources.spec(view))
+        return False
 
     async def let_go(self, now: float) -> None:
         """Remove KEDA's finalizer from what has been leaving for too long at ``now``."""

@@ -21,17 +21,23 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import Backoff, until_available
 from session_manager.aio.tasks import cancel, first_of, unless
 from session_manager.domain.errors import StartupFailure, Unavailable
+from session_manager.domain.values import Json
 from session_manager.logs import setup_logging
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import DEPLOYMENTS, ApiError, Cluster
+from session_manager.runtime.kubernetes.pod_events import PodEvents
 from session_manager.runtime.kubernetes.pods import Pods
-from session_manager.runtime.kubernetes.resources import Resources
+from session_manager.runtime.kubernetes.resources import Resources, SessionView
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
-from session_manager.runtime.kubernetes.session_class import ClusterClasses
+from session_manager.runtime.kubernetes.session_class import ClassSpec, ClusterClasses
+from session_manager.runtime.kubernetes.trouble import Trouble
+from session_manager.runtime.protocol import PodExit
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit, ScalerTimes
 from session_manager.tracing.open import open_spans
+from session_operator import events
 from session_operator.children import Children
+from session_operator.classes import ClassKeeper
 from session_operator.health import HealthServer, Metrics
 from session_operator.keda import Keda
 from session_operator.manifests import RedisTrigger
@@ -65,7 +71,8 @@ class Operator:
         address = settings.operator.keda_redis_address or str(redis)
         trigger = RedisTrigger(address, redis.tls is not None, redis.database)
         children = Children(self.cluster, self.warm, settings.operator.scaler, trigger)
-        self.runtime = KubernetesRuntime(self.resources, self.pods, children)
+        self.pod_events = PodEvents(self.cluster)
+        self.runtime = KubernetesRuntime(self.resources, self.pods, children, self.pod_events.of)
         answering = self.runtime.answering
         times = ScalerTimes.from_settings(settings)
         self.spans = open_spans(settings.traces)
@@ -82,21 +89,63 @@ class Operator:
             self.spans,
         )
         self.scaler = Scaler(kit, self.runtime)
-        self.statuses = Statuses(self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0)
+        self.classes = ClassKeeper(self.cluster, self.resources, self.warm)
+        self.statuses = Statuses(
+            self.cluster, self.resources, children, answering, lambda: len(self.queue) > 0, self.classes.refusal_of
+        )
         reconcilers = settings.operator.reconcilers
-        self.reconciler = Reconciler(self.resources, children, answering, self.scaler, self.statuses, reconcilers)
+        self.reconciler = Reconciler(
+            self.resources, children, answering, self.scaler, self.statuses, self.classes, reconcilers
+        )
         self.queue = self.reconciler.queue
         self.strays = Strays(self.activity, self.resources, children, answering, settings.operator.stray_after)
         self.keda = Keda(self.cluster, self.resources, children, self.queue.add)
         self.metrics = Metrics()
-        self.metrics.queued.set_function(lambda: len(self.queue))
-        self.metrics.pods.set_function(lambda: len(self.runtime.pods()))
-        self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
+        self.recorder = events.Recorder(self.cluster, self.metrics.event)
         self.health = HealthServer(self.metrics, self._lacks)
         answering.on_change.append(self.queue.add)
-        self.runtime.on_started.append(self.metrics.started)
+        answering.on_step.append(self.statuses.queue.add)
+        self._measure()
+        self._record()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+
+    def _measure(self) -> None:
+        queues = {"sessions": self.queue, "statuses": self.statuses.queue, "classes": self.classes.statuses}
+        for name, queue in queues.items():
+            queue.observe = self.metrics.reconciled(name)
+        self.metrics.queued.set_function(lambda: len(self.queue))
+        self.metrics.retrying.set_function(lambda: sum(len(queue.tries) for queue in queues.values()))
+        self.metrics.pods.set_function(lambda: len(self.runtime.pods()))
+        self.metrics.sessions.set_function(lambda: len(self.resources.sessions.objects))
+        self.metrics.refused.set_function(lambda: self.classes.refused)
+        self.runtime.on_started.append(self.metrics.started)
+
+    def _record(self) -> None:
+        """Turn what happens into Events."""
+        views, record = self.resources.sessions.objects, self.recorder.record
+
+        def on_status(view: SessionView, before: Json, after: Json) -> None:
+            happening = events.of_status(view, before, after)
+            if happening is not None:
+                record(happening)
+
+        def on_exit(exit_: PodExit) -> None:
+            if exit_.session in views:
+                record(events.of_exit(views[exit_.session], exit_.reason))
+
+        def on_expired(session: str) -> None:
+            if session in views:
+                record(events.of_expiry(views[session]))
+
+        def on_verdict(spec: ClassSpec, refusal: Trouble | None) -> None:
+            if refusal is not None:
+                record(events.of_refusal(spec, refusal))
+
+        self.statuses.on_written.append(on_status)
+        self.runtime.on_exit(on_exit)
+        self.runtime.on_expired.append(on_expired)
+        self.classes.on_verdict.append(on_verdict)
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; pods stay as they are. Raises StartupFailure for what no retry fixes."""
@@ -117,6 +166,7 @@ class Operator:
 
     async def _start(self) -> None:
         self.resources.start()
+        self.pod_events.watch.start()
         await _until_done(self.keda.look)
         await _until_done(self.activity.start)
         await self.resources.classes.listed.wait()  # without them no pod can be started
@@ -125,6 +175,8 @@ class Operator:
         await first_of(self._until_stopped(), _until_done(self._list_deployments))
         self._spawn(self.queue.run(), "queue")
         self._spawn(self.statuses.queue.run(), "statuses")
+        self._spawn(self.classes.statuses.run(), "class statuses")
+        self._spawn(self.recorder.run(), "events")
         self._spawn(self.warm.run(), "refill")
         self._spawn(self.strays.run(), "strays")
         self._spawn(self.keda.run(), "keda")
@@ -187,6 +239,7 @@ class Operator:
         self.runtime.ending = True
         await cancel(*self._tasks)
         await self.keda.close()
+        await self.pod_events.watch.close()
         await self.runtime.close()
         await self.resources.close()
         await self.health.close()

@@ -65,13 +65,14 @@ def warm_template(class_spec: ClassSpec) -> Json:
 
 
 def _template(class_spec: ClassSpec, labels: Mapping[str, str], identity: list[Json], claim: str | None) -> Json:
+    annotations = {**class_spec.template.annotations, names.PROBE_ANNOTATION: class_spec.base.probe.path}
     template: Json = {
-        "metadata": {"labels": {**class_spec.template.labels, **labels}},
+        "metadata": {"labels": {**class_spec.template.labels, **labels}, "annotations": annotations},
         "spec": _pod_spec(class_spec, identity, claim),
     }
     canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
-    template["metadata"]["annotations"] = {**class_spec.template.annotations, names.SPEC_HASH_ANNOTATION: digest}
+    annotations[names.SPEC_HASH_ANNOTATION] = digest
     return template
 
 

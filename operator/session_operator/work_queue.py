@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from session_manager.aio.retry import Backoff
+from session_manager.domain.errors import SessionManagerError
+from session_manager.runtime.kubernetes.cluster import ApiError
+from session_operator.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +48,20 @@ class PutOff:
 
 @dataclass(slots=True, eq=False)
 class WorkQueue:
+    """``observe`` is called after each piece of work with its result and its seconds.
+
+    The result is ``done``, ``waits`` (NotYet) or ``failed``.
+    """
+
     work: Callable[[str], Awaitable[None]]
     workers: int
+    observe: Callable[[str, float], None] = lambda result, seconds: None
     waiting: dict[str, None] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
     tries: Counter[str] = field(default_factory=Counter)
     delayed: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     something: asyncio.Event = field(default_factory=asyncio.Event)
+    problems: Once = field(default_factory=lambda: Once(log))
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -79,17 +90,29 @@ class WorkQueue:
                 self.something.clear()
                 await self.something.wait()
                 continue
-            try:
-                await self.work(key)
-                self.tries.pop(key, None)
-            except NotYet as wait:
-                self.tries.pop(key, None)
-                self._delay(key, wait.seconds)
-            except Exception as error:
-                self._retry(key, error)
-            finally:
-                self.busy.discard(key)
-                self.something.set()
+            began = time.monotonic()
+            result = await self._do(key)
+            self.observe(result, time.monotonic() - began)
+            self.busy.discard(key)
+            self.something.set()
+
+    async def _do(self, key: str) -> str:
+        """Work on the key once, and return the result."""
+        try:
+            await self.work(key)
+        except NotYet as wait:
+            self._works(key)
+            self._delay(key, wait.seconds)
+            return "waits"
+        except Exception as error:
+            self._retry(key, error)
+            return "failed"
+        self._works(key)
+        return "done"
+
+    def _works(self, key: str) -> None:
+        self.tries.pop(key, None)
+        self.problems.over(key)
 
     def _take(self) -> str | None:
         key = next((key for key in self.waiting if key not in self.busy), None)
@@ -100,10 +123,10 @@ class WorkQueue:
 
     def _retry(self, key: str, error: Exception) -> None:
         self.tries[key] += 1
-        tries = self.tries[key]
-        extra = {"event": "reconcile.failed", "key": key, "reason": str(error), "tries": tries}
-        log.warning("reconciling failed and is retried", extra=extra, exc_info=error if tries == 3 else None)
-        self._delay(key, BACKOFF.pause(tries))
+        expected = isinstance(error, (SessionManagerError, ApiError))
+        words = f"reconciling failed and is retried: {str(error) or repr(error)}"
+        self.problems.warn(key, words, "reconcile.failed", None if expected else error)
+        self._delay(key, BACKOFF.pause(self.tries[key]))
 
     def _delay(self, key: str, pause: float) -> None:
         self.delayed[key] = asyncio.get_running_loop().call_later(pause, self.add, key)

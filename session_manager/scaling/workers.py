@@ -234,6 +234,15 @@ class Workers:
         except PodCannotStart as error:
             await self._fail(session, desire, error)
             return
+        except (Unavailable, SessionGone):
+            raise
+        except Exception:
+            # A bug, perhaps only with this session. Without back-off it would fill the log and starve the others.
+            log.exception("a start failed unexpectedly", extra={"event": "scaler.failed", "session": session})
+            await self._fail(
+                session, desire, PodCannotStart("InternalError", "the scaler failed; its log has the error")
+            )
+            return
         finally:
             self.slots.started(session)
         if pod is not None:

@@ -58,6 +58,8 @@ def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
 def test_the_page_lists_every_metric_of_the_operator_with_its_labels():
     metrics = OperatorMetrics()
     metrics.started("answered", 0.1)
+    metrics.reconciled("sessions")("done", 0.1)
+    metrics.event("Woken")
     assert told("session_operator") == made(metrics.registry)
 
 

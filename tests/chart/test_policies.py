@@ -87,7 +87,7 @@ def test_the_labels_of_the_policy_are_those_of_session_pods():
     from session_manager.runtime.kubernetes import names  # noqa: PLC0415
 
     selector = SESSION_PODS["podSelector"]
-    for labels in (names.session_labels("s", "c"), names.warm_labels("c")):
+    for labels in (names.session_labels("s", "c", "ann"), names.warm_labels("c")):
         assert selector["matchLabels"].items() <= labels.items()
         assert labels[names.COMPONENT_LABEL] in selector["matchExpressions"][0]["values"]
 
@@ -110,11 +110,13 @@ RIGHTS = {
         ("sessionmanager.dev", "sessions"): READ,
         ("sessionmanager.dev", "sessionclasses"): READ,
         ("sessionmanager.dev", "sessions/status"): ["patch"],
+        ("sessionmanager.dev", "sessionclasses/status"): ["patch"],
         ("apps", "deployments"): [*READ, "create", "patch", "delete"],
         ("", "services"): [*READ, "create", "patch"],
         ("", "persistentvolumeclaims"): ["get", "create", "delete"],
         ("", "pods"): [*READ, "patch", "delete"],
-        ("keda.sh", "scaledobjects"): [*READ, "create", "patch"],
+        ("", "events"): ["list", "watch", "create", "patch"],
+        ("keda.sh", "scaledobjects"): [*READ, "create", "patch", "delete"],
     },
 }
 

@@ -23,7 +23,7 @@ pytestmark = needs_helm
 
 Json = dict[str, Any]
 
-SESSION = Peer("people", names.session_labels("8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11", "tutor"))
+SESSION = Peer("people", names.session_labels("8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11", "tutor", "ann"))
 WARM = Peer("people", names.warm_labels("tutor"))
 DOOR = Peer("prod", {"app": "session-manager", "app.kubernetes.io/instance": "sm"})
 OPERATOR = Peer("prod", {"app": "session-operator", "app.kubernetes.io/instance": "sm"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from session_manager.runtime.kubernetes import trouble
+from session_manager.runtime.kubernetes import steps, trouble
 from session_manager.runtime.kubernetes.resources import CLASS_INVALID
 from tests.chart.helm import CHART, ROOT
 
@@ -17,7 +17,13 @@ def reasons() -> set[str]:
     tables = {reason for reason, _, _ in trouble._WAITING.values()} | {reason for _, reason, _ in trouble._REFUSALS}
     files = [path for part in ("session_manager", "operator") for path in (ROOT / part).rglob("*.py")]
     code = "\n".join(path.read_text("utf-8") for path in files if not path.is_relative_to(OF_PROCESSES))
-    return tables | {CLASS_INVALID} | set(re.findall(r'(?:Trouble|PodCannotStart)\([^,]*?"([A-Z][A-Za-z]+)"', code))
+    hindrances = {steps.API_BROKEN} | {reason for reason, _ in steps._EVENTS.values()}
+    return (
+        tables
+        | hindrances
+        | {CLASS_INVALID}
+        | set(re.findall(r'(?:Trouble|PodCannotStart)\([^,]*?"([A-Z][A-Za-z]+)"', code))
+    )
 
 
 def test_every_reason_for_which_a_pod_cannot_start_stands_in_it():

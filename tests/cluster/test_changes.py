@@ -57,7 +57,7 @@ async def test_the_stored_objects_do_not_differ_from_the_desired_ones(world: Wor
     class_spec = parse_class(await world.cluster.get(CLASSES, "default"), 120, 86_400)
     uid = (await world.cluster.get(SESSIONS, session))["metadata"]["uid"]
     live = await world.child(DEPLOYMENTS, session)
-    wanted = deployment(SessionSpec(session, uid, class_spec))
+    wanted = deployment(SessionSpec(session, uid, class_spec, owner="ann"))
     assert not differs(wanted, live)
     wanted["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
     assert differs(wanted, live)

@@ -142,7 +142,7 @@ def test_owner_and_class_of_a_session_stay(namespace: str):
 def test_kubectl_shows_phase_class_owner_and_age(namespace: str):
     kubectl("-n", namespace, "create", "-f", "-", stdin=manifest("Session", UUID, owner="ann"))
     heading, row = kubectl("-n", namespace, "get", "sess").splitlines()
-    assert heading.split() == ["NAME", "PHASE", "CLASS", "OWNER", "AGE"]
+    assert heading.split() == ["NAME", "PHASE", "READY", "REASON", "CLASS", "OWNER", "LAST", "WAKE", "AGE"]
     assert row.split()[:3] == [UUID, "default", "ann"]
 
 

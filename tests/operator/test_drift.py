@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from session_operator.children import live_of
-from session_operator.fields import differs
+from session_operator.deployments import live_of
+from session_operator.fields import differs, service_differs
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,23 @@ def test_the_remembered_part_of_a_deployment():
     )
     assert (live.uid, live.owner, live.generation, live.replicas) == ("d", "s", 4, 1)
     assert (live.paused, live.spec_hash, live.wake) == (False, "abc", "w")
+
+
+SERVICE = {"metadata": {"labels": {"a": "b"}}, "spec": {"selector": {"s": "x"}, "ports": [{"name": "http", "port": 1}]}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "different"),
+    [
+        (
+            {"selector": {"s": "x"}, "ports": [{"name": "http", "port": 1, "protocol": "TCP"}], "type": "ClusterIP"},
+            False,
+        ),
+        ({"selector": {"s": "y"}, "ports": [{"name": "http", "port": 1}]}, True),
+        ({"selector": {"s": "x", "more": "z"}, "ports": [{"name": "http", "port": 1}]}, True),
+        ({"selector": {"s": "x"}, "ports": [{"name": "http", "port": 1}, {"name": "more", "port": 2}]}, True),
+        ({"ports": [{"name": "http", "port": 1}]}, True),
+    ],
+)
+def test_a_service_selects_exactly_the_pods_of_its_session(spec: Any, different: bool):
+    assert service_differs(SERVICE, {"metadata": {"labels": {"a": "b"}}, "spec": spec}) is different

@@ -72,6 +72,7 @@ POD: dict[str, Any] = {
     ],
 }
 HASH = "sessionmanager.dev/spec-hash"
+PROBE = "sessionmanager.dev/probe"
 
 
 def test_the_deployment_that_is_applied_never_mentions_replicas():
@@ -86,7 +87,7 @@ def test_the_deployment_that_is_applied_never_mentions_replicas():
             "revisionHistoryLimit": 0,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": {"sessionmanager.dev/session": UUID}},
-            "template": {"metadata": {"labels": LABELS, "annotations": {HASH: digest}}, "spec": POD},
+            "template": {"metadata": {"labels": LABELS, "annotations": {PROBE: "/health", HASH: digest}}, "spec": POD},
         },
     }
 
@@ -186,7 +187,7 @@ def test_the_warm_pool_has_no_session():
             "revisionHistoryLimit": 0,
             "selector": {"matchLabels": {"sessionmanager.dev/warm": "default"}},
             "template": {
-                "metadata": {"labels": labels, "annotations": {HASH: digest}},
+                "metadata": {"labels": labels, "annotations": {PROBE: "/health", HASH: digest}},
                 "spec": {
                     **POD,
                     "containers": [container],
@@ -270,7 +271,7 @@ def test_the_pod_of_a_class_with_every_field():
     assert template == {
         "metadata": {
             "labels": {"team": "agents", **LABELS, "sessionmanager.dev/class": "rich"},
-            "annotations": {"note": "x", HASH: digest},
+            "annotations": {"note": "x", PROBE: "/ready", HASH: digest},
         },
         "spec": {
             **POD,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClassSpec
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_operator.health import Metrics
+from tests.runtime.test_kubernetes_answering import POD
 from tests.waiting import until
 
 SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
@@ -30,25 +32,7 @@ class OnePod(Pods):
     def __init__(self, port: int) -> None:
         super().__init__(Cluster("default"))
         self.created: list[PodView] = []
-        self.pod_to_create = PodView(
-            "pod",
-            "uid",
-            "1",
-            "now",
-            SESSION,
-            "",
-            "127.0.0.1",
-            port,
-            "/health",
-            "",
-            False,
-            False,
-            False,
-            "",
-            None,
-            "",
-            None,
-        )
+        self.pod_to_create = replace(POD, uid="uid", port=port, ready=False)
 
     def of_session(self, session: str) -> list[PodView]:
         return self.created

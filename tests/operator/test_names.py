@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,27 @@ def test_names_can_be_reversed():
     assert names.class_of_pool("other") is None
     assert len(names.child_name(UUID)) <= 63
     assert len(names.warm_name("x" * 58)) <= 63
+
+
+@pytest.mark.parametrize(
+    ("owner", "readable"),
+    [
+        ("ann", "ann"),
+        ("a.b_c-d", "a.b_c-d"),
+        ("ann@example.com", "ann-example-com-"),
+        ("org/ann", "org-ann-"),
+        ("-", ""),
+        ("Zoë", "Zo-"),
+        ("x" * 128, "x" * 40 + "-"),
+    ],
+)
+def test_every_owner_has_a_label(owner: str, readable: str):
+    value = names.label_value(owner)
+    assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value)
+    assert value.startswith(readable)
+    assert (value == owner) is (readable == owner)
+
+
+def test_two_owners_never_share_a_label():
+    owners = ["a/b", "a:b", "a@b", "a b", "a-b", "ä", "ö", "x" * 64, "x" * 65]
+    assert len({names.label_value(owner) for owner in owners}) == len(owners)

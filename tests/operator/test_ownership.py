@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from session_operator.fields import hand_over, hand_over_patch, is_handed_over
+from session_operator.fields import editors, hand_over, hand_over_patch, is_handed_over
 
 WAKE = "f:sessionmanager.dev/wake"
 TEMPLATE: dict[str, Any] = {"f:spec": {"f:containers": {}}}
@@ -60,3 +60,33 @@ def test_the_patch_fails_if_the_deployment_has_changed_meanwhile():
     [test, replace] = hand_over_patch({"metadata": {"resourceVersion": "7", "managedFields": [created]}})
     assert test == {"op": "test", "path": "/metadata/resourceVersion", "value": "7"}
     assert (replace["op"], replace["path"]) == ("replace", "/metadata/managedFields")
+
+
+OPERATOR = entry({"f:spec": {"f:template": TEMPLATE}}, "session-operator", "Apply")
+EDITED = entry(
+    {
+        "f:metadata": {"f:annotations": {"f:note": {}}},
+        "f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:nodeSelector": {}}}},
+    },
+    "kubectl-edit",
+)
+
+
+def test_what_a_person_wrote_into_the_spec_is_handed_over_so_that_an_apply_removes_it():
+    assert hand_over([OPERATOR, EDITED, SCALED]) == [
+        entry(
+            {"f:spec": {"f:template": {"f:spec": {"f:containers": {}, "f:nodeSelector": {}}}}},
+            "session-operator",
+            "Apply",
+        ),
+        entry({"f:metadata": {"f:annotations": {"f:note": {}}}, "f:spec": {"f:replicas": {}}}, "kubectl-edit"),
+        SCALED,
+    ]
+    assert editors(hand_over([OPERATOR, EDITED])) == []
+
+
+def test_the_editors_of_a_deployment():
+    note = entry({"f:metadata": {"f:annotations": {"f:note": {}}}}, "kubectl-annotate")
+    scaled = entry({"f:spec": {"f:replicas": {}}}, "kubectl")
+    assert editors([OPERATOR, EDITED]) == ["kubectl-edit"]
+    assert editors([OPERATOR, CONTROLLER, SCALED, note, scaled]) == []

@@ -30,7 +30,7 @@ def gated(number: int, *, gates: Iterable[str] = (names.REFILL_GATE,), ready: bo
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {names.WARM_LABEL: "default"},
         },
-        "spec": {"containers": [{}], "schedulingGates": [{"name": name} for name in gates]},
+        "spec": {"containers": [{"name": "agent"}], "schedulingGates": [{"name": name} for name in gates]},
         "status": {"conditions": conditions},
     }
 

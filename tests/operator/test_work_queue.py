@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from session_manager.aio.retry import Backoff
+from session_manager.runtime.kubernetes.cluster import ApiError
 from session_operator import work_queue
 from session_operator.work_queue import NotYet, PutOff, WorkQueue
 from tests.waiting import until
@@ -78,7 +79,30 @@ async def test_a_failed_key_is_retried_and_does_not_stop_the_others(
     running = asyncio.create_task(queue.run())
     await until(lambda: seen.count("bad") == 3 and "good" in seen)
     await stop(running)
-    assert [record.reason for record in caplog.records] == ["not yet", "not yet"]  # type: ignore[attr-defined]
+    [record] = caplog.records  # the same words again say nothing new
+    assert record.exc_info is not None
+    assert record.getMessage() == "reconciling failed and is retried: not yet"
+
+
+async def test_a_rejected_request_is_logged_once_without_a_traceback_and_again_when_it_changes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(work_queue, "BACKOFF", Backoff(0.001, 0.001))
+    words = ["no", "no", "no", "no longer", "no longer", ""]
+
+    async def work(key: str) -> None:
+        if word := words.pop(0):
+            raise ApiError(403, "Forbidden", word)
+
+    results: list[str] = []
+    queue = WorkQueue(work, 1, lambda result, _: results.append(result))
+    queue.add("a")
+    running = asyncio.create_task(queue.run())
+    await until(lambda: not words and "done" in results)
+    await stop(running)
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["no", "no longer"]
+    assert not any(record.exc_info for record in caplog.records)
+    assert results == ["failed"] * 5 + ["done"]
 
 
 async def test_a_key_that_only_has_to_wait_is_not_reported_as_a_failure(caplog: pytest.LogCaptureFixture):

@@ -10,6 +10,7 @@ import pytest
 from session_manager.domain.errors import Unavailable
 from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.pods import PodView
+from session_manager.runtime.kubernetes.steps import RUNNING
 from tests.waiting import until
 
 SESSION = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
@@ -29,7 +30,7 @@ POD = PodView(
     claimed=False,
     ended="",
     gate=None,
-    step="",
+    step=RUNNING,
     trouble=None,
 )
 

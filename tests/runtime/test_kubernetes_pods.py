@@ -12,8 +12,7 @@ UUID = "8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11"
 
 
 def pod(status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
-    probe = {"httpGet": {"path": "/ready", "port": "http"}}
-    container = {"name": "agent", "ports": [{"containerPort": 8000}], "readinessProbe": probe}
+    container = {"name": "agent", "ports": [{"containerPort": 8000}]}
     return {
         "metadata": {
             "name": "session-x-1",
@@ -21,7 +20,7 @@ def pod(status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]
             "resourceVersion": "7",
             "creationTimestamp": "2026-01-31T12:00:00Z",
             "labels": {"sessionmanager.dev/session": UUID},
-            "annotations": {"sessionmanager.dev/spec-hash": "abc"},
+            "annotations": {"sessionmanager.dev/spec-hash": "abc", "sessionmanager.dev/probe": "/ready"},
             **metadata,
         },
         "spec": {"containers": [container]},
@@ -31,7 +30,7 @@ def pod(status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]
 
 def running(**container: Any) -> dict[str, Any]:
     conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
-    states = [{"state": {"running": {}}, "restartCount": 0, **container}]
+    states = [{"name": "agent", "state": {"running": {}}, "restartCount": 0, **container}]
     return {"phase": "Running", "podIP": "10.1.2.3", "conditions": conditions, "containerStatuses": states}
 
 
@@ -68,13 +67,38 @@ def test_a_program_that_ended_or_was_restarted_has_lost_its_state(status: dict[s
     assert view_of(pod(status)).ended == ended
 
 
+MESH = {"name": "istio-proxy", "ports": [{"containerPort": 15090}], "readinessProbe": {"httpGet": {"path": "/healthz"}}}
+
+
+def with_company(status: dict[str, Any], **company: Any) -> dict[str, Any]:
+    """Return a pod into which a mesh has put its container before ours. ``company``: the state of that container."""
+    found = pod(status)
+    found["spec"]["containers"].insert(0, MESH)
+    found["status"]["containerStatuses"].insert(0, {"name": "istio-proxy", "restartCount": 0, **company})
+    return found
+
+
+def test_port_and_probe_are_those_of_our_container():
+    found = with_company(running(), state={"running": {}})
+    found["spec"]["containers"][1]["readinessProbe"] = {"httpGet": {"path": "/app-health/agent/readyz", "port": 15020}}
+    view = view_of(found)
+    assert (view.port, view.path, view.ended) == (8000, "/ready", "")
+
+
 @pytest.mark.parametrize(
-    ("status", "step"),
+    "company",
     [
-        ({}, "looking for a node"),
-        ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, "pulling the image and making the container"),
-        (running(), "starting the program"),
+        {"state": {"running": {}}, "restartCount": 3, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+        {"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+        {"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}},
+        {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 5},
     ],
 )
-def test_the_phase_of_a_start(status: dict[str, Any], step: str):
-    assert view_of(pod(status)).step == step
+def test_another_container_that_ends_is_not_the_end_of_the_pod(company: dict[str, Any]):
+    view = view_of(with_company(running(), **company))
+    assert (view.ended, view.alive) == ("", True)
+
+
+def test_our_container_ends_the_pod_whatever_the_others_do():
+    ended = running(state={"terminated": {"exitCode": 3}})
+    assert view_of(with_company(ended, state={"running": {}})).ended == "exit code 3"

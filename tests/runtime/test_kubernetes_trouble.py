@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from session_manager.runtime.kubernetes.trouble import MAX_WORDS, trouble_of_deployment, trouble_of_pod
+from session_manager.runtime.kubernetes.cluster import ApiError
+from session_manager.runtime.kubernetes.trouble import (
+    MAX_WORDS,
+    trouble_of_deployment,
+    trouble_of_pod,
+    trouble_of_refusal,
+)
 
 
 def waiting(reason: str, message: str = "", last: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -17,7 +23,9 @@ def waiting(reason: str, message: str = "", last: dict[str, Any] | None = None) 
 
 
 def ended(**terminated: Any) -> dict[str, Any]:
-    return {"status": {"phase": "Running", "containerStatuses": [{"state": {"terminated": terminated}}]}}
+    return {
+        "status": {"phase": "Running", "containerStatuses": [{"name": "agent", "state": {"terminated": terminated}}]}
+    }
 
 
 def condition(kind: str, status: str, reason: str, message: str) -> dict[str, Any]:
@@ -39,6 +47,11 @@ def condition(kind: str, status: str, reason: str, message: str) -> dict[str, An
         (ended(exitCode=3, reason="Error"), "CrashedAtStart", True),
         (ended(exitCode=137, reason="OOMKilled"), "CrashedAtStart", True),
         (condition("PodScheduled", "False", "Unschedulable", "0/1 nodes are available"), "Unschedulable", False),
+        (
+            condition("PodScheduled", "False", "Unschedulable", "pod has unbound immediate PersistentVolumeClaims"),
+            "VolumePending",
+            False,
+        ),
         ({"status": {"phase": "Failed", "reason": "Evicted", "message": "low on disk"}}, "Evicted", True),
         ({"status": {"phase": "Failed"}}, "PodFailed", True),
     ],
@@ -56,7 +69,10 @@ def test_each_trouble(pod: dict[str, Any], reason: str, final: bool):
         waiting("ContainerCreating"),
         waiting("PodInitializing"),
         condition("PodScheduled", "True", "", ""),
-        {"status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}},
+        {"status": {"phase": "Running", "containerStatuses": [{"name": "agent", "state": {"running": {}}}]}},
+        condition(
+            "PodScheduled", "False", "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"
+        ),
     ],
 )
 def test_a_starting_pod_has_no_trouble(pod: dict[str, Any]):
@@ -101,3 +117,77 @@ def test_a_pod_that_is_never_created(message: str, reason: str):
 def test_a_healthy_deployment_has_no_trouble():
     assert trouble_of_deployment(condition("Available", "True", "", "")) is None
     assert trouble_of_deployment({}) is None
+
+
+def company(kind: str, name: str, state: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a pod whose own container waits for another one."""
+    own = {"name": "agent", "state": {"waiting": {"reason": "PodInitializing"}}}
+    other = {"name": name, "state": state, **more}
+    statuses: dict[str, list[Any]] = {"initContainerStatuses": [], "containerStatuses": [own]}
+    statuses[kind].insert(0, other)
+    return {"status": {"phase": "Pending", **statuses}}
+
+
+CRASHED = {"terminated": {"exitCode": 1, "reason": "Error"}}
+NOT_PULLED = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "words"),
+    [
+        ("initContainerStatuses", CRASHED, "container istio-init: the container ended with exit code 1"),
+        ("initContainerStatuses", NOT_PULLED, "container istio-init: Back-off pulling image"),
+        ("containerStatuses", NOT_PULLED, "container istio-init: Back-off pulling image"),
+        ("containerStatuses", CRASHED, "container istio-init: the container ended with exit code 1"),
+    ],
+)
+def test_the_trouble_of_another_container_is_shown_and_may_pass(kind: str, state: dict[str, Any], words: str):
+    found = trouble_of_pod(company(kind, "istio-init", state))
+    assert found is not None
+    assert (found.reason, found.final) == ("SidecarFailed", False)
+    assert found.remedy.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "state", [{"running": {}}, {"terminated": {"exitCode": 0}}, {"waiting": {"reason": "PodInitializing"}}]
+)
+def test_another_container_that_works_is_no_trouble(state: dict[str, Any]):
+    assert trouble_of_pod(company("initContainerStatuses", "istio-init", state)) is None
+
+
+def test_another_container_that_was_restarted_and_runs_is_no_trouble():
+    pod = company("containerStatuses", "istio-proxy", {"running": {}}, lastState=CRASHED, restartCount=2)
+    assert trouble_of_pod(pod) is None
+
+
+FORBIDDEN = 'deployments.apps "session-x" is forbidden: '
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "reason"),
+    [
+        (422, 'Deployment.apps "x" is invalid: spec.template.spec.containers[0].resources.requests', "ClassInvalid"),
+        (422, "exceeded quota is only a label here", "ClassInvalid"),
+        (422, "ValidatingAdmissionPolicy 'no-latest' with binding 'b' denied request: no latest", "ClassInvalid"),
+        (400, "Deployment in version v1 cannot be handled as a Deployment: quantities must match", "ClassInvalid"),
+        (400, "admission webhook policy.example.com denied the request: not signed", "ClassInvalid"),
+        (403, "admission webhook policy.example.com denied the request: not signed", "ClassInvalid"),
+        (413, "the request is too large", "ClassInvalid"),
+        (403, FORBIDDEN + "exceeded quota: small, requested: count/deployments.apps=1", "QuotaExceeded"),
+        (403, FORBIDDEN + 'violates PodSecurity "restricted:latest"', "PodSecurityRefused"),
+        (403, FORBIDDEN + "unable to create: namespace people is being terminated", "NamespaceEnds"),
+        (
+            403,
+            'deployments.apps is forbidden: User "system:serviceaccount:a:b" cannot create resource "deployments"',
+            "RightsMissing",
+        ),
+    ],
+)
+def test_a_refusal_of_the_api_server(status: int, message: str, reason: str):
+    found = trouble_of_refusal(ApiError(status, "Whatever", message))
+    assert (found.reason, found.final) == (reason, True)
+    assert found.remedy.startswith(message)
+
+
+def test_a_refusal_without_words_says_what_is_known():
+    assert trouble_of_refusal(ApiError(405, "MethodNotAllowed", "")).remedy.startswith("405 MethodNotAllowed; fix ")

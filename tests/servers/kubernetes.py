@@ -53,8 +53,7 @@ class ApiServer:
             status, body = refusal
             return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
         if request.method == "PATCH":
-            self.patched.append((request.path.rpartition("/")[2], await request.json()))
-            return web.json_response({})
+            return web.json_response(self._patch(request.path.rpartition("/")[2], request.path, await request.json()))
         if request.path.endswith("/v1alpha1"):
             if self.served is None:
                 return web.Response(status=404, text="{}")
@@ -70,6 +69,13 @@ class ApiServer:
         await response.prepare(request)
         await play(response)
         return response
+
+    def _patch(self, last: str, path: str, patch: Any) -> dict[str, Any]:
+        """Note the patch. Return the object with it, if the server lists one of this name."""
+        self.patched.append((last, patch))
+        known = (each for listed in self.lists_of.values() for each in listed)
+        found = next((each for each in known if each["metadata"]["name"] in path.split("/")), None)
+        return {} if found is None else {**found, "status": patch.get("status", {})}
 
 
 @asynccontextmanager

@@ -16,7 +16,9 @@ from session_manager.aio.retry import until_available
 from session_manager.aio.tasks import Background, cancel
 from session_manager.domain.errors import PodCannotStart, Unavailable
 from session_manager.domain.session_class import Probe
+from session_manager.runtime.kubernetes.cluster import ApiError
 from session_manager.runtime.kubernetes.pods import Pods, PodView
+from session_manager.runtime.kubernetes.steps import ASKING, Step
 from session_manager.runtime.kubernetes.trouble import Trouble
 from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import ExitListener, PodExit
@@ -26,13 +28,21 @@ log = logging.getLogger(__name__)
 FIRST_LOOK = 2.0  # seconds that pods found at startup get to answer, before the scaler works with those that do
 
 
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A start in progress. ``since``: seconds of the loop's clock."""
+
+    step: Step
+    since: float
+
+
 @dataclass(slots=True, eq=False)
 class Answering:
     """``by_uid``: the pods that answer. ``ended``: UIDs of pods that have ended or were asked to end.
 
-    ``troubles``: why the last start of a session failed. ``starting``: sessions whose start is in progress.
+    ``troubles``: why the last start of a session failed. ``starting``: the starts in progress, by session.
     ``on_exit`` are called with each pod that ended by itself, ``on_change`` with each session whose answering pod or
-    trouble has changed.
+    trouble has changed, ``on_step`` with each whose start has begun, goes on, or has ended.
     """
 
     pods: Pods
@@ -40,9 +50,10 @@ class Answering:
     by_uid: dict[str, PodView] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     troubles: dict[str, Trouble] = field(default_factory=dict)
-    starting: set[str] = field(default_factory=set)
+    starting: dict[str, Starting] = field(default_factory=dict)
     on_exit: list[ExitListener] = field(default_factory=list)
     on_change: list[Callable[[str], None]] = field(default_factory=list)
+    on_step: list[Callable[[str], None]] = field(default_factory=list)
     discoveries: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     background: Background = field(default_factory=Background)
 
@@ -95,8 +106,8 @@ class Answering:
         self._changed(session)
 
     async def give_up(self, session: str) -> None:
-        """End everything that a start has begun."""
-        with suppress(Unavailable):
+        """End everything that a start has begun. What cannot be ended now is ended as a stray."""
+        with suppress(Unavailable, ApiError):
             for pod in self.pods.of_session(session):
                 self.ended.add(pod.uid)
                 if pod.claimed:
@@ -105,9 +116,23 @@ class Answering:
 
     async def take_over(self, session: str) -> None:
         """A start begins, and from now on it alone probes the session's pod."""
-        self.starting.add(session)
+        self.starting[session] = Starting(ASKING, asyncio.get_running_loop().time())
+        self._stepped(session)
         if session in self.discoveries:
             await cancel(self.discoveries[session])
+
+    def reached(self, session: str, step: Step) -> bool:
+        """Take down the step that a start has reached. Return False if it is the same as before."""
+        before = self.starting[session]
+        if before.step == step:
+            return False
+        self.starting[session] = Starting(step, before.since)
+        self._stepped(session)
+        return True
+
+    def start_ended(self, session: str) -> None:
+        if self.starting.pop(session, None) is not None:
+            self._stepped(session)
 
     # -- what the watch reports ----------------------------------------------------------------------------------------
 
@@ -150,6 +175,10 @@ class Answering:
         self.drop(pod)
         for listener in self.on_exit:
             listener(PodExit(pod.session, pod.uid, reason))
+
+    def _stepped(self, session: str) -> None:
+        for listener in self.on_step:
+            listener(session)
 
     def _changed(self, session: str) -> None:
         for listener in self.on_change:

@@ -43,6 +43,7 @@ DEPLOYMENTS = Resource("apis/apps/v1", "deployments")
 SERVICES = Resource("api/v1", "services")
 PODS = Resource("api/v1", "pods")
 CLAIMS = Resource("api/v1", "persistentvolumeclaims")
+EVENTS = Resource("api/v1", "events")
 SCALED_OBJECTS = Resource(f"apis/{names.KEDA_API_VERSION}", "scaledobjects")
 
 
@@ -51,6 +52,9 @@ class ApiError(Exception):
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
 
 
 class ApiNotFound(ApiError):
@@ -67,6 +71,14 @@ class ApiInvalid(ApiError):
 
 class ApiExpired(ApiError):
     """410: the resource version is too old; list again."""
+
+
+class ApiBroken(Unavailable):
+    """401, 429 or 5xx: the server, or a webhook that it asks, did not do its work. ``words``: those of the server."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__("The Kubernetes API is overloaded or broken")
+        self.words = words
 
 
 _ERRORS = {404: ApiNotFound, 409: ApiConflict, 410: ApiExpired, 422: ApiInvalid}
@@ -107,9 +119,9 @@ class Cluster:
     async def get(self, resource: Resource, name: str, subresource: str = "") -> Json:
         return await self._json("GET", self._path(resource, name, subresource))
 
-    async def list(self, resource: Resource, selector: str = "") -> tuple[list[Json], str]:
-        """Return all objects, and the resource version from which to watch."""
-        query = {"labelSelector": selector, "limit": str(LIST_PAGE)}
+    async def list(self, resource: Resource, selector: str = "", fields: str = "") -> tuple[list[Json], str]:
+        """Return all objects, and the resource version from which to watch. ``fields``: a field selector."""
+        query = {"labelSelector": selector, "fieldSelector": fields, "limit": str(LIST_PAGE)}
         items: list[Json] = []
         while True:
             page = await self._json("GET", self._path(resource), query)
@@ -122,6 +134,11 @@ class Cluster:
     async def create(self, resource: Resource, body: Json, manager: str) -> Json:
         """Create an object. Raises ApiConflict if it exists."""
         return await self._json("POST", self._path(resource), {"fieldManager": manager}, body)
+
+    async def try_create(self, resource: Resource, body: Json, manager: str) -> None:
+        """Let the server check everything that it would check on a creation, and create nothing. Raises ApiError."""
+        query = {"fieldManager": manager, "dryRun": "All"}
+        await self._json("POST", self._path(resource), query, body)
 
     async def apply(self, resource: Resource, body: Json, manager: str) -> Json:
         """Apply on the server side: ``manager`` owns the fields in ``body`` and no others."""
@@ -164,10 +181,12 @@ class Cluster:
         return any(each["name"] == resource.plural for each in found["resources"])
 
     async def logs(self, pod: str, tail: int) -> str:
-        response = await self._request("GET", self._path(PODS, pod, "log"), {"tailLines": str(tail)})
+        """Return the last lines of the agent's container; the pod may have others."""
+        query = {"container": names.CONTAINER, "tailLines": str(tail)}
+        response = await self._request("GET", self._path(PODS, pod, "log"), query)
         return (await response.read()).decode(errors="replace")
 
-    async def watch(self, resource: Resource, version: str, selector: str) -> AsyncIterator[Json]:
+    async def watch(self, resource: Resource, version: str, selector: str, fields: str = "") -> AsyncIterator[Json]:
         """Yield the events after ``version`` until the server ends the watch. Raises TimeoutError on silence.
 
         The first event is a bookmark of ``version``: the server has accepted the watch.
@@ -177,6 +196,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "labelSelector": selector,
+            "fieldSelector": fields,
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT.total)
@@ -254,6 +274,6 @@ def _error(status: int, body: bytes) -> Exception:
         reason, message = found.get("reason", ""), found.get("message", "")
     except (orjson.JSONDecodeError, AttributeError):
         reason, message = "", body[:200].decode(errors="replace")
-    if status == 429 or status >= 500:
-        return Unavailable("The Kubernetes API is overloaded or broken")
+    if status in {401, 429} or status >= 500:  # 401: the token was renewed, or its check is overloaded
+        return ApiBroken(f"the Kubernetes API answered {status}: {message or reason or 'without a reason'}")
     return _ERRORS.get(status, ApiError)(status, reason, message)

@@ -5,6 +5,9 @@ Front door and operator must agree on them, so no other module spells one out.  
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from session_manager.domain.values import is_session_id
 
 GROUP = "sessionmanager.dev"
@@ -19,6 +22,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 SESSION_LABEL = f"{GROUP}/session"
 CLASS_LABEL = f"{GROUP}/class"
+OWNER_LABEL = f"{GROUP}/owner"  # made of the owner's name by label_value
 WARM_LABEL = f"{GROUP}/warm"  # the pool that a pod waits in; a claim removes it
 INSTALL_LABEL = f"{GROUP}/install"  # the installation whose front doors manage a Session
 
@@ -26,6 +30,7 @@ REFILL_GATE = f"{GROUP}/refill"  # delays the start of a pod that refills a pool
 
 WAKE_ANNOTATION = f"{GROUP}/wake"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
+PROBE_ANNOTATION = f"{GROUP}/probe"  # the path of our probe; a mesh rewrites the one in the container
 ON_EXPIRE_ANNOTATION = f"{GROUP}/on-expire"  # of a volume: Keep or Delete
 ON_DELETE_ANNOTATION = f"{GROUP}/on-delete"
 
@@ -56,6 +61,7 @@ MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
 _PREFIX = "session-"
 _WARM_PREFIX = "warm-"
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 def child_name(session: str) -> str:
@@ -84,12 +90,27 @@ def awake_list(session: str) -> str:
     return f"session:{session}:awake"
 
 
-def session_labels(session: str, class_name: str) -> dict[str, str]:
+def label_value(text: str) -> str:
+    """Return the text as the value of a label. One that Kubernetes does not allow is changed and gets a hash."""
+    if _LABEL_VALUE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40].rstrip("-")
+    return f"{readable}-{digest}" if readable else digest
+
+
+def selectable_labels(class_name: str, owner: str) -> dict[str, str]:
+    """Return the labels by which people select the Sessions of a class or an owner, and their pods."""
+    labels = {CLASS_LABEL: label_value(class_name)}
+    return {**labels, OWNER_LABEL: label_value(owner)} if owner else labels
+
+
+def session_labels(session: str, class_name: str, owner: str) -> dict[str, str]:
     return {
         MANAGED_BY_LABEL: MANAGED_BY,
         COMPONENT_LABEL: SESSION_COMPONENT,
         SESSION_LABEL: session,
-        CLASS_LABEL: class_name,
+        **selectable_labels(class_name, owner),
     }
 
 

@@ -13,7 +13,8 @@ from session_manager.domain.session_class import Probe
 from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, Cluster
-from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_pod
+from session_manager.runtime.kubernetes.steps import Step, step_of_pod
+from session_manager.runtime.kubernetes.trouble import Trouble, own_container, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import PodAddress
@@ -25,8 +26,9 @@ RECHECK = 1.0  # seconds after which the state is checked even if no event has r
 class PodView:
     """``warm``: the class whose pool the pod waits in; ``session`` is empty then. ``path``: of its probe.
 
-    ``ended``: how its container ended, or "". ``claimed``: it came from a pool, so its Session controls it instead of a
-    ReplicaSet. ``gate``: the index of our scheduling gate, or None. ``step``: the phase of its start, for a person.
+    ``port``, ``ended``: of our container; ``ended`` is how it ended, or "". ``claimed``: it came from a pool, so its
+    Session controls it instead of a ReplicaSet. ``gate``: the index of our scheduling gate, or None. ``step``: of its
+    start.
     """
 
     name: str
@@ -44,7 +46,7 @@ class PodView:
     claimed: bool
     ended: str
     gate: int | None
-    step: str
+    step: Step
     trouble: Trouble | None
 
     @property
@@ -63,10 +65,8 @@ class PodView:
 
 def view_of(pod: Json) -> PodView:
     metadata, status = pod["metadata"], pod.get("status", {})
-    labels = metadata.get("labels", {})
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     owners = metadata.get("ownerReferences", ())
-    container = pod["spec"]["containers"][0]
-    ports = container.get("ports") or [{"containerPort": 0}]
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -75,17 +75,25 @@ def view_of(pod: Json) -> PodView:
         session=labels.get(names.SESSION_LABEL, ""),
         warm=labels.get(names.WARM_LABEL, ""),
         ip=status.get("podIP", ""),
-        port=ports[0]["containerPort"],
-        path=container.get("readinessProbe", {}).get("httpGet", {}).get("path", "/"),
-        spec_hash=metadata.get("annotations", {}).get(names.SPEC_HASH_ANNOTATION, ""),
+        port=_port(pod["spec"]),
+        path=annotations.get(names.PROBE_ANNOTATION, "/"),
+        spec_hash=annotations.get(names.SPEC_HASH_ANNOTATION, ""),
         ready=_condition(status, "Ready"),
         leaving="deletionTimestamp" in metadata,
         claimed=any(owner["kind"] == names.SESSION_KIND and owner.get("controller") for owner in owners),
         ended=_ended(status),
         gate=_gate(pod["spec"]),
-        step=_step(status),
+        step=step_of_pod(pod),
         trouble=trouble_of_pod(pod),
     )
+
+
+def _port(spec: Json) -> int:
+    """Return the port of our container, or 0. A mesh may have put other containers before it."""
+    for container in spec["containers"]:
+        if container["name"] == names.CONTAINER:
+            return next((int(port["containerPort"]) for port in container.get("ports", ())), 0)
+    return 0
 
 
 def _condition(status: Json, kind: str) -> bool:
@@ -93,13 +101,13 @@ def _condition(status: Json, kind: str) -> bool:
 
 
 def _ended(status: Json) -> str:
-    """Return how the container ended, or "". A restarted container has lost its state, so it has ended as well."""
-    for container in status.get("containerStatuses", ()):
-        ended = container["state"].get("terminated") or container.get("lastState", {}).get("terminated")
-        if ended is not None:
-            return str(ended.get("reason") or f"exit code {ended.get('exitCode')}")
-        if container.get("restartCount"):
-            return "restarted"
+    """Return how our container ended, or "". A restarted container has lost its state, so it has ended as well."""
+    own = own_container(status) or {}
+    ended = own.get("state", {}).get("terminated") or own.get("lastState", {}).get("terminated")
+    if ended:
+        return str(ended.get("reason") or f"exit code {ended.get('exitCode')}")
+    if own.get("restartCount"):
+        return "restarted"
     if status.get("phase") in {"Failed", "Succeeded"}:
         return str(status.get("reason") or status["phase"])
     return ""
@@ -108,14 +116,6 @@ def _ended(status: Json) -> str:
 def _gate(spec: Json) -> int | None:
     gates = [gate["name"] for gate in spec.get("schedulingGates", ())]
     return gates.index(names.REFILL_GATE) if names.REFILL_GATE in gates else None
-
-
-def _step(status: Json) -> str:
-    if not _condition(status, "PodScheduled"):
-        return "looking for a node"
-    if any("running" in container["state"] for container in status.get("containerStatuses", ())):
-        return "starting the program"
-    return "pulling the image and making the container"
 
 
 class Pods:

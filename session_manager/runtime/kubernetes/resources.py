@@ -69,10 +69,11 @@ class SessionSpec:
     uid: str
     class_spec: ClassSpec
     suspended: bool = False
+    owner: str = ""
 
     @property
     def labels(self) -> dict[str, str]:
-        return names.session_labels(self.uuid, self.class_spec.name)
+        return names.session_labels(self.uuid, self.class_spec.name, self.owner)
 
 
 class Resources:
@@ -126,6 +127,12 @@ class Resources:
                 raise Unavailable(f"the Kubernetes API rejected the request: {error}") from error
         return None if found is None or found.leaving else found
 
+    def learn(self, session: Json) -> None:
+        """Take in the Session that a write returned, before the watch reports it."""
+        view = session_view(session)
+        if view.uuid in self.sessions.objects:
+            self.sessions.objects[view.uuid] = view
+
     def mode(self, session: str) -> Mode:
         """Return the mode that the watch reported last. Raises Unavailable before the first list."""
         if self.lacks is not None:
@@ -154,7 +161,8 @@ class Resources:
 
     def spec(self, view: SessionView) -> SessionSpec:
         """Return the Session with its class. Raises InvalidInput if the class is missing."""
-        return SessionSpec(view.uuid, view.uid, self.classes.spec(view.class_name), view.mode is Mode.SUSPENDED)
+        class_spec = self.classes.spec(view.class_name)
+        return SessionSpec(view.uuid, view.uid, class_spec, view.mode is Mode.SUSPENDED, view.owner)
 
     async def wakeable(self, session: str) -> SessionSpec | None:
         """Return the spec to start, or None if there is no such Session yet.

@@ -46,6 +46,7 @@ class ClassSpec:
     ``env``, ``env_from`` and ``resources`` as in a container.
     ``scaler`` None: the installation's default. ``uid`` is empty for the built-in class.
     ``refusal``: why the installation does not run pods of this class; empty if it does.
+    Classes that differ in nothing but their ``generation`` are equal.
     """
 
     base: SessionClass
@@ -60,6 +61,7 @@ class ClassSpec:
     image_pull_secrets: tuple[str, ...] = ()
     uid: str = ""
     refusal: str = ""
+    generation: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -81,6 +83,7 @@ def parse_class(resource: Json, idle_timeout: float, ttl: float) -> ClassSpec:
         template=_parse_template(spec.get("template", {})),
         image_pull_secrets=tuple(secret["name"] for secret in spec.get("imagePullSecrets", ())),
         uid=resource["metadata"].get("uid", ""),
+        generation=resource["metadata"].get("generation", 0),
     )
 
 

@@ -1,4 +1,7 @@
-"""Reads from cluster objects why a pod does not start. No I/O.
+"""Reads from cluster objects, and from refusals of the API server, why a pod does not start. No I/O.
+
+Only our own container decides: others may be injected before or after it, and may restart or end.  Their trouble is
+shown, but it never ends a start by itself.
 
 ``final`` trouble fails the start at once.  Other trouble may pass by itself (a node is added, a pull succeeds): the
 start waits for that until its time is over, and then fails with the last trouble that it saw.
@@ -9,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from session_manager.domain.values import Json
+from session_manager.runtime.kubernetes import names
+from session_manager.runtime.kubernetes.cluster import ApiError
 
 MAX_WORDS = 300
 
@@ -26,7 +31,7 @@ _WAITING: dict[str, tuple[str, str, bool]] = {
     "StartError": ("CommandNotRunnable", "check the command and the image of the SessionClass", True),
 }
 
-# Messages of the API server when it rejects a pod: (part of the message, our reason, the remedy).
+# Messages of the API server when it rejects an object: (part of the message, our reason, the remedy).
 _REFUSALS = (
     ("exceeded quota", "QuotaExceeded", "raise the ResourceQuota of the namespace, or let sessions sleep sooner"),
     (
@@ -39,7 +44,10 @@ _REFUSALS = (
     ("minimum ", "ResourcesRefused", "set resources in the SessionClass to what the LimitRange allows"),
     ("no PriorityClass", "PriorityClassMissing", "create the PriorityClass that the SessionClass names"),
     ("RuntimeClass", "RuntimeClassMissing", "create the RuntimeClass that the SessionClass names"),
+    ("is being terminated", "NamespaceEnds", "the namespace is being deleted; use another one"),
+    ('" cannot ', "RightsMissing", "give this right to the operator's ServiceAccount, as the Role of the chart does"),
 )
+_VOLUME_WORDS = ("PersistentVolumeClaim", "persistentvolumeclaim", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +62,53 @@ class Trouble:
 def trouble_of_pod(pod: Json) -> Trouble | None:
     """Return the reason why the pod does not run, or None if nothing is wrong with it."""
     status = pod.get("status", {})
-    for container in status.get("containerStatuses", ()):
-        found = _trouble_of_container(container)
-        if found is not None:
-            return found
+    own = own_container(status)
+    found = None if own is None else _trouble_of_container(own)
+    if found is not None:
+        return found
     if status.get("phase") == "Failed":
         words = status.get("message") or "the node gave no reason"
-        return Trouble(status.get("reason") or "PodFailed", _sentence(words, "the next try may run on another node"))
+        return Trouble(status.get("reason") or "PodFailed", sentence(words, "the next try may run on another node"))
+    return _trouble_of_scheduling(status) or _trouble_of_company(status)
+
+
+def own_container(status: Json) -> Json | None:
+    """Return the status of our container. Other programs may have injected more of them."""
+    containers = status.get("containerStatuses", ())
+    return next((each for each in containers if each["name"] == names.CONTAINER), None)
+
+
+def _trouble_of_scheduling(status: Json) -> Trouble | None:
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            if condition.get("reason") == "SchedulingGated":
+                return None
+            message = condition.get("message", "")
+            if any(word in message for word in _VOLUME_WORDS):
+                helps = "check the storage of the SessionClass, and kubectl describe pvc"
+                return Trouble("VolumePending", sentence(message, helps), final=False)
             helps = "add a node, or ask for less in the SessionClass"
-            return Trouble("Unschedulable", _sentence(condition.get("message", ""), helps), final=False)
+            return Trouble("Unschedulable", sentence(message, helps), final=False)
     return None
+
+
+def _trouble_of_company(status: Json) -> Trouble | None:
+    """Return the trouble of an init container or sidecar. It may pass, since the kubelet restarts these."""
+    company = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    for container in company:
+        if container["name"] == names.CONTAINER or _works(container):
+            continue
+        found = _trouble_of_container(container)
+        if found is not None:
+            words = f"container {container['name']}: {found.remedy}"
+            return Trouble("SidecarFailed", words, final=False)
+    return None
+
+
+def _works(container: Json) -> bool:
+    """Return True if the container runs or has completed."""
+    state = container.get("state", {})
+    return "running" in state or state.get("terminated", {}).get("exitCode") == 0
 
 
 def _trouble_of_container(container: Json) -> Trouble | None:
@@ -78,7 +121,7 @@ def _trouble_of_container(container: Json) -> Trouble | None:
         waiting = ended
     if known is not None:
         reason, helps, final = known
-        return Trouble(reason, _sentence(waiting.get("message", ""), helps), final)
+        return Trouble(reason, sentence(waiting.get("message", ""), helps), final)
     return None if ended is None else Trouble("CrashedAtStart", _crash(ended))
 
 
@@ -86,7 +129,7 @@ def _crash(ended: Json) -> str:
     if ended.get("reason") == "OOMKilled":
         return "the container used more memory than its limit; raise resources.limits.memory in the SessionClass"
     how = f"killed by signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
-    return _sentence(f"the container ended with {how}", "read its output with kubectl logs, or session-manager logs")
+    return sentence(f"the container ended with {how}", "read its output with kubectl logs, or session-manager logs")
 
 
 def trouble_of_deployment(deployment: Json) -> Trouble | None:
@@ -94,14 +137,26 @@ def trouble_of_deployment(deployment: Json) -> Trouble | None:
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             message = condition.get("message", "")
-            for part, reason, helps in _REFUSALS:
-                if part in message:
-                    return Trouble(reason, _sentence(message, helps))
-            return Trouble("PodRefused", _sentence(message, "fix what the message names"))
+            return _refusal(message) or Trouble("PodRefused", sentence(message, "fix what the message names"))
     return None
 
 
-def _sentence(message: str, helps: str) -> str:
+def trouble_of_refusal(error: ApiError) -> Trouble:
+    """Return the reason why the API server accepts no Deployment, Service or volume of a class."""
+    found = _refusal(error.message) if error.status == 403 else None
+    words = error.message or f"{error.status} {error.reason}"
+    return found or Trouble("ClassInvalid", sentence(words, "fix the SessionClass, or the policy that refuses it"))
+
+
+def _refusal(message: str) -> Trouble | None:
+    for part, reason, helps in _REFUSALS:
+        if part in message:
+            return Trouble(reason, sentence(message, helps))
+    return None
+
+
+def sentence(message: str, helps: str) -> str:
+    """Return the message, cut if it is long, and what helps."""
     words = " ".join(message.split()).rstrip(".")
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS - 1] + "…"

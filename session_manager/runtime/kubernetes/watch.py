@@ -33,6 +33,7 @@ class Watch(Generic[T]):
 
     ``listed`` is set with the first list and stays set. ``synced`` is set while the watch works.
     ``failure``: why it has not worked since ``failing_since`` (seconds of the loop's clock), or "".
+    ``selector``, ``fields``: selectors of labels and of fields.
     ``if_missing``: what to do if the cluster does not serve this kind.
     ``version``: the resource version to continue from, or "" to list again.
     """
@@ -41,6 +42,7 @@ class Watch(Generic[T]):
     resource: Resource
     parse: Callable[[Json], T]
     selector: str = ""
+    fields: str = ""
     if_missing: str = ""
     version: str = ""
     objects: dict[str, T] = field(default_factory=dict)
@@ -112,7 +114,7 @@ class Watch(Generic[T]):
         self.failure = reason
 
     async def _list(self) -> None:
-        items, version = await self.cluster.list(self.resource, self.selector)
+        items, version = await self.cluster.list(self.resource, self.selector, self.fields)
         present = {item["metadata"]["name"] for item in items}
         for name in [name for name in self.objects if name not in present]:
             self._notify(DELETED, self.objects.pop(name))
@@ -123,7 +125,7 @@ class Watch(Generic[T]):
         self._works()
 
     async def _follow(self) -> None:
-        async for event in self.cluster.watch(self.resource, self.version, self.selector):
+        async for event in self.cluster.watch(self.resource, self.version, self.selector, self.fields):
             self._works()
             resource = event["object"]
             self.version = resource["metadata"]["resourceVersion"]

@@ -25,7 +25,7 @@ class Workloads(Protocol):
     """Calls for one session are never concurrent, except ``end``. All raise Unavailable if a retry may help."""
 
     async def wake(self, session: SessionSpec) -> None:
-        """Request one pod for the session; it may exist already."""
+        """Request one pod for the session; it may exist already. Raises ApiError if the API server refuses it."""
         ...
 
     async def sleep(self, session: str) -> bool:

@@ -46,10 +46,11 @@ CREATED_AT_ONCE = 32  # more would time out while they wait for connections, and
 
 
 def session_manifest(session: Session, install: str) -> Json:
+    labels = names.selectable_labels(session.class_name, session.user_id)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.SESSION_KIND,
-        "metadata": {"name": session.uuid, "labels": {names.INSTALL_LABEL: install}},
+        "metadata": {"name": session.uuid, "labels": {names.INSTALL_LABEL: install, **labels}},
         "spec": {"classRef": {"name": session.class_name}, "owner": session.user_id},
     }
 
@@ -203,10 +204,11 @@ class SessionResources:
         ttl = micros(class_of_session(self._classes, view.class_name).ttl)
         with suppress(Conflict):  # there is a record already
             await self._store.create_session(NewSession(view.uuid, owner, view.class_name, ttl))
+        labels = {names.INSTALL_LABEL: self._install, **names.selectable_labels(view.class_name, owner)}
         patch: Json = {
             "apiVersion": names.API_VERSION,
             "kind": names.SESSION_KIND,
-            "metadata": {"name": view.uuid, "uid": view.uid, "labels": {names.INSTALL_LABEL: self._install}},
+            "metadata": {"name": view.uuid, "uid": view.uid, "labels": labels},
         }
         await self._cluster.apply(SESSIONS, patch, names.FRONT_DOOR)
         log.info("session adopted", extra={"event": "resource.adopted", "session": view.uuid})
