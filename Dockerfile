@@ -34,10 +34,11 @@ RUN PYTHONPATH=/tools /opt/session-manager/bin/python -m pip install --quiet --n
 FROM ${PYTHON_IMAGE} AS program
 COPY --from=build /opt/session-manager /opt/session-manager
 COPY --from=build /app /opt/session-manager
-# Libraries look up the name of the user.
+# Any user of the group root may run it, as on OpenShift, which gives each namespace users of its own. Libraries look up the name and
+# the home of the user, so both are set for those who are not in /etc/passwd.
 RUN echo 'session-manager:x:65532:65532::/data:/usr/sbin/nologin' >>/etc/passwd \
-    && mkdir -m 700 /data && chown 65532:65532 /data
-ENV PATH=/opt/session-manager/bin:$PATH \
+    && mkdir -m 770 /data && chown 65532:0 /data
+ENV PATH=/opt/session-manager/bin:$PATH HOME=/data USER=session-manager \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOST=0.0.0.0 DATA_DIR=/data LOG_FORMAT=json
 # A number, so that Kubernetes can check runAsNonRoot without looking into the image.

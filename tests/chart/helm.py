@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -80,6 +81,12 @@ class Objects:
 def _joined(values: Json) -> str:
     # --set-json takes name=value pairs, so each top-level value is one.
     return ",".join(f"{name}={json.dumps(value)}" for name, value in values.items()) or "crds={}"
+
+
+def written(values: Json) -> str:
+    """Values in JSON as YAML reads it: without surrogates for characters beyond 16 bits."""
+    text = json.dumps(values, ensure_ascii=False)
+    return re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def render(values: Json | None = None, *, served: tuple[str, ...] = (KEDA,), files: tuple[str, ...] = ()) -> Objects:

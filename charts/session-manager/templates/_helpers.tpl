@@ -33,6 +33,12 @@ annotations: {{- include "sm.strings" . | nindent 2 }}
 {{- define "sm.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end -}}
+{{/* YAML of a value. toYaml prints nothing at all, not even the security of a pod, if one of its texts cannot be written. */}}
+{{- define "sm.yaml" -}}
+{{- $yaml := toYaml . -}}
+{{- if not $yaml }}{{ fail "a value below pods, frontDoor, operator, redis or postgresql contains a control character, which YAML cannot hold" }}{{ end -}}
+{{- $yaml -}}
+{{- end -}}
 {{/* A map whose values are all text, as labels, annotations and selectors need. */}}
 {{- define "sm.strings" -}}
 {{- range $key, $value := . }}

@@ -5,7 +5,7 @@ Everything that comes from values passes toYaml or quote, so that no character m
 
 {{/* The metadata of pods: dict "ctx" . "component" NAME "values" VALUES, and perhaps "checksums" MAP. */}}
 {{- define "sm.podMetadata" -}}
-labels: {{- merge (include "sm.labels" . | fromYaml) (include "sm.strings" (.values.podLabels | default dict) | fromYaml) | toYaml | nindent 2 }}
+labels: {{- merge (include "sm.labels" . | fromYaml) (include "sm.strings" (.values.podLabels | default dict) | fromYaml) | include "sm.yaml" | nindent 2 }}
 {{- with merge (dict) (.values.podAnnotations | default dict) (.checksums | default dict) }}
 annotations: {{- include "sm.strings" . | nindent 2 }}
 {{- end }}
@@ -31,7 +31,7 @@ The spec of pods without containers and volumes: dict "ctx" . "component" NAME "
 {{- $init := concat (.init | default list) ($values.initContainers | default list) -}}
 {{- range $values.sidecars }}{{ $init = append $init (merge (dict "restartPolicy" "Always") .) }}{{ end -}}
 {{- with $init }}{{ $_ := set $spec "initContainers" . }}{{ end -}}
-{{- toYaml $spec -}}
+{{- include "sm.yaml" $spec -}}
 {{- end -}}
 
 {{- define "sm.spread" -}}
@@ -43,7 +43,7 @@ The spec of pods without containers and volumes: dict "ctx" . "component" NAME "
 {{- end -}}
 {{- end -}}
 {{- range $constraints }}
-- {{ merge (dict) . (dict "labelSelector" $selector) | toYaml | nindent 2 | trim }}
+- {{ merge (dict) . (dict "labelSelector" $selector) | include "sm.yaml" | nindent 2 | trim }}
 {{- end -}}
 {{- end -}}
 
@@ -53,25 +53,25 @@ The spec of pods without containers and volumes: dict "ctx" . "component" NAME "
 {{- if not (include "sm.anyUser" .ctx) -}}
 {{- $_ := merge $own (dict "runAsUser" .user "runAsGroup" .user "fsGroup" .user) -}}
 {{- end -}}
-{{- mergeOverwrite $own (.values.podSecurityContext | default dict) | toYaml -}}
+{{- mergeOverwrite $own (.values.podSecurityContext | default dict) | include "sm.yaml" -}}
 {{- end -}}
 {{- define "sm.containerSecurity" -}}
 {{- $own := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
-{{- mergeOverwrite $own (.securityContext | default dict) | toYaml -}}
+{{- mergeOverwrite $own (.securityContext | default dict) | include "sm.yaml" -}}
 {{- end -}}
 
 {{/* The end of a container: dict "values" VALUES "env" OWN-YAML "mounts" OWN-YAML, perhaps "envFrom" LIST. */}}
 {{- define "sm.container" -}}
 {{- with concat (.envFrom | default list) (.values.extraEnvFrom | default list) }}
-envFrom: {{- toYaml . | nindent 2 }}
+envFrom: {{- include "sm.yaml" . | nindent 2 }}
 {{- end }}
 {{- with include "sm.env" . | fromYamlArray }}
-env: {{- toYaml . | nindent 2 }}
+env: {{- include "sm.yaml" . | nindent 2 }}
 {{- end }}
-resources: {{- .values.resources | default dict | toYaml | nindent 2 }}
+resources: {{- .values.resources | default dict | include "sm.yaml" | nindent 2 }}
 securityContext: {{- include "sm.containerSecurity" .values | nindent 2 }}
 {{- with concat (fromYamlArray .mounts) (.values.extraVolumeMounts | default list) }}
-volumeMounts: {{- toYaml . | nindent 2 }}
+volumeMounts: {{- include "sm.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -91,11 +91,11 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 {{- $_ := set $env .name . }}{{ $order = append $order .name -}}
 {{- end -}}
 {{- range uniq $order }}
-- {{ get $env . | toYaml | nindent 2 | trim }}
+- {{ get $env . | include "sm.yaml" | nindent 2 | trim }}
 {{- end -}}
 {{- end -}}
 
 {{/* Volumes: dict "values" VALUES "volumes" OWN-YAML. */}}
 {{- define "sm.volumes" -}}
-{{- concat (fromYamlArray .volumes) (.values.extraVolumes | default list) | toYaml -}}
+{{- concat (fromYamlArray .volumes) (.values.extraVolumes | default list) | include "sm.yaml" -}}
 {{- end -}}
