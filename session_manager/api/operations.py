@@ -6,7 +6,6 @@ import time
 from typing import Literal
 
 from fastapi import Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
@@ -108,14 +107,6 @@ async def openapi(call: CurrentCall) -> Response:
 
 async def openapi_of_adk(call: CurrentCall) -> Response:
     return answers.json(call.parts.documents.adk)
-
-
-async def docs() -> Response:
-    return get_swagger_ui_html(openapi_url="/openapi.json", title="Session Manager")
-
-
-async def docs_of_adk() -> Response:
-    return get_swagger_ui_html(openapi_url="/adk/openapi.json", title="Session Manager: ADK")
 
 
 async def show(call: CurrentCall) -> Response:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastapi.responses import PlainTextResponse
 
-from session_manager.api import backups, chat, messages, operations, schemas, sessions
+from session_manager.api import backups, chat, messages, operations, pages, schemas, sessions
 from session_manager.api.adk import apps, artifacts, run
 from session_manager.api.adk import sessions as adk_sessions
 from session_manager.api.adk.inputs import MAX_ADK_BODY, MAX_STATE_BODY
@@ -182,7 +182,8 @@ OURS = (
         Rule("GET", "/health", OPEN, Limit.READ, operations.health, gives=operations.HealthAnswer, openapi=_UNHEALTHY),
         Rule("GET", "/metrics", Audience.METRICS, Limit.READ, operations.show, openapi=_TEXT),
         Rule("GET", "/openapi.json", OPEN, None, operations.openapi, openapi=HIDDEN),
-        Rule("GET", "/docs", OPEN, None, operations.docs, openapi=HIDDEN),
+        Rule("GET", "/docs", OPEN, None, pages.docs, openapi=HIDDEN),
+        *(Rule("GET", f"/docs/{name}", OPEN, Limit.READ, pages.file(name), openapi=HIDDEN) for name in pages.FILES),
         Rule("GET", BACKUPS, ADMINS, Limit.READ, backups.list_backups, gives=backups.BackupList),
         Rule("POST", BACKUPS, ADMINS, Limit.CHANGE, backups.create_backup, gives=backups.BackupAnswer, status=202),
         Rule("GET", BACKUP, ADMINS, Limit.READ, backups.get_backup, gives=backups.BackupAnswer),
@@ -198,7 +199,7 @@ ADK = (
         "apps",
         Rule("GET", "/health", OPEN, None, apps.health, door=Door.ADK_ONLY),
         Rule("GET", "/openapi.json", OPEN, None, operations.openapi_of_adk, door=Door.ADK_ONLY, openapi=HIDDEN),
-        Rule("GET", "/docs", OPEN, None, operations.docs_of_adk, door=Door.ADK_ONLY, openapi=HIDDEN),
+        Rule("GET", "/docs", OPEN, None, pages.docs_of_adk, door=Door.ADK_ONLY, openapi=HIDDEN),
         Rule("GET", "/version", KEYS, Limit.READ, apps.version, door=Door.ADK_ONLY),
         Rule("GET", "/list-apps", KEYS, Limit.READ, apps.list_apps),
         Rule("GET", f"{APP}/app-info", KEYS, Limit.READ, apps.get_app_info, unknown=NO_APP),

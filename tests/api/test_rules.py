@@ -15,7 +15,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from session_manager.aio.ids import new_id
-from session_manager.api import rules
+from session_manager.api import pages, rules
 from session_manager.api.front import build_app
 from session_manager.api.rules import RULES, Audience, Door, Rule
 from session_manager.api.table import table
@@ -123,7 +123,7 @@ def test_only_routes_that_list_it_take_a_turns_token():
 
 def test_only_open_routes_are_answered_without_a_key():
     paths = {prefix + rule.path for rule, prefix in (each.values for each in doors(lambda rule: rule.anonymous))}
-    ours = {"/livez", "/readyz", "/health", "/docs", "/openapi.json"}
+    ours = {"/livez", "/readyz", "/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in pages.FILES)}
     assert paths == ours | {"/adk/health", "/adk/docs", "/adk/openapi.json"}
 
 
