@@ -101,7 +101,7 @@ async def test_simultaneous_health_checks_share_one_ping(guarded, monkeypatch):
         await ping()
         asked -= 1
 
-    monkeypatch.setattr(guarded.services.store, "ping", counted)
+    monkeypatch.setitem(guarded.services.health.checks, "database", counted)
     answers = await asyncio.gather(*(guarded.call("GET", path) for path in ["/readyz", "/health"] * 50))
     assert {status for status, _ in answers} == {200}
     assert most == 1
