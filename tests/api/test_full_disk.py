@@ -65,7 +65,7 @@ def has(caplog: pytest.LogCaptureFixture, event: str) -> bool:
 async def test_a_full_disk_is_shown_and_survived(on_disk: FrontDoor, disk: Disk, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "session_manager")
     session = await on_disk.create()
-    await on_disk.chat(session, "Hello")
+    assert (await on_disk.chat(session, "Hello"))[0] == 200
     disk.fill()
 
     status, answer = await on_disk.call("POST", "/session/create", {"user_id": "ada"})
@@ -119,6 +119,21 @@ async def test_the_local_redis_goes_on_without_its_file(disk: Disk, caplog: pyte
             assert (await client.config_get("appendonly"))["appendonly"] == "yes"
     finally:
         await redis.stop()
+
+
+@needs_root
+async def test_pods_run_while_the_disk_of_their_homes_is_full(disk: Disk, start: Any):
+    front: FrontDoor = await start(data_dir=disk.folder)
+    disk.fill()
+    status, answer = await front.call("GET", "/readyz")
+    assert (status, answer["detail"]) == (503, "DATA_DIR is on a full disk")
+    _, answer = await front.call("GET", "/health")
+    assert (answer["database"], answer["data_dir"], answer["redis"]) == ("healthy", "unhealthy", "healthy")
+    session = await front.create()
+    status, answer = await front.chat(session, "Hello")
+    assert (status, answer.get("pod_response", {}).get("reply")) == (200, "Hello"), answer
+    disk.free()
+    assert (await front.call("GET", "/readyz"))[0] == 200
 
 
 @needs_root

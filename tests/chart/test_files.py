@@ -64,7 +64,10 @@ def test_the_version_is_that_of_the_program():
 
 def known_metrics() -> dict[str, set[str]]:
     """Every metric with its labels."""
-    front_door, operator = FrontDoorMetrics(TurnTimes(), None, Stats(A_BACKUP)), OperatorMetrics()
+    front_door, operator = (
+        FrontDoorMetrics(TurnTimes(), None, Stats(A_BACKUP), health={"redis": None}),
+        OperatorMetrics(),
+    )
     front_door.request("GET", 200, 0.1)
     front_door.sessions.labels("awake").set(1)
     operator.started("answered", 0.1)

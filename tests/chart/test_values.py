@@ -290,6 +290,7 @@ def test_what_prometheus_and_grafana_get():
         "SessionWakesFail",
         "SessionPodsDie",
         "SessionVolumeFills",
+        "SessionPartUnhealthy",
         "SessionBackupTooOld",
     }
     data = objects.find("ConfigMap", "session-manager-dashboard")["data"]
