@@ -91,7 +91,7 @@ def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) ->
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": math.ceil(class_spec.base.grace_period),
-        "securityContext": _pod_security(shared_volume=claim is not None),
+        "securityContext": _pod_security(class_spec.user, shared_volume=claim is not None),
         "containers": [container],
         "volumes": [{"name": names.TMP_VOLUME, **scratch}, {"name": names.HOME_VOLUME, **home}],
     }
@@ -107,16 +107,13 @@ def _pod_spec(class_spec: ClassSpec, identity: list[Json], claim: str | None) ->
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _pod_security(*, shared_volume: bool) -> Json:
-    """Meet the Pod Security level ``restricted``, whatever user the image names."""
-    security: Json = {
-        "runAsNonRoot": True,
-        "runAsUser": names.USER,
-        "runAsGroup": names.USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def _pod_security(user: int | None, *, shared_volume: bool) -> Json:
+    """Meet the Pod Security level ``restricted``, whatever user the image names. None: the cluster chooses the user."""
+    security: Json = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user is not None:
+        security |= {"runAsUser": user, "runAsGroup": user}
     if shared_volume:
-        security |= {"fsGroup": names.USER, "fsGroupChangePolicy": "OnRootMismatch"}
+        security |= {"fsGroupChangePolicy": "OnRootMismatch"} | ({} if user is None else {"fsGroup": user})
     return security
 
 

@@ -12,6 +12,7 @@ from session_manager.domain.quota import Quota, Quotas
 from session_manager.domain.values import valid_user_id
 from session_manager.settings.kinds import (
     FilePath,
+    Flag,
     Group,
     LongSeconds,
     Networks,
@@ -184,6 +185,8 @@ class KubernetesSettings(Group):
     """Image of the default class."""
     port: Port = Field(1111, alias="USER_POD_PORT")
     """Port of the default class."""
+    users_assigned: Flag = Field(False, alias="POD_USERS_ASSIGNED")
+    """true: the cluster chooses the users of pods, as OpenShift does. By default they are 65532."""
 
 
 class AgentSettings(Group):

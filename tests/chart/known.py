@@ -37,6 +37,7 @@ ELSEWHERE = {
     "OPERATOR_PORT": "the Service needs it",
     "POD_CIDRS": "use sessions.podCIDRs",
     "PORT": _IMAGE,
+    "POD_USERS_ASSIGNED": "use openshift",
     "REDIS_HOST": _REDIS,
     "REDIS_PASSWORD": _REDIS,
     "REDIS_PORT": _REDIS,

@@ -138,6 +138,7 @@ def test_openshift_chooses_the_users(values: Json, served: tuple[str, ...]):
         assert spec["securityContext"]["runAsNonRoot"]
         for container in spec["containers"] + spec.get("initContainers", []):
             assert "runAsUser" not in container["securityContext"]
+    assert objects.env("Deployment", "session-operator")["POD_USERS_ASSIGNED"] == "true"
 
 
 def test_the_users_are_fixed_elsewhere():

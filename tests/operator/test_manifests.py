@@ -7,7 +7,14 @@ from typing import Any
 
 from session_manager.domain.session_class import PodProtocol, Probe, Redelivery, SessionClass
 from session_manager.runtime.kubernetes.resources import SessionSpec
-from session_manager.runtime.kubernetes.session_class import ClassSpec, PodTemplate, Storage, parse_class
+from session_manager.runtime.kubernetes.session_class import (
+    ClassSpec,
+    ClusterClasses,
+    PodTemplate,
+    Storage,
+    parse_class,
+)
+from session_manager.settings import Settings
 from session_operator import manifests
 from session_operator.manifests import RedisTrigger
 
@@ -322,3 +329,12 @@ def test_the_hash_depends_on_the_template_only():
     newer = ClassSpec(SessionClass("default", image="registry/echo:2"))
     assert digest(PLAIN) == digest(idle) == digest(PLAIN, "another-uid")
     assert digest(PLAIN) != digest(newer)
+
+
+def test_the_cluster_chooses_the_user_of_pods():
+    classes = ClusterClasses.from_settings(Settings.from_environment(user_pod_image="x", pod_users_assigned="true"))
+    classes.listed.set()
+    for spec in (classes.parse(RICH), classes.spec("default")):
+        security = manifests.session_template(SessionSpec(UUID, "uid", spec))["spec"]["securityContext"]
+        assert security.pop("fsGroupChangePolicy", "OnRootMismatch") == "OnRootMismatch"
+        assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}

@@ -81,6 +81,7 @@ DEFAULTS = {
         "POD_CIDRS": "",
         "USER_POD_IMAGE": "",
         "USER_POD_PORT": "1111",
+        "POD_USERS_ASSIGNED": "false",
     },
     "limits": {
         "RATE_LIMIT_CREATE": "100/minute",

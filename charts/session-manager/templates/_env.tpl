@@ -55,6 +55,9 @@
 - name: SESSION_MANAGER_URL
   value: {{ printf "http://%s.%s.svc:%d" (include "sm.name" .) .Release.Namespace (int .Values.frontDoor.service.port) | quote }}
 - {name: USER_POD_IMAGE, value: {{ include "sm.image" (dict "ctx" . "image" .Values.defaultClass.image) | quote }}}
+{{- if include "sm.anyUser" . }}
+- {name: POD_USERS_ASSIGNED, value: "true"}
+{{- end }}
 - {name: USER_POD_PORT, value: {{ int .Values.defaultClass.port | quote }}}
 {{- end -}}
 

@@ -46,6 +46,7 @@ class ClassSpec:
     ``env``, ``env_from`` and ``resources`` as in a container.
     ``scaler`` None: the installation's default. ``uid`` is empty for the built-in class.
     ``refusal``: why the installation does not run pods of this class; empty if it does.
+    ``user`` of the pods; None: the cluster chooses one.
     Classes that differ in nothing but their ``generation`` are equal.
     """
 
@@ -61,6 +62,7 @@ class ClassSpec:
     image_pull_secrets: tuple[str, ...] = ()
     uid: str = ""
     refusal: str = ""
+    user: int | None = names.USER
     generation: int = field(default=0, compare=False)
 
     @property
@@ -139,6 +141,7 @@ class ClusterClasses:
     ``listed`` is set once all of them are known; before that no class can be called missing.
     ``pod_env``: variables of every pod whose class does not set them.
     ``refusal`` returns why the installation does not run pods of a class, or "".
+    ``user`` of all pods; None: the cluster chooses one.
     """
 
     def __init__(
@@ -149,8 +152,10 @@ class ClusterClasses:
         default_port: int,
         pod_env: Mapping[str, str] | None = None,
         refusal: Callable[[ClassSpec], str] = lambda _: "",
+        user: int | None = names.USER,
     ) -> None:
         self._times = (idle_timeout, ttl)
+        self._user = user
         self._refusal = refusal
         self._pod_env = dict(pod_env or {})
         self.specs: dict[str, ClassSpec] = {}
@@ -160,7 +165,7 @@ class ClusterClasses:
             base = SessionClass(
                 names.DEFAULT_CLASS, image=default_image, port=default_port, idle_timeout=idle_timeout, ttl=ttl
             )
-            self._built_in[base.name] = self._with_env(ClassSpec(base))
+            self._built_in[base.name] = self._completed(ClassSpec(base))
 
     @classmethod
     def from_settings(
@@ -170,17 +175,18 @@ class ClusterClasses:
         refusal: Callable[[ClassSpec], str] = lambda _: "",
     ) -> Self:
         image, port = settings.kubernetes.image, settings.kubernetes.port
-        return cls(settings.sessions.idle_timeout, settings.sessions.ttl, image, port, pod_env, refusal)
+        user = None if settings.kubernetes.users_assigned else names.USER
+        return cls(settings.sessions.idle_timeout, settings.sessions.ttl, image, port, pod_env, refusal, user)
 
     def parse(self, resource: Json) -> ClassSpec:
         """Parse a SessionClass with the defaults of this installation."""
         spec = parse_class(resource, *self._times)
-        return replace(self._with_env(spec), refusal=self._refusal(spec))
+        return replace(self._completed(spec), refusal=self._refusal(spec))
 
-    def _with_env(self, spec: ClassSpec) -> ClassSpec:
+    def _completed(self, spec: ClassSpec) -> ClassSpec:
         own = {variable["name"] for variable in spec.env}
         added = [{"name": name, "value": value} for name, value in self._pod_env.items() if name not in own]
-        return replace(spec, env=(*added, *spec.env))
+        return replace(spec, env=(*added, *spec.env), user=self._user)
 
     def spec(self, name: str) -> ClassSpec:
         """Return the class of this name.
