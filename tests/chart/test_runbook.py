@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from session_manager.runtime.kubernetes import steps, trouble
 from session_manager.runtime.kubernetes.resources import CLASS_INVALID
-from tests.chart.helm import CHART, ROOT
+from tests.chart.helm import CHART, HELM, NAMESPACE, ROOT, render
 
 RUNBOOK = (ROOT / "docs" / "kubernetes" / "runbook.md").read_text("utf-8")
 OF_PROCESSES = ROOT / "session_manager" / "runtime" / "process"
@@ -32,6 +34,25 @@ def test_every_reason_for_which_a_pod_cannot_start_stands_in_it():
     assert told == reasons()
 
 
+def first_looks() -> dict[str, str]:
+    """The text for each alert, as a message without a page around it can have it."""
+    rows = re.findall(r"^\| `(Session\w+)` \| (.*) \|$", RUNBOOK, re.M)
+    return {alert: re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text).translate({96: None, 92: None}) for alert, text in rows}
+
+
 def test_every_alert_stands_in_it():
     rules = (CHART / "templates" / "monitoring.yaml").read_text("utf-8")
-    assert set(re.findall(r"^\| `(Session\w+)`", RUNBOOK, re.M)) == set(re.findall(r"- alert: (\w+)", rules))
+    assert first_looks().keys() == set(re.findall(r"- alert: (\w+)", rules))
+
+
+@pytest.mark.chart
+@pytest.mark.skipif(HELM is None, reason="needs helm")
+def test_every_alert_says_what_the_runbook_says():
+    values = {"monitoring": {"prometheusRule": True}, "sessions": {"namespace": "people"}}
+    [group] = render(values).find("PrometheusRule", "session-manager")["spec"]["groups"]
+    said = {rule["alert"]: rule["annotations"]["description"] for rule in group["rules"]}
+    names = {"-n $N": f"-n {NAMESPACE}", "-n $S": "-n people"}
+    expected = {
+        alert: re.sub(r"-n \$[NS]", lambda found: names[found[0]], text) for alert, text in first_looks().items()
+    }
+    assert said == expected
