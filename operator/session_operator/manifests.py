@@ -131,6 +131,8 @@ def _container(class_spec: ClassSpec, identity: list[Json]) -> Json:
         "env": [*class_spec.env, *ours],
         "ports": [{"name": names.PORT_NAME, "containerPort": base.port}],
         "resources": requirements.complete(class_spec.resources),
+        # So that the status of a pod that died has the last lines that it printed.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "readinessProbe": {
             "httpGet": {"path": base.probe.path, "port": names.PORT_NAME},
             "periodSeconds": PROBE_PERIOD,

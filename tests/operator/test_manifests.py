@@ -51,6 +51,7 @@ CONTAINER: dict[str, Any] = {
         "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
         "limits": {"cpu": "1", "memory": "512Mi", "ephemeral-storage": "1Gi"},
     },
+    "terminationMessagePolicy": "FallbackToLogsOnError",
     "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 1},
     "securityContext": {
         "allowPrivilegeEscalation": False,
@@ -300,6 +301,7 @@ def test_the_pod_of_a_class_with_every_field():
                         "requests": CONTAINER["resources"]["requests"],
                         "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "2Gi"},
                     },
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
                     "readinessProbe": {
                         "httpGet": {"path": "/ready", "port": "http"},
                         "periodSeconds": 5,

@@ -29,6 +29,7 @@ POD = PodView(
     leaving=False,
     claimed=False,
     ended="",
+    last_words="",
     gate=None,
     step=RUNNING,
     trouble=None,

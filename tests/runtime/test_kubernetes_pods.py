@@ -55,9 +55,20 @@ def test_a_pod_that_is_being_deleted():
 @pytest.mark.parametrize(
     ("status", "ended"),
     [
-        (running(state={"terminated": {"exitCode": 3, "reason": "Error"}}), "Error"),
+        (running(state={"terminated": {"exitCode": 3, "reason": "Error"}}), "exit code 3"),
+        (running(state={"terminated": {"exitCode": 0, "reason": "Completed"}}), "exit code 0"),
+        (running(state={"terminated": {"exitCode": 137, "reason": "Error"}}), "SIGKILL (exit code 137)"),
+        (running(state={"terminated": {"exitCode": 130}}), "SIGINT (exit code 130)"),
+        (
+            running(state={"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}),
+            "ContainerStatusUnknown (exit code 137)",
+        ),
+        (
+            running(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            "OOMKilled: it used more memory than its limit",
+        ),
         (running(state={"terminated": {"exitCode": 3}}), "exit code 3"),
-        (running(restartCount=1, lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "OOMKilled"),
+        (running(restartCount=1, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}), "exit code 1"),
         (running(restartCount=1), "restarted"),
         ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
         ({"phase": "Succeeded"}, "Succeeded"),

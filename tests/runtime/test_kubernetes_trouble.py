@@ -9,6 +9,7 @@ import pytest
 from session_manager.runtime.kubernetes.cluster import ApiError
 from session_manager.runtime.kubernetes.trouble import (
     MAX_WORDS,
+    last_words,
     trouble_of_deployment,
     trouble_of_pod,
     trouble_of_refusal,
@@ -191,3 +192,23 @@ def test_a_refusal_of_the_api_server(status: int, message: str, reason: str):
 
 def test_a_refusal_without_words_says_what_is_known():
     assert trouble_of_refusal(ApiError(405, "MethodNotAllowed", "")).remedy.startswith("405 MethodNotAllowed; fix ")
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("", ""),
+        ("one\ntwo \n\n", "two"),
+        ("x" * 300, "x" * 200),
+        (None, ""),
+    ],
+)
+def test_the_last_line_of_its_output(message: str | None, words: str):
+    state = {"exitCode": 1} if message is None else {"exitCode": 1, "message": message}
+    assert last_words(state) == words
+
+
+def test_a_crash_at_the_start_shows_the_last_line_of_output():
+    found = trouble_of_pod(ended(exitCode=1, message="Traceback\nKeyError: 'LICENCE'\n"))
+    assert found is not None
+    assert "exit code 1; last output: KeyError: 'LICENCE'; read its output" in found.remedy

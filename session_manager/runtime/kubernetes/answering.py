@@ -145,7 +145,8 @@ class Answering:
                 self._discover(pod)
             return
         if known is not None:
-            self._exited(known, pod.ended or ("it was deleted" if exists else "it is gone"))
+            why = pod.ended or ("it was deleted" if exists else "it is gone")
+            self._exited(known, why, pod.last_words)
             if exists and not pod.leaving:
                 # Its program was restarted in the same pod, at the same address, and has lost its state.
                 self.background.start(until_available(lambda: self.workloads.end(pod)), f"end {pod.name}")
@@ -171,10 +172,10 @@ class Answering:
             log.warning("ended a pod that never answered", extra={"event": "pod.silent", "session": pod.session})
         await self.give_up(pod.session)
 
-    def _exited(self, pod: PodView, reason: str) -> None:
+    def _exited(self, pod: PodView, reason: str, last_words: str = "") -> None:
         self.drop(pod)
         for listener in self.on_exit:
-            listener(PodExit(pod.session, pod.uid, reason))
+            listener(PodExit(pod.session, pod.uid, reason, last_words))
 
     def _stepped(self, session: str) -> None:
         for listener in self.on_step:

@@ -14,7 +14,7 @@ from session_manager.domain.values import Json
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import PODS, Cluster
 from session_manager.runtime.kubernetes.steps import Step, step_of_pod
-from session_manager.runtime.kubernetes.trouble import Trouble, own_container, trouble_of_pod
+from session_manager.runtime.kubernetes.trouble import Trouble, how_it_ended, last_words, own_container, trouble_of_pod
 from session_manager.runtime.kubernetes.watch import DELETED, Watch
 from session_manager.runtime.probe import until_ready
 from session_manager.runtime.protocol import PodAddress
@@ -45,6 +45,7 @@ class PodView:
     leaving: bool
     claimed: bool
     ended: str
+    last_words: str
     gate: int | None
     step: Step
     trouble: Trouble | None
@@ -82,6 +83,7 @@ def view_of(pod: Json) -> PodView:
         leaving="deletionTimestamp" in metadata,
         claimed=any(owner["kind"] == names.SESSION_KIND and owner.get("controller") for owner in owners),
         ended=_ended(status),
+        last_words=last_words(_terminated(own_container(status) or {}) or {}),
         gate=_gate(pod["spec"]),
         step=step_of_pod(pod),
         trouble=trouble_of_pod(pod),
@@ -103,14 +105,19 @@ def _condition(status: Json, kind: str) -> bool:
 def _ended(status: Json) -> str:
     """Return how our container ended, or "". A restarted container has lost its state, so it has ended as well."""
     own = own_container(status) or {}
-    ended = own.get("state", {}).get("terminated") or own.get("lastState", {}).get("terminated")
+    ended = _terminated(own)
     if ended:
-        return str(ended.get("reason") or f"exit code {ended.get('exitCode')}")
+        return how_it_ended(ended)
     if own.get("restartCount"):
         return "restarted"
     if status.get("phase") in {"Failed", "Succeeded"}:
         return str(status.get("reason") or status["phase"])
     return ""
+
+
+def _terminated(own: Json) -> Json | None:
+    ended: Json | None = own.get("state", {}).get("terminated") or own.get("lastState", {}).get("terminated")
+    return ended
 
 
 def _gate(spec: Json) -> int | None:

@@ -9,6 +9,8 @@ start waits for that until its time is over, and then fails with the last troubl
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 
 from session_manager.domain.values import Json
@@ -16,6 +18,7 @@ from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import ApiError
 
 MAX_WORDS = 300
+MAX_LINE = 200  # characters of output in an error
 
 # Reasons of a waiting container: (our reason, the remedy, final). ErrImagePull is the first try, before any back-off.
 _WAITING: dict[str, tuple[str, str, bool]] = {
@@ -128,8 +131,29 @@ def _trouble_of_container(container: Json) -> Trouble | None:
 def _crash(ended: Json) -> str:
     if ended.get("reason") == "OOMKilled":
         return "the container used more memory than its limit; raise resources.limits.memory in the SessionClass"
-    how = f"killed by signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
-    return sentence(f"the container ended with {how}", "read its output with kubectl logs, or session-manager logs")
+    words = last_words(ended)
+    output = f"; last output: {words}" if words else ""
+    helps = "read its output with kubectl logs, or session-manager logs"
+    return sentence(f"the container ended with {how_it_ended(ended)}{output}", helps)
+
+
+def how_it_ended(ended: Json) -> str:
+    """Return the exit code or the signal of a container that ended, or the kubelet's own reason."""
+    reason, code = ended.get("reason"), ended.get("exitCode", 0)
+    if reason == "OOMKilled":
+        return "OOMKilled: it used more memory than its limit"
+    if reason not in (None, "Error", "Completed"):
+        return f"{reason} (exit code {code})"
+    number = ended.get("signal") or (code - 128 if 128 < code < 192 else 0)  # as shells report signals
+    with suppress(ValueError):
+        return f"{signal.Signals(number).name} (exit code {code})"
+    return f"exit code {code}"
+
+
+def last_words(ended: Json) -> str:
+    """Return the last line that a container printed before it ended, or "". The kubelet reports it after an error."""
+    lines = [line for line in map(str.strip, ended.get("message", "").split("\n")) if line]
+    return lines[-1][:MAX_LINE] if lines else ""
 
 
 def trouble_of_deployment(deployment: Json) -> Trouble | None:
