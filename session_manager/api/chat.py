@@ -28,7 +28,7 @@ from session_manager.turns.service import Notes, Progress, Ticket, Turns
 
 MAX_WAIT = 300.0
 MAX_KEY = 255
-CROWDED = "its pod starts as soon as one of the user's {} awake pods goes to sleep."
+CROWDED = "its pod starts as soon as one of the user's awake pods ({}) goes to sleep."
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from session_manager.domain.errors import (
     InvalidInput,
     NotFound,
     OutcomeUnknown,
+    QueueFull,
+    QuotaExceeded,
     RateLimited,
     SessionManagerError,
     Unavailable,
@@ -32,6 +34,7 @@ from session_manager.domain.errors import (
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
+QUOTA_EXCEEDED = "urn:session-manager:quota-exceeded"  # the type of all problems with quotas
 JSON = "application/json"
 TITLES = {400: "Invalid input", 404: "Not found", 405: "Method not allowed", 413: "Body too large"}
 DETAILS = {404: "no such path", 405: "this path does not take that method"}
@@ -62,9 +65,15 @@ def problem(error: BaseException) -> Answer:
         return Answer(known.status_code, {**(known.headers or {}), "content-type": PROBLEM}, body)
     if isinstance(known, RequestValidationError):
         known = _invalid(known.errors())
-    more = {"field": known.field} if isinstance(known, InvalidInput) and known.field else {}
-    body = problem_body(known.http_status, known.title, known.detail, **more)
+    body = problem_body(known.http_status, known.title, known.detail, **_more(known))
     return Answer(known.http_status, {**_headers(known), "content-type": PROBLEM}, body)
+
+
+def _more(error: SessionManagerError) -> dict[str, Any]:
+    """Return the members of a problem document that programs read."""
+    if isinstance(error, QuotaExceeded):
+        return {"type": QUOTA_EXCEEDED, "quota": error.quota, "limit": error.limit, "used": error.used}
+    return {"field": error.field} if isinstance(error, InvalidInput) and error.field else {}
 
 
 def problem_body(status: int, title: str, detail: str, **more: Any) -> bytes:
@@ -115,7 +124,7 @@ def _known(error: BaseException) -> Known:
 
 
 def _headers(error: SessionManagerError) -> dict[str, str]:
-    if isinstance(error, RateLimited | Unavailable) and not isinstance(error, OutcomeUnknown):
+    if isinstance(error, RateLimited | QueueFull | Unavailable) and not isinstance(error, OutcomeUnknown):
         return {"retry-after": str(error.retry_after)}
     if isinstance(error, UnsupportedMedia):
         return {"accept": JSON, "accept-encoding": "identity"}

@@ -24,7 +24,7 @@ from session_manager.api.origins import PREFLIGHT_ANSWER, Origins, completed
 from session_manager.api.rules import ADMINS, OPEN, Rule
 from session_manager.api.table import Found, Table, routed, table
 from session_manager.domain.access import Anonymous, Caller
-from session_manager.domain.errors import Forbidden, NotFound, Unauthenticated
+from session_manager.domain.errors import Forbidden, NotFound, QuotaExceeded, Unauthenticated
 from session_manager.domain.session_class import SessionClasses, class_name_of_app
 from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
@@ -79,7 +79,7 @@ class Front:
         except ClientGone:
             status = 499
         except (Exception, asyncio.CancelledError) as error:
-            answer = _answer(error, rule, scope)
+            answer = self._answer(error, rule, scope)
             if scope["type"] == "websocket":
                 status = answer.status
                 await send({"type": "websocket.close", "code": POLICY_VIOLATION})
@@ -90,6 +90,14 @@ class Front:
                 await noting({"type": "http.response.body", "body": b""})
         finally:
             self._end(scope, method, status, time.perf_counter() - began)
+
+    def _answer(self, error: BaseException, rule: Rule, scope: Scope) -> errors.Answer:
+        if isinstance(error, QuotaExceeded):
+            self.parts.metrics.exceeded.labels(error.quota).inc()
+        if not rule.adk:
+            return errors.problem(error)
+        call: Call | None = scope.get("call")
+        return errors.adk(error, rule.unknown, len(call.body) if call is not None else 0)
 
     def _find(self, method: str, scope: Scope) -> Found:
         if method == "OPTIONS" and self.origins.allowed and self.origins.asks(scope):
@@ -201,13 +209,6 @@ def _place(caller: Caller, params: dict[str, str]) -> tuple[Caller, str]:
         return caller.acting_for(user[:LONGEST_ID]), ""
     # The path was not checked yet: a session is one in any spelling, and a bad id makes no long key.
     return caller, params.get("session_id", "")[:36].lower()
-
-
-def _answer(error: BaseException, rule: Rule, scope: Scope) -> errors.Answer:
-    if not rule.adk:
-        return errors.problem(error)
-    call: Call | None = scope.get("call")
-    return errors.adk(error, rule.unknown, len(call.body) if call is not None else 0)
 
 
 async def _send(send: Send, answer: errors.Answer) -> None:

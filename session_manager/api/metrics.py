@@ -114,6 +114,12 @@ class Metrics:
         self.sessions = self._gauge("sessions", "Sessions by status, deleted ones left out.", "status")
         self.queued = self._gauge("unfinished_messages", "Accepted messages without a result.")
         self.oldest = self._gauge("oldest_unfinished_seconds", "Age of the oldest message without a result, or 0.")
+        self.exceeded = Counter(
+            "session_manager_quota_exceeded",
+            "Requests rejected because a user would have more than their quota, by its name.",
+            ["quota"],
+            registry=self.registry,
+        )
         self._children: dict[tuple[str, int], Counter] = {}
 
     def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:

@@ -169,6 +169,7 @@ OURS = (
         Rule("GET", SESSION, READ, Limit.READ, sessions.look, gives=schemas.SessionAnswer),
         Rule("GET", f"{SESSION}/status", READ, Limit.READ, sessions.look, gives=schemas.SessionAnswer),
         Rule("GET", "/sessions", KEYS, Limit.READ, sessions.list_sessions, gives=schemas.SessionList),
+        Rule("GET", "/usage", KEYS, Limit.READ, sessions.usage, gives=schemas.UsageAnswer),
         Rule("GET", f"{SESSION}/logs", READ, Limit.READ, sessions.logs, openapi={"response_class": PlainTextResponse}),
         Rule("PATCH", SESSION, MANAGE, Limit.READ, sessions.rename, MAX_BODY, gives=schemas.SessionAnswer),
         Rule("POST", f"{SESSION}/wake", WAKE, Limit.WAKE, sessions.wake, MAX_BODY, gives=schemas.ActionAnswer),

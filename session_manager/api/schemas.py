@@ -95,6 +95,20 @@ class SessionList(BaseModel):
     stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
 
 
+class Share(BaseModel):
+    used: int = Field(examples=[3])
+    limit: int | None = Field(description="null: any number.", examples=[1000])
+
+
+class UsageAnswer(BaseModel):
+    user_id: str = Field(examples=["ada"])
+    sessions: Share = Field(description="Without deleted and expired ones.")
+    awake: Share = Field(description="Sessions with a pod, and those that want one.")
+    messages: Share = Field(description="Messages without a result.")
+    stored_bytes: Share = Field(description="Counted in steps of 64 KiB per session.")
+    stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
+
+
 class RenameRequest(BaseModel):
     name: Name | None = Field(examples=["Holiday plans"])
 
@@ -160,3 +174,6 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(examples=["no such session"])
     field: str | None = Field(None, description="What is wrong in the input.", examples=[None])
+    quota: str | None = Field(None, description="The limit that would be exceeded.", examples=[None])
+    limit: int | None = Field(None, description="Its value.", examples=[None])
+    used: int | None = Field(None, description="What the user has of it.", examples=[None])

@@ -12,8 +12,8 @@ from fastapi.responses import PlainTextResponse
 from session_manager.api import answers
 from session_manager.api.call import CurrentCall
 from session_manager.api.chat import CROWDED
-from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId, WakeRequest
-from session_manager.domain.errors import ActivityUnavailable, Forbidden, Unavailable
+from session_manager.api.schemas import CreateRequest, RenameRequest, SessionId, UserId, WakeRequest
+from session_manager.domain.errors import ActivityUnavailable, Forbidden, InvalidInput, Unavailable
 from session_manager.domain.mode import Mode
 from session_manager.domain.session import COLD_SQL, HOT, Hot, Session, Status, cold_status
 from session_manager.domain.session_class import visible_class
@@ -76,6 +76,32 @@ async def list_sessions(
     return answers.json({**answer, "stale": True} if stale else answer)
 
 
+async def usage(
+    call: CurrentCall, user_id: Annotated[UserId | None, Query(description="For services: the user.")] = None
+) -> Response:
+    """The numbers that quotas limit, and their limits, for one user. A limit of null means any number."""
+    user = user_id or call.user_caller.user
+    if user is None:
+        raise InvalidInput("user_id: name the user, or send X-User-Id", "user_id")
+    if not call.caller.may_act_for(user):
+        raise Forbidden("user_id is not the user that this caller acts for")
+    used = await call.services.store.usage(user)
+    awake, stale = await _awake_of(call.services, user)
+    quota = call.services.settings.quotas.by_user.of(user)
+    answer: Json = {
+        "user_id": user,
+        "sessions": _share(used.sessions, quota.sessions),
+        "awake": _share(awake, quota.awake),
+        "messages": _share(used.messages, quota.messages),
+        "stored_bytes": _share(used.stored, quota.stored),
+    }
+    return answers.json({**answer, "stale": True} if stale else answer)
+
+
+def _share(used: int, limit: int) -> Json:
+    return {"used": used, "limit": limit or None}
+
+
 async def logs(
     call: CurrentCall, session_id: SessionId, tail: Annotated[int, Query(ge=1, le=10_000)] = 200
 ) -> Response:
@@ -135,6 +161,15 @@ async def _hot(services: Services, session: str) -> Hot | None:
         return await services.activity.hot(session)
     except ActivityUnavailable:
         return None
+
+
+async def _awake_of(services: Services, user: str) -> tuple[int, bool]:
+    """Return the number of the user's pods that are awake or waking, and True if Redis is away."""
+    try:
+        awake = await services.activity.awake()
+    except ActivityUnavailable:
+        return 0, True
+    return sum(state.user == user for state in awake.values()), False
 
 
 async def _awake(services: Services) -> tuple[dict[str, Status], bool]:

@@ -163,6 +163,25 @@ async def _stats(database: str | None) -> Stats:
         return await stats(engine)
 
 
+@db.command()
+def recount(database: AnyAddress = None) -> None:
+    """Measure anew what each user has, for their quotas. Front doors cannot write meanwhile."""
+    corrected = asyncio.run(_recount(database))
+    print(f"corrected the usage of {len(corrected)} users" if corrected else "the usage of all users was right")
+
+
+async def _recount(database: str | None) -> list[str]:
+    from session_manager.databases.code_schema import check_version  # noqa: PLC0415
+    from session_manager.store.transactions.usage import recount as measure  # noqa: PLC0415
+
+    settings = configured()
+    async with _opener(settings)(database or _configured(settings), read_only=False, if_missing="refuse") as engine:
+        await check_version(engine)
+        async with engine.writing():
+            found: list[str] = await engine.run(measure())
+    return found
+
+
 def _configured(settings: Settings) -> str:
     """Return the path or address of the database in use."""
     from session_manager.store.open import database_path, database_uri  # noqa: PLC0415

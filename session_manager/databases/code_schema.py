@@ -19,6 +19,7 @@ from session_manager.store.sqlite.connection import Connection
 from session_manager.store.transactions import listing, messages
 
 VERSIONS = "session_manager_schema"
+USAGE = "user_usage"  # triggers fill it from the other tables
 
 _STATES = frozenset({"app_states", "user_states"})
 _FILL = (
@@ -40,7 +41,7 @@ ACTIVE = "SELECT count(*) FROM session WHERE deleted_at IS NULL AND last_activit
 
 @cache
 def table_names() -> tuple[str, ...]:
-    """Return the tables that the migrations create on SQLite, each after the tables that it refers to.
+    """Return the tables with content of their own that the migrations create, each after those that it refers to.
 
     PostgreSQL also has ADK's table of versions.
     """
@@ -50,7 +51,7 @@ def table_names() -> tuple[str, ...]:
         rows = connection.raw.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
     finally:
         connection.close()
-    names = [name for (name,) in rows if not name.startswith("sqlite_") and name != VERSIONS]
+    names = [name for (name,) in rows if not name.startswith("sqlite_") and name not in (VERSIONS, USAGE)]
     # Triggers of other tables write notes, so those are filled last.
     return tuple(sorted(names, key=lambda name: name == "adk_note"))
 

@@ -7,6 +7,9 @@
     │   └── UnreadableRow            a row that another program wrote to ADK's tables
     ├── Unauthenticated         401  no credential, or an unknown one
     ├── Forbidden               403  the caller may not do this
+    ├── QuotaExceeded           403  a user would have more than they may
+    │   ├── StorageFull         413  more bytes
+    │   └── QueueFull           429  more unfinished messages; says when to retry
     ├── NotFound                404  no such session or message, or it belongs to another user
     ├── Conflict                409  the request contradicts the current state
     │   ├── IdempotencyMismatch      the same Idempotency-Key with another body
@@ -85,6 +88,31 @@ class Unauthenticated(SessionManagerError):
 class Forbidden(SessionManagerError):
     http_status = 403
     title = "Not allowed"
+
+
+class QuotaExceeded(SessionManagerError):
+    """``quota`` is the name of the limit, ``used`` what the user has of it without this request."""
+
+    http_status = 403
+    title = "Quota exceeded"
+    words = "{user} has {used} of {limit} sessions; delete some of them first"
+
+    def __init__(self, user: str, quota: str, limit: int, used: int) -> None:
+        super().__init__(self.words.format(user=user, limit=limit, used=used))
+        self.quota, self.limit, self.used = quota, limit, used
+
+
+class StorageFull(QuotaExceeded):
+    http_status = 413
+    title = "Storage quota exceeded"
+    words = "{user} would store {used} bytes, of {limit} at most; delete sessions or artifacts first"
+
+
+class QueueFull(QuotaExceeded):
+    http_status = 429
+    title = "Too many unfinished messages"
+    words = "{used} messages of {user} wait or run, of {limit} at most; send more when some have ended"
+    retry_after = 5
 
 
 class NotFound(SessionManagerError):

@@ -27,6 +27,14 @@ class Quota(NamedTuple):
 NO_QUOTA = Quota()
 
 
+class Usage(NamedTuple):
+    """The live sessions, unfinished messages and stored bytes of one user."""
+
+    sessions: int
+    messages: int
+    stored: int
+
+
 @dataclass(frozen=True, slots=True)
 class Quotas:
     """The ``default`` quota of every user, and those of users with others."""

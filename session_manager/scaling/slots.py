@@ -89,9 +89,9 @@ class Slots:
         """Return what the session waits for, as a phase that its user reads."""
         user = self._user_of[session]
         if self._at_limit(user):
-            return f"waiting until one of the user's {len(self.pods_of(user))} awake pods goes to sleep"
+            return f"waiting until one of the user's awake pods ({len(self.pods_of(user))}) goes to sleep"
         if self._full:
-            return f"waiting until one of the {self._awake} awake pods goes to sleep"
+            return f"waiting until one of all awake pods ({self._awake}) goes to sleep"
         return "waiting until another pod has started"
 
     @property

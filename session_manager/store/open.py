@@ -29,7 +29,8 @@ def open_store(settings: Settings, fence: Callable[[], None] | None = None, adop
     path = database_path(settings)
     if path is None:
         return _postgres(database_uri(settings), settings, adopt_as)
-    return SqliteStore(path, settings.database.patience, fence=fence, adopt_as=adopt_as)
+    quotas = settings.quotas.by_user
+    return SqliteStore(path, settings.database.patience, fence=fence, adopt_as=adopt_as, quotas=quotas)
 
 
 def database_uri(settings: Settings) -> str:
@@ -95,4 +96,5 @@ def _postgres(uri: str, settings: Settings, adopt_as: AdoptAs) -> Store:
     except ModuleNotFoundError:
         raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
     address = PostgresAddress.parse(uri, settings.database.plain_hosts)
-    return PostgresStore(address.uri, settings.database.pool, settings.database.patience, adopt_as=adopt_as)
+    pool, patience, quotas = settings.database.pool, settings.database.patience, settings.quotas.by_user
+    return PostgresStore(address.uri, pool, patience, adopt_as=adopt_as, quotas=quotas)

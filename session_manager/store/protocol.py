@@ -17,6 +17,7 @@ from session_manager.domain.adk.model import (
     State,
 )
 from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent, Unfinished
+from session_manager.domain.quota import Usage
 from session_manager.domain.session import Failure, Session, Status
 from session_manager.domain.times import Micros
 
@@ -58,6 +59,8 @@ class Artifact:
 
 class AdkStore(Protocol):
     """ADK's view of sessions. Methods raise NotFound if no live session has the key, with or without outer spaces.
+
+    Methods that add to what a user stores raise StorageFull if it becomes too much.
 
     A row that a real ADK service created becomes a session on first use, and a session whose row such a service removed
     is closed. All methods that take a key do this, and so do ``adk_list`` and ``adk_sweep``.
@@ -170,7 +173,15 @@ class SessionPage:
 class SessionStore(Protocol):
     """Sessions, from their creation to the removal of their tombstones."""
 
-    async def create_session(self, new: NewSession) -> Session: ...
+    async def create_session(self, new: NewSession) -> Session:
+        """Create a session. Raises QuotaExceeded if its user has as many as they may have, or stores too much."""
+
+    async def adopt_session(self, new: NewSession) -> Session:
+        """Create a session that exists elsewhere already, whatever the quota of its user is."""
+
+    async def usage(self, user: str) -> Usage:
+        """Return what the user has. The bytes lack what each session grew by since it last reported them."""
+
     async def get_session(self, uuid: str, access: Access) -> Session: ...
     async def list_sessions(self, query: SessionQuery) -> SessionPage: ...
     async def count_sessions(self, among: frozenset[str] | None = None) -> dict[Status, int]:
@@ -213,7 +224,8 @@ class MessageStore(Protocol):
         """Store a message with the next seq of its session. This touches and revives the session.
 
         An idempotency key that this caller used before in this session returns that message as ``repeated`` and writes
-        nothing. Raises IdempotencyMismatch if its ``body_hash`` differs, NotFound if there is no such session.
+        nothing. Raises IdempotencyMismatch if its ``body_hash`` differs, NotFound if there is no such session,
+        QueueFull for a message that would wait behind too many, and StorageFull if its user stores too much.
         """
 
     async def begin_redelivery(self, message_id: str) -> Message | None:

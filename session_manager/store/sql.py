@@ -18,6 +18,7 @@ from session_manager.domain.adk.limits import check_events, cleaned_turn
 from session_manager.domain.adk.model import AdkKey, AdkSession, AdkTurn, AdoptAs, ClassAndTtl
 from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Outcome, StoredEvent
+from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Session
 from session_manager.domain.session_class import DEFAULT, SessionClass
 from session_manager.domain.times import Micros, micros
@@ -30,6 +31,7 @@ from session_manager.store.transactions import (
     listing,
     messages,
     sessions,
+    usage,
 )
 from session_manager.store.transactions.base import Transaction
 from session_manager.store.transactions.sessions import NO_SESSION
@@ -67,6 +69,29 @@ def write(transaction: Callable[Concatenate[Micros, P], Transaction[T]]) -> Meth
 
     def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         return self._write(transaction, *args, **kwargs)
+
+    return run
+
+
+def limited_write(transaction: Callable[Concatenate[Micros, Quotas, P], Transaction[T]]) -> Method[P, T]:
+    """Return a ``write`` that raises QuotaExceeded if a user would have more than their quota."""
+
+    def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._write(transaction, self.quotas, *args, **kwargs)
+
+    return run
+
+
+def limited_adopting_write(
+    transaction: Callable[Concatenate[Micros, AdoptAs, Quotas, P], Transaction[T | None]],
+) -> Method[P, T]:
+    """Return an ``adopting_write`` that raises QuotaExceeded as ``limited_write`` does."""
+
+    async def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found = await self._write(transaction, self.adopt_as, self.quotas, *args, **kwargs)
+        if found is None:
+            raise NotFound(NO_SESSION)
+        return found
 
     return run
 
@@ -111,10 +136,12 @@ def _make_secret(now: Micros, name: str) -> Transaction[str]:
 class SqlStore(Store, ABC):
     """A ``Store`` without a connection; the Protocol documents its methods.
 
-    ``adopt_as`` is for transactions that adopt sessions of real ADK services.
+    ``adopt_as`` is for transactions that adopt sessions of real ADK services, ``quotas`` for those that add to what a
+    user has.
     """
 
     adopt_as: AdoptAs
+    quotas: Quotas
     _disk_failed = False  # a write was refused, and none has succeeded since
     _swept_note = 0  # the last note of the last sweep: notes that are kept must not block later ones
 
@@ -130,7 +157,9 @@ class SqlStore(Store, ABC):
 
     _ping = read(_ping)
 
-    create_session = write(sessions.create)
+    create_session = limited_write(sessions.create)
+    adopt_session = write(sessions.adopt)
+    usage = read(usage.of_user)
     get_session = read(sessions.get)
     list_sessions = read(listing.page)
     count_sessions = read(listing.count)
@@ -145,7 +174,7 @@ class SqlStore(Store, ABC):
     reopen_teardowns = write(sessions.reopen)
     drop_tombstones = write(sessions.drop_tombstones)
 
-    accept = write(messages.accept)
+    accept = limited_write(messages.accept)
     begin_redelivery = write(messages.redeliver)
     record_death = write(messages.died)
     cancel = write(messages.cancel)
@@ -159,17 +188,17 @@ class SqlStore(Store, ABC):
     unfinished = read(messages.unfinished)
     unfinished_of = read(messages.unfinished_in)
 
-    adk_create = adopting_write(adk_sessions.create)
-    adk_append = adopting_write(adk_sessions.append)
-    adk_change = adopting_write(adk_sessions.change)
+    adk_create = limited_adopting_write(adk_sessions.create)
+    adk_append = limited_adopting_write(adk_sessions.append)
+    adk_change = limited_adopting_write(adk_sessions.change)
     adk_user_state = read(adk_sessions.user_state)
     adk_behind = read(adk_turns.behind)
-    save_artifact = adopting_write(adk_artifacts.save)
+    save_artifact = limited_adopting_write(adk_artifacts.save)
     delete_artifact = adopting_write(adk_artifacts.delete)
     artifact_names = read(adk_artifacts.names)
     artifact = read(adk_artifacts.get)
     artifact_versions = read(adk_artifacts.versions)
-    _remember = adopting_write(adk_artifacts.remember)
+    _remember = limited_adopting_write(adk_artifacts.remember)
     search_memory = read(adk_artifacts.search)
     _reconcile = adopting_write(adk_adoption.record)
 

@@ -52,6 +52,7 @@ def test_the_page_lists_every_metric_of_a_front_door_with_its_labels():
     metrics = Metrics(TurnTimes(), Histogram(), Stats(newest=manifest()), Ships(), {"redis": None})
     metrics.request("GET", 200, 0.1)
     metrics.sessions.labels("awake").set(1)
+    metrics.exceeded.labels("stored").inc()
     assert told("session_manager") == made(metrics.registry)
 
 

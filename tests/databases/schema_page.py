@@ -29,6 +29,7 @@ TABLES = {
     "adk_note": "Keys that another program created or removed in ADK's tables. Triggers write it, the sweep reads it.",
     "artifact": "Every version of the artifacts of ADK sessions.",
     "memory": "The content of ADK's memory search: one row for each event that was added to it.",
+    "user_usage": "What each user has, for their quotas. Triggers on the other tables write it.",
     "installation": "Facts about the whole installation, by name.",
     "session_manager_schema": "The migrations that were applied. The highest version is the version of the database.",
     "app_states": "ADK: state that all users of an app share (keys `app:…`, stored without the prefix).",
@@ -64,6 +65,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "purged_at": "when its pod, keys and files were removed",
         "adk_told": "number of the last event whose turn is in ADK's `events`",
         "adk_row": "1: it has or had a row in ADK's `sessions`",
+        "bytes": "size of its messages, replies, events and ADK events",
+        "charged": "as much of `bytes` as `user_usage` has; it follows in steps of 64 KiB",
     },
     "message": {
         "id": "id of the message",
@@ -110,6 +113,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "timestamp": "time of the event, Unix seconds",
         "words": "words of the event's text in lower case, each between two spaces",
         "data": "the event, JSON",
+    },
+    "user_usage": {
+        "user_id": "owner",
+        "sessions": "sessions that are neither deleted nor expired",
+        "bytes": "charged bytes of sessions, and size of artifacts, memory and the user's state",
     },
     "installation": {"name": "name of the fact", "value": "its value"},
     "session_manager_schema": {

@@ -19,7 +19,7 @@ from tests.servers.redis import RedisServer
 from tests.waiting import until
 
 TWO_PODS = Quotas(Quota(awake=2))
-WAITS = "waiting until one of the user's 2 awake pods goes to sleep"
+WAITS = "waiting until one of the user's awake pods (2) goes to sleep"
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_pods_that_were_there_before_count_and_a_waiting_session_whose_pod_is_fo
         waits = slots.ask("new", "ada")
         assert not waits.done()
         assert slots.crowded() == {"ada": 1}
-        assert slots.why("new") == "waiting until one of the user's 2 awake pods goes to sleep"
+        assert slots.why("new") == "waiting until one of the user's awake pods (2) goes to sleep"
         slots.found("new", "ada")
         assert waits.cancelled()
         assert slots.pods_of("ada") == {"old", "older", "new"}
@@ -202,7 +202,7 @@ def test_a_full_machine_says_so():
         slots.found("old", "ada")
         waits = slots.ask("new", "eve")
         assert slots.squeezed() == 1
-        assert slots.why("new") == "waiting until one of the 1 awake pods goes to sleep"
+        assert slots.why("new") == "waiting until one of all awake pods (1) goes to sleep"
         slots.left("old")
         assert waits.done()
 

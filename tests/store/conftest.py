@@ -17,7 +17,7 @@ _EMPTY = """
 DO $$ BEGIN
     IF to_regclass('session') IS NOT NULL THEN
         TRUNCATE session, message, session_event, sessions, events, app_states, user_states, adk_note, artifact, memory,
-            installation;
+            installation, user_usage;
     END IF;
 END $$
 """

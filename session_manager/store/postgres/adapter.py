@@ -23,16 +23,18 @@ from session_manager.domain.errors import (
     Conflict,
     IdempotencyMismatch,
     OutcomeUnknown,
+    QuotaExceeded,
     StoreCannotWrite,
     StoreUnavailable,
 )
 from session_manager.domain.message import Accepted, NewMessage, Outcome, StoredEvent
+from session_manager.domain.quota import NO_QUOTAS, Quota, Quotas
 from session_manager.domain.times import Micros
 from session_manager.store.postgres.address import PostgresAddress
 from session_manager.store.postgres.errors import IN_DOUBT, translated, translated_at_start
 from session_manager.store.schema.upgrade import POSTGRES, Migration, all_migrations, is_current, upgrade
 from session_manager.store.sql import SqlStore, default_class
-from session_manager.store.transactions import messages
+from session_manager.store.transactions import messages, usage
 from session_manager.store.transactions.base import SESSION, SESSION_WIDTH, Transaction, in_postgres, run, session_of
 
 if TYPE_CHECKING:
@@ -46,15 +48,31 @@ _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 # that the conditions hold for the row that is written.
 
 # No row: the session is unknown or deleted, or the Idempotency-Key is known. A second statement finds out which.
-# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload, 9 trace
+# Or a quota may be exceeded: the conditions here are stricter than those of ``usage.py``, and cheap. They are exact
+# for simultaneous calls too: what they know of the session's row is read again, and what they know of messages is old.
+# 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload, 9 trace, 10 bytes, 11 step
+# or NULL, 12 unfinished messages of a session or NULL, 13 of a user or NULL
+_OF_SAME_USER = """
+SELECT count(*) FROM session AS own JOIN message AS waiting ON waiting.session = own.uuid
+WHERE own.user_id = session.user_id AND own.deleted_at IS NULL AND waiting.finished_at IS NULL
+"""
 _ACCEPT = f"""
 WITH now AS MATERIALIZED ({_NOW}),
-touched AS (
-    UPDATE session SET last_seq = last_seq + 1, last_activity = now.at, expires_at = now.at + ttl, expired_at = NULL
-    FROM now
+before AS MATERIALIZED (
+    SELECT coalesce(min(message.seq), session.last_seq + 1) AS lowest,
+        CASE WHEN count(message.seq) > 0 AND $13::bigint IS NOT NULL THEN ({_OF_SAME_USER}) END AS of_user
+    FROM session LEFT JOIN message ON message.session = session.uuid AND message.finished_at IS NULL
+    WHERE session.uuid = $2 GROUP BY session.uuid
+), touched AS (
+    UPDATE session SET last_seq = last_seq + 1, last_activity = now.at, expires_at = now.at + ttl, expired_at = NULL,
+        bytes = bytes + $10
+    FROM now, before
     WHERE uuid = $2 AND deleted_at IS NULL AND ($7::text IS NULL OR user_id = $7)
     AND ($4::text IS NULL OR NOT EXISTS (
         SELECT 1 FROM message WHERE session = $2 AND caller = $3 AND idempotency_key = $4))
+    AND ($11::bigint IS NULL OR bytes + $10 - charged < $11)
+    AND ($12::bigint IS NULL OR last_seq + 1 - before.lowest < $12)
+    AND ($13::bigint IS NULL OR last_seq + 1 = before.lowest OR before.of_user < $13)
     RETURNING {SESSION}, last_seq, now.at
 ), added AS (
     INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload, trace)
@@ -64,7 +82,7 @@ SELECT touched.*, (SELECT min(seq) FROM message WHERE session = $2 AND finished_
 """
 _SEQ, _ACCEPTED_AT, _LOWEST = SESSION_WIDTH, SESSION_WIDTH + 1, SESSION_WIDTH + 2
 
-# 1 message, 2 attempt or NULL, 3 status, 4 response, 5 error, 6 kinds and 7 data of the events
+# 1 message, 2 attempt or NULL, 3 status, 4 response, 5 error, 6 kinds and 7 data of the events, 8 bytes of all
 _RECORD = f"""
 WITH now AS MATERIALIZED ({_NOW}),
 locked AS MATERIALIZED (
@@ -76,7 +94,8 @@ locked AS MATERIALIZED (
     RETURNING session
 ), touched AS (
     UPDATE session
-    SET last_activity = now.at, expires_at = now.at + ttl, last_event = last_event + cardinality($6::text[])
+    SET last_activity = now.at, expires_at = now.at + ttl, last_event = last_event + cardinality($6::text[]),
+        bytes = bytes + $8
     FROM finished, now
     WHERE uuid = finished.session
     RETURNING uuid, last_event, now.at
@@ -95,6 +114,7 @@ P = ParamSpec("P")
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[Record]"
 
+_MOST_AT_ONCE = 200  # accepts of one user that commit at once; so far below the limit they need no look at each other
 _TRIES = 3  # of a transaction that PostgreSQL aborted to break a deadlock
 _LOOK_AGAIN = 0.2  # seconds between tries to find out whether a commit succeeded
 _IDLE = 300  # seconds until an unused connection is closed, before some firewall forgets it
@@ -113,10 +133,13 @@ class PostgresStore(SqlStore):
     patience: float = 5.0
     migrations: Sequence[Migration] | None = None
     adopt_as: AdoptAs = default_class
+    quotas: Quotas = NO_QUOTAS
     _pool: asyncpg.Pool | None = field(default=None, init=False)
     _shown: str = field(init=False)
+    _least: Quota = field(init=False)
 
     def __post_init__(self) -> None:
+        self._least = self.quotas.smallest
         self._shown = PostgresAddress.parse(self.address, "*").shown
 
     @property
@@ -182,7 +205,7 @@ class PostgresStore(SqlStore):
         owner = access.user if isinstance(access, OwnedBy) else None
         key = (new.id, new.session, new.caller, new.idempotency_key, new.body_hash)
         try:
-            rows = await self._rows(_ACCEPT, *key, new.text, owner, new.payload, new.trace)
+            rows = await self._rows(_ACCEPT, *key, new.text, owner, new.payload, new.trace, *self._limits(new))
         except Conflict:
             rows = []
         if not rows:
@@ -191,6 +214,13 @@ class PostgresStore(SqlStore):
         row = rows[0]
         seq, at, lowest = row[_SEQ], row[_ACCEPTED_AT], row[_LOWEST]
         return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
+
+    def _limits(self, new: NewMessage) -> tuple[int, int | None, int | None, int | None]:
+        """Return the bytes of the message, and the limits below which it is accepted without a look at its user."""
+        least = self._least
+        step = usage.STEP if least.stored else None
+        of_user = least.messages - _MOST_AT_ONCE if least.messages else None
+        return usage.size(new.text, new.payload), step, least.session_messages or None, of_user
 
     async def _resolve(self, new: NewMessage, access: Access) -> Accepted:
         """Accept a message that may have been accepted already. With the same id it cannot be accepted twice.
@@ -205,6 +235,11 @@ class PostgresStore(SqlStore):
                 return await self._read(messages.find_accepted, new) or await super().accept(new, access)
             except IdempotencyMismatch:
                 raise
+            except QuotaExceeded:  # the first try has ended by now, and its message counts if it was committed
+                found = await self._read(messages.find_accepted, new)
+                if found is None:
+                    raise
+                return found
             except (Conflict, StoreUnavailable):  # Conflict: the first try has just been committed
                 if loop.time() > deadline:
                     log.error("it is unknown whether a message was accepted", extra={"event": "store.in_doubt"})
@@ -223,7 +258,8 @@ class PostgresStore(SqlStore):
             return await self._write(messages.record_locked, message_id, attempt, outcome, events, adk)
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
         result = (outcome.status.value, outcome.response, messages.cleaned_error(outcome.error))
-        rows = await self._rows(_RECORD, message_id, attempt, *result, kinds, data)
+        size = messages.size_of_end(outcome, data)
+        rows = await self._rows(_RECORD, message_id, attempt, *result, kinds, data, size)
         return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
 
     # How transactions run

@@ -82,12 +82,16 @@ def _text(name: str) -> str:
     return files(__package__).joinpath(f"{name}.sql").read_text("utf-8")
 
 
+ENGINES = ("sqlite", "postgresql")
+
+
 def all_migrations() -> Sequence[Migration]:
     """Return all migrations of this version of the code, in ascending order without gaps."""
     return (
         load(1, 1, "0001_initial"),
-        load(2, 1, "0002_adk", ("sqlite", "postgresql")),
+        load(2, 1, "0002_adk", ENGINES),
         load(3, 1, "0003_traces"),
+        load(4, 1, "0004_quotas", ENGINES),
     )
 
 

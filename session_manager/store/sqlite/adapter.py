@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StoreCannotWrite, StoreUnavailable
+from session_manager.domain.quota import NO_QUOTAS, Quotas
 from session_manager.domain.times import Micros
 from session_manager.storage.files import trouble_of
 from session_manager.store.schema.upgrade import SQLITE, Migration, all_migrations, upgrade
@@ -138,6 +139,7 @@ class SqliteStore(SqlStore):
     migrations: Sequence[Migration] | None = None
     fence: Callable[[], None] | None = None
     adopt_as: AdoptAs = default_class
+    quotas: Quotas = NO_QUOTAS
     _writer: Writer | None = field(default=None, init=False)
     _reader: Reader | None = field(default=None, init=False)
 

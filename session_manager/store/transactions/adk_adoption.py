@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 _IS_OURS = "app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
 _LIVE = f"SELECT {SESSION}, adk_row FROM session WHERE {_IS_OURS}"
 _ROW = """
-SELECT unix(create_time), unix(update_time) FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3
+SELECT unix(create_time), unix(update_time), octets(state) + (
+    SELECT coalesce(sum(octets(event_data)), 0) FROM events
+    WHERE app_name = $1 AND events.user_id = $2 AND session_id = $3)
+FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3
 """
 _FIND = f"""
 SELECT {SESSION}, EXISTS (SELECT 1 FROM sessions WHERE app_name = $1 AND user_id = $2 AND id = $3),
@@ -36,8 +39,8 @@ FROM session WHERE {_IS_OURS}
 """
 _ADOPT = """
 INSERT INTO session (uuid, user_id, app, adk_id, class_name, ttl, created_at, last_activity, expires_at, expired_at,
-    adk_row)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
+    adk_row, bytes, charged)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $11)
 ON CONFLICT DO NOTHING RETURNING 1
 """
 _HAS_ROW = "UPDATE session SET adk_row = 1 WHERE uuid = $1"
@@ -163,6 +166,6 @@ def _adopt(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Reconcile
     expired = now if expires <= now else None
     yield from adk_rows.ensure_states(key, updated)
     ours = (str(uuid4()), key.user_id, key.app, key.id, class_name, ttl)
-    adopted = yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired)
+    adopted = yield _ADOPT, (*ours, min(now, micros(created)), active, expires, expired, int(row[2]))
     live = yield _LIVE, key  # another front door's, if it was faster
     return Reconciled(session_of(live[0]), adopted=bool(adopted))

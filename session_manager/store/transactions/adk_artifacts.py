@@ -13,10 +13,11 @@ from typing import Any
 
 from session_manager.domain.adk.model import USER, AdkKey, AdoptAs
 from session_manager.domain.errors import NotFound
+from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import Artifact
-from session_manager.store.transactions import adk_adoption, adk_turns
+from session_manager.store.transactions import adk_adoption, adk_turns, usage
 from session_manager.store.transactions.base import Transaction
 
 _OF = "app = $1 AND user_id = $2 AND session = $3 AND name = $4"
@@ -54,8 +55,10 @@ ON CONFLICT DO NOTHING
 _SEARCH = "SELECT data FROM memory WHERE app = $1 AND user_id = $2"
 
 
-def save(now: Micros, adopt_as: AdoptAs, key: AdkKey, artifact: Artifact) -> Transaction[Artifact | None]:
-    """Return the saved version, or None if there is no such session."""
+def save(
+    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, artifact: Artifact
+) -> Transaction[Artifact | None]:
+    """Return the saved version, or None if there is no such session. Raises StorageFull over the user's quota."""
     located = yield from adk_adoption.locate(now, adopt_as, key)
     if located is None or not (yield _LIVE, (located.record.uuid,)):
         return None
@@ -65,6 +68,7 @@ def save(now: Micros, adopt_as: AdoptAs, key: AdkKey, artifact: Artifact) -> Tra
     saved = replace(artifact, version=0 if row[0] is None else row[0] + 1, created=seconds(now))
     content = (saved.part, saved.mime_type, saved.custom_metadata, saved.created)
     yield _SAVE, (*which, saved.version, *content)
+    yield from usage.check_stored(key.user_id, quotas)
     return saved
 
 
@@ -96,8 +100,11 @@ def _which(session: Session, name: str) -> tuple[str, str, str, str]:
     return session.app, session.user_id, "" if name.startswith(USER) else session.uuid, name
 
 
-def remember(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[int | None]:
-    """Add the session's new events that contain words. Return their number, or None if there is no such session."""
+def remember(now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey) -> Transaction[int | None]:
+    """Add the session's new events that contain words. Return their number, or None if there is no such session.
+
+    Raises StorageFull over the user's quota.
+    """
     located = yield from adk_adoption.locate(now, adopt_as, key)
     if located is None or not (yield _LIVE, (located.record.uuid,)):
         return None
@@ -111,6 +118,8 @@ def remember(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[int | N
         if words:
             yield _KEEP, (app, user_id, uuid, event[0], event[1], f" {' '.join(words)} ", event[2])
             added += 1
+    if added:
+        yield from usage.check_stored(key.user_id, quotas)
     return added
 
 

@@ -21,9 +21,10 @@ from session_manager.domain.adk.model import (
 )
 from session_manager.domain.adk.turn_events import message_id_of
 from session_manager.domain.errors import Conflict, InvalidInput, StaleSession
+from session_manager.domain.quota import Quotas
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import AdkPage, AdkQuery, NewSession
-from session_manager.store.transactions import adk_adoption, adk_rows, adk_turns, sessions
+from session_manager.store.transactions import adk_adoption, adk_rows, adk_turns, sessions, usage
 from session_manager.store.transactions.base import Transaction, may, reject_turn
 
 _LIVE = "SELECT uuid FROM session WHERE app = $1 AND user_id = $2 AND adk_id = $3 AND deleted_at IS NULL"
@@ -50,7 +51,7 @@ _OPEN = f"""
 SELECT unix(update_time), ({_IS_LIVE.replace("$1", "$4")}) FROM sessions
 WHERE app_name = $1 AND user_id = $2 AND id = $3 for_update()
 """
-# Each transaction that locks both locks the session before its message.
+# Each transaction locks our row of the session before its message and before ADK's row.
 _LOCK_SESSION = f"{_IS_LIVE} for_update()"
 # This also records that the pod keeps its own history, so that nothing else writes the events of the turn.
 _OPEN_ATTEMPT = """
@@ -60,8 +61,8 @@ RETURNING 1
 _ARE_OPEN = "SELECT 1 FROM message WHERE session = $1 AND id IN ids($2) AND finished_at IS NULL"
 
 
-def create(now: Micros, adopt_as: AdoptAs, new: NewAdkSession) -> Transaction[CreatedAdkSession | None]:
-    """Create a session with its events. Raises Conflict if the uuid or the key is taken."""
+def create(now: Micros, adopt_as: AdoptAs, quotas: Quotas, new: NewAdkSession) -> Transaction[CreatedAdkSession | None]:
+    """Create a session with its events. Raises Conflict if the uuid or the key is taken, QuotaExceeded over a limit."""
     check_key(new.key)
     check_events(new.events)
     yield from adk_adoption.close_orphan(now, adopt_as, new.key)
@@ -72,16 +73,21 @@ def create(now: Micros, adopt_as: AdoptAs, new: NewAdkSession) -> Transaction[Cr
         raise Conflict(f"Session already exists: {new.key.id}")
     if new.events:
         yield from store(new.key, new.events, seconds(now))
+        yield usage.grow(new.uuid, usage.size_of(new.events))
+    yield from usage.charge(new.uuid, new.key.user_id, quotas)
+    yield from usage.check_sessions(new.key.user_id, quotas)
     session = yield from get(new.key, None if new.events else 0)
     return session and CreatedAdkSession(created, session)
 
 
-def change(now: Micros, adopt_as: AdoptAs, key: AdkKey, events: Sequence[AdkEvent]) -> Transaction[AdkSession | None]:
+def change(
+    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, events: Sequence[AdkEvent]
+) -> Transaction[AdkSession | None]:
     """Append events, and return the session with all events, or None if there is no such session."""
     check_key(key)
     check_events(events)
     located = yield from adk_adoption.locate(now, adopt_as, key)
-    if located is None or (yield from append_to(now, located, events, None, EVERYTHING)) is None:
+    if located is None or (yield from append_to(now, quotas, located, events, None, EVERYTHING)) is None:
         return None
     return (yield from get(located.key))
 
@@ -136,6 +142,7 @@ def user_state(app: str, user_id: str) -> Transaction[State]:
 def append(
     now: Micros,
     adopt_as: AdoptAs,
+    quotas: Quotas,
     key: AdkKey,
     events: Sequence[AdkEvent],
     *,
@@ -149,16 +156,22 @@ def append(
     if located is None:
         reject_turn(access, None)
         return None
-    return (yield from append_to(now, located, events, seen, access))
+    return (yield from append_to(now, quotas, located, events, seen, access))
 
 
 def append_to(
-    now: Micros, located: adk_adoption.Located, events: Sequence[AdkEvent], seen: float | None, access: Access
+    now: Micros,
+    quotas: Quotas,
+    located: adk_adoption.Located,
+    events: Sequence[AdkEvent],
+    seen: float | None,
+    access: Access,
 ) -> Transaction[float | None]:
-    """Return the new update time, or None if the session was deleted just now."""
+    """Return the new update time, or None if the session was deleted just now. Raises StorageFull over the quota."""
     uuid, key = located.record.uuid, located.key
     if located.behind:
         yield from adk_turns.catch_up_whole(now, uuid)
+    yield _LOCK_SESSION, (uuid,)
     if isinstance(access, OneSession):
         yield from _check_turn(uuid, access, writes=bool(events))
     found = yield _OPEN, (*key, uuid)
@@ -173,8 +186,12 @@ def append_to(
         raise StaleSession
     if isinstance(access, OneSession):  # a pod does not choose the place of its events
         placed = placed_after(updated, new)
-        return (yield from adk_rows.add_events(key, placed, placed[-1][1]))
-    return (yield from store(key, new, updated))
+        updated = yield from adk_rows.add_events(key, placed, placed[-1][1])
+    else:
+        updated = yield from store(key, new, updated)
+    yield usage.grow(uuid, usage.size_of(new))
+    yield from usage.charge(uuid, key.user_id, quotas)
+    return updated
 
 
 def store(key: AdkKey, events: Sequence[AdkEvent], updated: float) -> Transaction[float]:
@@ -242,8 +259,8 @@ def _check_ids(uuid: str, events: Sequence[AdkEvent]) -> Transaction[None]:
 
 
 def _check_turn(uuid: str, access: OneSession, *, writes: bool) -> Transaction[None]:
+    """Raise Forbidden unless the turn reaches the session, whose row must be locked."""
     if access.uuid != uuid:
         reject_turn(access, uuid)
-    yield _LOCK_SESSION, (uuid,)
     if not (yield _OPEN_ATTEMPT, (access.attempt.message_id, uuid, access.attempt.number, int(writes))):
         reject_turn(access, uuid)

@@ -17,7 +17,7 @@ from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
 from session_manager.domain.adk.turn_events import answer_event, user_event
 from session_manager.domain.message import Message, Outcome
 from session_manager.domain.times import Micros, seconds
-from session_manager.store.transactions import adk_rows
+from session_manager.store.transactions import adk_rows, usage
 from session_manager.store.transactions.base import MESSAGE, MESSAGE_WIDTH, Transaction, message_of
 
 AT_ONCE = 200  # turns in one commit: SQLite's only writer needs a few milliseconds
@@ -37,6 +37,7 @@ ORDER BY session.uuid, session_event.number LIMIT {AT_ONCE}
 """
 # ADK's events include all turns up to our event of that number.
 WRITTEN = "UPDATE session SET adk_told = $2 WHERE uuid = $1"
+_GREW = "UPDATE session SET adk_told = last_event, bytes = bytes + $2 WHERE uuid = $1"
 _ALL_WRITTEN = "UPDATE session SET adk_told = last_event WHERE uuid IN ids($1)"
 
 
@@ -69,14 +70,13 @@ def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
     yield from adk_rows.insert_events([(ended[uuid].key, event, at) for uuid in ended for event, at in placed[uuid]])
     for uuid, each in ended.items():
         yield from adk_rows.apply_changes(each.key, each.events.values(), placed[uuid][-1][1])
+        yield _GREW, (uuid, usage.size_of(each.events.values()))
     if len(turns) < AT_ONCE:
-        yield _ALL_WRITTEN, (json.dumps(list(found)),)
+        yield _ALL_WRITTEN, (json.dumps([uuid for uuid in found if uuid not in ended]),)
         return []
     last, number = message_of(turns[-1]).session, turns[-1][MESSAGE_WIDTH]
-    whole = [uuid for uuid in ended if uuid != last]
-    yield _ALL_WRITTEN, (json.dumps(whole),)
     yield WRITTEN, (last, number)
-    return [uuid for uuid in found if uuid not in whole]
+    return [uuid for uuid in found if uuid == last or uuid not in ended]
 
 
 @dataclass(slots=True)
@@ -117,6 +117,7 @@ def add_turn(now: Micros, uuid: str, key: AdkKey, turn: AdkTurn, *, kept: bool) 
     if events:
         placed = placed_after(updated, events)
         yield from adk_rows.add_events(key, placed, placed[-1][1])
+        yield usage.grow(uuid, usage.size_of(events))
 
 
 def _events(message: Message, app: str, *, kept: bool) -> Sequence[AdkEvent]:

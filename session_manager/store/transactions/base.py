@@ -5,7 +5,9 @@ SQLite and PostgreSQL have in common: ``$1`` placeholders, RETURNING, row values
 values. For everything that the engines spell differently it has words that look like functions: ``ids($1)`` is the set
 of strings in a JSON array; ``as_time($1)`` is a parameter in Unix seconds, ``unix(column)`` is the reverse;
 ``as_json($1)`` is JSON text; ``for_update()`` ends a SELECT that locks its rows; ``tie(table)`` orders events of the
-same time.
+same time; ``octets(column)`` is the length in bytes, ``same_bytes(column)`` text that compares by bytes.
+``lock_user($1)``, ``lock_usage()`` and ``use_now()`` are statements: until the commit no other transaction locks
+the same user, or changes ``user_usage``; its triggers run now instead of at the commit.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from session_manager.domain.session import Failure, Session
 
 T = TypeVar("T")
 
-_WORD = re.compile(r"\b(ids|as_time|unix|as_json|for_update|tie)\(([\w.$]*)\)")
+_WORD = re.compile(
+    r"\b(ids|as_time|unix|as_json|for_update|tie|octets|same_bytes|lock_user|lock_usage|use_now)\(([\w.$]*)\)"
+)
 
 _SQLITE = {
     "ids": "(SELECT value FROM json_each({}))",
@@ -32,6 +36,11 @@ _SQLITE = {
     "as_json": "{}",
     "for_update": "",
     "tie": "{}.rowid",
+    "octets": "length(CAST({} AS BLOB))",
+    "same_bytes": "{}",
+    "lock_user": "SELECT {}",
+    "lock_usage": "SELECT 1",
+    "use_now": "SELECT 1",
 }
 _POSTGRES = {
     "ids": "(SELECT json_array_elements_text({}::json))",
@@ -40,6 +49,11 @@ _POSTGRES = {
     "as_json": "{}::jsonb",
     "for_update": "FOR NO KEY UPDATE",
     "tie": "{}.id",
+    "octets": "octet_length({}::text)",
+    "lock_user": "SELECT pg_advisory_xact_lock(hashtextextended({}, 7310868735422100578))",
+    "same_bytes": '{} COLLATE "C"',
+    "lock_usage": "LOCK TABLE user_usage IN EXCLUSIVE MODE",
+    "use_now": "SET CONSTRAINTS ALL IMMEDIATE",
 }
 
 _STATUSES = {status.value: status for status in MessageStatus}

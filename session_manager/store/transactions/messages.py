@@ -7,16 +7,17 @@ token of a turn ``_OPEN_ATTEMPT`` in ``adk_sessions`` and the condition that ``b
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, AdkTurn
 from session_manager.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from session_manager.domain.message import Accepted, Cancelled, Message, NewMessage, Outcome, StoredEvent, Unfinished
+from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
-from session_manager.store.transactions import adk_turns, sessions
+from session_manager.store.transactions import adk_turns, sessions, usage
 from session_manager.store.transactions.base import (
     EVENT,
     MESSAGE,
@@ -37,10 +38,12 @@ _LOWEST = "(SELECT min(seq) FROM message WHERE session = $1 AND finished_at IS N
 
 # This does not set expired_at: even NULL over NULL would rewrite each index that includes it.
 _NEXT_SEQ = """
-UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 + ttl
+UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 + ttl, bytes = bytes + $3
 WHERE uuid = $1 AND deleted_at IS NULL
 """
-_NUMBERED = f"SELECT {SESSION}, last_seq, {_LOWEST} FROM session WHERE uuid = $1 AND deleted_at IS NULL"
+_NUMBERED = f"""
+SELECT {SESSION}, last_seq, {_LOWEST}, bytes - charged FROM session WHERE uuid = $1 AND deleted_at IS NULL
+"""
 _REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
 _INSERT = """
 INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload, trace)
@@ -69,7 +72,8 @@ _CANCELLABLE = "SELECT class_name, last_event FROM session WHERE uuid = $1 AND d
 _IN_SESSION = f"SELECT {MESSAGE} FROM message WHERE id = $1 AND session = $2"
 _LOCK = "SELECT uuid FROM session WHERE uuid = (SELECT session FROM message WHERE id = $1) for_update()"
 _NUMBER_EVENTS = """
-UPDATE session SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3 WHERE uuid = $1
+UPDATE session
+SET last_activity = $2, expires_at = $2 + ttl, last_event = last_event + $3, bytes = bytes + $4 WHERE uuid = $1
 """
 _FINISH = "UPDATE message SET finished_at = $2, status = $3, response = $4, error = $5 WHERE id = $1"
 _ADD_EVENT = """
@@ -99,16 +103,20 @@ ORDER BY message.session, message.seq LIMIT $4
 _UNFINISHED_OF = f"{_UNFINISHED} AND message.session = $1 ORDER BY message.seq"
 
 
-def accept(now: Micros, new: NewMessage, access: Access) -> Transaction[Accepted]:
+def accept(now: Micros, quotas: Quotas, new: NewMessage, access: Access) -> Transaction[Accepted]:
     if new.idempotency_key is not None:
         known = yield from find_repeated(new, access)
         if known is not None:
             return known
-    yield restricted(_NEXT_SEQ, access, Right.WRITE, new.session, now)
+    yield restricted(_NEXT_SEQ, access, Right.WRITE, new.session, now, usage.size(new.text, new.payload))
     rows = yield restricted(_NUMBERED, access, Right.WRITE, new.session)
     if not rows:
         raise NotFound(NO_SESSION)
-    session, seq, lowest = session_of(rows[0]), rows[0][SESSION_WIDTH], rows[0][SESSION_WIDTH + 1]
+    session, (seq, lowest, uncharged) = session_of(rows[0]), rows[0][SESSION_WIDTH:]
+    if lowest is not None:
+        yield from usage.check_queue(session.uuid, session.user_id, quotas.of(session.user_id), seq - lowest)
+    if uncharged >= usage.STEP:
+        yield from usage.charge(session.uuid, session.user_id, quotas)
     if session.expired_at is not None:
         yield _REVIVE, (new.session,)
         session = session._replace(expired_at=None)
@@ -179,11 +187,16 @@ def record(
 def _finish(
     now: Micros, session: str, message_id: str, outcome: Outcome, events: list[StoredEvent]
 ) -> Transaction[list[StoredEvent]]:
-    yield _NUMBER_EVENTS, (session, now, len(events))
+    yield _NUMBER_EVENTS, (session, now, len(events), size_of_end(outcome, [event.data for event in events]))
     yield _FINISH, (message_id, now, outcome.status.value, outcome.response, cleaned_error(outcome.error))
     for event in events:
         yield _ADD_EVENT, (session, event.number, event.kind, message_id, event.data, now)
     return events
+
+
+def size_of_end(outcome: Outcome, data: Iterable[str]) -> int:
+    """Return the bytes by which the end of a message makes its session grow. ``data`` is that of its events."""
+    return usage.size(outcome.response, outcome.error, *data)
 
 
 def record_locked(now: Micros, message_id: str, *rest: Any) -> Transaction[list[StoredEvent] | None]:

@@ -10,17 +10,19 @@ from session_manager.domain.adk.limits import check_key
 from session_manager.domain.adk.model import AdkKey, Delta
 from session_manager.domain.errors import Conflict, NotFound
 from session_manager.domain.message import MessageStatus
+from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Failure, Session
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import NewSession
-from session_manager.store.transactions import adk_rows
+from session_manager.store.transactions import adk_rows, usage
 from session_manager.store.transactions.base import SESSION, Transaction, restricted, session_of
 
 NO_SESSION = "No such session"
 
 _CREATE = f"""
-INSERT INTO session (uuid, user_id, app, adk_id, class_name, name, ttl, created_at, last_activity, expires_at, adk_row)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
+INSERT INTO session (uuid, user_id, app, adk_id, class_name, name, ttl, created_at, last_activity, expires_at, adk_row,
+    bytes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11)
 ON CONFLICT DO NOTHING
 RETURNING {SESSION}
 """
@@ -79,8 +81,15 @@ _REOPEN = "UPDATE session SET purged_at = NULL WHERE deleted_at IS NOT NULL AND 
 _DROP = "DELETE FROM session WHERE deleted_at < $1 AND purged_at IS NOT NULL RETURNING 1"
 
 
-def create(now: Micros, new: NewSession) -> Transaction[Session]:
-    """Create a session. Raises Conflict if its uuid or its ADK key is taken."""
+def create(now: Micros, quotas: Quotas, new: NewSession) -> Transaction[Session]:
+    """Create a session. Raises Conflict if its uuid or its ADK key is taken, QuotaExceeded if the user has too many."""
+    session = yield from adopt(now, new)
+    yield from usage.check_sessions(new.user_id, quotas)
+    return session
+
+
+def adopt(now: Micros, new: NewSession) -> Transaction[Session]:
+    """Create a session whatever the quota of its user is. Raises Conflict as ``create`` does."""
     session = yield from insert(now, new, AdkKey(new.class_name, new.user_id, new.uuid), Delta({}, {}, {}))
     if session is None:
         raise Conflict("A session with this id already exists")
@@ -91,7 +100,8 @@ def insert(now: Micros, new: NewSession, key: AdkKey, state: Delta) -> Transacti
     """Insert our row and ADK's. If one of them exists, return None; then the transaction must be undone."""
     check_key(key)
     ours = (new.uuid, key.user_id, key.app, key.id, new.class_name, new.name)
-    rows = yield _CREATE, (*ours, new.ttl, now, now, now + new.ttl)
+    size = usage.size(adk_rows.dump(state.session)) if state.session else 0
+    rows = yield _CREATE, (*ours, new.ttl, now, now, now + new.ttl, size)
     if not rows or (yield from adk_rows.create(key, seconds(now), state)) is None:
         return None
     return session_of(rows[0])

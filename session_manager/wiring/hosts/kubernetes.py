@@ -203,7 +203,7 @@ class SessionResources:
             return
         ttl = micros(class_of_session(self._classes, view.class_name).ttl)
         with suppress(Conflict):  # there is a record already
-            await self._store.create_session(NewSession(view.uuid, owner, view.class_name, ttl))
+            await self._store.adopt_session(NewSession(view.uuid, owner, view.class_name, ttl))
         labels = {names.INSTALL_LABEL: self._install, **names.selectable_labels(view.class_name, owner)}
         patch: Json = {
             "apiVersion": names.API_VERSION,

@@ -25,6 +25,7 @@ Write = Callable[[SqlStore, AdkKey, str, Attempt], Awaitable[object]]
 
 WRITES: dict[str, Write] = {
     "create_session": lambda store, *_: store.create_session(new_session()),
+    "adopt_session": lambda store, *_: store.adopt_session(new_session()),
     "rename_session": lambda store, key, uuid, _: store.rename_session(uuid, "new", EVERYTHING),
     "touch_session": lambda store, key, uuid, _: store.touch_session(uuid, EVERYTHING),
     "record_wake": lambda store, key, uuid, _: store.record_wake(uuid),
@@ -47,7 +48,7 @@ WRITES: dict[str, Write] = {
     "secret": lambda store, *_: store.secret("name"),
 }
 READS = {
-    *("ping", "now", "get_session", "list_sessions", "count_sessions", "expirable", "deleted_sessions"),
+    *("usage", "ping", "now", "get_session", "list_sessions", "count_sessions", "expirable", "deleted_sessions"),
     *("get_message", "list_messages", "events", "backlog", "has_unfinished", "unfinished", "unfinished_of"),
     *("adk_user_state", "adk_behind", "artifact_names", "artifact", "artifact_versions", "search_memory"),
     # These reconcile with ADK services and turns if necessary, and then read.

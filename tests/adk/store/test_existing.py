@@ -210,7 +210,7 @@ SHAPE = {
         SELECT table_name || '.' || column_name, concat(data_type, character_maximum_length, is_nullable)
         FROM information_schema.columns WHERE table_schema = 'public' AND table_name IN {TABLES}
         UNION ALL SELECT conname, pg_get_constraintdef(oid)
-        FROM pg_constraint WHERE conrelid::regclass::text IN {TABLES}
+        FROM pg_constraint WHERE conrelid::regclass::text IN {TABLES} AND conname NOT LIKE 'session_manager%'
         UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN {TABLES}
             AND indexname NOT LIKE 'session_manager%'
     """,
