@@ -20,6 +20,7 @@ STANDARD = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+_NAMES = frozenset(name for name, _ in STANDARD)
 VARY = (b"vary", b"Origin")
 EXPOSED = b"Link, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Next-Cursor, X-Session-Id"
 SENT = (
@@ -39,10 +40,11 @@ PREFLIGHT_ANSWER = Response(
 def completed(headers: Pairs, more: Pairs) -> list[tuple[bytes, bytes]]:
     """Return the headers with the standard ones that they lack, and ``more``."""
     whole = list(headers)
-    present = {name for name, _ in whole}
-    whole += [pair for pair in STANDARD if pair[0] not in present]
-    whole += more
-    return whole
+    for name, _ in whole:
+        if name in _NAMES:
+            present = {name for name, _ in whole}
+            return [*whole, *(pair for pair in STANDARD if pair[0] not in present), *more]
+    return [*whole, *STANDARD, *more]
 
 
 class Origins:
