@@ -24,6 +24,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from session_manager.api import errors
+from session_manager.api.origins import completed
 from session_manager.domain.errors import Overloaded, RateLimited
 from session_manager.serving.heads import Fault, fault_of
 from session_manager.serving.lobby import Lobby
@@ -270,8 +271,9 @@ class ClientConnection(HttpToolsProtocol):
         if self._unanswered is None or not self._unanswered.response_started:
             status = HTTPStatus(answer.status)
             headers = {**answer.headers, "content-length": str(len(answer.body)), "connection": "close"}
-            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            self.transport.write(f"HTTP/1.1 {status} {status.phrase}\r\n{lines}\r\n".encode() + answer.body)
+            whole = completed(((name.encode(), value.encode()) for name, value in headers.items()), ())
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in whole)
+            self.transport.write(f"HTTP/1.1 {status} {status.phrase}\r\n".encode() + lines + b"\r\n" + answer.body)
         self._linger()
 
     def _linger(self) -> None:

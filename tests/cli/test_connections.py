@@ -40,6 +40,7 @@ def assert_problem(reply: bytes, status: int) -> None:
     head, _, body = reply.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), reply
     assert b"application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
     problem = json.loads(body)
     assert problem["status"] == status
     assert problem["detail"]
@@ -194,6 +195,16 @@ def test_an_address_in_the_first_line_may_be_that_of_the_host(front):
     connection = connect(front)
     connection.sendall(b"GET http://LOCALHOST:80/livez HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n")
     assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("head", "status"), [(b"", b"201"), (b"Origin: https://evil.example\r\n", b"403")])
+def test_only_a_body_that_is_wanted_is_asked_for(front, head, status):
+    connection = connect(front)
+    connection.sendall(HEAD + head + b"Expect: 100-continue\r\nContent-Length: 17\r\nConnection: close\r\n\r\n")
+    begun = connection.recv(65536)
+    assert begun.startswith(b"HTTP/1.1 100 " if status == b"201" else b"HTTP/1.1 403 ")
+    connection.sendall(b'{"user_id":"ada"}')
+    assert b"HTTP/1.1 " + status in begun + answer(connection)
 
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
