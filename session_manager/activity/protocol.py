@@ -110,6 +110,31 @@ class Fenced(StrEnum):
 
 
 FeedNote = dict[str, Any]
+
+
+class LiveNote(FeedNote):
+    """A note as it was published: one object for all its watchers. ``encoded``: what they send of it, once it is."""
+
+    encoded: bytes | None = None
+
+
+class Allowance(Protocol):
+    """The bytes that may wait for one watcher."""
+
+    def take(self, size: int) -> bool:
+        """Hold ``size`` more bytes, or return False if there is no room for them."""
+        ...
+
+    def free(self, size: int) -> None: ...
+
+
+LAGGED: FeedNote = {"kind": "stream.lagged"}
+
+
+class Lagging(Exception):
+    """A watcher did not take its notes in time, and some are lost."""
+
+
 START_FAILED = "session.failed"  # a note: the pod cannot start, and ``hot`` says why
 
 
@@ -239,8 +264,13 @@ class TurnActivity(CommonActivity, Protocol):
         """Return the kept pieces of the turn that runs, oldest first."""
         ...
 
-    def watch(self, session: str) -> AbstractAsyncContextManager[asyncio.Queue[FeedNote]]:
-        """Open a queue of live notes of the session. Notes may be lost."""
+    def watch(
+        self, session: str, allowance: Allowance | None = None
+    ) -> AbstractAsyncContextManager[asyncio.Queue[FeedNote]]:
+        """Open a queue of live notes of the session. Notes may be lost.
+
+        With an ``allowance``, a watcher that lags loses all that wait and gets ``LAGGED`` instead.
+        """
         ...
 
 

@@ -10,7 +10,18 @@ from contextlib import asynccontextmanager
 import orjson
 
 from session_manager.activity.link import load_script
-from session_manager.activity.protocol import START_FAILED, Claim, Desire, FeedNote, Fenced, Wakefulness, Woken
+from session_manager.activity.protocol import (
+    LAGGED,
+    START_FAILED,
+    Allowance,
+    Claim,
+    Desire,
+    FeedNote,
+    Fenced,
+    LiveNote,
+    Wakefulness,
+    Woken,
+)
 from session_manager.activity.redis_turns import RedisTurns, milliseconds, trace_of_task
 from session_manager.domain.session import Failure, Hot
 from session_manager.domain.session_class import SessionClass
@@ -25,22 +36,47 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024  # a few of the largest deltas that an agent
 
 
 class WaitingNotes(asyncio.Queue[FeedNote]):
-    """A bounded queue: a watcher that does not keep up loses notes, so that the process does not run out of memory."""
+    """A bounded queue: a watcher that does not keep up loses notes, so that the process does not run out of memory.
 
-    def __init__(self) -> None:
+    Without an ``allowance`` it loses those for which there is no room. With one it loses all, and gets ``LAGGED``.
+    """
+
+    def __init__(self, allowance: Allowance | None = None) -> None:
         super().__init__()
+        self._allowance = allowance
         self._sizes: deque[int] = deque()
         self._bytes = 0
+        self._lagging = False
 
-    def offer(self, note: bytes) -> None:
-        """Add the note, which is JSON, if there is room for it."""
-        if self.qsize() < MAX_WAITING and self._bytes + len(note) <= MAX_WAITING_BYTES:
-            self._sizes.append(len(note))
-            self._bytes += len(note)
-            self.put_nowait(orjson.loads(note))
+    def offer(self, size: int, note: FeedNote) -> None:
+        """Add the note, of ``size`` bytes, if there is room for it."""
+        if self._lagging:
+            return
+        if self._has_room(size):
+            self._sizes.append(size)
+            self._bytes += size
+            self.put_nowait(note)
+        elif self._allowance is not None:
+            self.drop()
+            self._lagging = True
+            self._sizes.append(0)
+            self.put_nowait(LAGGED)
+
+    def _has_room(self, size: int) -> bool:
+        if self.qsize() >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+            return False
+        return self._allowance is None or self._allowance.take(size)
+
+    def drop(self) -> None:
+        """Drop all notes that wait."""
+        while not self.empty():
+            self.get_nowait()
 
     def _get(self) -> FeedNote:
-        self._bytes -= self._sizes.popleft()
+        size = self._sizes.popleft()
+        self._bytes -= size
+        if self._allowance is not None:
+            self._allowance.free(size)
         return super()._get()
 
 
@@ -50,6 +86,8 @@ class RedisActivity(RedisTurns):
     ``has_unfinished`` asks SQL whether an accepted message has no result; None for a process without SQL.
     ``confirm`` raises ActivityUnavailable if this process must not decide anything.
     """
+
+    _heard: tuple[bytes, LiveNote] | None = None  # the note that was heard last
 
     # -- wake, sleep, end ----------------------------------------------------------------------------------------------
 
@@ -145,14 +183,25 @@ class RedisActivity(RedisTurns):
         return [note for note in map(orjson.loads, kept) if note["message_id"] == running]
 
     @asynccontextmanager
-    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[FeedNote]]:
-        notes = WaitingNotes()
+    async def watch(self, session: str, allowance: Allowance | None = None) -> AsyncIterator[asyncio.Queue[FeedNote]]:
+        notes = WaitingNotes(allowance)
         channel = f"session:{session}:feed"
-        await self._link.subscribe(channel, notes.offer)
+
+        def hear(data: bytes) -> None:
+            notes.offer(len(data), self._parsed(data))
+
+        await self._link.subscribe(channel, hear)
         try:
             yield notes
         finally:
-            await self._link.unsubscribe(channel, notes.offer)
+            await self._link.unsubscribe(channel, hear)
+            notes.drop()
+
+    def _parsed(self, data: bytes) -> LiveNote:
+        """Return the note. The link gives the same bytes to each watcher in turn, and they share one note."""
+        if self._heard is None or self._heard[0] is not data:
+            self._heard = data, LiveNote(orjson.loads(data))
+        return self._heard[1]
 
     # -- scaling -------------------------------------------------------------------------------------------------------
 

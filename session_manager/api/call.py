@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -14,9 +15,11 @@ from session_manager.api.failed_keys import FailedKeys
 from session_manager.api.limits import Limit, Limits
 from session_manager.api.metrics import Metrics
 from session_manager.api.openapi import Documents
+from session_manager.api.sse import Shared
 from session_manager.domain.access import Access, Anonymous, Caller, PodTurn, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, TooLarge
 from session_manager.domain.json_bounds import excess
+from session_manager.people.room import Share
 from session_manager.wiring.services import Services
 
 # A message of 1 MiB may be six times as long when every character is escaped.
@@ -34,6 +37,7 @@ class Parts(NamedTuple):
     failed_keys: FailedKeys
     metrics: Metrics
     documents: Documents
+    events: Shared
 
 
 @dataclass(slots=True)
@@ -56,6 +60,16 @@ class Call:
     @property
     def services(self) -> Services:
         return self.parts.services
+
+    @property
+    def share(self) -> Share:
+        """The room of the caller, for what waits on its streams."""
+        return Share(self.services.room, self.holder)
+
+    @property
+    def reads(self) -> asyncio.Semaphore:
+        """The turns of the caller at reading what may be large."""
+        return self.services.room.reads(self.holder)
 
     def hold(self, size: int) -> None:
         """Hold ``size`` bytes in all until the request ends. Raises RateLimited or Overloaded without room for them."""

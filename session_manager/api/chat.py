@@ -83,10 +83,10 @@ async def _stream(new: NewMessage, call: Call, receive: Receive, send: Send) -> 
     """Subscribe first, so that no delta is missed, then submit; the turn outlives the stream."""
     turns = call.services.turns
     call.begin_stream()
-    async with aclosing(call.services.feed.notes(new.session)) as notes:
+    async with aclosing(call.services.feed.notes(new.session, call.share)) as notes:
         await anext(notes)
         ticket = await turns.submit(new, call.access)
-        await sse.stream(_pieces(turns, ticket, notes), receive, send)
+        await sse.stream(_pieces(turns, ticket, notes), receive, send, call.share)
 
 
 async def _pieces(turns: Turns, ticket: Ticket, notes: Notes) -> AsyncGenerator[bytes, None]:
@@ -102,7 +102,7 @@ async def _pieces(turns: Turns, ticket: Ticket, notes: Notes) -> AsyncGenerator[
                 elif isinstance(item, Outcome):
                     yield sse.event(f"turn.{item.status}", _ended(ticket, item))
                 else:
-                    yield sse.event(item["kind"], sse.payload(item))
+                    yield sse.live(item)
     except NotFound:
         yield sse.event(DELETED, b"{}")
 

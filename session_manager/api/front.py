@@ -22,6 +22,7 @@ from session_manager.api.media import check_media
 from session_manager.api.metrics import Metrics
 from session_manager.api.origins import PREFLIGHT_ANSWER, Origins, completed
 from session_manager.api.rules import ADMINS, OPEN, Rule
+from session_manager.api.sse import Shared
 from session_manager.api.table import Found, Table, routed, table
 from session_manager.domain.access import Anonymous, Caller
 from session_manager.domain.errors import Forbidden, NotFound, QuotaExceeded, Unauthenticated
@@ -169,7 +170,7 @@ def build_app(services: Services) -> ASGIApp:
         services.tools.times, services.host.wake_times, services.backups.stats, services.writer, services.health.reasons
     )
     failed_keys = FailedKeys(settings.limits.failed_keys, services.link, metrics.failed_keys)
-    parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents)
+    parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents, Shared())
     origins = Origins(settings.server.cors_origins)
     identity = Identity(
         settings.server.api_keys,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -19,10 +20,9 @@ from session_manager.domain.errors import InvalidInput, NotFound
 from session_manager.domain.message import Message, MessageStatus, Place, StoredEvent
 from session_manager.turns.feed import DELETED
 from session_manager.turns.service import Turns
-from session_manager.wiring.services import Services
 
-STEP = 25  # messages read at once
-LONG_PAGE = 16 * 1024 * 1024  # characters of messages and replies after which a page ends
+STEP = 8  # messages read at first; four times as many each further time
+LONG_PAGE = 1024 * 1024  # characters of messages and replies after which a page ends
 
 
 async def list_messages(
@@ -33,17 +33,19 @@ async def list_messages(
 ) -> Response:
     """The messages of a session with their results, oldest first. A page of long ones ends before ``limit``."""
     after = answers.key_of(cursor, int)[0] if cursor is not None else 0
-    page, more = await _page(call, session_id, limit, int(after))
-    running = await _running(call.services.turns, page)
-    rows = [answers.message(each, each.status or running.get(each.id, MessageStatus.QUEUED)) for each in page]
-    following = answers.cursor_of((page[-1].seq,)) if more else None
-    return answers.json({"messages": rows, "next_cursor": following})
+    async with call.reads:
+        page, more = await _page(call, session_id, limit, int(after))
+        running = await _running(call.services.turns, page)
+        rows = [answers.message(each, each.status or running.get(each.id, MessageStatus.QUEUED)) for each in page]
+        following = answers.cursor_of((page[-1].seq,)) if more else None
+        return answers.json({"messages": rows, "next_cursor": following})
 
 
 async def get_message(call: CurrentCall, session_id: SessionId, message_id: MessageId) -> Response:
     """One message with its result or its progress."""
-    message = await call.services.store.get_message(session_id, message_id, call.access)
-    return answers.json(answers.message(message, (await call.services.turns.progress(message)).status))
+    async with call.reads:
+        message = await call.services.store.get_message(session_id, message_id, call.access)
+        return answers.json(answers.message(message, (await call.services.turns.progress(message)).status))
 
 
 async def cancel(call: CurrentCall, session_id: SessionId, message_id: MessageId) -> Response:
@@ -66,7 +68,7 @@ async def events(
     place = _place("after", after) if last_event_id is None else _place("Last-Event-ID", last_event_id)
     await call.services.store.get_session(session_id, call.access)
     call.begin_stream()
-    return EventStream(call.services, session_id, place)
+    return EventStream(call, session_id, place)
 
 
 def _place(name: str, text: str) -> Place:
@@ -77,20 +79,23 @@ def _place(name: str, text: str) -> Place:
 
 
 async def _page(call: Call, session: str, limit: int, after: int) -> tuple[list[Message], bool]:
-    """Return the messages after ``after``, and True if there are more.
+    """Return the messages after ``after``, and True if there may be more.
 
-    They are read in steps until they are enough or long enough: a front door cannot hold 500 replies of 8 MiB.
+    They are read in steps, so that the database measures no more messages than fit, until they are enough or long
+    enough. One message may be longer than a page.
     """
     found: list[Message] = []
-    size = 0
-    while len(found) <= limit and size <= LONG_PAGE:
-        wanted = min(STEP, limit + 1 - len(found))
-        step = await call.services.store.list_messages(session, call.access, wanted, after)
-        found += step
-        if len(step) < wanted:
+    room, step = LONG_PAGE, STEP
+    while len(found) <= limit:
+        wanted = min(step, limit + 1 - len(found))
+        some = await call.services.store.list_messages(session, call.access, wanted, after, room)
+        found += some
+        room -= sum(len(each.text) + len(each.response or "") + len(each.payload or "") for each in some)
+        if room <= 0:
+            return found[:limit], True
+        if len(some) < wanted:
             return found, False
-        after = step[-1].seq
-        size += sum(len(each.text) + len(each.response or "") for each in step)
+        after, step = some[-1].seq, 4 * step
     return found[:limit], True
 
 
@@ -103,38 +108,44 @@ async def _running(turns: Turns, page: list[Message]) -> dict[str, MessageStatus
 class EventStream(Response):
     """The feed of one session as a response that ends with the session, the client or the server."""
 
-    def __init__(self, services: Services, session: str, after: Place) -> None:
+    def __init__(self, call: Call, session: str, after: Place) -> None:
         super().__init__()
-        self._pieces = _pieces(services, session, after)
+        self._share = call.share
+        self._pieces = _pieces(call, session, after)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await sse.stream(self._pieces, receive, send)
+        await sse.stream(self._pieces, receive, send, self._share)
 
 
-async def _pieces(services: Services, session: str, after: Place) -> AsyncGenerator[bytes, None]:
+async def _pieces(call: Call, session: str, after: Place) -> AsyncGenerator[bytes, None]:
+    services = call.services
     try:
         if (failure := await services.turns.failure(session)) is not None:
             yield sse.failed_start(failure)
-        async with aclosing(services.feed.follow(session, after)) as items:
+        async with aclosing(services.feed.follow(session, after, call.share)) as items:
             async for item in items:
                 if services.stopping:
                     return
                 if item is None:
                     yield sse.SIGN_OF_LIFE
                 elif isinstance(item, StoredEvent):
-                    yield sse.event(item.kind, await _data(services, session, item), item.place)
+                    made = await call.parts.events.get((session, item.place), partial(_event, call, session, item))
+                    yield made.result()
                 elif item["kind"] != START_FAILED:
-                    yield sse.event(item["kind"], sse.payload(item))
+                    yield sse.live(item)
                 elif (failure := await services.turns.failure(session)) is not None:
                     yield sse.failed_start(failure)
     except NotFound:
         yield sse.event(DELETED, b"{}")
 
 
-async def _data(services: Services, session: str, event: StoredEvent) -> bytes:
-    """Return the data of a stored event. The event at the end of a turn contains its message with the result."""
-    if event.message_id is not None and event.kind.startswith("turn."):
-        about = await services.store.get_message(session, event.message_id, EVERYTHING)
+async def _event(call: Call, session: str, event: StoredEvent) -> bytes:
+    """Return a stored event. That at the end of a turn contains its message with the result."""
+    data = event.data.encode()
+    if event.message_id is None or not event.kind.startswith("turn."):
+        return sse.event(event.kind, data, event.place)
+    async with call.reads:
+        about = await call.services.store.get_message(session, event.message_id, EVERYTHING)
         if about.status is not None:
-            return orjson.dumps(answers.message(about, about.status))
-    return event.data.encode()
+            data = orjson.dumps(answers.message(about, about.status))
+        return sse.event(event.kind, data, event.place)

@@ -7,9 +7,14 @@ which are many callers: they count in the total only.
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
 from session_manager.domain.errors import Overloaded, RateLimited
 from session_manager.settings.capacity import CapacitySettings
 
+READS_AT_ONCE = 2  # of one caller: one is read from the database while the other is sent
 RETRY_AFTER = 2  # seconds; requests and answers that hold bytes are usually over by then
 
 
@@ -21,6 +26,7 @@ class Room:
         self._bytes: dict[str, int] = {}
         self._requests: dict[str, int] = {}
         self._streams: dict[str, int] = {}
+        self._reads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self.held = 0
 
     def take(self, holder: str | None, size: int) -> None:
@@ -36,7 +42,7 @@ class Room:
 
     def free(self, holder: str | None, size: int) -> None:
         self.held -= size
-        if holder is not None:
+        if holder is not None and size:
             _less(self._bytes, holder, size)
 
     def enter(self, holder: str) -> None:
@@ -50,6 +56,13 @@ class Room:
     def leave(self, holder: str) -> None:
         _less(self._requests, holder, 1)
 
+    def reads(self, holder: str) -> asyncio.Semaphore:
+        """Return the turns of a caller at reading what may be large, so that its requests do not all hold theirs."""
+        turns = self._reads.get(holder)
+        if turns is None:
+            turns = self._reads[holder] = asyncio.Semaphore(READS_AT_ONCE)
+        return turns
+
     def begin_stream(self, holder: str) -> None:
         """Count a request of this holder as a stream. Raises RateLimited over the limit of one caller."""
         now = self._streams.get(holder, 0)
@@ -60,6 +73,25 @@ class Room:
 
     def end_stream(self, holder: str) -> None:
         _less(self._streams, holder, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The room of one caller, for what waits on its streams."""
+
+    room: Room
+    holder: str
+
+    def take(self, size: int) -> bool:
+        """Hold ``size`` more bytes, or return False if there is no room for them."""
+        try:
+            self.room.take(self.holder, size)
+        except (RateLimited, Overloaded):
+            return False
+        return True
+
+    def free(self, size: int) -> None:
+        self.room.free(self.holder, size)
 
 
 def _less(counts: dict[str, int], holder: str, number: int) -> None:

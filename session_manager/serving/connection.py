@@ -281,6 +281,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self.parser = None  # type: ignore[assignment]  # with what it holds of a head
         self._lobby.head_done(self)
         if self._unanswered is not None:
             self._unanswered.disconnected = True

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from session_manager.aio.tasks import unless
 from session_manager.domain.errors import StartupFailure
 from session_manager.runtime.process.keeper import raise_file_limit
+from session_manager.serving import memory
 from session_manager.serving.process import Stop, listen, reject_open_door, run_until_signalled, with_own_address
 from session_manager.serving.shared_redis import SharedRedis
 from session_manager.settings import Settings
@@ -23,6 +24,7 @@ Announce = Callable[[int], None]  # gets the port, once requests are served
 def run_front_door(settings: Settings, announce: Announce = lambda port: None, *, shared_redis: bool = False) -> None:
     """Serve until a signal. ``shared_redis``: with the Redis of the data folder. Raises StartupFailure."""
     reject_open_door(settings)
+    memory.prepare()
     raise_file_limit()  # a connection takes a file, and the usual limit is 1,024 or even 256
     with listen(settings) as listener:
         if settings.pods.runtime == "process":

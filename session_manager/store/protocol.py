@@ -21,6 +21,8 @@ from session_manager.domain.quota import Usage
 from session_manager.domain.session import Failure, Session, Status
 from session_manager.domain.times import Micros
 
+ANY_SIZE = 2**62  # characters; a page of this size has no bound but the number of its rows
+
 
 @dataclass(frozen=True, slots=True)
 class AdkQuery:
@@ -255,7 +257,12 @@ class MessageStore(Protocol):
         """End an unfinished message as failed. Raises NotFound, or Conflict if it has ended."""
 
     async def get_message(self, session: str, message_id: str, access: Access) -> Message: ...
-    async def list_messages(self, session: str, access: Access, limit: int, after_seq: int = 0) -> list[Message]: ...
+    async def list_messages(
+        self, session: str, access: Access, limit: int, after_seq: int = 0, size: int = ANY_SIZE
+    ) -> list[Message]:
+        """Return messages in order of their seq, as long as those before it have fewer than ``size`` characters."""
+        ...
+
     async def events(self, session: str, after: int, limit: int) -> list[StoredEvent]: ...
     async def backlog(self) -> tuple[int, Micros | None]:
         """Return the number of unfinished messages, and the time when the oldest one was accepted."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from session_manager.activity.protocol import FeedNote, SessionGone
+from session_manager.activity.protocol import LAGGED, Allowance, FeedNote, Lagging, SessionGone
 from session_manager.domain.access import EVERYTHING
 from session_manager.domain.errors import Unavailable
 from session_manager.domain.message import Place, StoredEvent
@@ -30,22 +30,24 @@ class Feed:
     kit: Kit
     poll: float
 
-    async def notes(self, session: str) -> AsyncGenerator[FeedNote | None, None]:
+    async def notes(self, session: str, allowance: Allowance | None = None) -> AsyncGenerator[FeedNote | None, None]:
         """Yield live notes, endlessly. The first item is None: from then on no note is missed.
 
         The pieces that the running turn has sent before come first. Without notes, or without Redis, there is a None
-        every ``poll`` seconds.
+        every ``poll`` seconds. Raises Lagging if more wait than the ``allowance`` permits.
         """
         last: FeedNote = {}
         while True:
             try:
-                async with self.kit.activity.watch(session) as heard:
+                async with self.kit.activity.watch(session, allowance) as heard:
                     yield None
                     for piece in await self._pieces(session):
                         if not _includes(last, piece):
                             yield (last := piece)
                     while True:
                         note = await self._next(heard)
+                        if note is LAGGED:
+                            raise Lagging
                         if note is None or not _includes(last, note):
                             yield note
             except Unavailable:
@@ -64,14 +66,18 @@ class Feed:
                 return await heard.get()
         return None
 
-    async def follow(self, session: str, after: Place) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
+    async def follow(
+        self, session: str, after: Place, allowance: Allowance | None = None
+    ) -> AsyncGenerator[StoredEvent | FeedNote | None, None]:
         """Yield stored events behind ``after``, each once and in order, with live notes in between.
 
         ``RESET`` means that the database was replaced by another or older one: what follows begins at its first event.
-        None is a sign of life while nothing happens. Ends when the session is deleted; NotFound if it already is.
+        None is a sign of life while nothing happens. Ends when the session is deleted.
+
+        Raises NotFound if it already is, and Lagging as ``notes`` does.
         """
         last = after
-        async with aclosing(self.notes(session)) as notes:
+        async with aclosing(self.notes(session, allowance)) as notes:
             async for note in notes:
                 if note is not None and note["kind"] != "event":
                     yield note

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 MAX_BUSY_ANSWERS = 3
 REPORT_WITHIN = 2.0  # seconds in which a scaler reports why a pod died
 REPORT_TRIES = 20
+PIECE = 128  # characters that a piece takes in Redis beside its data
 MAX_KEPT = 1024 * 1024  # characters of a reply's pieces that are kept for those who join its turn
 
 
@@ -193,7 +194,7 @@ class Turn:
     async def _on_delta(self, data: str) -> None:
         self.chunks += 1
         which = {"message_id": self.message.id, "attempt": self.message.attempt, "chunk": self.chunks}
-        self.kept += len(data)
+        self.kept += len(data) + PIECE
         begins = self.chunks == 1 and self.message.attempt == 1
         await self._publish({"kind": "delta", **which, "data": data}, begins=begins)
 

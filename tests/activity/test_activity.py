@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 
 from session_manager.activity.link import Link
-from session_manager.activity.protocol import Claim, Gap, NoClaim, Queued, SessionGone
+from session_manager.activity.protocol import LAGGED, Claim, Gap, NoClaim, Queued, SessionGone
 from session_manager.activity.redis import RedisActivity, WaitingNotes
 from session_manager.activity.redis_turns import Leases
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
+from session_manager.people.room import Room, Share
 from session_manager.runtime.protocol import PodAddress
+from session_manager.settings.capacity import CapacitySettings
 
 CLASS = SessionClass(name="default", idle_timeout=60, ttl=3600)
 POD = PodAddress("127.0.0.1", 4000, "pod-a")
@@ -357,18 +358,48 @@ class TestEnd:
 
 
 async def test_a_watcher_that_does_not_read_holds_few_bytes_and_few_notes():
-    piece = orjson.dumps({"kind": "delta", "data": "x" * 1_000_000})
+    piece = {"kind": "delta", "data": "x"}
     notes = WaitingNotes()
     for _ in range(10):
-        notes.offer(piece)
+        notes.offer(1_000_000, piece)
     assert notes.qsize() == 4
-    assert notes.get_nowait()["kind"] == "delta"
-    notes.offer(piece)
+    assert notes.get_nowait() is piece
+    notes.offer(1_000_000, piece)
     assert notes.qsize() == 4
     small = WaitingNotes()
     for _ in range(2000):
-        small.offer(b"{}")
+        small.offer(2, {})
     assert small.qsize() == 1000
+
+
+async def test_a_watcher_that_lags_gets_the_last_word_and_holds_nothing():
+    room = Room(CapacitySettings())
+    notes = WaitingNotes(Share(room, "ada"))
+    for _ in range(4):
+        notes.offer(1_000_000, {"kind": "delta"})
+    assert room.held == 4_000_000
+    notes.get_nowait()
+    assert room.held == 3_000_000
+    for _ in range(3):
+        notes.offer(1_000_000, {"kind": "delta"})
+    assert notes.get_nowait() is LAGGED
+    assert notes.empty()
+    assert room.held == 0
+
+
+async def test_watchers_of_one_caller_share_its_room():
+    room = Room(CapacitySettings())
+    room.take("ada", 31 * 2**20)
+    notes = WaitingNotes(Share(room, "ada"))
+    notes.offer(2 * 2**20, {"kind": "delta"})
+    assert notes.get_nowait() is LAGGED
+
+
+async def test_watchers_of_one_session_share_its_notes(activity, session):
+    async with activity.watch(session) as one, activity.watch(session) as two:
+        await activity.notify(session, {"kind": "delta", "data": "x"})
+        async with asyncio.timeout(5):
+            assert await one.get() is await two.get()
 
 
 async def test_watchers_get_notes(activity, session):

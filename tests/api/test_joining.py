@@ -82,7 +82,7 @@ async def test_a_turn_that_ended_leaves_no_pieces(front, may_end):
 
 
 async def test_pieces_of_a_very_long_reply_are_not_all_kept(front, may_end, monkeypatch):
-    monkeypatch.setattr(turn, "MAX_KEPT", 20)
+    monkeypatch.setattr(turn, "MAX_KEPT", 20 + 4 * turn.PIECE)
     session = await front.create()
     async with asyncio.timeout(30), talking(front, session, f"hold {may_end} {'word ' * 9}") as first:
         assert len(await pieces(first, 9)) == 9

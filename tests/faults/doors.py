@@ -41,7 +41,7 @@ class Door:
 
     def __init__(self, name: str, folder: Path, facts: dict[str, str], port: int = 0) -> None:
         self.name = name
-        self._folder = folder
+        self.folder = folder
         self._log = folder / f"{name}.log"
         self._facts = facts
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,14 +75,14 @@ class Door:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                cwd=self._folder,
+                cwd=self.folder,
             )
         serving = await until(self._serving, START_WITHIN)
         self.port = serving["port"]
 
     def successor(self) -> Door:
         """Return another front door for the same address, not started yet."""
-        return Door(f"{self.name}+", self._folder, self._facts, self.port)
+        return Door(f"{self.name}+", self.folder, self._facts, self.port)
 
     def _serving(self) -> dict[str, Any] | None:
         if not self.running:

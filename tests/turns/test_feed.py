@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from session_manager.activity.protocol import TurnActivity
+from session_manager.activity.protocol import LAGGED, Lagging, TurnActivity
 from session_manager.domain.access import Access
 from session_manager.domain.errors import ActivityUnavailable, NotFound, StoreUnavailable
 from session_manager.domain.message import Place, StoredEvent
@@ -51,7 +51,7 @@ class Notes:
         self.kept: list[dict[str, Any]] = []
 
     @asynccontextmanager
-    async def watch(self, session: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    async def watch(self, session: str, allowance: object = None) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         if self.away:
             raise ActivityUnavailable
         yield self.heard
@@ -118,6 +118,14 @@ async def test_live_notes_are_passed_on_until_the_session_is_deleted(notes):
 
 def piece(chunk: int, attempt: int = 1, message: str = "m1") -> dict[str, Any]:
     return {"kind": "delta", "message_id": message, "attempt": attempt, "chunk": chunk}
+
+
+async def test_a_follower_that_lags_is_stopped(notes):
+    await notes.heard.put(LAGGED)
+    with pytest.raises(Lagging):
+        async with aclosing(feed(Events(0), notes).follow(SESSION, Place())) as items:
+            async for _ in items:
+                pass
 
 
 async def test_kept_pieces_come_first_and_none_comes_twice(notes):

@@ -102,7 +102,7 @@ async def run_sse(call: CurrentCall, body: RunBody) -> Response:
     if body.empty:
         return Response(failure_line("ValueError", NOTHING_TO_DO), headers=SSE_HEADERS, media_type="text/event-stream")
     call.begin_stream()
-    notes = call.services.feed.notes(session.uuid)
+    notes = call.services.feed.notes(session.uuid, call.share)
     try:
         await anext(notes)  # from here on nothing of the turn is missed
         begun = await _begin(call, caller, session, body, streaming=body.streaming)

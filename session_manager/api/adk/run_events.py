@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 from pydantic_core import from_json, to_json
 
+from session_manager.activity.protocol import Lagging
 from session_manager.api.sse import SIGN_OF_LIFE, one_line
 from session_manager.domain.adk.events import event_json
 from session_manager.domain.adk.model import AdkKey
@@ -83,6 +84,8 @@ class Live:
                     yield line
             except NotFound:
                 yield failure_line("SessionDeleted", GONE)
+            except Lagging:
+                yield failure_line("StreamLagged", "this stream was not read fast enough; the turn goes on")
 
     async def _until_ended(self, notes: Notes) -> AsyncGenerator[bytes, None]:
         async with aclosing(self.run.services.turns.follow(self.run.ticket, notes)) as items:

@@ -122,8 +122,9 @@ async def get_session(
 ) -> Response:
     """The session with its events, or with the last of them."""
     key = user.key(session_id)
-    session = await call.services.store.adk_get(key, num_recent_events, after_timestamp, access=call.access)
-    return await _shown(session, stored=stored and call.caller.trusted)
+    async with call.reads:
+        session = await call.services.store.adk_get(key, num_recent_events, after_timestamp, access=call.access)
+        return await _shown(session, stored=stored and call.caller.trusted)
 
 
 async def list_sessions(call: CurrentCall, user: User, query: Listing) -> Response:

@@ -18,7 +18,9 @@ from session_manager.domain.errors import InvalidInput, UnreadableRow
 from session_manager.store.transactions.base import Transaction
 
 MOST_STATE: Final = 8 * 1024 * 1024  # characters of one session, user or app; each read and change processes all of it
-_PER_INSERT: Final = 200
+# A prepared statement of SQLite keeps its values until it runs again, and there is one for each number of rows.
+_PER_INSERT: Final = 128
+MOST_TOGETHER: Final = 64 * 1024  # characters of events in one statement, unless it has one event only
 
 _KEY = "app_name = $1 AND user_id = $2 AND"
 _LOCK = f"SELECT unix(update_time) FROM sessions WHERE {_KEY} id = $3 for_update()"
@@ -99,12 +101,25 @@ def add_events(key: AdkKey, events: Sequence[tuple[AdkEvent, float]], updated: f
 
 def insert_events(rows: Sequence[tuple[AdkKey, AdkEvent, float]]) -> Transaction[None]:
     """Store events of one or many sessions, without their changes of state. Stored events stay as they are."""
-    for start in range(0, len(rows), _PER_INSERT):
-        some = rows[start : start + _PER_INSERT]
+    start = 0
+    while start < len(rows):
+        some = rows[start : start + _fitting(rows, start)]
+        start += len(some)
         yield (
             _insert(len(some)),
             [value for key, event, at in some for value in (*key, event.id, event.invocation_id, at, event.data)],
         )
+
+
+def _fitting(rows: Sequence[tuple[AdkKey, AdkEvent, float]], start: int) -> int:
+    """Return how many of the rows from ``start`` on go into one statement: a power of two."""
+    count, size = 1, len(rows[start][1].data)
+    while 2 * count <= min(_PER_INSERT, len(rows) - start):
+        size += sum(len(event.data) for _, event, _ in rows[start + count : start + 2 * count])
+        if size > MOST_TOGETHER:
+            break
+        count *= 2
+    return count
 
 
 def apply_changes(key: AdkKey, events: Iterable[AdkEvent], updated: float) -> Transaction[float]:

@@ -17,6 +17,7 @@ from session_manager.domain.message import Accepted, Cancelled, Message, NewMess
 from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Session
 from session_manager.domain.times import Micros
+from session_manager.store.protocol import ANY_SIZE
 from session_manager.store.transactions import adk_turns, sessions, usage
 from session_manager.store.transactions.base import (
     EVENT,
@@ -84,7 +85,14 @@ _FIND = f"""
 SELECT {MESSAGE} FROM message JOIN session ON session.uuid = message.session
 WHERE message.id = $2 AND message.session = $1 AND session.deleted_at IS NULL
 """
-_LIST = f"SELECT {MESSAGE} FROM message WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+# The texts themselves are read for the page only, not for the sum.
+_LIST = f"""
+WITH following AS (
+    SELECT seq, octets(text) + COALESCE(octets(response), 0) + COALESCE(octets(payload), 0) AS size FROM message
+    WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $3
+), summed AS (SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM following)
+SELECT {MESSAGE} FROM message WHERE session = $1 AND seq IN (SELECT seq FROM summed WHERE before < $4) ORDER BY seq
+"""
 _EVENTS = f"""
 SELECT {EVENT} FROM session_event
 WHERE session = $1 AND number > $2 AND EXISTS (SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL)
@@ -241,9 +249,11 @@ def find(session: str, message_id: str, access: Access) -> Transaction[Message]:
     return message_of(rows[0])
 
 
-def page(session: str, access: Access, limit: int, after_seq: int = 0) -> Transaction[list[Message]]:
+def page(
+    session: str, access: Access, limit: int, after_seq: int = 0, size: int = ANY_SIZE
+) -> Transaction[list[Message]]:
     yield from sessions.get(session, access)
-    rows = yield _LIST, (session, after_seq, limit)
+    rows = yield _LIST, (session, after_seq, limit, size)
     return [message_of(row) for row in rows]
 
 
