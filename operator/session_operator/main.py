@@ -105,6 +105,7 @@ class Operator:
         self.health = HealthServer(self.metrics, self._lacks)
         answering.on_change.append(self.queue.add)
         answering.on_step.append(self.statuses.queue.add)
+        self.scaler.workers.on_wait = answering.waits
         self._measure()
         self._record()
         self._tasks: list[asyncio.Task[None]] = []
@@ -253,7 +254,9 @@ class Operator:
         if any(task.done() for task in self._tasks):
             return "a loop ended"
         watches = (self.resources.class_watch, self.resources.sessions, self.pods.watch)
-        outage = next((watch.failure for watch in watches if watch.failed_for(WATCH_GRACE)), None)
+        # One that has never worked, because the CRDs or rights are missing, gets no grace.
+        failing = (watch for watch in watches if watch.failed_for(WATCH_GRACE if watch.listed.is_set() else 0.0))
+        outage = next((watch.failure for watch in failing), None)
         return outage or self.resources.lacks
 
 

@@ -176,7 +176,7 @@ class Statuses:
                 listener(view, view.status, status)
 
     def _wait_for_quick_start(self, session: str) -> None:
-        start = self.answering.starting.get(session)
+        start = self.answering.start_of(session)
         if start is not None and not start.step.hinders:
             left = start.since + SHOWN_AFTER - asyncio.get_running_loop().time()
             if left > 0:
@@ -186,7 +186,7 @@ class Statuses:
         spec: SessionSpec | None = None
         with suppress(InvalidInput):
             spec = self.resources.spec(view)
-        pod, start = self.answering.of_session(view.uuid), self.answering.starting.get(view.uuid)
+        pod, start = self.answering.of_session(view.uuid), self.answering.start_of(view.uuid)
         last_wake = view.status.get("lastWakeTime")
         if pod is not None and view.status.get("podName") != pod.name:
             last_wake = now

@@ -8,6 +8,9 @@ is how a restarted operator finds the pod that it claimed before it was killed.
 The ReplicaSet of a pool creates a new pod the moment that one is claimed.  It would compete for the processor with the
 first turn of the session that claimed, and in a burst of claims many would.  So each pod is created with a scheduling
 gate, which is removed a moment later.
+
+A session that finds no ready pod claims one that is starting, or else one behind its gate, and removes the gate in the
+same patch.  So it never waits longer than for a pod of its own, and no other gate is removed until its pod is ready.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ log = logging.getLogger(__name__)
 
 QUIET = 1.0  # seconds without a claim before pods may start
 LATEST = 5.0  # seconds that a pod waits at most, however many claims there are
+OVERFLOW_LATEST = 30.0  # seconds for which the start of a session that found no ready pod goes first
 AT_ONCE = 10  # pods of one pool that are starting, including those that crash at the start
 LOOK = 0.2  # seconds between checks while pods wait
 
@@ -49,10 +53,18 @@ def _pointer(label: str) -> str:
     return "/metadata/labels/" + label.replace("~", "~0").replace("/", "~1")
 
 
-def claim_patch(session: SessionSpec) -> list[Json]:
-    """Return a patch that claims the pod. It fails as a whole if the pod has left the pool."""
+def _may_start(pod: PodView) -> bool:
+    return pod.trouble is None or not pod.trouble.final
+
+
+def claim_patch(session: SessionSpec, gate: int | None = None) -> list[Json]:
+    """Return a patch that claims the pod. It fails as a whole if the pod has left the pool.
+
+    ``gate``: the index of the pod's gate, which is removed.
+    """
     labels = session.labels
     return [
+        *([] if gate is None else gate_patch(gate)),
         {"op": "test", "path": _pointer(names.WARM_LABEL), "value": session.class_spec.name},
         {"op": "remove", "path": _pointer(names.WARM_LABEL)},
         *({"op": "add", "path": _pointer(label), "value": value} for label, value in labels.items()),
@@ -60,11 +72,21 @@ def claim_patch(session: SessionSpec) -> list[Json]:
     ]
 
 
+def gate_patch(gate: int) -> list[Json]:
+    """Return a patch that removes the gate at this index. It fails if the gate is gone."""
+    path = f"/spec/schedulingGates/{gate}"
+    return [
+        {"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE},
+        {"op": "remove", "path": path},
+    ]
+
+
 @dataclass(slots=True, eq=False)
 class WarmPods:
     """``claiming``: UIDs of the pods that wakes are claiming now. ``claimed_at``: when a wake last claimed one.
 
-    ``gated_since``: when the pods that may not start yet, by UID, were first seen.
+    ``gated_since``: when the pods that may not start yet, by UID, were first seen. ``overflow``: since when the
+    sessions that found no ready pod have been starting.
     """
 
     cluster: Cluster
@@ -72,6 +94,7 @@ class WarmPods:
     claiming: set[str] = field(default_factory=set)
     claimed_at: float = float("-inf")
     gated_since: dict[str, float] = field(default_factory=dict)
+    overflow: dict[str, float] = field(default_factory=dict)
     something: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -86,6 +109,8 @@ class WarmPods:
         return asyncio.get_running_loop().time() - self.claimed_at >= QUIET
 
     def _on_pod(self, pod: PodView, present: bool) -> None:
+        if pod.session and (pod.ready or not pod.alive or not present):
+            self.overflow.pop(pod.session, None)
         if present and pod.gate is not None and not pod.leaving:
             self.gated_since.setdefault(pod.uid, asyncio.get_running_loop().time())
             self.something.set()
@@ -93,7 +118,7 @@ class WarmPods:
             self.gated_since.pop(pod.uid, None)
 
     async def claim(self, session: SessionSpec) -> PodView | None:
-        """Claim a ready pod for the session. Return None if none is left."""
+        """Claim the pod of the pool that will answer first. Return None if the pool is empty."""
         self.claimed()
         owned = await self._owned(session)
         if owned:
@@ -106,23 +131,33 @@ class WarmPods:
             tried.add(pod.uid)
             self.claiming.add(pod.uid)
             try:
-                found = await self.cluster.json_patch(PODS, pod.name, claim_patch(session), names.SCALER)
+                patch = claim_patch(session, pod.gate)
+                found = await self.cluster.json_patch(PODS, pod.name, patch, names.SCALER)
             except (ApiInvalid, ApiNotFound, ApiConflict):
                 continue
             finally:
                 self.claiming.discard(pod.uid)
+            self._overflows(session, ready=pod.ready)
             return self.pods.learn(found)
+        self._overflows(session, ready=False)
         return None
 
+    def _overflows(self, session: SessionSpec, *, ready: bool) -> None:
+        if not ready:
+            self.overflow[session.uuid] = asyncio.get_running_loop().time()
+
     def _next(self, class_name: str, wanted: str, tried: set[str]) -> PodView | None:
-        """Pick a ready pod that no other wake here is claiming. Another operator rarely picks the same one."""
+        """Pick a pod that no other wake here is claiming: ready, else starting for the longest time, else gated."""
         passed = tried | self.claiming
-        ready = [
+        fit = [
             pod
             for pod in self.pods.of_pool(class_name)
-            if pod.ready and pod.alive and pod.spec_hash == wanted and pod.uid not in passed
+            if pod.alive and pod.spec_hash == wanted and pod.uid not in passed and _may_start(pod)
         ]
-        return random.choice(ready) if ready else None
+        ready = [pod for pod in fit if pod.ready]
+        if ready:
+            return random.choice(ready)  # another operator rarely picks the same one
+        return min(fit, key=lambda pod: (pod.gate is not None, pod.created, pod.name), default=None)
 
     async def _owned(self, session: SessionSpec) -> list[PodView]:
         items, _ = await self.cluster.list(PODS, f"{names.SESSION_LABEL}={session.uuid}")
@@ -160,16 +195,20 @@ class WarmPods:
             pod = self.pods.get(uid)
             if pod is None or pod.gate is None:
                 self.gated_since.pop(uid, None)
-            elif (self.quiet or now - since >= LATEST) and starting[pod.warm] < AT_ONCE:
+            elif self._may_refill(now, since) and starting[pod.warm] < AT_ONCE:
                 starting[pod.warm] += 1
                 yield pod
 
+    def _may_refill(self, now: float, since: float) -> bool:
+        """Return True if a pod that has been gated ``since`` then may start."""
+        for session in [session for session, began in self.overflow.items() if now - began >= OVERFLOW_LATEST]:
+            del self.overflow[session]
+        return not self.overflow and (self.quiet or now - since >= LATEST)
+
     async def _start(self, pod: PodView) -> None:
-        path = f"/spec/schedulingGates/{pod.gate}"
-        patch: list[Json] = [
-            {"op": "test", "path": f"{path}/name", "value": names.REFILL_GATE},
-            {"op": "remove", "path": path},
-        ]
+        if pod.gate is None:
+            return
+        patch = gate_patch(pod.gate)
         try:
             with suppress(ApiNotFound, ApiInvalid):  # it is gone, or its gate has been removed already
                 self.pods.learn(await self.cluster.json_patch(PODS, pod.name, patch, names.OPERATOR))

@@ -84,6 +84,7 @@ class Workers:
 
     While it is not ``open``, pokes are ignored.
     ``wake_times``: of starts that succeeded, from the moment the pod was found wanted until its address was published.
+    ``on_wait`` is called with a session and what its start waits for before it begins; "" when it no longer does.
     """
 
     kit: ScalerKit
@@ -95,6 +96,7 @@ class Workers:
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     pokes: dict[str, asyncio.Event] = field(default_factory=dict)
     started_as: dict[str, SessionClass] = field(default_factory=dict)
+    on_wait: Callable[[str, str], None] = lambda session, words: None
 
     def __post_init__(self) -> None:
         self.slots = Slots(self.kit.max_wakes, self.kit.max_awake, self.kit.quotas.of)
@@ -239,9 +241,7 @@ class Workers:
         except Exception:
             # A bug, perhaps only with this session. Without back-off it would fill the log and starve the others.
             log.exception("a start failed unexpectedly", extra={"event": "scaler.failed", "session": session})
-            await self._fail(
-                session, desire, PodCannotStart("InternalError", "the scaler failed; its log has the error")
-            )
+            await self._fail(session, desire, PodCannotStart("InternalError", "the scaler failed; see its log"))
             return
         finally:
             self.slots.started(session)
@@ -263,6 +263,7 @@ class Workers:
                 before, phase = phase, self.slots.why(session)
                 if phase != before:
                     phases.report(phase)
+                    self.on_wait(session, phase)
                 await wait_for_either(asked, poke.wait())
                 if poke.is_set() and not asked.done():
                     poke.clear()
@@ -270,6 +271,7 @@ class Workers:
                     if session in self.runtime.pods() or not await self._still_wanted(session):
                         return False
         finally:
+            self.on_wait(session, "")
             await phases.background.close()
         return True
 

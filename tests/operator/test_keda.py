@@ -27,7 +27,8 @@ class World:
     def __init__(self, api: ApiServer, cluster: Cluster) -> None:
         self.api = api
         self.looked: list[str] = []
-        resources = Resources(cluster, ClusterClasses(120, 86_400, None, 1111))
+        resources = Resources(cluster, ClusterClasses(120, 86_400, "agent:1", 1111))
+        resources.classes.listed.set()
         metadata = {"name": SESSION, "uid": "s"}
         resources.sessions.objects[SESSION] = session_view({"metadata": metadata, "spec": {"owner": "ann"}})
         warm: Any = None
@@ -118,3 +119,28 @@ async def test_a_deleted_scaled_object_is_created_again(world: World):
     await world.keda.look()
     world.looked.clear()
     await until(lambda: SESSION in world.looked)
+
+
+async def test_after_keda_was_the_mode_its_scaled_objects_are_deleted(world: World, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    world.api.served = ["scaledobjects"]
+    world.api.pods = [scaled()]
+    await world.keda.look()
+    await until(lambda: world.keda.watch and world.keda.watch.objects)
+    await world.keda.remove_unwanted()
+    assert not world.api.deleted
+    world.children.scaler = "native"
+    await world.keda.remove_unwanted()
+    assert world.api.deleted == [f"session-{SESSION}"]
+    assert "keda.removed" in events(caplog)
+
+
+async def test_what_belongs_to_no_known_session_or_is_leaving_is_left_alone(world: World):
+    world.children.scaler = "native"
+    world.api.served = ["scaledobjects"]
+    other = {"metadata": {"name": "somebodys", "uid": "x", "resourceVersion": "1"}}
+    world.api.pods = [scaled(deletionTimestamp="2026-01-31T12:00:00Z"), other]
+    await world.keda.look()
+    await until(lambda: world.keda.watch and len(world.keda.watch.objects) == 2)
+    await world.keda.remove_unwanted()
+    assert not world.api.deleted

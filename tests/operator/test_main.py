@@ -170,10 +170,8 @@ async def test_the_operator_is_unhealthy_until_sessions_and_classes_are_listed(
     api: ApiServer,
     running: Callable[[], Running],
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ):
-    monkeypatch.setattr(main, "WATCH_GRACE", 0.05)
     api.refusals_of[kind] = (404, "404 page not found")
     operator = running()
     assert (await operator.healthz())[0] == 503
@@ -186,6 +184,8 @@ async def test_the_operator_is_unhealthy_until_sessions_and_classes_are_listed(
     assert "install" in line
     api.refusals_of.clear()
     await until(operator.works)
+    assert not operator.task.done()
+    assert not any(record.exc_info for record in caplog.records if record.name.endswith("watch"))
 
 
 async def test_the_operator_is_unhealthy_while_its_watches_fail_for_too_long(

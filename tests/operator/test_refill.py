@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from session_manager.domain.errors import Unavailable
+from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.kubernetes import names
 from session_manager.runtime.kubernetes.cluster import ApiInvalid, Cluster, Resource
 from session_manager.runtime.kubernetes.pods import Pods, view_of
-from session_operator import warm
+from session_manager.runtime.kubernetes.resources import SessionSpec
+from session_manager.runtime.kubernetes.session_class import ClassSpec
+from session_operator import manifests, warm
 from session_operator.warm import WarmPods
 from tests.sim.clock import VirtualLoop
 
@@ -35,6 +38,10 @@ def gated(number: int, *, gates: Iterable[str] = (names.REFILL_GATE,), ready: bo
     }
 
 
+SESSION = SessionSpec("8c5f1f4e-3b1a-4a5e-9d38-2f1f0a7e6b11", "s", ClassSpec(SessionClass("default"), warm=1))
+WANTED = manifests.spec_hash(manifests.warm_template(SESSION.class_spec))
+
+
 class Gates(Cluster):
     """Removes gates as the API server does. ``failures`` are raised first."""
 
@@ -47,8 +54,14 @@ class Gates(Cluster):
     async def json_patch(self, resource: Resource, name: str, patch: Iterable[Json], manager: str) -> Json:
         if self.failures:
             raise self.failures.pop()
-        test, remove = patch
         pod = self.pods[name]
+        patch = list(patch)
+        if len(patch) > 2:
+            self._claim(pod, patch)
+            patch = patch[:2] if "schedulingGates" in patch[0]["path"] else []
+        if not patch:
+            return pod
+        test, remove = patch
         index = int(test["path"].split("/")[3])
         assert remove["path"] == f"/spec/schedulingGates/{index}"
         if pod["spec"]["schedulingGates"][index]["name"] != test["value"]:
@@ -56,6 +69,13 @@ class Gates(Cluster):
         del pod["spec"]["schedulingGates"][index]
         self.started.append((name, asyncio.get_running_loop().time()))
         return pod
+
+    @staticmethod
+    def _claim(pod: Json, patch: list[Json]) -> None:
+        pod["metadata"]["labels"] = {names.SESSION_LABEL: SESSION.uuid}
+
+    async def list(self, resource: Resource, selector: str = "", fields: str = "") -> tuple[list[Json], str]:
+        return [], "1"
 
 
 class Pool(Pods):
@@ -135,6 +155,86 @@ def test_endless_claims_do_not_starve_the_pool(in_virtual_time):
             assert warm.LATEST <= at - began < warm.LATEST + 1
 
     in_virtual_time(test)
+
+
+def claimed(number: int, *, ready: bool = False) -> Json:
+    """Return a pod that a session has claimed."""
+    pod = gated(number, gates=(), ready=ready)
+    pod["metadata"]["labels"] = {names.SESSION_LABEL: SESSION.uuid}
+    return pod
+
+
+def test_a_refill_waits_for_the_start_of_a_session_that_found_no_ready_pod(in_virtual_time):
+    async def test() -> None:
+        async with running() as bench:
+            assert await bench.warm.claim(SESSION) is None
+            bench.show(gated(1))
+            bench.show(claimed(2))
+            await asyncio.sleep(warm.LATEST * 2)
+            assert not bench.cluster.started
+            bench.show(claimed(2, ready=True))
+            await asyncio.sleep(1)
+            assert [name for name, _ in bench.cluster.started] == ["warm-1"]
+
+    in_virtual_time(test)
+
+
+def test_a_session_that_never_gets_ready_does_not_keep_the_pool_empty(in_virtual_time):
+    async def test() -> None:
+        async with running() as bench:
+            await bench.warm.claim(SESSION)
+            bench.show(gated(1))
+            await asyncio.sleep(warm.OVERFLOW_LATEST + 1)
+            assert [name for name, _ in bench.cluster.started] == ["warm-1"]
+
+    in_virtual_time(test)
+
+
+def of_pool(number: int, **spec: Any) -> Json:
+    pod = gated(number, **spec)
+    pod["metadata"]["annotations"] = {names.SPEC_HASH_ANNOTATION: WANTED}
+    return pod
+
+
+READY, STARTS = of_pool(3, gates=(), ready=True), of_pool(2, gates=())
+CRASHED = of_pool(4, gates=())
+CRASHED["status"]["containerStatuses"] = [{"name": "agent", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]
+
+
+@pytest.mark.parametrize(
+    ("pods", "first"),
+    [
+        ([of_pool(1), STARTS, READY], "warm-3"),
+        ([of_pool(1), STARTS], "warm-2"),
+        ([of_pool(1), of_pool(5)], "warm-1"),
+        ([CRASHED, of_pool(5)], "warm-5"),
+        ([CRASHED], None),
+        ([gated(6, gates=(), ready=True)], None),  # of a former template
+    ],
+)
+async def test_a_session_claims_the_pod_that_will_answer_first(pods: list[Json], first: str | None):
+    bench = Bench()
+    for pod in pods:
+        bench.show(pod)
+    found = bench.warm._next("default", WANTED, set())
+    assert (found and found.name) == first
+
+
+async def test_a_claim_of_a_gated_pod_removes_its_gate():
+    bench = Bench()
+    bench.show(of_pool(1, gates=("example.com/quota", names.REFILL_GATE)))
+    pod = await bench.warm.claim(SESSION)
+    assert pod is not None
+    assert (pod.session, pod.gate) == (SESSION.uuid, None)
+    assert bench.cluster.pods["warm-1"]["spec"]["schedulingGates"] == [{"name": "example.com/quota"}]
+    assert SESSION.uuid in bench.warm.overflow
+
+
+async def test_a_claim_of_a_ready_pod_holds_nothing_up():
+    bench = Bench()
+    bench.show(READY)
+    assert await bench.warm.claim(SESSION) is not None
+    assert not bench.warm.overflow
 
 
 def test_a_limited_number_start_at_once_and_the_next_when_one_is_ready(in_virtual_time):

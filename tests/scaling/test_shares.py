@@ -56,7 +56,9 @@ async def wake(activity: RedisActivity, user: str = "ada", keep: float = 0.0) ->
 async def test_a_session_over_the_quota_waits_and_says_so_until_its_user_has_a_pod_less(
     activity: RedisActivity, pods: Pods
 ):
-    async with scaling(activity, pods, quotas=TWO_PODS):
+    waits: list[tuple[str, str]] = []
+    async with scaling(activity, pods, quotas=TWO_PODS) as scaler:
+        scaler.workers.on_wait = lambda session, words: waits.append((session, words))
         kept = [await wake(activity, keep=600.0) for _ in range(2)]
         for session in kept:
             await until(awake(activity, session))
@@ -71,6 +73,7 @@ async def test_a_session_over_the_quota_waits_and_says_so_until_its_user_has_a_p
         await activity.fence(kept[0], BRISK, force=True)
         await until(awake(activity, third))
         assert pods.present.keys() == {kept[1], third, other}
+        assert [words for session, words in waits if session == third] == [WAITS, ""]
 
 
 async def test_the_pod_that_was_used_longest_ago_makes_room(activity: RedisActivity, pods: Pods):

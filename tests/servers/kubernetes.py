@@ -46,6 +46,7 @@ class ApiServer:
         self.refusals_of: dict[str, tuple[int, Any]] = {}
         self.served: list[str] | None = None
         self.patched: list[tuple[str, Any]] = []
+        self.deleted: list[str] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         refusal = self.refusals_of.get(request.path.rpartition("/")[2], self.refusal)
@@ -54,6 +55,9 @@ class ApiServer:
             return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
         if request.method == "PATCH":
             return web.json_response(self._patch(request.path.rpartition("/")[2], request.path, await request.json()))
+        if request.method == "DELETE":
+            self.deleted.append(request.path.rpartition("/")[2])
+            return web.json_response({})
         if request.path.endswith("/v1alpha1"):
             if self.served is None:
                 return web.Response(status=404, text="{}")

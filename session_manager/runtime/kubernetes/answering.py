@@ -40,7 +40,8 @@ class Starting:
 class Answering:
     """``by_uid``: the pods that answer. ``ended``: UIDs of pods that have ended or were asked to end.
 
-    ``troubles``: why the last start of a session failed. ``starting``: the starts in progress, by session.
+    ``troubles``: why the last start of a session failed. ``starting``: the starts in progress, by session; ``waiting``:
+    those that have to wait for others first.
     ``on_exit`` are called with each pod that ended by itself, ``on_change`` with each session whose answering pod or
     trouble has changed, ``on_step`` with each whose start has begun, goes on, or has ended.
     """
@@ -51,6 +52,7 @@ class Answering:
     ended: set[str] = field(default_factory=set)
     troubles: dict[str, Trouble] = field(default_factory=dict)
     starting: dict[str, Starting] = field(default_factory=dict)
+    waiting: dict[str, Starting] = field(default_factory=dict)
     on_exit: list[ExitListener] = field(default_factory=list)
     on_change: list[Callable[[str], None]] = field(default_factory=list)
     on_step: list[Callable[[str], None]] = field(default_factory=list)
@@ -120,6 +122,19 @@ class Answering:
         self._stepped(session)
         if session in self.discoveries:
             await cancel(self.discoveries[session])
+
+    def waits(self, session: str, words: str) -> None:
+        """A start waits for what the words say, or no longer waits if they are empty."""
+        before = self.waiting.pop(session, None)
+        if before is None and not words:
+            return
+        if words:
+            since = asyncio.get_running_loop().time() if before is None else before.since
+            self.waiting[session] = Starting(Step("Waiting", words), since)
+        self._stepped(session)
+
+    def start_of(self, session: str) -> Starting | None:
+        return self.starting.get(session) or self.waiting.get(session)
 
     def reached(self, session: str, step: Step) -> bool:
         """Take down the step that a start has reached. Return False if it is the same as before."""
