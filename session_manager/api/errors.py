@@ -13,11 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 from fastapi._compat import ModelField
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 
 from session_manager.domain.errors import (
     InvalidInput,
@@ -41,7 +40,7 @@ DETAILS = {404: "no such path", 405: "this path does not take that method"}
 
 MOST_ERRORS = 50
 MOST_COUNTED = 10_000  # mistakes in a body: listing them takes 10 ms at most
-LARGE = 32 * 1024  # bytes of a body; the answer to a larger one does not repeat the invalid values
+LARGE = 4 * 1024  # bytes of a body; the answer to a larger one does not repeat the invalid values
 
 Known: TypeAlias = SessionManagerError | HTTPException | RequestValidationError
 
@@ -88,8 +87,7 @@ def adk(error: BaseException, unknown: Answer, size: int) -> Answer:
     if isinstance(known, RequestValidationError):
         left_out = "input" if size > LARGE else None
         shown = [{k: v for k, v in each.items() if k != left_out} for each in known.errors()[:MOST_ERRORS]]
-        body = JSONResponse({"detail": jsonable_encoder(shown)}).body  # of any integer
-        return Answer(422, {"content-type": JSON}, bytes(body))
+        return Answer(422, {"content-type": JSON}, to_json({"detail": shown}, fallback=lambda _: {}))  # of any integer
     if isinstance(known, HTTPException):
         return json_answer(known.status_code, {"detail": known.detail}, known.headers)
     return json_answer(known.http_status, {"detail": known.detail}, _headers(known))

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from traceback import clear_frames
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,6 +82,7 @@ class Front:
             status = 499
         except (Exception, asyncio.CancelledError) as error:
             answer = self._answer(error, rule, scope)
+            _forget(error)
             if scope["type"] == "websocket":
                 status = answer.status
                 await send({"type": "websocket.close", "code": POLICY_VIOLATION})
@@ -210,6 +212,13 @@ def _place(caller: Caller, params: dict[str, str]) -> tuple[Caller, str]:
         return caller.acting_for(user[:LONGEST_ID]), ""
     # The path was not checked yet: a session is one in any spelling, and a bad id makes no long key.
     return caller, params.get("session_id", "")[:36].lower()
+
+
+def _forget(error: BaseException | None) -> None:
+    """Free what the frames of an error hold, such as the body: they refer to each other, and would stay for long."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 async def _send(send: Send, answer: errors.Answer) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from session_manager.aio.beside import AT_ONCE, by_size
-from session_manager.api.adk.inputs import strict_json
+from session_manager.api.adk.inputs import WEIGHT, strict_json
 from session_manager.api.call import Call, checked_json
 from session_manager.api.errors import checked_body
 from session_manager.api.openapi import Documents
@@ -37,6 +37,7 @@ class Route(APIRoute):
 
     def __init__(self, rule: Rule) -> None:
         self._parse: Callable[[bytes], Any] = strict_json if rule.adk else checked_json
+        self._weight = WEIGHT if rule.adk else 1
         options = rule.openapi if rule.gives is None else {"response_model": rule.gives, **rule.openapi}
         options = {"methods": [rule.method], "tags": [rule.tag], "status_code": rule.status, **options}
         super().__init__(rule.path, rule.described or rule.handler, **options)
@@ -45,7 +46,7 @@ class Route(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await handler(_Received(request, self._read))
+            return await handler(_Received(request, self._read, self._weight))
 
         return handle
 
@@ -53,15 +54,17 @@ class Route(APIRoute):
         """Return the JSON value; that of a long body is checked too, and FastAPI need not do it in the event loop."""
         value = self._parse(body)
         fields = self.dependant.body_params
-        return value if len(body) <= AT_ONCE or len(fields) != 1 else checked_body(fields[0], value)
+        at_once = self._weight * len(body) <= AT_ONCE
+        return value if at_once or len(fields) != 1 else checked_body(fields[0], value)
 
 
 class _Received(Request):
     """A request whose body was received before."""
 
-    def __init__(self, request: Request, read: Callable[[bytes], Any]) -> None:
+    def __init__(self, request: Request, read: Callable[[bytes], Any], weight: int) -> None:
         super().__init__(request.scope, request.receive)
         self._read = read
+        self._weight = weight
 
     async def body(self) -> bytes:
         call: Call = self.scope["call"]
@@ -69,7 +72,7 @@ class _Received(Request):
 
     async def json(self) -> Any:
         body = await self.body()
-        return await by_size(len(body), self._read, body)
+        return await by_size(self._weight * len(body), self._read, body)
 
 
 class Table:

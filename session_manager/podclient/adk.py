@@ -40,7 +40,7 @@ MAX_KNOWN = 10_000  # pods remembered; one that was forgotten is asked again
 KEEPS = b"stored"  # X-Session-Events of a pod that adds its events to its session here by itself
 MAX_HISTORY = 64 * 1024 * 1024  # characters; the pod gets the end of a longer history
 MAX_APPS = 64 * 1024  # bytes of the answer to /list-apps
-MOST_EVENTS = 2_000  # complete ones of a turn: all of them are stored in one commit
+MOST_EVENTS = 1_000  # complete ones of a turn: all of them are stored in one commit
 
 LONGEST_NAME = 240  # bytes of a file's name, with room for an ending
 _ESCAPES = {ord(character): quote(character, safe="") for character in "%/\\:"}

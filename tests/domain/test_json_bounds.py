@@ -35,12 +35,16 @@ def count(value: Any) -> int:
     return 1 + sum(map(count, inside))
 
 
-@given(JSON, st.booleans(), st.sampled_from([None, (",", ":")]))
-def test_values_are_counted_as_a_parser_finds_them(value: Any, ascii_only: bool, separators: tuple[str, str] | None):
+@given(JSON, st.booleans(), st.sampled_from([None, (",", ":")]), st.integers(1, 20))
+def test_values_are_counted_as_a_parser_finds_them(
+    value: Any, ascii_only: bool, separators: tuple[str, str] | None, window: int
+):
     text = json.dumps(value, ensure_ascii=ascii_only, separators=separators).encode("utf-8", "surrogatepass")
-    outside = outside_strings(text)
-    assert outside is not None
-    assert json_bounds._values(outside) == count(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_bounds, "WINDOW", window)
+        pieces = list(outside_strings(text))
+    assert 1 + sum(map(json_bounds._values, pieces)) == count(value)
+    assert 1 + json_bounds._values(b"".join(pieces)) == count(value)
 
 
 def many(value: bytes, times: int) -> bytes:

@@ -28,7 +28,8 @@ from session_manager.domain.values import Json, valid_id
 
 MAX_ADK_BODY = 8 * 1024 * 1024  # bytes; an artifact comes as base64 in JSON
 MAX_STATE_BODY = 1024 * 1024  # bytes; state is what agents remember, not what they work on
-MOST_EVENTS = 2_000  # in one body: all of them are stored in one commit
+MOST_EVENTS = 500  # in one body: all of them are stored in one commit
+WEIGHT = 8  # of a byte of an event: 4 KiB of empty events take as long as 32 KiB of any other JSON
 DEEPEST = 100  # arrays and objects in each other: ADK's readers give up at 200, and an event is nested in others
 
 

@@ -21,6 +21,7 @@ from pydantic_core import from_json, to_json
 from session_manager.aio.beside import beside, by_size
 from session_manager.api import answers
 from session_manager.api.adk.inputs import (
+    WEIGHT,
     AdkUser,
     AppendEvents,
     CreateSession,
@@ -96,7 +97,7 @@ async def _make(call: Call, user: AdkUser, session_id: str, state: State, events
     key = user.new_key(session_id.strip() or uuid)
     check_shared(call.caller, state)
     session_class = class_for_app(call.services.classes, key.app)
-    kept = await by_size(len(call.body), _stored_events, events, restored=True)
+    kept = await by_size(WEIGHT * len(call.body), _stored_events, events, restored=True)
     new = NewAdkSession(uuid, key, session_class.name, micros(session_class.ttl), state, kept)
     try:
         record, session = await call.services.store.adk_create(new)
@@ -184,7 +185,7 @@ def _following(place: Place | None, query: ListQuery) -> dict[str, str]:
 async def update_session(call: CurrentCall, user: User, session_id: str, body: UpdateSession) -> Response:
     """Change the state. The change is one more event, and never conflicts with another writer."""
     check_shared(call.caller, body.state_delta)
-    event = state_event(body.state_delta, time.time(), uuid4)
+    event = await by_size(WEIGHT * len(call.body), state_event, body.state_delta, time.time(), uuid4)
     session = await call.services.store.adk_change(user.key(session_id), [event])
     return await _shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
 
@@ -207,7 +208,7 @@ async def append_events(call: CurrentCall, user: User, session_id: str, body: Ap
     trusted, now = call.caller.trusted, time.time()
     if isinstance(call.caller, PodTurn):
         whole = await pod_events(call.services, call.caller, whole, now)
-    events = await by_size(len(call.body), _stored_events, whole, internal=trusted)
+    events = await by_size(WEIGHT * len(call.body), _stored_events, whole, internal=trusted)
     key = user.key(session_id)
     for each in given:
         check_shared(call.caller, each["actions"]["state_delta"])

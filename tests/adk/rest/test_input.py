@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
+import sys
 import threading
 from collections import Counter
 from typing import Any
@@ -16,15 +18,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from session_manager.aio.beside import AT_ONCE
 from session_manager.api import chat
+from session_manager.api import front as api_front
 from session_manager.api.adk import artifacts, inputs, sessions
 from session_manager.api.adk.artifacts import MAX_METADATA
 from session_manager.api.adk.inputs import MAX_ADK_BODY, MAX_STATE_BODY, MOST_EVENTS
-from session_manager.api.call import SMALL_BODY
+from session_manager.api.call import SMALL_BODY, read_body
 from session_manager.api.errors import MOST_COUNTED
 from session_manager.domain.adk.events import session_json
 from session_manager.domain.json_bounds import MOST_VALUES
 from session_manager.store.transactions.adk_rows import MOST_STATE
 from tests.servers.front import front_door, settings_for
+from tests.waiting import until
 
 S = "/adk/apps/echo/users/ada/sessions"
 ONE = f"{S}/one"
@@ -290,6 +294,26 @@ async def test_a_long_body_is_read_checked_and_converted_beside_the_event_loop(f
     await front.call("POST", f"/session/{uuid4()}/chat", {"message": text})
     assert {name for name, _ in threads} == {"from_json", "stored_event", "to_json", "checked_json"}
     assert {in_loop for _, in_loop in threads} == {size < AT_ONCE}
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": [' + b"1," * 200_000 + b"1]}", b'{"a": "' + b"x" * 200_000], ids=["413", "422"]
+)
+async def test_a_refused_body_is_freed_at_once(front, monkeypatch, body: bytes):
+    """The frames of an error refer to each other, and the garbage collector comes rarely."""
+    bodies: list[bytes] = []
+
+    async def read(*args: Any) -> bytes:
+        bodies.append(await read_body(*args))
+        return bodies[-1]
+
+    monkeypatch.setattr(api_front, "read_body", read)
+    gc.disable()
+    try:
+        assert (await send(front, "POST", S, body))[0] in {413, 422}
+        await until(lambda: sys.getrefcount(bodies[0]) == 2)  # the list's, and that of the question
+    finally:
+        gc.enable()
 
 
 async def test_a_large_body_of_a_service_is_counted_before_it_is_read(start):
