@@ -171,6 +171,17 @@ def test_changes_in_contributing_touch_four_files_at_most():
         assert len(re.findall(r"`[^`]*/[^`]*`", row)) <= 4, row
 
 
+def test_the_tests_named_on_the_page_of_threats_exist():
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    names = set(re.findall(r"`(test_\w+)`", page))
+    assert files
+    assert names
+    assert all((ROOT / each).is_file() for each in files)
+    sources = "".join(each.read_text("utf-8") for each in (ROOT / "tests").rglob("test_*.py"))
+    assert names <= set(re.findall(r"def (test_\w+)", sources))
+
+
 if __name__ == "__main__":
     SETTINGS.write_text(
         TABLE.sub(lambda found: found[1] + settings_table() + found[3], SETTINGS.read_text("utf-8")), "utf-8"
