@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +179,29 @@ def test_no_password_is_anywhere_but_in_a_secret():
     assert len(words) == 6  # service key, key of Prometheus, both in one line; Redis, KEDA, PostgreSQL
     others = str([each for each in objects.items if each["kind"] != "Secret"])
     assert [word for word in words if word in others] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "passing"),
+    [
+        ("PONG", {"startupProbe", "readinessProbe", "livenessProbe"}),
+        ("MISCONF Errors writing to the AOF file", {"startupProbe", "readinessProbe", "livenessProbe"}),
+        ("LOADING Redis is loading the dataset in memory", {"livenessProbe"}),
+        ("NOAUTH Authentication required.", set()),
+    ],
+)
+def test_a_redis_that_cannot_save_is_not_restarted(words: str, passing: set[str], tmp_path: Path):
+    """Front doors have to reach it to report what it lacks, and a restart does not empty its disk."""
+    program = tmp_path / "redis-cli"
+    program.write_text(f"#!/bin/sh\necho '{words}'\n")
+    program.chmod(0o755)
+    [redis] = [spec for name, spec in render({}).pod_specs().items() if "redis" in name]
+    [container] = redis["containers"]
+    surroundings = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    probes = [name for name in container if name.endswith("Probe")]
+    passed = {
+        name
+        for name in probes
+        if not subprocess.run(container[name]["exec"]["command"], env=surroundings, check=False).returncode
+    }
+    assert passed == passing
