@@ -38,6 +38,26 @@ async def test_an_external_push_wakes_the_pod(keda: World):
     assert session in await keda.activity.awake()
 
 
+async def test_a_class_that_leaves_keda_leaves_nothing_of_it_behind(keda: World):
+    session = await keda.make_session()
+    await keda.until_phase(session, "Created")
+
+    async def made() -> bool:
+        return await keda.child(SCALED_OBJECTS, session) is not None
+
+    await until(made, 30)
+    before = await keda.awake(session)
+    await keda.make_class(scaler="native")
+
+    async def gone() -> bool:
+        scalers = kubectl("-n", keda.namespace, "get", "scaledobjects,hpa", "-o", "name")
+        return not scalers.strip()
+
+    await until(gone, 60)
+    assert await keda.published(session) == before
+    await keda.asleep(session)
+
+
 async def test_a_lost_list_ends_no_pod(keda: World):
     """Empty the list of an awake pod for longer than KEDA's polling interval."""
     session = await keda.make_session()
