@@ -308,6 +308,15 @@ def test_a_class_is_refused_in_the_same_words_by_the_api_server_and_the_operator
     )
     body: Json = {"apiVersion": names.API_VERSION, "kind": names.CLASS_KIND, "metadata": {"name": "c"}, "spec": SPEC}
     assert "created" in attempt(namespace, "", body)
+    old = {**body, "metadata": {"name": "old", "annotations": {"a": "b"}}, "spec": {"image": "x"}}
+    kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(old))
+    changes: list[tuple[Json, str]] = [
+        ({"metadata": {"labels": {"a": "b"}}}, "patched"),
+        ({"spec": {"image": "y"}}, "patched"),
+        ({"spec": {"runtimeClassName": "other"}}, "may not use the RuntimeClass other"),
+    ]
+    for change, words in changes:
+        assert words in patched(namespace, "", "sessionclass", "old", change)
     for spec in REFUSED:
         refusal = rules.refusal(parse_class({**body, "spec": {"image": "x", **spec}}, 120, 86_400))
         assert refusal
