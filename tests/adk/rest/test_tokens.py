@@ -183,6 +183,15 @@ async def test_it_speaks_for_its_agent_and_never_for_the_user(turn, forged):
     assert body["state"] == {}
 
 
+async def test_one_request_has_one_event_of_the_user_at_most(turn):
+    """Each would hold all of the message, which may have 8 MiB."""
+    events = [{"author": "user", "content": {"parts": [{"text": "hello"}]}}] * 2
+    status, answer = await turn.call("POST", f"{ONE}/events", {"events": events})
+    assert (status, answer) == (403, {"detail": "events: only one of them may be the user's"})
+    _, body = await turn.front.call("GET", ONE, headers=turn.service)
+    assert body["events"] == []
+
+
 async def test_what_adk_itself_writes_in_the_name_of_the_user_is_kept(turn):
     summary = {
         "startTimestamp": 1.0,
