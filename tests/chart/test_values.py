@@ -273,6 +273,17 @@ def test_from_outside():
     assert render().names("Ingress") | render().names("HTTPRoute") == set()
 
 
+@pytest.mark.parametrize("host", ["*.example.com", "no", "1e3", "0123", "null"])
+def test_a_host_is_text_whatever_yaml_makes_of_it(host: str):
+    objects = render(
+        {"ingress": {"enabled": True, "host": host, "tlsSecret": "yes", "annotations": {"a": 9090, "b": True}}}
+    )
+    ingress = objects.find("Ingress", "session-manager")
+    assert ingress["spec"]["rules"][0]["host"] == host
+    assert ingress["spec"]["tls"] == [{"hosts": [host], "secretName": "yes"}]
+    assert ingress["metadata"]["annotations"] == {"a": "9090", "b": "true"}
+
+
 def test_what_prometheus_and_grafana_get():
     flags = {"serviceMonitor": True, "prometheusRule": True, "dashboard": True, "labels": {"release": "prom"}}
     objects = render({"monitoring": flags})

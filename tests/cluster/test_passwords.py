@@ -1,4 +1,4 @@
-"""Passwords of any characters, users that the cluster chose, and a change of both passwords by an upgrade."""
+"""Passwords of any characters and their change, users that the cluster chose, and a drain with one front door."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def from_values(namespace: str, password: str) -> dict[str, Any]:
 
 
 def from_secrets(namespace: str, password: str) -> dict[str, Any]:
-    found = values_for(namespace, openshift=True, pods={"podSecurityContext": ANY_USER}, scaler="native")
+    found = values_for(namespace, openshift=True, pods={"podSecurityContext": ANY_USER}, frontDoor={"replicas": 1})
     for each, key_name in (("redis", "redis-password"), ("postgresql", "postgres-password")):
         kubectl("-n", namespace, "create", "secret", "generic", each, f"--from-literal={key_name}={password}")
         found[each]["existingSecret"] = each
@@ -74,6 +74,27 @@ def keda_reads_redis(namespace: str) -> None:
             client.keys()
 
 
+async def drained(namespace: str) -> None:
+    """Evict the only front door, as a drain of its node does."""
+    words = ["-n", namespace, "get", "pods", "-l", "app=session-manager", "--field-selector=status.phase=Running"]
+    path = "jsonpath={.items[*].metadata.name}"
+
+    async def alone() -> str:
+        names = (await asyncio.to_thread(kubectl, *words, "-o", path)).split()
+        return names[0] if len(names) == 1 else ""
+
+    pod = await until(alone, 60)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    url = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    await asyncio.to_thread(kubectl, "create", "--raw", url, "-f", "-", stdin=json.dumps(eviction))
+    await until(lambda: asyncio.to_thread(gone, namespace, pod), 120)
+    await asyncio.to_thread(rolled_out, namespace)
+
+
+def gone(namespace: str, pod: str) -> bool:
+    return not kubectl("-n", namespace, "get", "pod", pod, "--ignore-not-found", "-o", "name")
+
+
 async def test_passwords_of_any_characters_and_their_change(namespace: str, tmp_path: Path):
     with volumes(tmp_path, f"volume-{namespace}", 2):
         file = tmp_path / "values.json"
@@ -85,6 +106,8 @@ async def test_passwords_of_any_characters_and_their_change(namespace: str, tmp_
         await asyncio.to_thread(install, "upgrade", namespace, file, **from_values(namespace, OTHER))
         await chats(namespace)
         await asyncio.to_thread(install, "upgrade", namespace, file, **from_secrets(namespace, NASTY[::-1]))
+        await chats(namespace)
+        await drained(namespace)
         await chats(namespace)
         await asyncio.to_thread(helm, "test", "session-manager", "--namespace", namespace, "--timeout", "150s")
         await asyncio.to_thread(helm, "uninstall", "session-manager", "--namespace", namespace)
