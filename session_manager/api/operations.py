@@ -73,8 +73,8 @@ async def health(call: CurrentCall) -> Response:
     uri = services.store.uri
     described = {
         "status": words[not broken],
-        "redis": words[reasons["redis"] is None],
-        "database": words[reasons["database"] is None],
+        "redis": words[reasons.get("redis", "") is None],
+        "database": words[reasons.get("database", "") is None],
         "data_dir": words[reasons["data_dir"] is None if "data_dir" in reasons else None],
         "detail": "; ".join(broken) or None,
         "kubernetes": words[services.host.healthy],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from session_manager.aio.tasks import cancel
 from session_manager.domain.errors import Unavailable
 from session_manager.storage.files import trouble_of
 
@@ -35,7 +36,7 @@ class Health:
         """Ask all parts. Simultaneous callers share one check: it needs no key, and must not use up connections."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._ask_all(), name="health")
-        await asyncio.shield(self._check)
+        await asyncio.wait((self._check,))
         return self.reasons
 
     async def run(self) -> None:
@@ -44,6 +45,11 @@ class Health:
             await self.check()
             self._tell()
             await asyncio.sleep(CHECK_EVERY)
+
+    async def close(self) -> None:
+        """End a check that is under way; a request that waits for it is answered with what is known."""
+        if self._check is not None:
+            await cancel(self._check)
 
     async def _ask_all(self) -> None:
         found = await asyncio.gather(*(_reason(check) for check in self.checks.values()))
@@ -66,6 +72,9 @@ async def _reason(check: Check) -> str | None:
         return error.detail
     except TimeoutError:
         return f"it does not answer within {PATIENCE:g} s"
+    except Exception as error:  # the other parts are checked all the same
+        log.debug("a check failed", exc_info=error, extra={"event": "health.failed"})
+        return f"it fails with {type(error).__name__}"
     return None
 
 

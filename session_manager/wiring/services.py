@@ -177,6 +177,7 @@ class Services:
         """
         await self.drain(self.settings.server.shutdown_timeout if patience is None else patience)
         await cancel(*self._tasks)
+        await self.health.close()
         with contextlib.suppress(Unavailable):
             await self.tools.adk_history.flush()
         await self.host.close(grace)
