@@ -175,6 +175,8 @@ class PodConnection(asyncio.Protocol):
         self._feed(piece)
         if self._chunks:
             self._wake()
+        if self._done and not self._rest:
+            return  # the usual case: nothing follows that the pod could be made to wait with
         pause = self._pace.spend(max(1, self._pieces), self._loop.time())
         if self._failure is None:
             if pause:
