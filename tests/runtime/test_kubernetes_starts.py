@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from session_manager.runtime.kubernetes.pods import PodView
 from session_manager.runtime.kubernetes.resources import SessionSpec
 from session_manager.runtime.kubernetes.runtime import KubernetesRuntime
 from session_manager.runtime.kubernetes.session_class import ClassSpec, Storage
+from session_manager.runtime.kubernetes.steps import CREATING
+from session_manager.runtime.kubernetes.trouble import Trouble
 from tests.runtime.test_kubernetes_answering import POD, SESSION
 from tests.waiting import until
 
@@ -28,7 +31,8 @@ NEW = replace(OLD, uid="new")
 class World:
     """Resources, pods and workloads in one. The volume is in use until ``leave``.
 
-    ``found``: the Session, or why it cannot be woken. ``refusals``: raised by the first wakes.
+    ``found``: the Session, or why it cannot be woken. ``refusals``: raised by the first wakes. ``seen``: the pod while
+    it is probed.
     """
 
     def __init__(self) -> None:
@@ -38,6 +42,7 @@ class World:
         self.woken: list[str] = []
         self.refusals: list[Exception] = []
         self.slept = 0
+        self.seen: list[PodView] = []
         world: Any = self
         self.runtime = KubernetesRuntime(world, world, world)
 
@@ -60,7 +65,9 @@ class World:
             raise self.refusals.pop(0)
         self.woken.append(session.uid)
 
-    async def answers(self, pod: PodView, probe: Any) -> bool:
+    async def answers(self, pod: PodView, probe: Any, on_look: Callable[[PodView], None]) -> bool:
+        for seen in self.seen:
+            on_look(seen)
         return True
 
     async def sleep(self, session: str) -> bool:
@@ -163,3 +170,11 @@ async def test_the_steps_of_a_start_are_known_while_it_lasts(ready: World):
         "waiting for GET /health on port 1",
         "",
     ]
+
+
+async def test_a_pod_with_an_address_whose_program_does_not_run_yet_says_what_it_waits_for(ready: World):
+    trouble = Trouble("SidecarFailed", "container istio-init: the container ended with exit code 4", final=False)
+    ready.seen = [replace(POD, step=CREATING), replace(POD, step=CREATING, trouble=trouble), POD]
+    phases: list[str] = []
+    await ready.runtime.start_pod(SESSION, CLASS, phases.append)
+    assert phases[-3:] == [CREATING.words, f"SidecarFailed: {trouble.remedy}", "waiting for GET /health on port 1"]

@@ -166,10 +166,10 @@ class Pods:
         """Wait until a pod of the session changes, for RECHECK seconds at most."""
         await is_set_within(self._waiting.setdefault(session, asyncio.Event()), RECHECK)
 
-    async def answers(self, pod: PodView, probe: Probe) -> bool:
+    async def answers(self, pod: PodView, probe: Probe, on_look: Callable[[PodView], None] = lambda _: None) -> bool:
         """Wait until the pod answers its probe; False if it goes away first. The caller owns the time limit.
 
-        Raises PodCannotStart if its container ends.
+        ``on_look`` is called with the pod as it is now and then. Raises PodCannotStart if its container ends.
         """
         probing = asyncio.create_task(until_ready(pod.ip, pod.port, probe), name=f"probe {pod.name}")
         try:
@@ -178,6 +178,7 @@ class Pods:
                 now = self.get(pod.uid)
                 if now is None or now.leaving:
                     return False
+                on_look(now)
                 if now.trouble is not None and now.trouble.final:
                     raise PodCannotStart(now.trouble.reason, now.trouble.remedy)
             probing.result()

@@ -16,7 +16,7 @@ from session_manager.runtime.kubernetes.answering import Answering
 from session_manager.runtime.kubernetes.cluster import ApiBroken, ApiConflict, ApiError, ApiNotFound
 from session_manager.runtime.kubernetes.pods import Pods, PodView
 from session_manager.runtime.kubernetes.resources import CLASS_MISSING, SUSPENDED, Resources, SessionSpec
-from session_manager.runtime.kubernetes.steps import API_BROKEN, ASKING, NO_POD, PodEvent, Step, step_of
+from session_manager.runtime.kubernetes.steps import API_BROKEN, ASKING, NO_POD, RUNNING, PodEvent, Step, step_of
 from session_manager.runtime.kubernetes.trouble import Trouble, trouble_of_refusal
 from session_manager.runtime.kubernetes.workloads import Workloads
 from session_manager.runtime.protocol import ExitListener, PhaseListener, PodAddress
@@ -116,10 +116,19 @@ class KubernetesRuntime:
             spec = await self._still_wakeable(session)
         await self._wake(spec, on_phase)
         while True:
-            pod = await self._with_address(session, on_phase)
-            self._reached(session, Step("Starting", f"waiting for GET {probe.path} on port {pod.port}"), on_phase)
-            if await self.all_pods.answers(pod, probe):
+            pod = await self._with_address(session, probe, on_phase)
+            if await self.all_pods.answers(pod, probe, lambda now: self._look(now, probe, on_phase)):
                 return pod
+
+    def _look(self, pod: PodView, probe: Probe, on_phase: PhaseListener) -> None:
+        self._reached(pod.session, self._step_now(pod, probe), on_phase)
+
+    def _step_now(self, pod: PodView, probe: Probe) -> Step:
+        """Return the step that the pod has reached. It may have an address long before its program runs."""
+        step = step_of(pod.step, pod.trouble, self.events_of(pod.uid))
+        if step == RUNNING and pod.ip:
+            return Step("Starting", f"waiting for GET {probe.path} on port {pod.port}")
+        return step
 
     async def _wake(self, spec: SessionSpec, on_phase: PhaseListener) -> None:
         """Request the pod. While the API server is broken, say so and ask again. Raises ApiError if it refuses."""
@@ -165,7 +174,7 @@ class KubernetesRuntime:
         while any(pod.leaving or pod.uid in self.answering.ended for pod in self.all_pods.of_session(session)):
             await self.all_pods.change(session)
 
-    async def _with_address(self, session: str, on_phase: PhaseListener) -> PodView:
+    async def _with_address(self, session: str, probe: Probe, on_phase: PhaseListener) -> PodView:
         """Return the session's pod as soon as it has an address."""
         while True:
             pod = self.answering.candidate(session)
@@ -174,9 +183,9 @@ class KubernetesRuntime:
                 continue
             if pod.trouble is not None and pod.trouble.final:
                 raise PodCannotStart(pod.trouble.reason, pod.trouble.remedy)
+            self._look(pod, probe, on_phase)
             if pod.ip:
                 return pod
-            self._reached(session, step_of(pod.step, pod.trouble, self.events_of(pod.uid)), on_phase)
             await self.all_pods.change(session)
 
     async def _created_or_refused(self, session: str) -> None:
@@ -191,12 +200,11 @@ class KubernetesRuntime:
         """Return the reason why the pod did not answer in time."""
         pod, seconds = self.answering.candidate(session), probe.startup_timeout
         step = self.answering.starting[session].step
-        if pod is not None:
-            found = step_of(pod.step, pod.trouble, self.events_of(pod.uid))
-            step = found if found.hinders or not pod.ip else step
+        if pod is not None and not step.hinders:
+            step = self._step_now(pod, probe)
         if step.hinders:
             return PodCannotStart(step.reason, step.words)
-        if pod is not None and pod.ip:
+        if pod is not None and pod.step == RUNNING:
             remedy = f"GET {probe.path} was not answered with 2xx within {seconds:g} s; listen on the port in PORT, "
             return PodCannotStart("NeverReady", remedy + "or raise probe.startupTimeoutSeconds")
         still = "the cluster created no pod" if pod is None else f"it was still {step.words}"
