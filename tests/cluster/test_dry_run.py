@@ -1,4 +1,7 @@
-"""Every object of the chart, as a real API server validates and admits it, for several sets of values."""
+"""Every object of a release with two namespaces, as a real API server validates and admits it.
+
+test_chart_objects.py has more sets of values, in one namespace.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,6 @@ Json = dict[str, Any]
 SETS: dict[str, Json] = {
     "default": {},
     "native": {"scaler": "native"},
-    "sqlite": {"postgresql": {"enabled": False}, "frontDoor": {"replicas": 1}, "backup": {"bucket": "gs://b"}},
-    "external servers": {
-        "scaler": "native",
-        "redis": {"enabled": False},
-        "externalRedis": {"urlSecret": "redis-url"},
-        "postgresql": {"enabled": False},
-        "database": {"existingSecret": "db"},
-    },
-    "from outside": {
-        "ingress": {"enabled": True, "host": "*.example.com", "tlsSecret": "tls"},
-        "frontDoor": {"service": {"type": "LoadBalancer"}, "autoscaling": {"enabled": True}},
-    },
     "lists": {
         "sessions": {
             "allowedSecrets": ["model.keys", "agents-*"],
