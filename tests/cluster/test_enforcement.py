@@ -124,7 +124,8 @@ def addresses(namespace: str) -> dict[str, str]:
     kubectl("-n", service, "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
     values = {"sessions": {"namespace": namespace, "createNamespace": False}, "networkPolicy": {"nodeLocalDNS": NODE}}
     sets = ",".join(f"{name}={json.dumps(value)}" for name, value in values.items())
-    done = run("template", "sm", str(CHART), "--namespace", service, "--set-json", sets)
+    options = ["--namespace", service, "--kube-version", "1.34.0"]
+    done = run("template", "sm", str(CHART), *options, "--set-json", sets)
     assert done.returncode == 0, done.stderr
     objects = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "NetworkPolicy"]
     objects += [
