@@ -31,7 +31,8 @@ async def page(front, path: str):
         return await response.json(), response.headers.get("X-Next-Cursor"), response.links
 
 
-async def test_ten_thousand(front):
+async def test_ten_thousand(start):
+    front = await start(sessions_per_user=MANY)
     ids = await fill(front, MANY)
     await fill(front, 1, user="bob")
     everything, cursor, _ = await page(front, S)
