@@ -7,8 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from starlette.types import ASGIApp
 
-from session_manager.api.front import Front, build_app
+from session_manager.api.front import build_app
 from session_manager.api.rules import RULES, Audience, Door, Rule
 from session_manager.domain.access import Right
 from session_manager.domain.errors import StartupFailure
@@ -33,11 +34,11 @@ async def door(start: Any) -> FrontDoor:
 
 
 @pytest.fixture
-def app(door: FrontDoor) -> Front:
+def app(door: FrontDoor) -> ASGIApp:
     return build_app(door.services)
 
 
-async def made(app: Front, session_class: str) -> str:
+async def made(app: ASGIApp, session_class: str) -> str:
     body = json.dumps({"user_id": "ada", "class": session_class}).encode()
     status, answer = await ask(app, "POST", "/session/create", AS_ALL, body)
     assert status == 201
@@ -51,7 +52,9 @@ def path_of(rule: Rule, prefix: str, session: str) -> str:
 
 
 @pytest.mark.parametrize("headers", CALLERS)
-async def test_every_route_answers_as_if_a_session_of_another_class_did_not_exist(app: Front, headers: dict[str, str]):
+async def test_every_route_answers_as_if_a_session_of_another_class_did_not_exist(
+    app: ASGIApp, headers: dict[str, str]
+):
     session = await made(app, HIDDEN)
     tried = 0
     for rule in RULES:
@@ -73,7 +76,7 @@ async def test_every_route_answers_as_if_a_session_of_another_class_did_not_exis
 
 
 @pytest.mark.parametrize("headers", CALLERS)
-async def test_lists_leave_other_classes_out(app: Front, headers: dict[str, str]):
+async def test_lists_leave_other_classes_out(app: ASGIApp, headers: dict[str, str]):
     seen = await made(app, "default")
     await made(app, HIDDEN)
     for path in ("/sessions", f"/sessions?app={HIDDEN}", "/sessions?user_id=ada", "/sessions?status=created"):
@@ -86,7 +89,7 @@ async def test_lists_leave_other_classes_out(app: Front, headers: dict[str, str]
 
 
 @pytest.mark.parametrize("headers", CALLERS)
-async def test_another_class_is_unknown_like_one_that_does_not_exist(app: Front, headers: dict[str, str]):
+async def test_another_class_is_unknown_like_one_that_does_not_exist(app: ASGIApp, headers: dict[str, str]):
     answers = []
     for name in (HIDDEN, "nothing"):
         body = json.dumps({"user_id": "ada", "class": name}).encode()
@@ -98,7 +101,7 @@ async def test_another_class_is_unknown_like_one_that_does_not_exist(app: Front,
 
 
 @pytest.mark.parametrize("headers", CALLERS)
-async def test_its_own_classes_work_as_before(app: Front, door: FrontDoor, headers: dict[str, str]):
+async def test_its_own_classes_work_as_before(app: ASGIApp, door: FrontDoor, headers: dict[str, str]):
     session = await made(app, "default")
     status, answer = await ask(app, "POST", f"/session/{session}/chat", headers, b'{"message": "hello"}')
     assert status == 202, answer
@@ -116,7 +119,7 @@ async def test_a_key_without_the_default_class_makes_no_session_of_an_unknown_ap
     assert (status, answer["detail"]) == (400, "unknown class 'default'; known classes: short")
 
 
-async def test_a_service_of_some_classes_does_not_look_after_the_installation(app: Front):
+async def test_a_service_of_some_classes_does_not_look_after_the_installation(app: ASGIApp):
     _, answer = await ask(app, "GET", "/health", {"authorization": f"Bearer {FEW}"})
     assert answer["session_storage_uri"] == "sqlite"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ ASCII = [
 ]
 
 
-def run(front: FrontDoor, *args: str | bytes, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    front: FrontDoor, *args: str | bytes, env: Mapping[str, str] = MappingProxyType({}), stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
     surroundings = {**BASE, "SESSION_MANAGER_URL": front.url, **env}
     return subprocess.run(
         [PROGRAM, *args], env=surroundings, input=stdin, capture_output=True, timeout=PATIENCE, check=False
@@ -41,18 +45,18 @@ def session(front: FrontDoor) -> str:
 @pytest.mark.parametrize("env", ASCII, ids=lambda env: " ".join(f"{k}={v}" for k, v in env.items()))
 def test_what_a_terminal_cannot_show_is_replaced(front: FrontDoor, session: str, env: dict[str, str]):
     text = "grüße 🙂 \u2028 漢"
-    done = run(front, "chat", session, text.encode(), **env)
+    done = run(front, "chat", session, text.encode(), env=env)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"gr" in done.stdout
-    [*_, last] = json.loads(run(front, "messages", session, "--json", **env).stdout)["messages"]
+    [*_, last] = json.loads(run(front, "messages", session, "--json", env=env).stdout)["messages"]
     assert last["message"] == text
     for command in (("messages", session), ("list",), ("--help",)):
-        done = run(front, *command, **env)
+        done = run(front, *command, env=env)
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     encoding = "latin-1" if "latin-1" in env.values() else "utf-8"
-    done = run(front, "chat", session, stdin="auch ü\n".encode(encoding), **env)
+    done = run(front, "chat", session, stdin="auch ü\n".encode(encoding), env=env)
     assert done.returncode == 0, done.stderr
-    [*_, last] = json.loads(run(front, "messages", session, "--json", **env).stdout)["messages"]
+    [*_, last] = json.loads(run(front, "messages", session, "--json", env=env).stdout)["messages"]
     assert last["message"] == "auch ü"
 
 
@@ -81,5 +85,5 @@ def test_a_pipe_that_closes(front: FrontDoor, session: str):
 @pytest.mark.parametrize("columns", ["1", "8", "20"])
 def test_a_narrow_terminal(front: FrontDoor, session: str, columns: str):
     for command in (("list",), ("status", session), ("--help",)):
-        done = run(front, *command, COLUMNS=columns, FORCE_COLOR="1", TTY_COMPATIBLE="1")
+        done = run(front, *command, env={"COLUMNS": columns, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"})
         assert (done.returncode, done.stderr) == (0, b"")

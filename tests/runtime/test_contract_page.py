@@ -49,6 +49,7 @@ def test_fields_and_defaults_of_a_class(tmp_path: Path) -> None:
         "protocol",
         "env",
         "redelivery",
+        "appState",
         "warm",
         "idleTimeoutSeconds",
         "ttlSeconds",
