@@ -102,10 +102,14 @@ class Share(BaseModel):
 
 class UsageAnswer(BaseModel):
     user_id: str = Field(examples=["ada"])
-    sessions: Share = Field(description="Without deleted and expired ones.")
-    awake: Share = Field(description="Sessions with a pod, and those that want one.")
-    messages: Share = Field(description="Messages without a result.")
-    stored_bytes: Share = Field(description="Counted in steps of 64 KiB per session.")
+    sessions: Share = Field(description="Without deleted and expired ones.", examples=[{"used": 3, "limit": 1000}])
+    awake: Share = Field(
+        description="Sessions with a pod, and those that want one.", examples=[{"used": 3, "limit": 1000}]
+    )
+    messages: Share = Field(description="Messages without a result.", examples=[{"used": 3, "limit": 1000}])
+    stored_bytes: Share = Field(
+        description="Counted in steps of 64 KiB per session.", examples=[{"used": 3, "limit": 1000}]
+    )
     stale: bool = Field(False, description="True when Redis is away and only SQL was asked.")
 
 

@@ -22,6 +22,7 @@ ROUTES = {
     "/session/{session_id}/messages/{message_id}",
     "/session/{session_id}/messages/{message_id}/cancel",
     "/sessions",
+    "/usage",
     "/health",
     "/livez",
     "/readyz",
