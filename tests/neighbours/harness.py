@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, TypeAlias
@@ -224,6 +224,8 @@ async def _elsewhere(town: Town, attack: Attack) -> None:
         await asyncio.to_thread(attacker.join)
     finally:
         attacker.kill()
+        # It was started with the attacker, and would outlive the test.
+        resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
     assert attacker.exitcode == 0, f"{attack.__name__} failed; its traceback is above"
 
 
