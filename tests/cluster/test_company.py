@@ -8,12 +8,14 @@ import json
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from session_manager.runtime.kubernetes.cluster import ApiError
 from tests.cluster.world import IMAGE, FrontDoorProcess, Json, World, kubectl
 from tests.waiting import until
 
@@ -112,8 +114,15 @@ async def test_a_pod_with_company_answers_and_its_output_is_that_of_the_agent(
     assert await door.chat(session, "hello") == {"reply": "You said: hello"}
     [pod] = await world.pods(session)
     assert [each["name"] for each in pod["spec"]["containers"]] == ["istio-proxy", "agent"]
-    # The API server refuses a request for the output of such a pod that names no container.
-    assert isinstance(await world.cluster.logs(pod["metadata"]["name"], 10), str)
+
+    async def has_output() -> bool:
+        """The API server refuses a request that names no container, and one for a container that it sees waiting."""
+        with suppress(ApiError):
+            await world.cluster.logs(pod["metadata"]["name"], 10)
+            return True
+        return False
+
+    await until(has_output, 20)
 
 
 async def test_a_proxy_that_restarts_does_not_end_the_pod(world: World, mesh: Mesh):
