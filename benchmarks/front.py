@@ -21,6 +21,8 @@ from session_manager.activity.server import LocalRedis
 
 HIGH = "1000000/minute"
 LIMITS = {f"RATE_LIMIT_{name}": HIGH for name in ("CREATE", "WAKE", "CHAT", "DELETE", "DEFAULT")}
+QUOTAS = ("SESSIONS_PER_USER", "AWAKE_PER_USER", "WAKES_PER_USER", "MESSAGES_PER_SESSION", "MESSAGES_PER_USER")
+LIMITS |= dict.fromkeys(QUOTAS, "off")  # all sessions are those of one user
 SERVE = [sys.executable, "-c", "from session_manager.cli import main; main()", "serve"]
 AT_ONCE = 32  # requests in flight while sessions are prepared
 AWAKE_WITHIN = 60.0

@@ -178,7 +178,7 @@ def _let_keda_read(name: str, password: str) -> None:
 
 async def _operator(stack: AsyncExitStack, folder: Path, env: dict[str, str]) -> Process:
     port = free_port()
-    env = {**env, "OPERATOR_HOST": "127.0.0.1", "OPERATOR_PORT": str(port)}
+    env = {**env, **LIMITS, "OPERATOR_HOST": "127.0.0.1", "OPERATOR_PORT": str(port)}
     process = Process("operator", OPERATE, folder, env)
     stack.callback(process.stop)
     await process.listens(port)
