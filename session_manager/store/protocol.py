@@ -29,7 +29,8 @@ class AdkQuery:
     """A listing, least recently updated first, as in ADK. ``after`` is the key of the last row of the previous page.
 
     ``access`` is to all sessions of the app or to those of one user; any other has none here. None as ``limit`` means
-    all rows. Sessions whose id begins with a prefix in ``id_prefix_hidden`` are left out.
+    all rows. Sessions whose id begins with a prefix in ``id_prefix_hidden`` are left out. ``size``: characters of state
+    after which a page ends.
     """
 
     app: str
@@ -37,6 +38,7 @@ class AdkQuery:
     after: tuple[float, str, str] | None = None
     limit: int | None = None
     id_prefix_hidden: tuple[str, ...] = ()
+    size: int = ANY_SIZE
 
 
 @dataclass(frozen=True, slots=True)

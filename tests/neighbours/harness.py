@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, resource_tracker
+from importlib import import_module
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, TypeAlias
@@ -26,6 +27,7 @@ from tests.servers.redis import RedisServer
 from tests.waiting import until
 
 CLASSES = Path(__file__).with_name("classes.yaml")
+ROOT = Path(__file__).parents[2]
 KEYS = {"ada": "key-of-the-victim-ada", "eve": "key-of-the-attacker-eve", "eva": "key-of-her-friend-eva"}
 VICTIM = "ada"
 ADDRESSES = {"ada": "127.0.0.1", "eve": "127.0.0.2", "eva": "127.0.0.3"}
@@ -217,28 +219,25 @@ async def suffer(town: Town, attack: Attack, most: float = math.inf, kept: int =
 
 async def _elsewhere(town: Town, attack: Attack) -> None:
     """Run the attack in a process of its own, so that its work does not delay what the victim sees."""
-    where = town.door.folder, town.door.port, town.pid, town.session
-    attacker = get_context("spawn").Process(target=_attack, args=(attack, *where))
-    attacker.start()
+    where = (str(town.door.folder), str(town.door.port), str(town.pid), town.session)
+    command = (sys.executable, "-m", "tests.neighbours.harness", attack.__module__, attack.__name__, *where)
+    attacker = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:
-        await asyncio.to_thread(attacker.join)
+        assert await attacker.wait() == 0, f"{attack.__name__} failed; its traceback is above"
     finally:
-        attacker.kill()
-        # It was started with the attacker, and would outlive the test.
-        resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
-    assert attacker.exitcode == 0, f"{attack.__name__} failed; its traceback is above"
+        if attacker.returncode is None:
+            attacker.kill()
+            await attacker.wait()
 
 
-def _attack(attack: Attack, folder: Path, port: int, pid: int, session: str) -> None:
-    async def run() -> None:
-        town = Town(Door("door", folder, {}, port), {name: _client(name) for name in KEYS}, pid, session)
-        try:
-            await attack(town)
-        finally:
-            for client in town.clients.values():
-                await client.close()
-
-    asyncio.run(run())
+async def _attack(module: str, name: str, folder: str, port: str, pid: str, session: str) -> None:
+    door = Door("door", Path(folder), {}, int(port))
+    town = Town(door, {name: _client(name) for name in KEYS}, int(pid), session)
+    try:
+        await getattr(import_module(module), name)(town)
+    finally:
+        for client in town.clients.values():
+            await client.close()
 
 
 async def _burst(town: Town) -> None:
@@ -258,3 +257,7 @@ async def _burst(town: Town) -> None:
 def _print_times(who: str, seconds: list[float]) -> None:
     cuts = quantiles(seconds, n=100) if len(seconds) > 1 else [0.0] * 99
     print(f"  {who:18} {len(seconds):4} answers, p50 {cuts[49] * 1000:6.1f} ms, p99 {cuts[98] * 1000:6.1f} ms")
+
+
+if __name__ == "__main__":
+    asyncio.run(_attack(*sys.argv[1:]))

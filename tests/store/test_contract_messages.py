@@ -220,6 +220,15 @@ async def test_messages_are_listed_by_seq(store: SqlStore) -> None:
     assert await store.list_messages(session, EVERYTHING, 2, 5) == []
 
 
+async def test_a_page_ends_with_the_message_that_fills_it(store: SqlStore) -> None:
+    session = await make(store)
+    short, long, last = [await say(store, session, text) for text in ("x" * 10, "y" * 1000, "z")]
+    for size, wanted in {1: [short], 10: [short], 11: [short, long], 1011: [short, long, last]}.items():
+        page = await store.list_messages(session, EVERYTHING, 10, 0, size)
+        assert [message.id for message in page] == wanted
+    assert [message.id for message in await store.list_messages(session, EVERYTHING, 2, 1, 1)] == [long]
+
+
 async def test_a_message_is_found_in_its_session_only(store: SqlStore) -> None:
     session, other = await make(store), await make(store)
     message = await say(store, session)

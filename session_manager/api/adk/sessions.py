@@ -49,6 +49,7 @@ AfterTimestamp = Annotated[float, Query(ge=0, allow_inf_nan=False, description="
 HIDDEN = ("adk-eval-session-", "___eval___session___")
 LARGE = 64 * 1024  # characters, which take 10 ms if they are many small events; more are shown beside the event loop
 LONG_PAGE = 8 * 1024 * 1024  # characters of remembered events after which a page ends
+LONG_LIST = 8 * 1024 * 1024  # characters of state after which a list ends; X-Next-Cursor continues it
 AT_ONCE = 200  # sessions between two turns of the event loop: about a millisecond
 Place = tuple[float, str, str]
 
@@ -141,7 +142,13 @@ async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listi
 
 
 async def _listed(call: Call, app: str, access: Access, query: ListQuery) -> Response:
-    page = await call.services.store.adk_list(AdkQuery(app, access, _start(query), query.limit, HIDDEN))
+    wanted = AdkQuery(app, access, _start(query), query.limit, HIDDEN, LONG_LIST)
+    async with call.reads:
+        return await _page(call, wanted, query)
+
+
+async def _page(call: Call, wanted: AdkQuery, query: ListQuery) -> Response:
+    page = await call.services.store.adk_list(wanted)
     sessions, following = page.sessions, page.next_after
     if query.updated_before is not None:
         before = query.updated_before

@@ -38,12 +38,12 @@ _LATEST_FIRST = "ORDER BY timestamp DESC, tie(events) DESC"
 _APP_STATE = "SELECT state FROM app_states WHERE app_name = $1"
 _USER_STATE = "SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2"
 _USER_STATES = "SELECT user_id, state FROM user_states WHERE app_name = $1 AND user_id IN ids($2)"
-_LIST = """
-SELECT sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), (
+_LISTED = """
+sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), (
     SELECT uuid FROM session WHERE session.app = sessions.app_name AND session.user_id = sessions.user_id
     AND session.adk_id = sessions.id AND session.deleted_at IS NULL)
-FROM sessions WHERE sessions.app_name = $1
 """
+_SIZE = "octets(sessions.state)"
 _OLDEST_FIRST = "ORDER BY sessions.update_time, sessions.user_id, sessions.id"
 
 _IS_LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL"
@@ -115,19 +115,27 @@ def get_current(key: AdkKey, recent: int | None, since: float, access: Access) -
 
 
 def page(query: AdkQuery) -> Transaction[AdkPage]:
-    """Return a page. Sessions that are not adopted yet have an empty uuid."""
-    rows = yield _listed(query)
-    shown = rows if query.limit is None else rows[: query.limit]
+    """Return a page, which ends before ``query.limit`` once its states are ``query.size`` long, merged as they are.
+
+    Sessions that are not adopted yet have an empty uuid.
+    """
     app = yield _APP_STATE, (query.app,)
+    app_state = app[0][0] if app else None
+    shared = _length(app_state)
+    if isinstance(query.access, OwnedBy):
+        own = yield _USER_STATE, (query.app, query.access.user)
+        shared += _length(own[0][0] if own else None)
+    # One row more than the limit shows whether there is a next page.
+    sizes = yield _listed(query, _SIZE, None if query.limit is None else query.limit + 1)
+    shown = yield _listed(query, _LISTED, _fitting([shared + row[0] for row in sizes], query))
     users = yield _USER_STATES, (query.app, json.dumps(sorted({row[0] for row in shown})))
     user_states = {row[0]: row[1] for row in users}
-    app_state = app[0][0] if app else None
     listed = []
     for user_id, adk_id, state, updated, uuid in shown:
         texts = (app_state, user_states.get(user_id), state)
         key = AdkKey(query.app, user_id, adk_id)
         listed.append(AdkSession(uuid or "", key, adk_rows.merged_state(*texts), updated, [], _length(*texts)))
-    more = len(rows) > len(shown)
+    more = len(sizes) > len(shown)
     last = listed[-1] if more and listed else None
     return AdkPage(listed, (last.update_time, last.key.user_id, last.key.id) if last else None)
 
@@ -217,15 +225,24 @@ def _events(key: AdkKey, recent: int | None, since: float) -> Transaction[list[s
     return [row[0] for row in reversed(rows)]
 
 
-def _listed(query: AdkQuery) -> tuple[str, list[object]]:
-    """Select one row more than the limit, which shows whether there is a next page."""
+def _fitting(sizes: Sequence[int], query: AdkQuery) -> int:
+    """Return how many rows of these sizes make a page: one at least, if there is one."""
+    room = query.size
+    for count, size in enumerate(sizes[: query.limit]):
+        if room <= 0:
+            return count
+        room -= size
+    return len(sizes[: query.limit])
+
+
+def _listed(query: AdkQuery, columns: str, limit: int | None) -> tuple[str, list[object]]:
     params: list[object] = [query.app]
 
     def param(value: object) -> str:
         params.append(value)
         return f"${len(params)}"
 
-    sql = _LIST
+    sql = f"SELECT {columns} FROM sessions WHERE sessions.app_name = $1"
     match query.access:
         case Everything():
             pass
@@ -242,8 +259,8 @@ def _listed(query: AdkQuery) -> tuple[str, list[object]]:
     for prefix in query.id_prefix_hidden:
         sql += f" AND substr(sessions.id, 1, {param(len(prefix))}) <> {param(prefix)}"
     sql += f" {_OLDEST_FIRST}"
-    if query.limit is not None:
-        sql += f" LIMIT {param(query.limit + 1)}"
+    if limit is not None:
+        sql += f" LIMIT {param(limit)}"
     return sql, params
 
 

@@ -242,6 +242,17 @@ async def test_pages_in_order_of_update(store: SqlStore) -> None:
     assert (await store.adk_list(AdkQuery("nothing", EVERYTHING))).sessions == []
 
 
+async def test_a_page_ends_with_the_state_that_fills_it(store: SqlStore) -> None:
+    keys = [await made(store, state={"text": "x" * 1000, "user:all": "y" * 1000}) for _ in range(4)]
+    page = await store.adk_list(AdkQuery("app", OwnedBy("ann"), size=3000))
+    assert [each.key for each in page.sessions] == keys[:2]
+    rest = await store.adk_list(AdkQuery("app", OwnedBy("ann"), page.next_after, size=3000))
+    assert [each.key for each in rest.sessions] == keys[2:]
+    assert rest.next_after is None
+    [alone] = (await store.adk_list(AdkQuery("app", OwnedBy("ann"), size=1))).sessions
+    assert alone.key == keys[0]
+
+
 @pytest.mark.parametrize("access", [NOTHING, OneSession("s", Attempt("m", 1))], ids=repr)
 async def test_a_caller_that_is_no_user_lists_no_sessions(store: SqlStore, access: Access) -> None:
     await made(store)
