@@ -30,6 +30,7 @@ CLASSES = Path(__file__).with_name("classes.yaml")
 ROOT = Path(__file__).parents[2]
 KEYS = {"ada": "key-of-the-victim-ada", "eve": "key-of-the-attacker-eve", "eva": "key-of-her-friend-eva"}
 VICTIM = "ada"
+FRIEND = "eva"  # whose work fills the caches of the front door before an attack
 ADDRESSES = {"ada": "127.0.0.1", "eve": "127.0.0.2", "eva": "127.0.0.3"}
 NOBODY = "127.0.0.4"  # the address of attackers without a key
 MB = 2**20
@@ -242,13 +243,13 @@ async def _attack(module: str, name: str, folder: str, port: str, pid: str, sess
 
 async def _burst(town: Town) -> None:
     """Let the front door do every kind of work once: caches of the database and of Python fill, and stay."""
-    session = await town.create(VICTIM)
+    session = await town.create(FRIEND)
     for _ in range(3):
-        await town.chat(VICTIM, session, "m" * 1_000_000)
-    await asyncio.gather(*(town.call(VICTIM, "GET", f"/session/{session}/messages") for _ in range(16)))
-    writers = [(await town.connect(ADDRESSES[VICTIM]))[1] for _ in range(500)]
+        await town.chat(FRIEND, session, "m" * 1_000_000)
+    await asyncio.gather(*(town.call(FRIEND, "GET", f"/session/{session}/messages") for _ in range(16)))
+    writers = [(await town.connect(ADDRESSES[FRIEND]))[1] for _ in range(500)]
     for each in writers:
-        each.write(town.head(VICTIM, f"GET /session/{town.session}"))
+        each.write(town.head(FRIEND, f"GET /session/{town.session}"))
     await asyncio.sleep(1.0)
     for each in writers:
         each.transport.abort()
