@@ -201,7 +201,7 @@ class Workers:
             await self.runtime.stop_pod(session, pod.uid, grace=0.0)
         if self.deputy:
             return False
-        if not revived:
+        if desire.ended and not revived:  # a deleted session without it has been forgotten
             await self.runtime.forget(session, files=desire.deleted or desire.ended == "deleted")
             self.started_as.pop(session, None)
         await self.kit.activity.forgotten(session)
