@@ -28,7 +28,8 @@ class Machine:
     def __init__(self, folder: Path, bucket: str, redis_url: str, **env: str) -> None:
         self.folder = folder
         given = {"STORAGE_BUCKET": bucket, "REDIS_URL": redis_url, "WRITER_LEASE": str(LEASE)}
-        self._env = {**given, "RATE_LIMIT_CREATE": "off", "RATE_LIMIT_DEFAULT": "off", **env}
+        unlimited = {"RATE_LIMIT_CREATE": "off", "RATE_LIMIT_DEFAULT": "off", "SESSIONS_PER_USER": "off"}
+        self._env = {**given, **unlimited, **env}
         self.door: Running | None = None
         self.url = ""
 
