@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from session_manager.backup.packing import Keys
 from session_manager.domain.errors import BackupDamaged, NotFound, StorageDenied, StorageMissing
 
 if TYPE_CHECKING:
+    from session_manager.backup.packing import Keys
     from session_manager.storage.places import Entry, Place
 
 FOLDER = "session_backups"
@@ -119,9 +119,9 @@ class Pruned:
 class Catalog:
     """All methods block, as those of the place do."""
 
-    def __init__(self, place: Place, keys: Keys | None = None) -> None:
+    def __init__(self, place: Place, keys: Keys) -> None:
         self.place = place
-        self._keys = keys or Keys()
+        self._keys = keys
         self._read: dict[str, Manifest] = {}
 
     def all(self) -> list[Manifest]:

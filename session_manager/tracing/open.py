@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 
 from session_manager.settings.traces import TraceSettings
@@ -15,12 +14,12 @@ def open_spans(settings: TraceSettings) -> Spans:
     """Return what records the spans of this process, as the variables ``OTEL_*`` say."""
     if not settings.enabled:
         return Spans()
-    if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+    try:
+        from session_manager.tracing.otel import OtelSpans  # noqa: PLC0415  an extra
+    except ModuleNotFoundError:
         log.warning(
             "spans are not recorded: OTEL_* is set, but OpenTelemetry is not installed; install session-manager[otel]",
             extra={"event": "traces.missing"},
         )
         return Spans()
-    from session_manager.tracing.otel import OtelSpans  # noqa: PLC0415  an extra
-
     return OtelSpans.of_environment()

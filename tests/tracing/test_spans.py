@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -192,7 +192,7 @@ def test_nothing_is_recorded_unless_asked_for(variables: dict[str, str]):
 
 
 def test_a_missing_package_is_named_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "session_manager.tracing.otel", None)
     settings = Settings.from_environment(otel_exporter_otlp_endpoint="http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING):
         assert type(opening.open_spans(settings.traces)) is Spans
