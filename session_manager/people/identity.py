@@ -87,7 +87,7 @@ class Identity:
             raise Unauthenticated("send a key as 'Authorization: Bearer …' or 'X-API-Key: …'")
         found = self._by_digest.get(_digest(key))
         if found is None:
-            raise Unauthenticated("the key is not a valid one", tried=True)
+            raise Unauthenticated("the key is not valid; send one of SESSION_API_KEYS", tried=True)
         return found
 
     def client_address(self, headers: Headers, peer: str) -> str:

@@ -112,7 +112,7 @@ Origins = Annotated[
     expects(
         "list of origins",
         "comma-separated origins as browsers send them, like https://app.example or http://localhost:3000; "
-        "neither * nor null, no path, no capital letters, no usual port",
+        "no * or null, no path or trailing slash, no capital letters, no default port (80, 443)",
     ),
 ]
 Secret = Annotated[SecretStr, expects("value", "text", secret=True)]

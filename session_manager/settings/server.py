@@ -122,7 +122,8 @@ class ServerSettings(Group):
     """Comma-separated name:key, or name@user:key to act for that user only, with `:`, `,` and `%` of the user as
     %3A, %2C and %25. The names local, anonymous and pod are reserved."""
     key_classes: KeyClasses = Field({}, alias="KEY_CLASSES")
-    """Comma-separated name:class: a key that is named here sees and uses only these SessionClasses, and others all."""
+    """Comma-separated name:class. A key named here sees and uses only its SessionClasses; all other keys see every
+    class."""
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
     """Networks of proxies whose X-Forwarded-For is trusted. By default none, because callers can forge the header."""
     cors_origins: Origins = Field((), alias="CORS_ORIGINS")

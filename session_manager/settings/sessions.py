@@ -119,7 +119,7 @@ class QuotaSettings(Group):
     sessions: Quantity = Field(1000, alias="SESSIONS_PER_USER")
     """Sessions of one user, without deleted and expired ones; 0 or off: any number. More than a person opens."""
     awake: Quantity = Field(50, alias="AWAKE_PER_USER")
-    """Awake pods of one user; 0 or off: any number. A session more waits until one of them goes to sleep."""
+    """Awake pods of one user; 0 or off: any number. One more session waits until one of them goes to sleep."""
     wakes: Quantity = Field(8, alias="WAKES_PER_USER")
     """Pods of one user that start at once; 0 or off: MAX_WAKES. A quarter of MAX_WAKES leaves places for others."""
     session_messages: Quantity = Field(100, alias="MESSAGES_PER_SESSION")

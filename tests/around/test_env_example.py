@@ -21,7 +21,7 @@ HEAD = """\
 
 # === docker compose ===
 # Compose does not start until these four have a value, so that there are no default passwords. Make each with
-#   openssl rand -hex 24        (letters and digits only, as they become part of an address)
+#   openssl rand -hex 24        (in .env, a $ would need escaping; hex needs none)
 # POSTGRES_PASSWORD and PGADMIN_PASSWORD apply when their volumes are created; change them inside the service later.
 POSTGRES_PASSWORD=
 PGADMIN_PASSWORD=
