@@ -180,7 +180,8 @@ class RedisActivity(RedisTurns):
     async def pieces(self, session: str) -> list[FeedNote]:
         _, holder, kept = await self._call("pieces", session)
         running = holder.partition(b" ")[0].decode()
-        return [note for note in map(orjson.loads, kept) if note["message_id"] == running]
+        notes = orjson.loads(b"[%b]" % b",".join(kept))  # one by one they take four times as long
+        return [note for note in notes if note["message_id"] == running]
 
     @asynccontextmanager
     async def watch(self, session: str, allowance: Allowance | None = None) -> AsyncIterator[asyncio.Queue[FeedNote]]:
@@ -190,8 +191,8 @@ class RedisActivity(RedisTurns):
         def hear(data: bytes) -> None:
             notes.offer(len(data), self._parsed(data))
 
-        await self._link.subscribe(channel, hear)
         try:
+            await self._link.subscribe(channel, hear)
             yield notes
         finally:
             await self._link.unsubscribe(channel, hear)

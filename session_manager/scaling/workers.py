@@ -224,6 +224,7 @@ class Workers:
         trace = Trace.stored(desire.trace)
         current.set(trace)
         if not await self._has_slot(session, desire, poke):
+            self.slots.started(session)  # another program may have started a pod while the slot was given
             return
         try:
             await self.kit.activity.admit(session)

@@ -30,18 +30,20 @@ class Feed:
     kit: Kit
     poll: float
 
-    async def notes(self, session: str, allowance: Allowance | None = None) -> AsyncGenerator[FeedNote | None, None]:
+    async def notes(
+        self, session: str, allowance: Allowance | None = None, *, replay: bool = True
+    ) -> AsyncGenerator[FeedNote | None, None]:
         """Yield live notes, endlessly. The first item is None: from then on no note is missed.
 
-        The pieces that the running turn has sent before come first. Without notes, or without Redis, there is a None
-        every ``poll`` seconds. Raises Lagging if more wait than the ``allowance`` permits.
+        With ``replay`` the pieces that the running turn has sent before come first. Without notes, or without Redis,
+        there is a None every ``poll`` seconds. Raises Lagging if more wait than the ``allowance`` permits.
         """
         last: FeedNote = {}
         while True:
             try:
                 async with self.kit.activity.watch(session, allowance) as heard:
                     yield None
-                    for piece in await self._pieces(session):
+                    for piece in await self._pieces(session) if replay else ():
                         if not _includes(last, piece):
                             yield (last := piece)
                     while True:

@@ -31,6 +31,8 @@ from session_manager.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 
+_NEWS = frozenset({"event", DELETED, START_FAILED})  # notes after which a message may have its result
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -173,8 +175,10 @@ class Turns:
             return await self.recorded(message)
         until = time.time() + wait
         with suppress(TimeoutError):
-            async with asyncio.timeout(wait), aclosing(self.feed.notes(message.session)) as notes:
+            async with asyncio.timeout(wait), aclosing(self.feed.notes(message.session, replay=False)) as notes:
                 async for note in notes:
+                    if note is not None and note["kind"] not in _NEWS:
+                        continue
                     outcome = await self.recorded(message)
                     if outcome is not None:
                         return outcome

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 MAX_BUSY_ANSWERS = 3
 REPORT_WITHIN = 2.0  # seconds in which a scaler reports why a pod died
 REPORT_TRIES = 20
-PIECE = 128  # characters that a piece takes in Redis beside its data
+PIECE = 512  # characters that a piece counts beside its data, for its note and the work of those who read it
 MAX_KEPT = 1024 * 1024  # characters of a reply's pieces that are kept for those who join its turn
 
 

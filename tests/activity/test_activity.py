@@ -13,6 +13,7 @@ from session_manager.activity.link import Link
 from session_manager.activity.protocol import LAGGED, Claim, Gap, NoClaim, Queued, SessionGone
 from session_manager.activity.redis import RedisActivity, WaitingNotes
 from session_manager.activity.redis_turns import Leases
+from session_manager.domain.errors import ActivityUnavailable
 from session_manager.domain.session import Failure
 from session_manager.domain.session_class import SessionClass
 from session_manager.domain.times import Micros
@@ -508,3 +509,33 @@ class TestGivingALeaseBackWhileItIsRenewed:
                 await asyncio.sleep(0.001)
         renewing.cancel()
         return renewed, released
+
+
+class Allowed:
+    """An Allowance that notes what is held."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def take(self, size: int) -> bool:
+        self.held += size
+        return True
+
+    def free(self, size: int) -> None:
+        self.held -= size
+
+
+async def test_a_watch_that_cannot_begin_gives_back_what_it_heard(activity, session, monkeypatch):
+    """Notes may come before the subscription is confirmed, since another watcher has the channel already."""
+    room = Allowed()
+
+    async def subscribe(channel: str, listener: Any, on_gap: Any = None) -> None:
+        listener(b'{"kind":"delta"}')
+        assert room.held
+        raise ActivityUnavailable
+
+    monkeypatch.setattr(activity._link, "subscribe", subscribe)
+    with pytest.raises(ActivityUnavailable):
+        async with activity.watch(session, room):
+            pass
+    assert not room.held

@@ -144,3 +144,20 @@ async def test_pods_of_one_user_that_never_get_ready_do_not_delay_another(activi
         other = await wake(activity, "eve")
         await until(awake(activity, other))
         assert len(scaler.workers.slots.pods_of("ada")) == 2
+
+
+async def test_a_slot_that_is_given_while_another_program_starts_the_pod_is_given_back(
+    activity: RedisActivity, pods: Pods, monkeypatch: pytest.MonkeyPatch
+):
+    async with scaling(activity, pods, max_wakes=1) as scaler:
+        workers, really = scaler.workers, scaler.workers._has_slot
+        first, second = str(uuid4()), str(uuid4())
+
+        async def has_slot(session: str, *args: Any) -> bool:
+            given = await really(session, *args)
+            return given and session != first
+
+        monkeypatch.setattr(type(workers), "_has_slot", lambda self, *args: has_slot(*args))
+        await activity.wake(first, BRISK, 0.0, "ada")
+        await activity.wake(second, BRISK, 0.0, "eve")
+        await until(awake(activity, second))

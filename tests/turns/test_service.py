@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -183,3 +184,19 @@ async def test_a_session_deleted_before_redis_is_updated(
     await until(lambda: not answers)
     await tools.late.close()
     assert not caplog.records
+
+
+async def test_who_waits_reads_sql_for_news_and_not_for_each_piece(store: SqliteStore, turns: Open) -> None:
+    asked = LostAfter(store)
+    service = turns(asked)
+    ticket = await service.submit(NEW, EVERYTHING)
+    waiting = asyncio.create_task(service.outcome(ticket, 0.01, 20.0))
+    await until(lambda: "get_message" in asked.calls)
+    before = asked.calls.count("get_message")
+    for number in range(20):
+        await service.kit.activity.notify(SESSION, {"kind": "delta", "message_id": MESSAGE, "chunk": number})
+    await store.record(MESSAGE, 1, Outcome.processed("{}"), [])
+    await service.kit.activity.notify(SESSION, {"kind": "event", "number": 1, "message_id": MESSAGE})
+    outcome = await waiting
+    assert outcome is not None
+    assert asked.calls.count("get_message") <= before + 2
