@@ -41,7 +41,7 @@ beside=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/session-manage
 program=$(command -v session-manager || true)
 [ -x "$beside" ] && program=$beside
 if [ -z "$program" ]; then
-  echo "session-manager is not installed: run 'make .venv/.run', or pip install session-manager" >&2
+  echo "session-manager is not installed: run 'make .venv/.run' in its folder, or pip install . there" >&2
   exit 1
 fi
 

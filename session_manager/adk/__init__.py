@@ -6,7 +6,7 @@
     services:
       - {scheme: session-manager, type: session, class: session_manager.adk.SessionManagerSessionService}
 
-It needs ``session-manager[adk]``. The front door never imports it.
+It needs the extra ``adk``. The front door never imports it.
 """
 
 try:
@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("google", "httpx"):
         raise
     # The last line that a pod prints is shown as the reason of its session.
-    needs = "google-adk is not installed; run pip install 'session-manager[adk]' with the Python of Session Manager"
+    # It is written out, because nothing here imports the rest of Session Manager.
+    needs = "ADK needs the extra adk: install Session Manager with it, pip install '.[adk]' in its folder"
     raise ModuleNotFoundError(needs, name=error.name) from None
 
 __all__ = ["SCHEMES", "SessionManagerSessionService", "register", "use_token"]

@@ -21,6 +21,7 @@ from session_manager.backup.packing import CIPHER, Keys, Meter, compress, decomp
 from session_manager.backup.source import Progress, Source, local_errors, need_room, scratch_file
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import BackupDamaged, BackupError, BackupNotForUs, Conflict, NotFound, StartupFailure
+from session_manager.domain.extras import needs_extra
 from session_manager.settings import Settings
 from session_manager.storage.files import write_file
 from session_manager.storage.places import Place, open_place
@@ -237,7 +238,7 @@ def _source(settings: Settings, path: Path | None) -> Source:
     try:
         from session_manager.backup.postgres import PostgresSource  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
-        raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
+        raise StartupFailure(needs_extra("PostgreSQL", "postgres")) from None
     return PostgresSource(PostgresAddress.parse(database_uri(settings), settings.database.plain_hosts).uri)
 
 

@@ -111,12 +111,13 @@ def prune(
 
 def _open(data_dir: Path | None) -> Backups:
     from session_manager.domain.errors import StartupFailure  # noqa: PLC0415  a second, with what follows
+    from session_manager.domain.extras import needs_extra  # noqa: PLC0415
 
     settings = configured(data_dir=data_dir)
     try:
         from session_manager.backup.backups import open_backups  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise StartupFailure("Backups need more packages; run pip install 'session-manager[backup]'") from None
+        raise StartupFailure(needs_extra("A backup", "backup")) from None
     backups = open_backups(settings)
     if backups is None:
         raise StartupFailure("Backups are off; set STORAGE_BUCKET to a bucket or a folder")

@@ -11,6 +11,7 @@ from typing import Literal
 from session_manager.databases.database import Database
 from session_manager.databases.on_sqlite import SqliteDatabase
 from session_manager.domain.errors import StartupFailure
+from session_manager.domain.extras import needs_extra
 from session_manager.store.open import is_postgres, sqlite_path
 from session_manager.store.postgres.address import PostgresAddress
 
@@ -63,5 +64,5 @@ async def _postgres(address: PostgresAddress, *, read_only: bool, patience: floa
     try:
         from session_manager.databases.on_postgres import PostgresDatabase  # noqa: PLC0415  optional
     except ModuleNotFoundError:
-        raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
+        raise StartupFailure(needs_extra("PostgreSQL", "postgres")) from None
     return await PostgresDatabase.open(address, read_only=read_only, patience=patience)

@@ -20,6 +20,7 @@ from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
 from session_manager.domain.errors import StartupFailure, StorageError, StorageMissing
+from session_manager.domain.extras import needs_extra
 from session_manager.storage.errors import translate
 from session_manager.storage.files import replace_file
 
@@ -216,9 +217,7 @@ def open_place(
     try:
         fs = _google(project, endpoint, timeout) if parts.scheme == "gs" else _s3(timeout)
     except ImportError:
-        raise StartupFailure(
-            f"A bucket of {parts.scheme}:// needs more packages: pip install 'session-manager[{EXTRAS[parts.scheme]}]'"
-        ) from None
+        raise StartupFailure(needs_extra(f"A bucket of {parts.scheme}://", EXTRAS[parts.scheme])) from None
     return Place(fs, parts.netloc + parts.path, url)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from session_manager.domain.adk.model import AdoptAs
 from session_manager.domain.errors import StartupFailure
+from session_manager.domain.extras import needs_extra
 from session_manager.settings import Settings
 from session_manager.store.postgres.address import SETTING, PostgresAddress, with_password
 from session_manager.store.protocol import Store
@@ -94,7 +95,7 @@ def _postgres(uri: str, settings: Settings, adopt_as: AdoptAs) -> Store:
     try:
         from session_manager.store.postgres.adapter import PostgresStore  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
-        raise StartupFailure("PostgreSQL needs asyncpg: pip install 'session-manager[postgres]'") from None
+        raise StartupFailure(needs_extra("PostgreSQL", "postgres")) from None
     address = PostgresAddress.parse(uri, settings.database.plain_hosts)
     pool, patience, quotas = settings.database.pool, settings.database.patience, settings.quotas.by_user
     return PostgresStore(address.uri, pool, patience, adopt_as=adopt_as, quotas=quotas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from session_manager.domain.extras import needs_extra
 from session_manager.settings.traces import TraceSettings
 from session_manager.tracing.spans import Spans
 
@@ -18,7 +19,7 @@ def open_spans(settings: TraceSettings) -> Spans:
         from session_manager.tracing.otel import OtelSpans  # noqa: PLC0415  an extra
     except ModuleNotFoundError:
         log.warning(
-            "spans are not recorded: OTEL_* is set, but OpenTelemetry is not installed; install session-manager[otel]",
+            f"spans are not recorded: {needs_extra('OTEL_*', 'otel')}",
             extra={"event": "traces.missing"},
         )
         return Spans()

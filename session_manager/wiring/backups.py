@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from session_manager.backup.service import BackupService
 from session_manager.backup.sqlite import SqliteSource
 from session_manager.domain.errors import StartupFailure
+from session_manager.domain.extras import needs_extra
 from session_manager.leadership.bucket_lease import LEASE, BucketLease
 from session_manager.leadership.leadership import ONE_WRITER, Leadership
 from session_manager.settings import Settings
@@ -29,7 +30,7 @@ def open_service(settings: Settings) -> BackupService:
         try:
             from session_manager.backup.backups import open_backups  # noqa: PLC0415  a second, and optional packages
         except ModuleNotFoundError:
-            message = "Backups need more packages: pip install 'session-manager[backup]', or set STORAGE_BUCKET=off"
+            message = f"{needs_extra('A backup', 'backup')}, or set STORAGE_BUCKET=off"
             if settings.backup.bucket is not None:
                 raise StartupFailure(message) from None
             log.warning(message, extra={"event": "backup.off"})

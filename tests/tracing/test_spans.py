@@ -196,4 +196,4 @@ def test_a_missing_package_is_named_once(monkeypatch: pytest.MonkeyPatch, caplog
     settings = Settings.from_environment(otel_exporter_otlp_endpoint="http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING):
         assert type(opening.open_spans(settings.traces)) is Spans
-    assert "install session-manager[otel]" in caplog.text
+    assert "OTEL_* needs the extra otel" in caplog.text

@@ -15,6 +15,7 @@ from session_manager.activity.redis import RedisActivity
 from session_manager.aio.retry import until_available
 from session_manager.domain.adk.model import AdkKey, AdkSession
 from session_manager.domain.errors import NotFound, PodRejected, StartupFailure
+from session_manager.domain.extras import needs_extra
 from session_manager.domain.histogram import Histogram
 from session_manager.domain.mode import AllAuto
 from session_manager.domain.session import Session
@@ -120,5 +121,6 @@ def open_host(settings: Settings, link: Link, store: Store, spans: Spans) -> Hos
     try:
         module = import_module(HOSTS[settings.pods.runtime])
     except ModuleNotFoundError as error:
-        raise StartupFailure(f"{error.name} is missing: pip install 'session-manager[operator]'") from None
+        asked = needs_extra(f"SESSION_RUNTIME={settings.pods.runtime}", "operator")
+        raise StartupFailure(f"{error.name} is not installed; {asked}") from None
     return cast(Host, module.PodHost(settings, link, store, spans))

@@ -55,7 +55,7 @@ def test_without_adk_the_last_output_says_what_to_install():
     code = "import sys; sys.modules['google.adk'] = None; import session_manager.adk"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
-    assert "pip install 'session-manager[adk]'" in ended.stderr.splitlines()[-1]
+    assert "needs the extra adk: install Session Manager with it, pip install '.[adk]'" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.filterwarnings("ignore:.*EXPERIMENTAL")
