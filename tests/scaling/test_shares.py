@@ -12,6 +12,7 @@ import pytest
 
 from session_manager.activity.redis import RedisActivity
 from session_manager.domain.quota import Quota, Quotas
+from session_manager.runtime.protocol import PodAddress
 from session_manager.scaling.scaler import Scaler
 from session_manager.scaling.workers import ScalerKit
 from tests.scaling.addresses import BRISK, TIMES, Classes, Pods
@@ -155,7 +156,10 @@ async def test_a_slot_that_is_given_while_another_program_starts_the_pod_is_give
 
         async def has_slot(session: str, *args: Any) -> bool:
             given = await really(session, *args)
-            return given and session != first
+            if session == first and first not in pods.present:
+                pods.present[first] = PodAddress("127.0.0.1", 4000, "of KEDA")
+                return False
+            return given
 
         monkeypatch.setattr(type(workers), "_has_slot", lambda self, *args: has_slot(*args))
         await activity.wake(first, BRISK, 0.0, "ada")
