@@ -14,8 +14,8 @@ from session_manager.cli.remote import AsJson
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 the turn or something else failed · 2 invalid usage or input · 3 not found · "
-    "4 invalid key, or not allowed · 5 front door unreachable · 6 conflict with the current state · "
-    "7 over a limit, or temporarily unavailable · 130 interrupted"
+    "4 no valid key, or not allowed · 5 front door unreachable · 6 conflict with the current state · "
+    "7 over a limit or quota, or temporarily unavailable · 130 interrupted"
 )
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,8 @@ def _say(client: Client, session: str, text: str, *, as_json: bool) -> ExitCode:
     try:
         ended = turn.follow(text)
     except KeyboardInterrupt:
-        show.remark("\nStopped waiting; the agent continues with your message.")
+        kept = "your message stays queued" if turn.reason else "the agent continues with your message"
+        show.remark(f"\nStopped waiting; {kept}.")
         show.remark(f"To see the result: session-manager messages {session}")
         if turn.message_id:
             show.remark(f"To cancel it: session-manager cancel {session} {turn.message_id}")
@@ -112,7 +114,8 @@ class _Turn:
     session: str
     live: bool
     written: str = ""
-    reason: str = ""
+    reason: str = ""  # why its pod does not start, as it was printed
+    next_try: str = ""
     message_id: str = ""
 
     def follow(self, text: str) -> dict[str, Any]:
@@ -143,17 +146,28 @@ class _Turn:
         show.write(reply[len(self.written) :] + "\n")
 
     def _show_state(self, status: Status | None) -> None:
-        """Show what the message waits for. Print once, also without a terminal, why its pod does not start."""
+        """Show what the message waits for, and print, also without a terminal, that its pod does not start."""
         if self.written:
             return
         found = self.client.get(self.session)
-        if found["status"] == "failed" and found["reason"] != self.reason:
-            self.reason = found["reason"]
-            show.remark(f"The pod did not start and is retried. {show.plain(self.reason)}")
+        if found["status"] == "failed":
+            self._tell_failure(found)
         if status is None:
             return
         waiting = f" ({found['queue_length']} messages)" if found["queue_length"] > 1 else ""
         status.update(show.text(f"{found['status']}: {found['phase']}{waiting}"))
+
+    def _tell_failure(self, found: dict[str, Any]) -> None:
+        """Print each reason once, and the time of each next try."""
+        first = not self.reason
+        if found["reason"] != self.reason:
+            self.reason = found["reason"]
+            show.remark(f"The pod did not start and is retried. {show.plain(self.reason)}")
+        next_try = (found["failure"] or {}).get("next_try", "")
+        if next_try and next_try != self.next_try:
+            self.next_try = next_try
+            waits = " Still waiting; Ctrl-C leaves your message queued." if first else ""
+            show.remark(f"Next try at {datetime.fromisoformat(next_try).astimezone():%H:%M:%S}.{waits}")
 
     def _restart(self) -> None:
         """Another pod begins the turn again, because the first one was lost."""

@@ -25,11 +25,15 @@ _BY_STATUS = {
     401: ExitCode.NOT_ALLOWED,
     403: ExitCode.NOT_ALLOWED,
     404: ExitCode.NOT_FOUND,
+    405: ExitCode.USAGE,
     409: ExitCode.CONFLICT,
     413: ExitCode.USAGE,
+    415: ExitCode.USAGE,
     429: ExitCode.TRY_LATER,
     503: ExitCode.TRY_LATER,
+    504: ExitCode.TRY_LATER,
 }
+QUOTA_EXCEEDED = "urn:session-manager:quota-exceeded"  # 403, 413 or 429, and always a limit
 
 
 class Failure:
@@ -50,7 +54,8 @@ def explain(error: Exception) -> Failure | None:
         return Failure(error.detail, ExitCode.USAGE)
     if isinstance(error, ClientError):
         again = f"; try again in {error.retry_after:g} s" if error.retry_after else ""
-        return Failure(error.detail + again, _BY_STATUS.get(error.status or 0, ExitCode.FAILED))
+        by_status = _BY_STATUS.get(error.status or 0, ExitCode.FAILED)
+        return Failure(error.detail + again, ExitCode.TRY_LATER if error.type == QUOTA_EXCEEDED else by_status)
     if isinstance(error, SessionManagerError):
         reason = f" ({error.reason})" if isinstance(error, BackupError) and error.reason != error.detail else ""
         return Failure(error.detail + reason, _BY_STATUS.get(error.http_status, ExitCode.FAILED))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from session_manager.cli.show import typed
+from session_manager.domain.values import valid_user_id
 
 if TYPE_CHECKING:
     from session_manager.client import Client
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+NEEDS_KEY = "this front door needs a key; set SESSION_MANAGER_KEY or pass --key"
 
 
 def _option(name: str, text: str) -> Any:
@@ -59,8 +61,17 @@ def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., Non
 
     @functools.wraps(command)
     def run(*, url: str, key: str | None, user: str | None, **options: object) -> None:
+        from session_manager.client import ClientError  # noqa: PLC0415  not needed for --help
+
         front = Remote(*map(_as_typed, (url, key, user)))
-        command(front, **{name: _as_typed(value) for name, value in options.items()})  # type: ignore[call-arg]
+        if front.user is not None:
+            valid_user_id(front.user, "--user")
+        try:
+            command(front, **{name: _as_typed(value) for name, value in options.items()})  # type: ignore[call-arg]
+        except ClientError as error:
+            if error.status == 401 and not front.key:
+                raise ClientError(NEEDS_KEY, 401) from None
+            raise
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]

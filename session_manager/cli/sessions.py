@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REFRESH = 0.1  # seconds between two requests for the state of a session
 FOLLOW_PAUSE = 1.0
 FOLLOW_WINDOW = 10_000  # lines; the most that a front door returns
+YOUR_USER = "pass --user or set SESSION_MANAGER_USER to the user of your key"
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -49,8 +50,16 @@ def create(
 
     It belongs to --user, by default your login name.
     """
+    from session_manager.cli.failures import QUOTA_EXCEEDED  # noqa: PLC0415
+    from session_manager.client import ClientError  # noqa: PLC0415
+
     with front.client() as client:
-        made = client.create(front.user or _login_name(), class_name, name)
+        try:
+            made = client.create(front.user or _login_name(), class_name, name)
+        except ClientError as error:
+            if error.status != 403 or error.type == QUOTA_EXCEEDED or front.user:
+                raise
+            raise ClientError(f"{error.detail}; {YOUR_USER}", 403) from None
     show.result(made, made["uuid"], as_json=as_json)
 
 

@@ -36,13 +36,19 @@ ENDED = ("turn.processed", "turn.failed")
 
 
 class ClientError(Exception):
-    """The call failed. ``status`` is the HTTP status, ``retry_after`` the seconds to wait if the server said so."""
+    """The call failed. ``status`` is the HTTP status, ``retry_after`` the seconds to wait if the server said so.
 
-    def __init__(self, detail: str, status: int | None = None, retry_after: float | None = None) -> None:
+    ``type`` is that of the problem document; ``urn:session-manager:quota-exceeded`` is one.
+    """
+
+    def __init__(
+        self, detail: str, status: int | None = None, retry_after: float | None = None, type_: str = "about:blank"
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status
         self.retry_after = retry_after
+        self.type = type_
 
 
 class Unreachable(ClientError):
@@ -249,11 +255,12 @@ def _part(value: str) -> str:
 
 def _error(answer: requests.Response) -> ClientError:
     try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError, requests.RequestException):
-        detail = f"the server answered {answer.status_code} {answer.reason}"
+        problem = answer.json()
+        detail, kind = str(problem["detail"]), str(problem.get("type"))
+    except (ValueError, KeyError, TypeError, AttributeError, requests.RequestException):
+        detail, kind = f"the server answered {answer.status_code} {answer.reason}", "about:blank"
     seconds = answer.headers.get("Retry-After", "")
-    return ClientError(detail, answer.status_code, float(seconds) if seconds.isdigit() else None)
+    return ClientError(detail, answer.status_code, float(seconds) if seconds.isdigit() else None, kind)
 
 
 def _events(answer: requests.Response) -> Iterator[Event | None]:

@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 from session_manager import __version__
 from session_manager.cli.app import app
+from session_manager.cli.failures import QUOTA_EXCEEDED, explain
+from session_manager.client import ClientError
 from tests.cli.program import PROGRAM, FrontDoor, Running, run, until
 
 
@@ -239,9 +241,12 @@ def test_a_pod_that_cannot_start_says_why(front):
 def test_chat_shows_why_a_pod_cannot_start(front, running):
     chat = running("chat", front.create("broken"), "hello")
     chat.until_said("The pod did not start and is retried. CrashedAtStart: ")
+    chat.until_said("Ctrl-C leaves your message queued.")
+    assert re.search(r"^Next try at \d\d:\d\d:\d\d\. Still waiting;", chat.err, re.M)
     chat.signal(signal.SIGINT)
     assert chat.ended() == 130
     assert chat.err.count("CrashedAtStart") == 1
+    assert "Stopped waiting; your message stays queued." in chat.err
 
 
 def test_delete_by_id_and_by_filter(front):
@@ -290,6 +295,43 @@ def test_every_error_has_its_exit_code(front, command, code):
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
     assert done.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "type_", "code"),
+    [
+        (403, "about:blank", 4),
+        (403, QUOTA_EXCEEDED, 7),
+        (413, QUOTA_EXCEEDED, 7),
+        (413, "about:blank", 2),
+        (405, "about:blank", 2),
+        (415, "about:blank", 2),
+        (504, "about:blank", 7),
+        (418, "about:blank", 1),
+    ],
+)
+def test_the_exit_code_of_an_answer(status, type_, code):
+    failure = explain(ClientError("no", status, type_=type_))
+    assert failure is not None
+    assert failure.exit_code == code
+
+
+def test_a_user_that_is_no_id_is_named_with_the_rule(front):
+    done = front.cli("list", "--user", " x")
+    assert (done.returncode, done.stderr) == (2, "Error: --user: must not begin or end with a space\n")
+
+
+def test_keys_quotas_and_users_are_explained_in_terms_of_the_command_line(start):
+    key = "key-of-ada-0123456789"
+    front = start(SESSION_API_KEYS=f"web@ada:{key}", SESSIONS_PER_USER="1")
+    done = front.cli("list")
+    assert (done.returncode, done.stderr.count("set SESSION_MANAGER_KEY or pass --key")) == (4, 1)
+    assert front.cli("list", "--key", "x" * 20).returncode == 4
+    done = front.cli("create", "--key", key)
+    assert (done.returncode, done.stderr.count("set SESSION_MANAGER_USER to the user of your key")) == (4, 1)
+    assert front.cli("create", "--key", key, "--user", "ada").returncode == 0
+    done = front.cli("create", "--key", key, "--user", "ada")
+    assert (done.returncode, "SESSION_MANAGER_USER" in done.stderr) == (7, False)
 
 
 def test_over_a_limit_it_shows_when_to_try_again(start):
