@@ -63,6 +63,7 @@ class ClientConnection(HttpToolsProtocol):
         self._watch: asyncio.TimerHandle | None = None
         self._fault: Fault | None = None  # what is wrong with the present head
         self._received = b""
+        self._parses_again = False
         self._until_read: asyncio.TimerHandle | None = None
         self._until_closed: asyncio.TimerHandle | None = None
 
@@ -134,7 +135,7 @@ class ClientConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._advanced = True
-        self._fault = fault_of(self.parser.get_http_version(), self.url, self.headers)
+        self._fault = fault_of(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if self.parser.should_upgrade() and self._unanswered is not None:
             self._fault = Fault(HTTPStatus.BAD_REQUEST, "Upgrade: must not be in a request sent before an answer came")
         if self._fault is not None:
@@ -224,18 +225,23 @@ class ClientConnection(HttpToolsProtocol):
         self._reject(_problem(*fault))
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Parse the request again without its Upgrade header. uvicorn calls this at the end of such a head.
+        """Parse the request once more without its Upgrade header. uvicorn calls this at the end of such a head.
 
         The parser leaves what follows to the other protocol. Java's HttpClient asks for HTTP/2 in this way, also where
         a body follows.
         """
+        if self._parses_again:
+            self.send_400_response("")
+            return
         upgrade = sys.exception()
         rest = self._received[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
         lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's
+        self._parses_again = True
         self.data_received(b"\r\n".join([first, *lines, b"", rest]))
+        self._parses_again = False
 
     def _check_in(self, seconds: float) -> None:
         self._watch = self.loop.call_later(seconds, self._check)

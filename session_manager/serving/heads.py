@@ -1,4 +1,4 @@
-"""Heads of requests that a proxy in front may read in another way: they are refused.
+"""Heads of requests that a proxy in front may read in another way, or that ask for a tunnel: they are refused.
 
 llhttp refuses most of them: folded lines, spaces in names, NUL, bare line feeds, several lengths, a length next to
 chunks. What it lets through is here.
@@ -19,7 +19,7 @@ class Fault(NamedTuple):
     detail: str
 
 
-def fault_of(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Fault | None:
+def fault_of(method: bytes, version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Fault | None:
     """Return what is wrong with a head that llhttp accepts, or None. Names in ``headers`` are in lower case."""
     host: bytes | None = None
     coding = b""
@@ -30,6 +30,8 @@ def fault_of(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Fa
             coding = value
     if version not in {"1.1", "1.0"}:
         return Fault(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid version of HTTP; expected HTTP/1.1")
+    if method == b"CONNECT":
+        return Fault(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported; this server opens no tunnels")
     if len(headers) > MOST_HEADERS:
         return Fault(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request must have at most {MOST_HEADERS} header lines"

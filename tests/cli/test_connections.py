@@ -153,7 +153,6 @@ def test_a_long_head_is_rejected(front):
         pytest.param(HEAD + b"Host: other\r\n\r\n", id="two hosts"),
         pytest.param(b"GET http://other/livez HTTP/1.1\r\nHost: localhost\r\n\r\n", id="another host in the target"),
         pytest.param(b"GET http://a@localhost/livez HTTP/1.1\r\nHost: localhost\r\n\r\n", id="user in the target"),
-        pytest.param(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n", id="tunnel"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="preface of HTTP/2"),
     ],
 )
@@ -170,6 +169,9 @@ def test_invalid_http_is_a_problem_document_too(front, sent):
         pytest.param(b"GET /livez\r\n\r\n", 505, id="HTTP/0.9"),
         pytest.param(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, id="coding"),
         pytest.param(HEAD + b"X-Many: a\r\n" * 300 + b"\r\n", 431, id="headers"),
+        pytest.param(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n", 501, id="tunnel"),
+        pytest.param(b"CONNECT * HTTP/1.1\r\nHost: localhost\r\n\r\n", 501, id="tunnel to nowhere"),
+        pytest.param(b"CONNECT /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 501, id="tunnel to a path"),
     ],
 )
 def test_what_this_server_does_not_support(front, sent, status):
