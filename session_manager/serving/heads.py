@@ -22,12 +22,12 @@ class Fault(NamedTuple):
 def fault_of(method: bytes, version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Fault | None:
     """Return what is wrong with a head that llhttp accepts, or None. Names in ``headers`` are in lower case."""
     host: bytes | None = None
-    coding = b""
+    codings: list[bytes] = []
     for name, value in headers:
         if name == b"host":
             host = value
         elif name == b"transfer-encoding":
-            coding = value
+            codings.append(value)
     if version not in {"1.1", "1.0"}:
         return Fault(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid version of HTTP; expected HTTP/1.1")
     if method == b"CONNECT":
@@ -36,14 +36,22 @@ def fault_of(method: bytes, version: str, url: bytes, headers: list[tuple[bytes,
         return Fault(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request must have at most {MOST_HEADERS} header lines"
         )
-    if coding and version == "1.0":
-        return Fault(HTTPStatus.BAD_REQUEST, "Transfer-Encoding: HTTP/1.0 has none; send Content-Length")
-    if coding and coding.lower() != b"chunked":
-        return Fault(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is supported")
+    if codings and (fault := _fault_of_codings(version, codings)):
+        return fault
     if host is None and version == "1.1":
         return Fault(HTTPStatus.BAD_REQUEST, "Host: header is missing")
     if url[:1] not in b"/*" and not _names(url, host or b""):
         return Fault(HTTPStatus.BAD_REQUEST, "the address in the first line must be that of the Host header")
+    return None
+
+
+def _fault_of_codings(version: str, codings: list[bytes]) -> Fault | None:
+    if version == "1.0":
+        return Fault(HTTPStatus.BAD_REQUEST, "Transfer-Encoding: HTTP/1.0 has none; send Content-Length")
+    if len(codings) > 1:
+        return Fault(HTTPStatus.BAD_REQUEST, "Transfer-Encoding: must be sent once")
+    if codings[0].lower() != b"chunked":
+        return Fault(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is supported")
     return None
 
 

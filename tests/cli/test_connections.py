@@ -14,6 +14,8 @@ from tests.cli.program import PATIENCE, FrontDoor
 
 HEAD = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
+CHUNKED = b'Transfer-Encoding: chunked\r\n\r\n11\r\n{"user_id":"ada"}\r\n0\r\n\r\n'
+
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
@@ -141,6 +143,8 @@ def test_a_long_head_is_rejected(front):
         pytest.param(
             HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", id="two codings"
         ),
+        pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n" + CHUNKED, id="codings in two lines"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n" + CHUNKED, id="a coding twice"),
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n", id="chunk with a line feed"),
         pytest.param(
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n", id="length in a trailer"
