@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.message import Message
 
 from session_manager.domain.errors import UnsupportedMedia
 
 JSON = b"application/json"
-UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii"})
+LONGEST = 256  # bytes of a Content-Type
 
 
 def check_media(headers: Mapping[bytes, bytes]) -> None:
@@ -22,13 +22,26 @@ def check_media(headers: Mapping[bytes, bytes]) -> None:
         return
     if coding is not None and coding.strip().lower() != b"identity":
         raise UnsupportedMedia("Content-Encoding: must not be set; send the body as it is")
-    parsed = Message()
-    parsed["content-type"] = (kind or b"").decode("latin-1")
-    name, charset = parsed.get_content_type(), parsed.get_content_charset("utf-8")
-    if kind is None or not (name == "application/json" or (name.startswith("application/") and name.endswith("+json"))):
+    kind = kind or b""
+    if len(kind) > LONGEST:
+        raise UnsupportedMedia(f"Content-Type: must be application/json in at most {LONGEST} bytes")
+    name, *parameters = kind.lower().split(b";")
+    if not _is_json(name.strip()):
         raise UnsupportedMedia("Content-Type: must be application/json")
-    if charset not in UTF_8:
+    if not all(_is_utf_8(each) for each in parameters):
         raise UnsupportedMedia("Content-Type: the charset must be UTF-8")
+
+
+def _is_json(name: bytes) -> bool:
+    if name == JSON:
+        return True
+    return name.startswith(b"application/") and name.endswith(b"+json") and name.count(b"/") == 1
+
+
+def _is_utf_8(parameter: bytes) -> bool:
+    """Return False for a parameter that names another charset, in a quoted string or in the form of RFC 2231 too."""
+    name, _, value = parameter.partition(b"=")
+    return name.partition(b"*")[0].strip() != b"charset" or value.strip().strip(b'"') in UTF_8
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:

@@ -198,6 +198,22 @@ CREATE = b'{"user_id": "ada"}'
         ({"Content-Type": "multipart/form-data; boundary=x"}, CREATE, "Content-Type: must be application/json"),
         ({"Content-Type": "text/plain; a=application/json"}, CREATE, "Content-Type: must be application/json"),
         ({"Content-Type": ""}, CREATE, "Content-Type: must be application/json"),
+        ({"Content-Type": "application/json/x+json"}, CREATE, "Content-Type: must be application/json"),
+        (
+            {"Content-Type": 'application/json; x="; charset=utf-8"; charset=latin-1'},
+            CREATE,
+            "Content-Type: the charset must be UTF-8",
+        ),
+        (
+            {"Content-Type": "application/json; charset*=iso-8859-1''x"},
+            CREATE,
+            "Content-Type: the charset must be UTF-8",
+        ),
+        (
+            {"Content-Type": "application/json; x=" + "a" * 240},
+            CREATE,
+            "Content-Type: must be application/json in at most 256 bytes",
+        ),
     ],
 )
 @pytest.mark.parametrize("path", ["/session/create", "/session/{}/chat", "/session/{}/wake", "/adk/run"])
