@@ -4,16 +4,16 @@ The kinds of callers are closed: code that decides by kind matches all of them. 
 ``Access`` applies it in its own WHERE clause, so that a change of rights and a write cannot both win. None never means
 "all sessions": the front door's own work passes ``EVERYTHING``.
 
-Other operations on ADK's sessions, artifacts, memory and state (``adk_record``, ``adk_change``, ``save_artifact``, …)
-take no ``Access``. They reach only what belongs to the user in their parameters. ADK's routes take that user from the
-path or body of the request, after a check that the caller may act for the user.
+Operations on what the sessions of a user share in an app of ADK (``adk_user_state``, and the artifacts whose names
+begin with ``user:``) reach what belongs to the user in their parameters. ADK's routes take that user from the path or
+body of the request, after a check that the caller may act for the user.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, assert_never
 
 from session_manager.domain.message import Attempt
 
@@ -62,6 +62,24 @@ class Nothing:
 Access: TypeAlias = Everything | OwnedBy | OneSession | Nothing
 EVERYTHING = Everything()
 NOTHING = Nothing()
+
+
+def sees(access: Access, user: str, class_name: str) -> bool:
+    """Return True if a session of this user and class, neither of which ever changes, exists for ``access``.
+
+    The turn of a pod is not decided here: it may end at any time, so a statement of the store decides it.
+    """
+    match access:
+        case Everything(classes):
+            return classes is None or class_name in classes
+        case OwnedBy(owner, classes):
+            return user == owner and (classes is None or class_name in classes)
+        case OneSession():
+            return True
+        case Nothing():
+            return False
+        case _:
+            assert_never(access)
 
 
 class _Kind:

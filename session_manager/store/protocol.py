@@ -73,7 +73,7 @@ class AdkStore(Protocol):
     async def adk_create(self, new: NewAdkSession) -> CreatedAdkSession:
         """Create our row and ADK's in one commit. Raises Conflict if the id is taken."""
 
-    async def adk_record(self, key: AdkKey) -> Session:
+    async def adk_record(self, key: AdkKey, access: Access = EVERYTHING) -> Session:
         """Return our record of the session."""
 
     async def adk_get(
@@ -95,7 +95,7 @@ class AdkStore(Protocol):
         Raises Forbidden as ``adk_get`` does.
         """
 
-    async def adk_change(self, key: AdkKey, events: Sequence[AdkEvent]) -> AdkSession:
+    async def adk_change(self, key: AdkKey, events: Sequence[AdkEvent], access: Access = EVERYTHING) -> AdkSession:
         """Append as ``adk_append`` does, and return the session with all events as of that commit."""
 
     async def adk_user_state(self, app: str, user_id: str) -> State: ...
@@ -111,7 +111,7 @@ class AdkStore(Protocol):
 
     # Artifacts belong to a session, except those whose names begin with ``user:``: all sessions of the user share them.
 
-    async def save_artifact(self, key: AdkKey, artifact: Artifact) -> Artifact:
+    async def save_artifact(self, key: AdkKey, artifact: Artifact, access: Access = EVERYTHING) -> Artifact:
         """Save and return the next version of that name. ``version`` and ``created`` of the argument are ignored."""
 
     async def artifact_names(self, session: Session) -> list[str]: ...
@@ -121,13 +121,15 @@ class AdkStore(Protocol):
     async def artifact_versions(self, session: Session, name: str) -> list[Artifact]:
         """Return all versions without their parts, oldest first."""
 
-    async def delete_artifact(self, key: AdkKey, name: str) -> int:
+    async def delete_artifact(self, key: AdkKey, name: str, access: Access = EVERYTHING) -> int:
         """Delete all versions of that name, and return their number."""
 
-    async def remember(self, key: AdkKey) -> int:
+    async def remember(self, key: AdkKey, access: Access = EVERYTHING) -> int:
         """Add the session's events so far to the searchable memory of its user. Return the number of new ones."""
 
-    async def search_memory(self, app: str, user_id: str, query: str, limit: int) -> list[str]:
+    async def search_memory(
+        self, app: str, user_id: str, query: str, limit: int, access: Access = EVERYTHING
+    ) -> list[str]:
         """Return the ``data`` of remembered events that contain a word of the query, newest first."""
 
 

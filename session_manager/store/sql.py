@@ -244,8 +244,8 @@ class SqlStore(Store, ABC):
             adk = AdkTurn(None)
         return await self._record(message_id, attempt, outcome, events, adk)
 
-    async def adk_record(self, key: AdkKey) -> Session:
-        return await self._read(adk_adoption.find, key) or await self._reconcile(key)
+    async def adk_record(self, key: AdkKey, access: Access = EVERYTHING) -> Session:
+        return await self._read(adk_adoption.find, key, access) or await self._reconcile(key, access)
 
     async def adk_get(
         self, key: AdkKey, recent: int | None = None, since: float = 0.0, *, access: Access = EVERYTHING
@@ -254,7 +254,7 @@ class SqlStore(Store, ABC):
         if isinstance(found, AdkSession):
             return found
         if found is None:
-            record = await self._reconcile(key)
+            record = await self._reconcile(key, access)
             key, found = key._replace(id=record.adk_id), record.uuid
         await self.adk_catch_up(found)
         session = await self._read(adk_sessions.get, key, recent, since, access)
@@ -293,10 +293,10 @@ class SqlStore(Store, ABC):
             for uuid in left:
                 await self.adk_catch_up(uuid)
 
-    async def remember(self, key: AdkKey) -> int:
+    async def remember(self, key: AdkKey, access: Access = EVERYTHING) -> int:
         try:
-            return await self._remember(key)
+            return await self._remember(key, access)
         except (InvalidInput, ValueError):
             # Events of the last turns may be impossible to store. Catching up leaves those out.
-            await self.adk_catch_up((await self.adk_record(key)).uuid)
-            return await self._remember(key)
+            await self.adk_catch_up((await self.adk_record(key, access)).uuid)
+            return await self._remember(key, access)

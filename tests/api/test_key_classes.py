@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 from starlette.types import ASGIApp
 
 from session_manager.api.front import build_app
+from session_manager.api.limits import Limit
 from session_manager.api.rules import RULES, Audience, Door, Rule
 from session_manager.domain.access import Right
 from session_manager.domain.errors import StartupFailure
 from session_manager.settings import Settings
+from tests.api.conftest import CLASSES
 from tests.api.test_rules import ask, body_of
 from tests.servers.front import FrontDoor
 
@@ -139,3 +143,48 @@ def test_bad_values_end_the_start(written: str, reason: str):
     with pytest.raises(StartupFailure) as failure:
         Settings.from_environment(session_api_keys=KEYS, key_classes=written)
     assert str(failure.value).startswith(reason)
+
+
+@pytest.mark.parametrize("headers", CALLERS)
+async def test_the_sessions_of_a_removed_class_still_do_not_exist_for_other_keys(
+    start: Any, tmp_path: Path, headers: dict[str, str]
+):
+    app = build_app((await start(session_api_keys=KEYS)).services)
+    session = await made(app, HIDDEN)
+    user = f"/adk/apps/{HIDDEN}/users/ada"
+    ours = f"{user}/sessions/{session}"
+    event = {"id": "e", "author": "user", "content": {"parts": [{"text": "secret"}]}}
+    writes = {
+        ("POST", f"{ours}/events"): {"event": event},
+        ("POST", f"{ours}/artifacts"): {"filename": "a.txt", "artifact": {"text": "secret"}},
+        ("PATCH", f"{user}/memory"): {"sessionId": session},
+        ("PATCH", ours): {"stateDelta": {"n": 1}},
+    }
+    bodies = {place: json.dumps(body).encode() for place, body in writes.items()}
+    for (method, path), body in bodies.items():
+        assert (await ask(app, method, path, AS_ALL, body))[0] == 200, path
+    fewer = tmp_path / "fewer.yaml"
+    known = yaml.safe_load(CLASSES.read_text())["classes"]
+    fewer.write_text(json.dumps({"classes": [each for each in known if each["name"] != HIDDEN]}))
+    without = await start(session_api_keys=KEYS, key_classes="few:default", session_classes=fewer)
+    app = build_app(without.services)
+    kept = await ask(app, "GET", ours, AS_ALL, query="")
+    tried = 0
+    for rule in RULES:
+        path = path_of(rule, "/adk", session)
+        if (path.startswith(ours) or (rule.method, path) in bodies) and rule.limit is not Limit.CREATE:
+            tried += 1
+            answer = await ask(app, rule.method, path, headers, bodies.get((rule.method, path)), query="")
+            assert answer == (rule.unknown.status, json.loads(rule.unknown.body)), (rule.method, path)
+    assert tried == 13
+    for path in (f"/adk/apps/{HIDDEN}/sessions", f"{user}/sessions"):
+        assert await ask(app, "GET", path, headers, query="") == (200, [])
+        assert len((await ask(app, "GET", path, AS_ALL, query=""))[1]) == 1
+    search = ("GET", f"{user}/memory")
+    assert (await ask(app, *search, headers, query="query=secret"))[1] == {"memories": []}
+    assert len((await ask(app, *search, AS_ALL, query="query=secret"))[1]["memories"]) == 1
+    run = {"appName": HIDDEN, "userId": "ada", "sessionId": session, "newMessage": {"parts": [{"text": "hello"}]}}
+    assert (await ask(app, "POST", "/adk/run", headers, json.dumps(run).encode()))[0] == 404
+    assert await ask(app, "GET", ours, AS_ALL, query="") == kept
+    assert kept[1]["state"] == {"n": 1}
+    assert (await ask(app, "GET", f"{ours}/artifacts", AS_ALL, query=""))[1] == ["a.txt"]

@@ -34,7 +34,7 @@ async def save_artifact(call: CurrentCall, user: User, session_id: str, body: Sa
         raise InvalidInput("filename: must be 1 to 1024 printable characters", "filename")
     key = _key(await _session(call, user, session_id))
     new = await by_size(len(call.body), _artifact, name, body, key)
-    return _described(key, await call.services.store.save_artifact(key, new))
+    return _described(key, await call.services.store.save_artifact(key, new, call.access))
 
 
 def _artifact(name: str, body: SaveArtifact, key: AdkKey) -> Artifact:
@@ -90,12 +90,12 @@ async def load_artifact(
 
 async def delete_artifact(call: CurrentCall, user: User, session_id: str, artifact_name: str) -> None:
     """Remove all versions. Answers null also if the artifact does not exist."""
-    await call.services.store.delete_artifact(user.key(session_id), _known_name(artifact_name))
+    await call.services.store.delete_artifact(user.key(session_id), _known_name(artifact_name), call.access)
 
 
 async def _session(call: Call, user: AdkUser, session_id: str) -> Session:
     """Return an existing session, whose id may lack the outer spaces of ``session_id``. Raises NotFound."""
-    return await call.services.store.adk_record(user.key(session_id))
+    return await call.services.store.adk_record(user.key(session_id), call.access)
 
 
 def _key(session: Session) -> AdkKey:

@@ -121,11 +121,9 @@ async def _session(call: Call, body: RunBody) -> tuple[UserCaller, Session]:
     if "\0" in "".join(key) or not caller.may_act_for(body.user_id):
         raise _no_session(body)
     try:
-        session = await call.services.store.adk_record(key)
+        session = await call.services.store.adk_record(key, caller.access)
     except NotFound:
         raise _no_session(body) from None
-    if caller.classes is not None and session.class_name not in caller.classes:
-        raise _no_session(body)
     check_shared(call.caller, body.state_delta)
     return caller, session
 

@@ -131,7 +131,7 @@ async def get_session(
 
 async def list_sessions(call: CurrentCall, user: User, query: Listing) -> Response:
     """The user's sessions without their events, oldest update first."""
-    return await _listed(call, user.app, OwnedBy(user.id), query)
+    return await _listed(call, user.app, OwnedBy(user.id, call.caller.classes), query)
 
 
 async def list_all_users_sessions(call: CurrentCall, app_name: str, query: Listing) -> Response:
@@ -193,14 +193,14 @@ async def update_session(call: CurrentCall, user: User, session_id: str, body: U
     """Change the state. The change is one more event, and never conflicts with another writer."""
     check_shared(call.caller, body.state_delta)
     event = await by_size(WEIGHT * len(call.body), state_event, body.state_delta, time.time(), uuid4)
-    session = await call.services.store.adk_change(user.key(session_id), [event])
+    session = await call.services.store.adk_change(user.key(session_id), [event], call.access)
     return await _shown(session, {key: each for key, each in body.state_delta.items() if key.startswith(TEMP)})
 
 
 async def delete_session(call: CurrentCall, user: User, session_id: str) -> None:
     """End the session for good, with its pod and its files. Answers null also if it does not exist."""
-    record = await call.services.store.adk_record(user.key(session_id))
-    await call.services.lifecycle.delete(record.uuid, OwnedBy(user.id))
+    record = await call.services.store.adk_record(user.key(session_id), call.access)
+    await call.services.lifecycle.delete(record.uuid, OwnedBy(user.id, call.caller.classes))
 
 
 async def append_events(call: CurrentCall, user: User, session_id: str, body: AppendEvents) -> dict[str, float]:
@@ -225,14 +225,14 @@ async def append_events(call: CurrentCall, user: User, session_id: str, body: Ap
 
 async def patch_memory(call: CurrentCall, user: User, body: UpdateMemory) -> None:
     """The session's events so far become part of what is searched as its user's memory."""
-    await call.services.store.remember(user.key(body.session_id))
+    await call.services.store.remember(user.key(body.session_id), call.access)
 
 
 async def search_memory(
     call: CurrentCall, user: User, query: Annotated[str, Query()], limit: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> Response:
     """Beyond ADK: remembered events with a word of the query in their text, newest first."""
-    found = await call.services.store.search_memory(user.app, user.id, query.replace("\0", " "), limit)
+    found = await call.services.store.search_memory(user.app, user.id, query.replace("\0", " "), limit, call.access)
     return Response(await beside(_memories, found), media_type=JSON)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-from session_manager.domain.access import EVERYTHING
+from session_manager.domain.access import EVERYTHING, Access, sees
 from session_manager.domain.adk.model import AdkKey, AdoptAs, Delta
 from session_manager.domain.errors import InvalidInput, UnreadableRow
 from session_manager.domain.session import Session
@@ -73,30 +73,34 @@ class Reconciled(NamedTuple):
     closed: str | None = None
 
 
-def find(key: AdkKey) -> Transaction[Session | None]:
-    """Return our session if it has its ADK row, so that there is nothing to reconcile."""
+def find(key: AdkKey, access: Access) -> Transaction[Session | None]:
+    """Return our session if ``access`` sees it and it has its ADK row, so that there is nothing to reconcile."""
     rows = yield _FIND, key
-    return session_of(rows[0]) if rows and rows[0][SESSION_WIDTH] else None
+    session = session_of(rows[0]) if rows and rows[0][SESSION_WIDTH] else None
+    return session if session and sees(access, session.user_id, session.class_name) else None
 
 
-def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Located | None]:
-    """Return the session of a key, reconciled if necessary, or None if there is none.
+def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey, access: Access) -> Transaction[Located | None]:
+    """Return the session of a key, reconciled if necessary, or None if there is none that ``access`` sees.
 
     Some of ADK's services trim ids and some do not, so an unknown id is also looked up without its outer spaces.
     """
     for each in dict.fromkeys((key, key._replace(id=key.id.strip()))):
         rows = yield _FIND, each
         if rows and rows[0][SESSION_WIDTH]:
-            return Located(each, session_of(rows[0]), bool(rows[0][SESSION_WIDTH + 1]))
-        session = (yield from reconcile(now, adopt_as, each)).session
+            session: Session | None = session_of(rows[0])
+            behind = bool(rows[0][SESSION_WIDTH + 1])
+        else:
+            reconciled = yield from reconcile(now, adopt_as, each)
+            session, behind = reconciled.session, True
         if session is not None:
-            return Located(each, session, behind=True)
+            return Located(each, session, behind) if sees(access, session.user_id, session.class_name) else None
     return None
 
 
-def record(now: Micros, adopt_as: AdoptAs, key: AdkKey) -> Transaction[Session | None]:
-    """Return our session, reconciled if necessary, or None if there is none."""
-    located = yield from locate(now, adopt_as, key)
+def record(now: Micros, adopt_as: AdoptAs, key: AdkKey, access: Access) -> Transaction[Session | None]:
+    """Return our session, reconciled if necessary, or None if there is none that ``access`` sees."""
+    located = yield from locate(now, adopt_as, key, access)
     return located and located.record
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from session_manager.domain.access import EVERYTHING, Access, Right
 from session_manager.domain.adk.model import USER, AdkKey, AdoptAs
 from session_manager.domain.errors import NotFound
 from session_manager.domain.quota import Quotas
@@ -18,7 +19,7 @@ from session_manager.domain.session import Session
 from session_manager.domain.times import Micros, seconds
 from session_manager.store.protocol import Artifact
 from session_manager.store.transactions import adk_adoption, adk_turns, usage
-from session_manager.store.transactions.base import Transaction
+from session_manager.store.transactions.base import Transaction, may
 
 _OF = "app = $1 AND user_id = $2 AND session = $3 AND name = $4"
 # The session must still exist. Every session has the user's row, so its lock makes versions unique.
@@ -56,10 +57,10 @@ _SEARCH = "SELECT data FROM memory WHERE app = $1 AND user_id = $2"
 
 
 def save(
-    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, artifact: Artifact
+    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, artifact: Artifact, access: Access = EVERYTHING
 ) -> Transaction[Artifact | None]:
     """Return the saved version, or None if there is no such session. Raises StorageFull over the user's quota."""
-    located = yield from adk_adoption.locate(now, adopt_as, key)
+    located = yield from adk_adoption.locate(now, adopt_as, key, access)
     if located is None or not (yield _LIVE, (located.record.uuid,)):
         return None
     yield _LOCK, (key.app, key.user_id)
@@ -90,9 +91,11 @@ def versions(session: Session, name: str) -> Transaction[list[Artifact]]:
     return [Artifact(*row) for row in rows]
 
 
-def delete(now: Micros, adopt_as: AdoptAs, key: AdkKey, name: str) -> Transaction[int | None]:
+def delete(
+    now: Micros, adopt_as: AdoptAs, key: AdkKey, name: str, access: Access = EVERYTHING
+) -> Transaction[int | None]:
     """Return the number of deleted versions, or None if there is no such session."""
-    located = yield from adk_adoption.locate(now, adopt_as, key)
+    located = yield from adk_adoption.locate(now, adopt_as, key, access)
     return None if located is None else len((yield _DELETE, _which(located.record, name)))
 
 
@@ -100,12 +103,14 @@ def _which(session: Session, name: str) -> tuple[str, str, str, str]:
     return session.app, session.user_id, "" if name.startswith(USER) else session.uuid, name
 
 
-def remember(now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey) -> Transaction[int | None]:
+def remember(
+    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, access: Access = EVERYTHING
+) -> Transaction[int | None]:
     """Add the session's new events that contain words. Return their number, or None if there is no such session.
 
     Raises StorageFull over the user's quota.
     """
-    located = yield from adk_adoption.locate(now, adopt_as, key)
+    located = yield from adk_adoption.locate(now, adopt_as, key, access)
     if located is None or not (yield _LIVE, (located.record.uuid,)):
         return None
     app, user_id, uuid = key.app, key.user_id, located.record.uuid
@@ -123,7 +128,8 @@ def remember(now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey) -> Tra
     return added
 
 
-def search(app: str, user_id: str, query: str, limit: int) -> Transaction[list[str]]:
+def search(app: str, user_id: str, query: str, limit: int, access: Access = EVERYTHING) -> Transaction[list[str]]:
+    """Return remembered events. A caller of some classes gets those of sessions that are known to be of its classes."""
     params: list[object] = [app, user_id]
     wanted = []
     for word in [word for word in words_of(query) if len(word) <= LONGEST_WORD][:MOST_WORDS]:
@@ -131,8 +137,10 @@ def search(app: str, user_id: str, query: str, limit: int) -> Transaction[list[s
         wanted.append(f"words LIKE ${len(params)} ESCAPE '!'")
     if not wanted:
         return []
-    params.append(limit)
-    sql = f"{_SEARCH} AND ({' OR '.join(wanted)}) ORDER BY timestamp DESC, event_id LIMIT ${len(params)}"
+    condition, more = may(access, Right.READ, len(params) + 1)
+    seen = f"EXISTS (SELECT 1 FROM session WHERE session.uuid = memory.session AND {condition})" if more else condition
+    params += [*more, limit]
+    sql = f"{_SEARCH} AND ({' OR '.join(wanted)}) AND {seen} ORDER BY timestamp DESC, event_id LIMIT ${len(params)}"
     rows = yield sql, params
     return [row[0] for row in rows]
 

@@ -38,11 +38,11 @@ _LATEST_FIRST = "ORDER BY timestamp DESC, tie(events) DESC"
 _APP_STATE = "SELECT state FROM app_states WHERE app_name = $1"
 _USER_STATE = "SELECT state FROM user_states WHERE app_name = $1 AND user_id = $2"
 _USER_STATES = "SELECT user_id, state FROM user_states WHERE app_name = $1 AND user_id IN ids($2)"
-_LISTED = """
-sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), (
-    SELECT uuid FROM session WHERE session.app = sessions.app_name AND session.user_id = sessions.user_id
-    AND session.adk_id = sessions.id AND session.deleted_at IS NULL)
+_OURS = """
+SELECT uuid FROM session WHERE session.app = sessions.app_name AND session.user_id = sessions.user_id
+    AND session.adk_id = sessions.id AND session.deleted_at IS NULL
 """
+_LISTED = f"sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), ({_OURS})"
 _SIZE = "octets(sessions.state)"
 _OLDEST_FIRST = "ORDER BY sessions.update_time, sessions.user_id, sessions.id"
 
@@ -81,12 +81,17 @@ def create(now: Micros, adopt_as: AdoptAs, quotas: Quotas, new: NewAdkSession) -
 
 
 def change(
-    now: Micros, adopt_as: AdoptAs, quotas: Quotas, key: AdkKey, events: Sequence[AdkEvent]
+    now: Micros,
+    adopt_as: AdoptAs,
+    quotas: Quotas,
+    key: AdkKey,
+    events: Sequence[AdkEvent],
+    access: Access = EVERYTHING,
 ) -> Transaction[AdkSession | None]:
     """Append events, and return the session with all events, or None if there is no such session."""
     check_key(key)
     check_events(events)
-    located = yield from adk_adoption.locate(now, adopt_as, key)
+    located = yield from adk_adoption.locate(now, adopt_as, key, access)
     if located is None or (yield from append_to(now, quotas, located, events, None, EVERYTHING)) is None:
         return None
     return (yield from get(located.key))
@@ -160,7 +165,7 @@ def append(
     """Return the new update time, or None if there is no such session."""
     check_key(key)
     check_events(events)
-    located = yield from adk_adoption.locate(now, adopt_as, key)
+    located = yield from adk_adoption.locate(now, adopt_as, key, access)
     if located is None:
         reject_turn(access, None)
         return None
@@ -244,14 +249,17 @@ def _listed(query: AdkQuery, columns: str, limit: int | None) -> tuple[str, list
 
     sql = f"SELECT {columns} FROM sessions WHERE sessions.app_name = $1"
     match query.access:
-        case Everything():
+        case Everything(classes):
             pass
-        case OwnedBy(user):
+        case OwnedBy(user, classes):
             sql += f" AND sessions.user_id = {param(user)}"
         case OneSession() | Nothing():
+            classes = None
             sql += " AND 1 = 0"
         case _:
             assert_never(query.access)
+    if classes is not None:
+        sql += f" AND NOT EXISTS ({_OURS} AND class_name NOT IN ids({param(json.dumps(sorted(classes)))}))"
     if query.after is not None:
         at, last_user, last = query.after
         key = "(sessions.update_time, sessions.user_id, sessions.id)"

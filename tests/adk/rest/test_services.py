@@ -183,9 +183,9 @@ async def test_an_artifact_is_read_after_one_look_for_its_session(front, monkeyp
     assert (await front.call("POST", artifacts, reference))[0] == 200
     look = store.adk_record
 
-    async def counted(key):
+    async def counted(key, access):
         looks.append(key)
-        return await look(key)
+        return await look(key, access)
 
     monkeypatch.setattr(store, "adk_record", counted)
     for path, answer in [("", ["a", "b"]), ("/b", {"text": "hello"}), ("/a/versions", [0])]:
