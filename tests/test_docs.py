@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -33,7 +34,7 @@ def settings_table() -> str:
     for title, group in Settings.groups().items():
         lines += [f"### {title.capitalize()}", ""]
         if group.__doc__:
-            lines += [group.__doc__, ""]
+            lines += [inspect.cleandoc(group.__doc__), ""]
         lines += ["| variable | default | meaning |", "|---|---|---|"]
         for each in group.model_fields.values():
             default = written(each.default)

@@ -36,6 +36,7 @@ class FailedKeys:
         self._period = PERIOD if rate is None else rate.get_expiry()
         self._counts: Counter[str] = Counter()  # of this window
         self._ends = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def count(self, address: str, *, refuse: bool) -> None:
         """Count a wrong key. ``refuse``: raise RateLimited if there were too many."""
@@ -57,14 +58,16 @@ class FailedKeys:
         if not self._counts:
             loop = asyncio.get_running_loop()
             self._ends = loop.time() + self._period
-            loop.call_at(self._ends, self._report)
+            self._timer = loop.call_at(self._ends, self.report)
         if address not in self._counts and len(self._counts) >= MOST_ADDRESSES:
             address = ELSEWHERE
         self._counts[address] += 1
         return self._counts[address]
 
-    def _report(self) -> None:
-        """Log the window that ends: a line for each of the worst addresses, and one for all others."""
+    def report(self) -> None:
+        """End the window and log it: a line for each of the worst addresses, and one for all others."""
+        if self._timer is not None:
+            self._timer.cancel()
         counts, self._counts = self._counts, Counter()
         lines = counts.most_common(MOST_LINES)
         rest = counts.total() - sum(count for _, count in lines)

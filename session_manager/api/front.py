@@ -172,6 +172,7 @@ def build_app(services: Services) -> ASGIApp:
         services.tools.times, services.host.wake_times, services.backups.stats, services.writer, services.health.reasons
     )
     failed_keys = FailedKeys(settings.limits.failed_keys, services.link, metrics.failed_keys)
+    services.at_end.append(failed_keys.report)
     parts = Parts(services, Limits(settings, services.link), failed_keys, metrics, table().documents, Shared())
     origins = Origins(settings.server.cors_origins)
     identity = Identity(

@@ -158,7 +158,8 @@ def _parse(file: Path) -> object:
         with file.open(encoding="utf-8") as stream:
             return yaml.load(stream, _Loader)  # noqa: S506  a SafeLoader
     except OSError as error:
-        raise StartupFailure(f"{file}: {error.strerror}") from None
+        problem = f"SESSION_CLASSES: {file}: {error.strerror}; expected the path of a YAML file of SessionClasses"
+        raise StartupFailure(problem) from None
     except UnicodeDecodeError:
         raise StartupFailure(f"{file}: invalid encoding; expected UTF-8") from None
     except yaml.MarkedYAMLError as error:

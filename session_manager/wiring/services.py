@@ -64,6 +64,7 @@ class Services:
         self.turns = Turns(kit, self.tools, self.drains, self.feed)
         self.lifecycle = Lifecycle(kit, self.host)
         self.repair = Repair(kit, self.drains, self.lifecycle, settings.sessions.repair_interval)
+        self.at_end: list[Callable[[], None]] = []  # called when this closes, once requests have ended
         self._tasks: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
         self.health = Health({"redis": self.activity.ping, "database": self.store.ping, **self.host.checks()})
@@ -176,6 +177,8 @@ class Services:
         by default what its class says.
         """
         await self.drain(self.settings.server.shutdown_timeout if patience is None else patience)
+        for call in self.at_end:
+            call()
         await cancel(*self._tasks)
         await self.health.close()
         with contextlib.suppress(Unavailable):

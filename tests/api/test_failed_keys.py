@@ -98,3 +98,12 @@ async def test_the_log_has_a_line_for_each_address_and_window(caplog: Any, monke
     assert lines == [("9.9.9.9", 30), ("8.8.8.8", 20), (ELSEWHERE, 4)]
     assert not any(WRONG in record.getMessage() for record in caplog.records)
     assert not await refused(failed, "9.9.9.9")  # another window
+
+
+async def test_a_front_door_that_stops_logs_the_window_that_has_not_ended(start: Any, caplog: Any):
+    caplog.set_level(logging.WARNING)
+    door = await start(session_api_keys=f"web:{KEY}", rate_limit_failed_keys="3/hour")
+    assert (await door.call("GET", ASK, headers=bearer(WRONG)))[0] == 401
+    for _ in range(2):  # closing may be repeated
+        await door.services.close()
+    assert [record.count for record in caplog.records if getattr(record, "event", "") == "keys.failed"] == [1]

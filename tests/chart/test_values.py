@@ -84,6 +84,9 @@ def test_values_that_the_schema_refuses(values: Json, words: str):
             {"gateway": {"enabled": True}},
             "gateway.parentRefs names no Gateway; expected for example [{name: my-gateway}]",
         ),
+        ({"apiKeys": {"key": "abc"}}, "apiKeys.key is not a key; expected 16 or more visible ASCII characters"),
+        ({"apiKeys": {"key": "0123456789,0123456789"}}, "without a comma"),
+        ({"apiKeys": {"key": "0123456789abcdef\n"}}, "apiKeys.key is not a key"),
         ({"frontDoor": {"autoscaling": {"enabled": True, "minReplicas": 20}}}, "minReplicas (20) is above maxReplicas"),
         (
             {"frontDoor": {"resources": {"limits": {"memory": "512mb"}}}},

@@ -169,7 +169,7 @@ def test_mistakes_are_reported_with_file_class_and_field(folder: Path, text: str
 
 
 def test_a_file_that_cannot_be_read(folder: Path) -> None:
-    with pytest.raises(StartupFailure, match=r"none\.yaml: No such file or directory"):
+    with pytest.raises(StartupFailure, match=r"^SESSION_CLASSES: .*none\.yaml: No such file or directory; expected"):
         load_classes(Settings.from_environment(session_classes=folder / "none.yaml"))
     (folder / "latin").write_bytes(b"classes: \xe4")
     with pytest.raises(StartupFailure, match="latin: invalid encoding; expected UTF-8"):

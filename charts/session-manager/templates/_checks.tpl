@@ -2,6 +2,9 @@
 {{- define "sm.check" -}}
 {{- include "sm.checkDatabase" . -}}
 {{- include "sm.checkRedis" . -}}
+{{- if not (regexMatch "^([!-+\\--~]{16,})?$" .Values.apiKeys.key) -}}
+{{- fail "apiKeys.key is not a key; expected 16 or more visible ASCII characters without a comma, for example the output of openssl rand -hex 24" -}}
+{{- end -}}
 {{- include "sm.checkEnv" (dict "ctx" . "of" "frontDoor") -}}
 {{- include "sm.checkEnv" (dict "ctx" . "of" "operator") -}}
 {{- range $of := list "frontDoor" "operator" "redis" "postgresql" -}}
