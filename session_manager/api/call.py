@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import orjson
 from fastapi import Depends, Request
@@ -19,6 +19,7 @@ from session_manager.api.sse import Shared
 from session_manager.domain.access import Access, Anonymous, Caller, PodTurn, UserCaller
 from session_manager.domain.errors import Forbidden, InvalidInput, TooLarge
 from session_manager.domain.json_bounds import excess
+from session_manager.domain.values import LONGEST_ID
 from session_manager.people.room import Share
 from session_manager.wiring.services import Services
 
@@ -40,11 +41,18 @@ class Parts(NamedTuple):
     events: Shared
 
 
+class Held(Protocol):
+    """A connection. ``holder``: under which its unread answers count."""
+
+    holder: str | None
+
+
 @dataclass(slots=True)
 class Call:
     """``params`` are those of the path. ``limit`` is that of the route.
 
     ``holder``: under which the front door counts what it holds for the request: ``held`` bytes of it now.
+    ``connection`` has the same one, for its unread answers.
     """
 
     parts: Parts
@@ -56,6 +64,7 @@ class Call:
     body: bytes = field(default=b"", repr=False)
     held: int = 0
     streams: bool = False
+    connection: Held | None = None
 
     @property
     def services(self) -> Services:
@@ -75,6 +84,13 @@ class Call:
         """Hold ``size`` bytes in all until the request ends. Raises RateLimited or Overloaded without room for them."""
         self.services.room.take(self.holder, size - self.held)
         self.held = size
+
+    def _held_by(self, holder: str) -> None:
+        """Count what is held for the request under another holder. Raises RateLimited without room for it there."""
+        self.services.room.move(self.holder, holder, self.held)
+        self.holder = holder
+        if self.connection is not None:
+            self.connection.holder = holder
 
     def begin_stream(self) -> None:
         """The answer is a stream. Raises RateLimited if its caller has too many."""
@@ -106,10 +122,12 @@ class Call:
         A service is limited per user, so its request could not be counted before the body was read.
         """
         caller = self.user_caller
-        if self.limit is not None and caller.names_users:
-            caller = caller.acting_for(user)
-            await self.parts.limits.count(self.limit, caller.limit_key(""))
-        return caller
+        if self.limit is None or not caller.names_users:
+            return caller
+        counted = caller.acting_for(user[:LONGEST_ID])  # the id was not checked yet
+        self._held_by(counted.holder(""))
+        await self.parts.limits.count(self.limit, counted.limit_key(""))
+        return caller.acting_for(user)
 
 
 async def _call(request: Request) -> Call:

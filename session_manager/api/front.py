@@ -152,6 +152,7 @@ class Front:
         connection = scope["state"].get("connection") if "state" in scope else None
         if connection is not None:
             connection.holder = call.holder
+            call.connection = connection
         return call
 
     def _end(self, scope: Scope, method: str, status: int, duration: float) -> None:

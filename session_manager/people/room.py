@@ -56,6 +56,18 @@ class Room:
     def leave(self, holder: str) -> None:
         _less(self._requests, holder, 1)
 
+    def move(self, holder: str, to: str, size: int) -> None:
+        """Count a request and its ``size`` bytes as another holder's. Raises RateLimited, and then moves nothing."""
+        self.enter(to)
+        self.free(holder, size)
+        try:
+            self.take(to, size)
+        except RateLimited:
+            self.take(holder, size)
+            self.leave(to)
+            raise
+        self.leave(holder)
+
     def reads(self, holder: str) -> asyncio.Semaphore:
         """Return the turns of a caller at reading what may be large, so that its requests do not all hold theirs."""
         turns = self._reads.get(holder)

@@ -164,3 +164,33 @@ def test_streams_of_one_caller_at_the_same_time(front):
             each.sendall(request(f"GET /session/{session}/events"))
             assert status_of(each) == expected
         assert looks(front, session) == 200
+
+
+@pytest.mark.parametrize(("path", "held"), [("/run", 3), ("/run_sse", 2)])
+def test_users_whom_only_the_body_names_do_not_share_the_room_of_their_service(front, path, held):
+    client = service(front)
+    session = client.create("ada", "talker")["uuid"]
+    client.chat(session, "are you awake?", wait=PATIENCE)
+
+    def run(user: str, session_id: str) -> bytes:
+        message = {"parts": [{"text": "wait"}], "role": "user"}
+        body = {"appName": "talker", "userId": user, "sessionId": session_id, "newMessage": message}
+        return request(f"POST /adk{path}", json.dumps(body).encode(), SERVICE)
+
+    def answer(asked: bytes) -> int:
+        with connect(front) as connection:
+            connection.sendall(asked)
+            return status_of(connection)
+
+    with ExitStack() as stack:
+        for _ in range(held):
+            each = stack.enter_context(connect(front))
+            each.sendall(run("ada", session))
+            if path == "/run_sse":
+                assert status_of(each) == 200
+        until(lambda: answer(run("ada", session if path == "/run_sse" else "nothing")) == 429, "ada's room is full")
+        assert answer(run("bob", "nothing")) == 404
+        assert answer(request("POST /session/create", b'{"user_id": "bob"}', SERVICE)) == 201
+    for _ in range(held):
+        front.go_on(session)
+    until(lambda: answer(run("ada", "nothing")) == 404, "ada's room is free again")
