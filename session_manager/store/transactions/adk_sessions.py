@@ -43,7 +43,8 @@ SELECT uuid FROM session WHERE session.app = sessions.app_name AND session.user_
     AND session.adk_id = sessions.id AND session.deleted_at IS NULL
 """
 _LISTED = f"sessions.user_id, sessions.id, sessions.state, unix(sessions.update_time), ({_OURS})"
-_SIZE = "octets(sessions.state)"
+_SIZE = "sessions.user_id, octets(sessions.state)"
+_USER_SIZES = "SELECT user_id, octets(state) FROM user_states WHERE app_name = $1 AND user_id IN ids($2)"
 _OLDEST_FIRST = "ORDER BY sessions.update_time, sessions.user_id, sessions.id"
 
 _IS_LIVE = "SELECT 1 FROM session WHERE uuid = $1 AND deleted_at IS NULL"
@@ -126,13 +127,11 @@ def page(query: AdkQuery) -> Transaction[AdkPage]:
     """
     app = yield _APP_STATE, (query.app,)
     app_state = app[0][0] if app else None
-    shared = _length(app_state)
-    if isinstance(query.access, OwnedBy):
-        own = yield _USER_STATE, (query.app, query.access.user)
-        shared += _length(own[0][0] if own else None)
     # One row more than the limit shows whether there is a next page.
     sizes = yield _listed(query, _SIZE, None if query.limit is None else query.limit + 1)
-    shown = yield _listed(query, _LISTED, _fitting([shared + row[0] for row in sizes], query))
+    owners = yield _USER_SIZES, (query.app, json.dumps(sorted({row[0] for row in sizes})))
+    shared, own = _length(app_state), {row[0]: row[1] for row in owners}
+    shown = yield _listed(query, _LISTED, _fitting([shared + own.get(user, 0) + size for user, size in sizes], query))
     users = yield _USER_STATES, (query.app, json.dumps(sorted({row[0] for row in shown})))
     user_states = {row[0]: row[1] for row in users}
     listed = []

@@ -253,6 +253,13 @@ async def test_a_page_ends_with_the_state_that_fills_it(store: SqlStore) -> None
     assert alone.key == keys[0]
 
 
+async def test_a_page_of_all_users_ends_with_the_state_of_a_user_that_fills_it(store: SqlStore) -> None:
+    keys = [await made(store, state={"user:all": "y" * 1000} if not number else {}) for number in range(4)]
+    page = await store.adk_list(AdkQuery("app", EVERYTHING, size=1500))
+    assert [each.key for each in page.sessions] == keys[:2]
+    assert page.next_after is not None
+
+
 @pytest.mark.parametrize("access", [NOTHING, OneSession("s", Attempt("m", 1))], ids=repr)
 async def test_a_caller_that_is_no_user_lists_no_sessions(store: SqlStore, access: Access) -> None:
     await made(store)
