@@ -172,7 +172,8 @@ class Backups:
         if changed is not None and changed > manifest.taken_at and not force:
             raise Conflict(
                 f"The database was written to at {changed:%Y-%m-%d %H:%M:%S} UTC, after the backup was taken "
-                f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC). To restore it and lose the later changes, use --force"
+                f"({manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC). To lose the later changes, stop the front door if it "
+                "runs, and use --force"
             )
 
     def chosen(self, name: str | None, *, accept_unauthenticated: bool = False) -> Manifest:

@@ -60,7 +60,7 @@ class SqliteSource:
 
     def dump(self, path: Path, progress: Progress) -> Dump:
         if not self.holds_data():
-            raise BackupError("There is no database to back up")
+            raise BackupError("There is no database to back up", reason=f"{self.path} is missing or empty")
         with local_errors(), closing(_connect(self.path)) as source:
             need_room(path.parent, self._size())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

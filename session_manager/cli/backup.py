@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 backup = typer.Typer(name="backup", help="Back up the database to a bucket, and restore it.", no_args_is_help=True)
 
+_UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 Name = Annotated[str | None, typer.Argument(help="Name of the backup; by default the newest.", show_default=False)]
 
 
@@ -51,8 +52,9 @@ def list_backups(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def verify(name: Name = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Fetch a backup and check it completely, as a restore does."""
     backups = _open(data_dir)
+    chosen = _chosen(backups, name)
     with _progress() as progress:
-        good = backups.verify(backups.chosen(name).name, progress)
+        good = backups.verify(chosen.name, progress)
     line = f"{good.name} is good: {sum(good.rows.values())} rows in {len(good.rows)} tables"
     show.result({"good": True, **_facts(good)}, line, as_json=as_json)
 
@@ -78,7 +80,7 @@ def restore(
     if accept_unauthenticated and name is None:
         raise typer.BadParameter("name the backup that --accept-unauthenticated is for")
     backups = _open(data_dir)
-    manifest = backups.chosen(name, accept_unauthenticated=accept_unauthenticated)
+    manifest = _chosen(backups, name, accept_unauthenticated=accept_unauthenticated)
     backups.reject_older(manifest, force=force)
     if not yes:
         _confirm(backups, manifest)
@@ -124,6 +126,17 @@ def _open(data_dir: Path | None) -> Backups:
     return backups
 
 
+def _chosen(backups: Backups, name: str | None, *, accept_unauthenticated: bool = False) -> Manifest:
+    from session_manager.domain.errors import NotFound  # noqa: PLC0415
+
+    try:
+        return backups.chosen(name, accept_unauthenticated=accept_unauthenticated)
+    except NotFound as error:
+        if name is None:
+            raise
+        raise NotFound(f"{error.detail}; to see their names: session-manager backup list") from None
+
+
 def _confirm(backups: Backups, manifest: Manifest) -> None:
     """Show what would be taken, and what it would replace, and ask."""
     for name, value in _described(manifest, backups.source.changed_at()):
@@ -135,7 +148,8 @@ def _confirm(backups: Backups, manifest: Manifest) -> None:
 def _described(manifest: Manifest, changed: datetime | None) -> Iterator[tuple[str, str]]:
     yield "backup", manifest.name
     yield "taken at", f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC, {_apart(manifest.taken_at, changed)}"
-    yield "holds", f"{manifest.sessions} sessions, {sum(manifest.rows.values())} rows of {manifest.engine}"
+    sessions, rows = _count(manifest.sessions, "session"), _count(sum(manifest.rows.values()), "row")
+    yield "holds", f"{sessions}; {rows} in a database of {manifest.engine}"
     yield "size", f"{show.size(manifest.size)}, {show.size(manifest.stored_size)} stored"
     yield "encrypted", "yes" if manifest.encryption else "no"
     yield (
@@ -149,7 +163,19 @@ def _apart(taken_at: datetime, changed: datetime | None) -> str:
     if changed is None:
         return "and there is no database yet"
     seconds = round((taken_at - changed).total_seconds())
-    return f"{timedelta(seconds=abs(seconds))} {'newer' if seconds > 0 else 'older'} than the database"
+    if seconds == 0:
+        return "as old as the database"
+    return f"{_span(abs(seconds))} {'newer' if seconds > 0 else 'older'} than the database"
+
+
+def _span(seconds: int) -> str:
+    """Return a duration in the largest unit of which it has at least one."""
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size)
+    return _count(seconds // size, unit)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @contextmanager

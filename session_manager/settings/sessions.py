@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from session_manager.domain.errors import InvalidInput, StartupFailure
 from session_manager.domain.quota import Quota, Quotas
@@ -23,6 +24,7 @@ from session_manager.settings.kinds import (
     UpTo100000,
     Url,
     expects,
+    printable,
 )
 
 Runtime = Annotated[
@@ -75,27 +77,31 @@ def _size(text: object) -> int:
 
 
 def _quota_list(text: str) -> tuple[NamedLimit, ...]:
-    return tuple(_named_limit(entry.strip()) for entry in text.split(",") if entry.strip())
+    return tuple(_named_limit(entry.strip()) for entry in text.strip().split(",") if entry.strip())
 
 
 def _named_limit(entry: str) -> NamedLimit:
     left, _, value = entry.rpartition("=")
     user, _, name = left.rpartition(".")
     if name not in Quota._fields:
-        raise ValueError
+        raise _wrong(entry, f"user.name=value, where name is {', '.join(Quota._fields)}")
     try:
         return NamedLimit(valid_user_id(user), name, _size(value.strip()))
-    except InvalidInput:
-        raise ValueError from None
+    except InvalidInput as error:
+        raise _wrong(entry, f"a user before .{name}, which {error.detail.partition(': ')[2]}") from None
+    except ValueError:
+        kinds = "a size like 500MB or 2GB" if name == "stored" else "a whole number"
+        raise _wrong(entry, f"{kinds}, or off, after {name}=") from None
+
+
+def _wrong(entry: str, expected: str) -> PydanticCustomError:
+    found = "limit" if "://" in entry else f'limit "{printable(entry[:80])}"'  # a misplaced URL may have a password
+    return PydanticCustomError("setting", f"invalid {found}; expected {expected}")
 
 
 Quantity = Annotated[int, PlainValidator(_quantity), expects("number", "a whole number from 0 to 1000000000, or off")]
 Size = Annotated[int, PlainValidator(_size), expects("size", "from 0 to 1000TB like 500MB or 2GB, or off")]
-QuotaList = Annotated[
-    tuple[NamedLimit, ...],
-    PlainValidator(_quota_list),
-    expects("list of limits", f"user.name=value entries, where name is {', '.join(Quota._fields)}"),
-]
+QuotaList = Annotated[tuple[NamedLimit, ...], PlainValidator(_quota_list)]  # each wrong entry has its own error
 
 
 class SessionSettings(Group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ import pytest
 import requests
 
 from session_manager.backup.catalog import data_of, manifest_of
+from session_manager.cli.backup import _apart
 from tests.backup.databases import fill, texts
 from tests.cli.program import FrontDoor, call, until
 from tests.servers import shared
@@ -85,9 +87,16 @@ def test_the_question_says_what_is_taken_and_what_is_replaced(machine: Machine):
     assert machine.run("restore", "--yes", "--accept-unauthenticated", **key).returncode == 2
     asked = machine.run("restore", plain, "--accept-unauthenticated", stdin="n\n", **key)
     assert asked.returncode == 1
-    for words in (plain, "sessions,", "rows of sqlite", "stored", "encrypted:     no", "authenticated: no: anyone"):
+    for words in (
+        plain,
+        "2 sessions; ",
+        " rows in a database of sqlite",
+        "stored",
+        "encrypted:     no",
+        "authenticated: no: anyone",
+    ):
         assert words in asked.stderr
-    assert "than the database" in asked.stderr
+    assert "the database\n" in asked.stderr
     assert machine.run("restore", plain, "--accept-unauthenticated", "--yes", **key).returncode == 0
     assert json.loads(machine.run("list", "--json", **key).stdout)[0]["authenticated"] is False
 
@@ -103,13 +112,33 @@ def test_prune_dry_run_shows_what_would_be_removed(machine: Machine):
     assert len(machine.printed("list")) == 1
 
 
+def test_a_missing_database_is_named(machine: Machine):
+    machine.database.unlink()
+    done = machine.run("create")
+    assert (done.returncode, f"({machine.database} is missing or empty)" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "as old as the database"),
+        (-1, "1 second older than the database"),
+        (7300, "2 hours newer than the database"),
+        (-86_400 * 3, "3 days older than the database"),
+    ],
+)
+def test_the_age_of_a_backup_in_words(seconds: int, words: str):
+    changed = datetime(2026, 1, 31, tzinfo=UTC)
+    assert _apart(changed + timedelta(seconds=seconds), changed) == words
+
+
 @pytest.mark.parametrize(
     ("args", "env", "code", "words"),
     [
         (("create",), {"STORAGE_BUCKET": "off"}, 1, "STORAGE_BUCKET"),
         (("create",), {"STORAGE_BUCKET": "ftp://nowhere"}, 1, "gs://bucket"),
         (("create",), {"BACKUP_ENCRYPTION_KEYS": "short"}, 1, "BACKUP_ENCRYPTION_KEYS"),
-        (("verify", "nothing"), {}, 3, "no such backup"),
+        (("verify", "nothing"), {}, 3, "no such backup; to see their names: session-manager backup list"),
         (("restore", "--yes"), {}, 3, "no backup"),
     ],
     ids=["off", "no place", "no key", "unknown", "none"],

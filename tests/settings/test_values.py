@@ -121,6 +121,21 @@ def test_the_error_says_what_was_expected(variable: str, text: str, noun: str, e
 
 
 @pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("ada.sessions=x", "a whole number, or off, after sessions="),
+        ("ada.stored=x", "a size like 500MB or 2GB, or off, after stored="),
+        ("ada.pods=5", "user.name=value, where name is sessions, "),
+        (".sessions=5", "a user before .sessions, which must be 1 to "),
+    ],
+)
+def test_the_wrong_entry_of_a_list_of_limits_is_named(entry: str, expected: str):
+    assert rejected("QUOTAS", f"bob.awake=5, {entry}").startswith(
+        f'QUOTAS: invalid limit "{entry}"; expected {expected}'
+    )
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "web",
