@@ -180,4 +180,4 @@ class Problem(BaseModel):
     field: str | None = Field(None, description="What is wrong in the input.", examples=[None])
     quota: str | None = Field(None, description="The limit that would be exceeded.", examples=[None])
     limit: int | None = Field(None, description="Its value.", examples=[None])
-    used: int | None = Field(None, description="What the user has of it.", examples=[None])
+    used: int | None = Field(None, description="What the user has of it, without this request.", examples=[None])

@@ -99,13 +99,13 @@ class QuotaExceeded(SessionManagerError):
 
     def __init__(self, user: str, quota: str, limit: int, used: int) -> None:
         super().__init__(self.words.format(user=user, limit=limit, used=used))
-        self.quota, self.limit, self.used = quota, limit, used
+        self.user, self.quota, self.limit, self.used = user, quota, limit, used
 
 
 class StorageFull(QuotaExceeded):
     http_status = 413
     title = "Storage quota exceeded"
-    words = "{user} would store {used} bytes, of {limit} at most; delete sessions or artifacts first"
+    words = "{user} has {used} of {limit} bytes, and this needs more; delete sessions or artifacts first"
 
 
 class QueueFull(QuotaExceeded):

@@ -7,6 +7,7 @@ of the transaction, so that a type checker compares it with the Protocol.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 from session_manager.domain.access import EVERYTHING, Access
 from session_manager.domain.adk.limits import check_events, cleaned_turn
 from session_manager.domain.adk.model import AdkKey, AdkSession, AdkTurn, AdoptAs, ClassAndTtl
-from session_manager.domain.errors import InvalidInput, NotFound
+from session_manager.domain.errors import InvalidInput, NotFound, StorageFull, StoreUnavailable
 from session_manager.domain.message import Outcome, StoredEvent
 from session_manager.domain.quota import Quotas
 from session_manager.domain.session import Session
@@ -77,7 +78,7 @@ def limited_write(transaction: Callable[Concatenate[Micros, Quotas, P], Transact
     """Return a ``write`` that raises QuotaExceeded if a user would have more than their quota."""
 
     def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        return self._write(transaction, self.quotas, *args, **kwargs)
+        return self._write_limited(transaction, self.quotas, *args, **kwargs)
 
     return run
 
@@ -88,7 +89,7 @@ def limited_adopting_write(
     """Return an ``adopting_write`` that raises QuotaExceeded as ``limited_write`` does."""
 
     async def run(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        found = await self._write(transaction, self.adopt_as, self.quotas, *args, **kwargs)
+        found = await self._write_limited(transaction, self.adopt_as, self.quotas, *args, **kwargs)
         if found is None:
             raise NotFound(NO_SESSION)
         return found
@@ -154,6 +155,16 @@ class SqlStore(Store, ABC):
     @abstractmethod
     async def _read(self, transaction: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a transaction that only reads."""
+
+    async def _write_limited(
+        self, transaction: Callable[Concatenate[Micros, P], Transaction[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a transaction that checks quotas. If too much is stored, say what the user has without its changes."""
+        try:
+            return await self._write(transaction, *args, **kwargs)
+        except StorageFull as error:
+            stored = await self._read(usage.stored, error.user)
+            raise StorageFull(error.user, error.quota, error.limit, stored) from None
 
     _ping = read(_ping)
 
@@ -283,7 +294,10 @@ class SqlStore(Store, ABC):
         left: Sequence[str] = uuids
         try:
             while left:
-                left = await self._write(adk_turns.catch_up, left)
+                left, grown = await self._write(adk_turns.catch_up, left)
+                for uuid in grown:
+                    with contextlib.suppress(StoreUnavailable):  # the next message of the session makes up for it
+                        await self._write(usage.report, uuid)
         except (InvalidInput, ValueError):
             if len(left) == 1:
                 extra = {"event": "store.adk_lost", "session": left[0]}

@@ -63,11 +63,15 @@ async def test_a_full_storage_says_what_to_delete(start: Any) -> None:
     assert (await front.call("POST", path, part))[0] == 200
     status, body = await front.call("POST", path, part)
     assert status == 413
-    assert body["detail"].endswith("of 100000 at most; delete sessions or artifacts first")
+    _, shown = await front.call("GET", "/usage?user_id=ada")
+    has = shown["stored_bytes"]["used"]
+    assert body["detail"] == f"ada has {has} of 100000 bytes, and this needs more; delete sessions or artifacts first"
     assert (await front.call("DELETE", f"{path}/a.txt"))[0] == 200
     assert (await front.call("POST", path, part))[0] == 200
     status, body = await front.chat(session, "y" * 70_000, wait=None)
     assert (status, body["type"], body["quota"]) == (413, TYPE, "stored")
+    _, shown = await front.call("GET", "/usage?user_id=ada")
+    assert shown["stored_bytes"] == {"used": body["used"], "limit": body["limit"]}
 
 
 async def test_a_session_over_the_quota_of_pods_waits_and_runs_when_another_one_sleeps(start: Any) -> None:

@@ -10,16 +10,28 @@ import asyncpg
 import pytest
 
 from session_manager.domain.access import EVERYTHING
-from session_manager.domain.adk.model import AdkEvent, AdkKey, Delta, NewAdkSession
+from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn, Delta, NewAdkSession
 from session_manager.domain.errors import QueueFull, QuotaExceeded, StorageFull
 from session_manager.domain.message import Outcome
 from session_manager.domain.quota import Quota, Quotas, Usage
 from session_manager.domain.times import Micros
+from session_manager.store.postgres.adapter import PostgresStore
 from session_manager.store.protocol import AdkQuery, Artifact
 from session_manager.store.sql import SqlStore
 from session_manager.store.transactions import usage
 from session_manager.store.transactions.base import in_postgres, in_sqlite
-from tests.store.databases import DAY, DONE, Database, Opened, PostgresDatabase, make, new_id, new_message, new_session
+from tests.store.databases import (
+    DAY,
+    DONE,
+    Database,
+    Opened,
+    PostgresDatabase,
+    make,
+    new_id,
+    new_message,
+    new_session,
+    say,
+)
 
 LARGE = "x" * usage.STEP
 STATE = 2  # bytes of the empty state that every user of an app has
@@ -34,8 +46,8 @@ def limited(opened: Opened) -> Limited:
         store = await opened()
         quotas = Quotas(Quota(**limits), named or {})
         store.quotas = quotas
-        if hasattr(store, "_least"):
-            store._least = quotas.smallest
+        if isinstance(store, PostgresStore):
+            store.__post_init__()
         return store
 
     return start
@@ -195,7 +207,7 @@ async def test_messages_and_replies_fill_the_storage_of_a_user_until_a_session_i
     session = await make(store)
     first = await store.accept(new_message(session, LARGE), EVERYTHING)
     await store.record(first.message.id, 1, Outcome.processed(f'"{LARGE * 4}"'), [("turn", "{}")])
-    with pytest.raises(StorageFull, match="ann would store 327691 bytes, of 327680 at most; delete") as caught:
+    with pytest.raises(StorageFull, match="ann has 327686 of 327680 bytes, and this needs more; delete") as caught:
         await store.accept(new_message(session, "hello"), EVERYTHING)
     assert (caught.value.quota, caught.value.limit, caught.value.http_status) == ("stored", 5 * usage.STEP, 413)
     assert await store.unfinished_of(session) == []
@@ -203,6 +215,157 @@ async def test_messages_and_replies_fill_the_storage_of_a_user_until_a_session_i
     await store.delete_session(session, EVERYTHING)
     await store.accept(new_message(await make(store), LARGE), EVERYTHING)
     assert (await store.usage("ann")).stored == usage.STEP + STATE
+
+
+async def test_a_reply_counts_in_all_sessions_of_its_user_once_it_is_recorded(limited: Limited) -> None:
+    store = await limited({"bob": Quota(stored=8 * usage.STEP)}, stored=3 * usage.STEP)
+    for user in ("ann", "bob"):
+        first, second = await make(store, user=user), await make(store, user=user)
+        await store.record(await say(store, first), 1, Outcome.processed(LARGE * 4))
+        assert (await store.usage(user)).stored >= 4 * usage.STEP
+        if user == "bob":
+            await say(store, first)
+            await say(store, second)
+            await make(store, user=user)
+            continue
+        for attempt in (say(store, first), say(store, second), make(store)):
+            with pytest.raises(StorageFull):
+                await attempt
+
+
+@pytest.mark.parametrize("way", ["plain", "failed", "adk", "behind", "many small ones"])
+async def test_each_kind_of_result_is_charged(limited: Limited, way: str) -> None:
+    store = await limited(stored=10**9)
+    session = await make(store)
+    large = Outcome.processed(LARGE * 4)
+    match way:
+        case "plain":
+            await store.record(await say(store, session), 1, large, [("turn.processed", "{}")])
+        case "failed":
+            await store.record(await say(store, session), 1, Outcome.failed(LARGE * 4))
+        case "adk":
+            await store.record(await say(store, session), 1, DONE, [("turn", "{}")], AdkTurn(None, (event(LARGE * 4),)))
+        case "behind":
+            sent = await say(store, session)
+            await store.record(sent, 1, Outcome.processed(f'{{"reply": "{LARGE * 2}"}}'), [("turn.processed", "{}")])
+            before = (await store.usage("ann")).stored
+            await store.adk_catch_up(session)
+            assert (await store.usage("ann")).stored >= before + usage.STEP
+        case _:
+            half = Outcome.processed("x" * (usage.STEP // 2))
+            for sent in [await say(store, session) for _ in range(8)]:
+                await store.record(sent, 1, half)
+    assert (await store.usage("ann")).stored >= 4 * usage.STEP
+    assert await store._read(_uncharged) < usage.STEP
+
+
+async def test_a_cancelled_message_is_charged_like_others(limited: Limited) -> None:
+    store = await limited(stored=10**9)
+    session = await make(store)
+    sent = await store.accept(new_message(session, "x" * (usage.STEP - 5)), EVERYTHING)
+    assert (await store.usage("ann")).stored == STATE
+    await store.cancel(session, sent.message.id, EVERYTHING)
+    assert (await store.usage("ann")).stored > usage.STEP
+
+
+async def test_a_result_that_is_repeated_or_too_late_is_not_charged_again(limited: Limited) -> None:
+    store = await limited(stored=10**9)
+    session = await make(store)
+    sent = await say(store, session)
+    await store.begin_redelivery(sent)
+    large = Outcome.processed(LARGE)
+    assert await store.record(sent, 1, large) is None
+    assert (await store.usage("ann")).stored == STATE
+    assert await store.record(sent, 2, large) is not None
+    charged = (await store.usage("ann")).stored
+    for attempt in (1, 2, None):
+        assert await store.record(sent, attempt, large) is None
+        assert await store.record(sent, attempt, large, adk=AdkTurn(None, (event(LARGE),))) is None
+    assert (await store.usage("ann")).stored == charged == len("hello") + usage.STEP + STATE
+
+
+async def test_only_a_large_result_needs_a_statement_to_charge_it(
+    limited: Limited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await limited(stored=10**9)
+    session = await make(store)
+    run: list[str] = []
+    if isinstance(store, PostgresStore):
+        rows = store._rows
+
+        async def counted(sql: str, *params: object) -> Any:
+            run.append(sql)
+            return await rows(sql, *params)
+
+        monkeypatch.setattr(store, "_rows", counted)
+    else:
+        write = store._write
+
+        async def counted_write(transaction: Any, *args: Any, **kwargs: Any) -> Any:
+            run.append(transaction.__name__)
+            return await write(transaction, *args, **kwargs)
+
+        monkeypatch.setattr(store, "_write", counted_write)
+    for outcome, postgres in ((DONE, 1), (Outcome.processed(LARGE), 2)):
+        sent = await say(store, session)
+        run.clear()
+        await store.record(sent, 1, outcome)
+        assert len(run) == (postgres if isinstance(store, PostgresStore) else 1), run
+
+
+async def test_a_user_with_a_larger_quota_needs_no_second_look(
+    limited: Limited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"ann": Quota(stored=8 * usage.STEP), "eve": Quota()}
+    for store in (await limited(named, stored=usage.STEP), await limited({**named, "bob": Quota(stored=usage.STEP)})):
+        for user in ("ann", "eve"):
+            session = await make(store, user=user)
+            await store.record(await say(store, session), 1, Outcome.processed(LARGE * 2))
+            with monkeypatch.context() as patch:
+                if isinstance(store, PostgresStore):
+                    patch.delattr(PostgresStore, "_write")
+                await say(store, session)
+
+
+async def test_a_result_is_recorded_although_another_transaction_holds_the_usage_of_its_user(
+    opened: Opened, database: Database
+) -> None:
+    if not isinstance(database, PostgresDatabase):
+        pytest.skip("SQLite has one writer")
+    store = await opened(patience=0.2)
+    session = await make(store)
+    plain, adk = await say(store, session), await say(store, session)
+    other = await asyncpg.connect(database.uri)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT * FROM user_usage FOR UPDATE")
+            assert await store.record(plain, 1, Outcome.processed(LARGE)) is not None
+            assert await store.record(adk, 1, DONE, adk=AdkTurn(None, (event(LARGE),))) is not None
+            assert (await store.usage("ann")).stored == STATE
+    finally:
+        await other.close()
+    assert (await store.get_message(session, plain, EVERYTHING)).response == LARGE
+    assert await store.record(adk, 1, DONE) is None
+    assert (await store.usage("ann")).stored > 2 * usage.STEP, "a repeated call makes up for it"
+
+
+async def test_a_refusal_says_what_the_user_has(limited: Limited) -> None:
+    store = await limited(stored=3 * usage.STEP)
+    session = await make(store)
+    await store.save_artifact(key_of(session), artifact(LARGE))
+    has = (await store.usage("ann")).stored
+    key = AdkKey("weather", "ann", "new")
+    new = NewAdkSession(new_id(), key, "default", Micros(DAY), {}, (event(LARGE * 4),))
+    for attempt in (
+        store.save_artifact(key_of(session), artifact(LARGE * 4)),
+        store.accept(new_message(session, LARGE * 4), EVERYTHING),
+        store.adk_append(key_of(session), [event(LARGE * 4)]),
+        store.adk_create(new),
+    ):
+        with pytest.raises(StorageFull) as caught:
+            await attempt
+        assert (caught.value.used, caught.value.limit) == (has, 3 * usage.STEP)
+        assert f"ann has {has} of " in caught.value.detail
 
 
 async def test_artifacts_fill_the_storage_until_they_are_deleted(limited: Limited) -> None:
@@ -289,6 +452,18 @@ async def test_a_recount_corrects_what_is_wrong(limited: Limited, database: Data
     assert await store._write(_recount) == []
 
 
+async def test_a_recount_names_users_whose_sessions_had_not_reported_their_bytes(limited: Limited) -> None:
+    store = await limited()
+    await say(store, await make(store))
+    await make(store, user="bob")
+    await store._write(_recount)
+    session = await make(store, user="bob")
+    assert await store._write(_recount) == []
+    await store._write(_store_unseen, session)
+    assert await store._write(_recount) == ["bob"]
+    assert (await store.usage("bob")).stored > 4 * usage.STEP
+
+
 async def test_a_session_of_an_adk_service_comes_with_its_bytes(limited: Limited) -> None:
     store = await limited()
     session = await make(store)
@@ -303,7 +478,7 @@ async def test_a_session_of_an_adk_service_comes_with_its_bytes(limited: Limited
 async def test_no_check_reads_a_whole_table(limited: Limited, database: Database) -> None:
     await limited()
     postgres = isinstance(database, PostgresDatabase)
-    for sql in (usage._USED, usage._WAITING_IN, usage.UNFINISHED_OF_USER, usage._CHARGE):
+    for sql in (usage._USED, usage._WAITING_IN, usage.UNFINISHED_OF_USER, usage.REPORT, usage.REPORT_OF_MESSAGE):
         if postgres:
             text = in_postgres(sql).replace("$1", "'a'")
             plan = await _plan_of_postgres(database, f"EXPLAIN {text}")
@@ -332,6 +507,19 @@ def _grown() -> Any:
     """Find sessions whose bytes are not those that a recount has just charged."""
     rows = yield "SELECT uuid FROM session WHERE deleted_at IS NULL AND bytes <> charged", ()
     return list(rows)
+
+
+def _uncharged() -> Any:
+    [row] = yield "SELECT sum(bytes - charged) FROM session", ()
+    return row[0]
+
+
+def _store_unseen(now: Micros, session: str) -> Any:
+    """Store a message as an older version does."""
+    yield (
+        "INSERT INTO message (id, session, seq, caller, text, accepted_at) VALUES ('m', $1, 1, 'web', $2, 1)",
+        (session, LARGE * 4),
+    )
 
 
 def _only_adks_row(now: Micros, session: str) -> Any:

@@ -24,6 +24,7 @@ from session_manager.domain.errors import (
     IdempotencyMismatch,
     OutcomeUnknown,
     QuotaExceeded,
+    SessionManagerError,
     StoreCannotWrite,
     StoreUnavailable,
 )
@@ -51,7 +52,7 @@ _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 # Or a quota may be exceeded: the conditions here are stricter than those of ``usage.py``, and cheap. They are exact
 # for simultaneous calls too: what they know of the session's row is read again, and what they know of messages is old.
 # 1 id, 2 session, 3 caller, 4 idempotency key, 5 body hash, 6 text, 7 owner, 8 payload, 9 trace, 10 bytes, 11 step
-# or NULL, 12 unfinished messages of a session or NULL, 13 of a user or NULL
+# or NULL, 12 unfinished messages of a session or NULL, 13 of a user or NULL, 14 and 15 ``usage.limits_of_bytes``
 _OF_SAME_USER = """
 SELECT count(*) FROM session AS own JOIN message AS waiting ON waiting.session = own.uuid
 WHERE own.user_id = session.user_id AND own.deleted_at IS NULL AND waiting.finished_at IS NULL
@@ -73,6 +74,8 @@ before AS MATERIALIZED (
     AND ($11::bigint IS NULL OR bytes + $10 - charged < $11)
     AND ($12::bigint IS NULL OR last_seq + 1 - before.lowest < $12)
     AND ($13::bigint IS NULL OR last_seq + 1 = before.lowest OR before.of_user < $13)
+    AND ($14::bigint IS NULL OR coalesce(($15::jsonb ->> user_id)::bigint, $14)
+        >= coalesce((SELECT known.bytes FROM user_usage AS known WHERE known.user_id = session.user_id), 0))
     RETURNING {SESSION}, last_seq, now.at
 ), added AS (
     INSERT INTO message (id, session, seq, caller, idempotency_key, body_hash, text, accepted_at, payload, trace)
@@ -98,13 +101,13 @@ locked AS MATERIALIZED (
         bytes = bytes + $8
     FROM finished, now
     WHERE uuid = finished.session
-    RETURNING uuid, last_event, now.at
+    RETURNING uuid, last_event, now.at, bytes - charged AS uncharged
 ), stored AS (
     INSERT INTO session_event (session, number, kind, message_id, data, created_at)
     SELECT uuid, last_event - cardinality($6::text[]) + event.n, event.kind, $1, event.data, at
     FROM touched, unnest($6::text[], $7::text[]) WITH ORDINALITY AS event (kind, data, n)
 )
-SELECT last_event, at FROM touched
+SELECT uuid, last_event, at, uncharged FROM touched
 """
 
 log = logging.getLogger(__name__)
@@ -137,9 +140,10 @@ class PostgresStore(SqlStore):
     _pool: asyncpg.Pool | None = field(default=None, init=False)
     _shown: str = field(init=False)
     _least: Quota = field(init=False)
+    _stored: tuple[int | None, str | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._least = self.quotas.smallest
+        self._least, self._stored = self.quotas.smallest, usage.limits_of_bytes(self.quotas)
         self._shown = PostgresAddress.parse(self.address, "*").shown
 
     @property
@@ -215,12 +219,12 @@ class PostgresStore(SqlStore):
         seq, at, lowest = row[_SEQ], row[_ACCEPTED_AT], row[_LOWEST]
         return messages.accepted(new, session_of(row), seq, seq if lowest is None else lowest, at)
 
-    def _limits(self, new: NewMessage) -> tuple[int, int | None, int | None, int | None]:
+    def _limits(self, new: NewMessage) -> tuple[int | str | None, ...]:
         """Return the bytes of the message, and the limits below which it is accepted without a look at its user."""
         least = self._least
         step = usage.STEP if least.stored else None
         of_user = least.messages - _MOST_AT_ONCE if least.messages else None
-        return usage.size(new.text, new.payload), step, least.session_messages or None, of_user
+        return usage.size(new.text, new.payload), step, least.session_messages or None, of_user, *self._stored
 
     async def _resolve(self, new: NewMessage, access: Access) -> Accepted:
         """Accept a message that may have been accepted already. With the same id it cannot be accepted twice.
@@ -254,13 +258,23 @@ class PostgresStore(SqlStore):
         events: Sequence[tuple[str, str]] = (),
         adk: AdkTurn | None = None,
     ) -> list[StoredEvent] | None:
-        if adk is not None:
-            return await self._write(messages.record_locked, message_id, attempt, outcome, events, adk)
+        end = (message_id, attempt, outcome, events)
+        done = await (self._record_alone(*end) if adk is None else self._write(messages.record_locked, *end, adk))
+        if done is None or done.uncharged >= usage.STEP:  # None: an earlier try may have been cut off before this
+            with contextlib.suppress(SessionManagerError):  # the next message of the session makes up for it
+                await self._rows(usage.REPORT_OF_MESSAGE, message_id)
+        return done and done.events
+
+    async def _record_alone(
+        self, message_id: str, attempt: int | None, outcome: Outcome, events: Sequence[tuple[str, str]]
+    ) -> messages.Recorded | None:
         kinds, data = [kind for kind, _ in events], [data for _, data in events]
         result = (outcome.status.value, outcome.response, messages.cleaned_error(outcome.error))
-        size = messages.size_of_end(outcome, data)
-        rows = await self._rows(_RECORD, message_id, attempt, *result, kinds, data, size)
-        return messages.numbered_events(message_id, events, rows[0][0], rows[0][1]) if rows else None
+        rows = await self._rows(_RECORD, message_id, attempt, *result, kinds, data, messages.size_of_end(outcome, data))
+        if not rows:
+            return None
+        session, last, at, uncharged = rows[0]
+        return messages.Recorded(session, messages.numbered_events(message_id, events, last, at), uncharged)
 
     # How transactions run
 

@@ -116,6 +116,7 @@ def remember(
     app, user_id, uuid = key.app, key.user_id, located.record.uuid
     if located.behind:
         yield from adk_turns.catch_up_whole(now, uuid)
+        yield usage.REPORT, (uuid,)
     events = yield _EVENTS, (*located.key, uuid)
     added = 0
     for event in events:

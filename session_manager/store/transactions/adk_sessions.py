@@ -183,6 +183,7 @@ def append_to(
     uuid, key = located.record.uuid, located.key
     if located.behind:
         yield from adk_turns.catch_up_whole(now, uuid)
+        yield usage.REPORT, (uuid,)
     yield _LOCK_SESSION, (uuid,)
     if isinstance(access, OneSession):
         yield from _check_turn(uuid, access, writes=bool(events))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from session_manager.domain.adk.limits import placed_after
 from session_manager.domain.adk.model import AdkEvent, AdkKey, AdkTurn
@@ -36,8 +37,8 @@ WHERE session.uuid IN ids($1) AND session_event.kind IN ('turn.processed', 'turn
 ORDER BY session.uuid, session_event.number LIMIT {AT_ONCE}
 """
 # ADK's events include all turns up to our event of that number.
-WRITTEN = "UPDATE session SET adk_told = $2 WHERE uuid = $1"
-_GREW = "UPDATE session SET adk_told = last_event, bytes = bytes + $2 WHERE uuid = $1"
+WRITTEN = "UPDATE session SET adk_told = $2 WHERE uuid = $1 RETURNING bytes - charged"
+_GREW = "UPDATE session SET adk_told = last_event, bytes = bytes + $2 WHERE uuid = $1 RETURNING bytes - charged"
 _ALL_WRITTEN = "UPDATE session SET adk_told = last_event WHERE uuid IN ids($1)"
 
 
@@ -47,8 +48,19 @@ def behind(limit: int) -> Transaction[list[str]]:
     return [row[0] for row in rows]
 
 
-def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
-    """Write the events of ended turns of these sessions, oldest first. Return sessions that may have more of them.
+class CaughtUp(NamedTuple):
+    """Sessions that may have ``more`` missing events, and sessions that have ``grown`` by a step to report.
+
+    Each of the latter reports in a transaction of its own: they may belong to many users, and two transactions that
+    lock the usage of several users could wait for each other.
+    """
+
+    more: list[str]
+    grown: list[str]
+
+
+def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[CaughtUp]:
+    """Write the events of ended turns of these sessions, oldest first.
 
     A session without its ADK row is skipped: a real ADK service has deleted it, and the next sweep closes it.
     """
@@ -60,7 +72,7 @@ def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
         if updated is not None:
             found[row[0]] = _Behind(key, updated)
     if not found:
-        return []
+        return CaughtUp([], [])
     turns = yield _TURNS, (json.dumps(list(found)),)
     for row in turns:
         message = message_of(row)
@@ -68,15 +80,18 @@ def catch_up(now: Micros, uuids: Sequence[str]) -> Transaction[list[str]]:
     ended = {uuid: each for uuid, each in found.items() if each.events}
     placed = {uuid: placed_after(each.updated, each.events.values()) for uuid, each in ended.items()}
     yield from adk_rows.insert_events([(ended[uuid].key, event, at) for uuid in ended for event, at in placed[uuid]])
+    grown: list[str] = []
     for uuid, each in ended.items():
         yield from adk_rows.apply_changes(each.key, each.events.values(), placed[uuid][-1][1])
-        yield _GREW, (uuid, usage.size_of(each.events.values()))
+        [row] = yield _GREW, (uuid, usage.size_of(each.events.values()))
+        if row[0] >= usage.STEP:
+            grown.append(uuid)
     if len(turns) < AT_ONCE:
         yield _ALL_WRITTEN, (json.dumps([uuid for uuid in found if uuid not in ended]),)
-        return []
+        return CaughtUp([], grown)
     last, number = message_of(turns[-1]).session, turns[-1][MESSAGE_WIDTH]
     yield WRITTEN, (last, number)
-    return [uuid for uuid in found if uuid == last or uuid not in ended]
+    return CaughtUp([uuid for uuid in found if uuid == last or uuid not in ended], grown)
 
 
 @dataclass(slots=True)
@@ -98,10 +113,10 @@ def give_up(now: Micros, uuid: str) -> Transaction[None]:
 
 
 def catch_up_whole(now: Micros, uuid: str) -> Transaction[None]:
-    """Write all missing events of one session."""
+    """Write all missing events of one session. The caller reports what it has grown by."""
     left = [uuid]
     while left:
-        left = yield from catch_up(now, left)
+        left = (yield from catch_up(now, left)).more
 
 
 def add_turn(now: Micros, uuid: str, key: AdkKey, turn: AdkTurn, *, kept: bool) -> Transaction[None]:

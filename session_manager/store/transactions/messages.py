@@ -8,7 +8,7 @@ token of a turn ``_OPEN_ATTEMPT`` in ``adk_sessions`` and the condition that ``b
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_manager.domain.access import Access, Right
 from session_manager.domain.adk.model import AdkKey, AdkTurn
@@ -43,7 +43,9 @@ UPDATE session SET last_seq = last_seq + 1, last_activity = $2, expires_at = $2 
 WHERE uuid = $1 AND deleted_at IS NULL
 """
 _NUMBERED = f"""
-SELECT {SESSION}, last_seq, {_LOWEST}, bytes - charged FROM session WHERE uuid = $1 AND deleted_at IS NULL
+SELECT {SESSION}, last_seq, {_LOWEST}, bytes - charged,
+    (SELECT bytes FROM user_usage WHERE user_usage.user_id = session.user_id)
+FROM session WHERE uuid = $1 AND deleted_at IS NULL
 """
 _REVIVE = "UPDATE session SET expired_at = NULL WHERE uuid = $1"
 _INSERT = """
@@ -65,11 +67,12 @@ UPDATE message SET deaths = deaths + 1 WHERE id = $1 AND attempt = $2 AND finish
 # Reading first and then writing is correct with one writer, and cheaper than RETURNING. PostgreSQL has its own
 # statement for this.
 _OPEN = """
-SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id, message.adk_kept
+SELECT message.session, session.last_event, session.app, session.user_id, session.adk_id, message.adk_kept,
+    session.bytes - session.charged
 FROM message JOIN session ON session.uuid = message.session
 WHERE message.id = $1 AND message.finished_at IS NULL AND message.attempt = coalesce($2, message.attempt)
 """
-_CANCELLABLE = "SELECT class_name, last_event FROM session WHERE uuid = $1 AND deleted_at IS NULL"
+_CANCELLABLE = "SELECT class_name, last_event, bytes - charged FROM session WHERE uuid = $1 AND deleted_at IS NULL"
 _IN_SESSION = f"SELECT {MESSAGE} FROM message WHERE id = $1 AND session = $2"
 _LOCK = "SELECT uuid FROM session WHERE uuid = (SELECT session FROM message WHERE id = $1) for_update()"
 _NUMBER_EVENTS = """
@@ -120,9 +123,10 @@ def accept(now: Micros, quotas: Quotas, new: NewMessage, access: Access) -> Tran
     rows = yield restricted(_NUMBERED, access, Right.WRITE, new.session)
     if not rows:
         raise NotFound(NO_SESSION)
-    session, (seq, lowest, uncharged) = session_of(rows[0]), rows[0][SESSION_WIDTH:]
+    session, (seq, lowest, uncharged, known) = session_of(rows[0]), rows[0][SESSION_WIDTH:]
     if lowest is not None:
         yield from usage.check_queue(session.uuid, session.user_id, quotas.of(session.user_id), seq - lowest)
+    usage.check_known(session.user_id, quotas, known)
     if uncharged >= usage.STEP:
         yield from usage.charge(session.uuid, session.user_id, quotas)
     if session.expired_at is not None:
@@ -172,6 +176,14 @@ def died(now: Micros, message_id: str, attempt: int) -> Transaction[int | None]:
     return int(rows[0][0]) if rows else None
 
 
+class Recorded(NamedTuple):
+    """The events of a result, and the bytes that its session has not reported to the usage of its user."""
+
+    session: str
+    events: list[StoredEvent]
+    uncharged: int
+
+
 def record(
     now: Micros,
     message_id: str,
@@ -180,6 +192,22 @@ def record(
     events: Sequence[tuple[str, str]] = (),
     adk: AdkTurn | None = None,
 ) -> Transaction[list[StoredEvent] | None]:
+    done = yield from _record(now, message_id, attempt, outcome, events, adk)
+    if done is None:
+        return None
+    if done.uncharged >= usage.STEP:
+        yield usage.REPORT, (done.session,)
+    return done.events
+
+
+def _record(
+    now: Micros,
+    message_id: str,
+    attempt: int | None,
+    outcome: Outcome,
+    events: Sequence[tuple[str, str]],
+    adk: AdkTurn | None,
+) -> Transaction[Recorded | None]:
     rows = yield _OPEN, (message_id, attempt)
     if not rows:
         return None
@@ -187,9 +215,10 @@ def record(
     if adk is not None:
         yield from adk_turns.add_turn(now, session, AdkKey(*rows[0][2:5]), adk, kept=bool(rows[0][5]))
     stored = yield from _finish(now, session, message_id, outcome, numbered_events(message_id, events, last, now))
-    if adk is not None:
-        yield adk_turns.WRITTEN, (session, last)
-    return stored
+    if adk is None:
+        return Recorded(session, stored, rows[0][6] + size_of_end(outcome, [data for _, data in events]))
+    [row] = yield adk_turns.WRITTEN, (session, last)
+    return Recorded(session, stored, row[0])
 
 
 def _finish(
@@ -207,10 +236,13 @@ def size_of_end(outcome: Outcome, data: Iterable[str]) -> int:
     return usage.size(outcome.response, outcome.error, *data)
 
 
-def record_locked(now: Micros, message_id: str, *rest: Any) -> Transaction[list[StoredEvent] | None]:
-    """``record`` for an engine with concurrent writers: lock the session's row, and only then read the message."""
+def record_locked(now: Micros, message_id: str, *rest: Any) -> Transaction[Recorded | None]:
+    """``record`` for an engine with concurrent writers: lock the session's row, and only then read the message.
+
+    The caller reports what is not charged, since that could wait for another transaction of the same user.
+    """
     yield _LOCK, (message_id,)
-    return (yield from record(now, message_id, *rest))
+    return (yield from _record(now, message_id, *rest))
 
 
 def cancel(now: Micros, session: str, message_id: str, access: Access) -> Transaction[Cancelled]:
@@ -227,6 +259,8 @@ def cancel(now: Micros, session: str, message_id: str, access: Access) -> Transa
         raise Conflict("the message has already ended")
     events = numbered_events(message_id, [("turn.failed", "{}")], found[0][1] + 1, now)
     [event] = yield from _finish(now, session, message_id, outcome, events)
+    if found[0][2] + size_of_end(outcome, ["{}"]) >= usage.STEP:
+        yield usage.REPORT, (session,)
     ended = message._replace(finished_at=now, status=outcome.status, error=outcome.error)
     return Cancelled(ended, event, found[0][0])
 

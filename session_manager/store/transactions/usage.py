@@ -2,24 +2,31 @@
 
 ``session.bytes`` is moved by the updates that each write makes anyway.  ``user_usage`` has the sums of a user: triggers
 keep it, so it is right whatever program writes.  Since all turns of a user would wait for its one row, a session
-reports its bytes there in steps: ``session.charged`` is what was reported.  A user may exceed the limit by one step per
-session.
+reports its bytes there in steps: ``session.charged`` is what was reported.  A result is reported as soon as it is
+recorded, and never refused; a user who has too much by then sends no further message.
 """
 
 # ruff: noqa: S608  the SQL is built from constants; values are parameters
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from session_manager.domain.adk.model import AdkEvent
 from session_manager.domain.errors import QueueFull, QuotaExceeded, StorageFull
 from session_manager.domain.quota import Quota, Quotas, Usage
+from session_manager.domain.times import Micros
 from session_manager.store.transactions.base import Statement, Transaction
 
 STEP = 64 * 1024  # bytes
+_UNLIMITED = 2**62  # bytes
 
 _GROW = "UPDATE session SET bytes = bytes + $2 WHERE uuid = $1"
-_CHARGE = f"UPDATE session SET charged = bytes WHERE uuid = $1 AND bytes - charged >= {STEP} RETURNING 1"
+REPORT = f"UPDATE session SET charged = bytes WHERE uuid = $1 AND bytes - charged >= {STEP} RETURNING 1"
+REPORT_OF_MESSAGE = f"""
+UPDATE session SET charged = bytes
+WHERE uuid = (SELECT session FROM message WHERE id = $1) AND bytes - charged >= {STEP}
+"""
 _USED = "SELECT sessions, bytes FROM user_usage WHERE user_id = $1"
 _WAITING_IN = "SELECT count(*) FROM message WHERE session = $1 AND finished_at IS NULL"
 UNFINISHED_OF_USER = """
@@ -87,8 +94,26 @@ def check_stored(user: str, quotas: Quotas) -> Transaction[None]:
 
 def charge(uuid: str, user: str, quotas: Quotas) -> Transaction[None]:
     """Report what the session has grown by, if it is a step. Raise StorageFull if the user now stores too much."""
-    if (yield _CHARGE, (uuid,)):
+    if (yield REPORT, (uuid,)):
         yield from check_stored(user, quotas)
+
+
+def limits_of_bytes(quotas: Quotas) -> tuple[int | None, str | None]:
+    """Return the limit of most users, or None if no user has one, and the limits of the others by name, as JSON."""
+    if not quotas.smallest.stored:
+        return None, None
+    named = {user: quota.stored or _UNLIMITED for user, quota in quotas.named.items()}
+    return quotas.default.stored or _UNLIMITED, json.dumps(named) if named else None
+
+
+def check_known(user: str, quotas: Quotas, known: int | None) -> None:
+    """Raise StorageFull if the user has too much already. ``known`` is what sessions have reported, None for none."""
+    _check_stored(user, quotas.of(user), known or 0)
+
+
+def report(now: Micros, uuid: str) -> Transaction[None]:
+    """Report what the session has grown by, if it is a step, whatever the quota of its user is."""
+    yield REPORT, (uuid,)
 
 
 def check_queue(uuid: str, user: str, quota: Quota, span: int) -> Transaction[None]:
@@ -114,16 +139,24 @@ def of_user(user: str) -> Transaction[Usage]:
     return Usage(rows[0][0], row[0], rows[0][1]) if rows else Usage(0, row[0], 0)
 
 
+def stored(user: str) -> Transaction[int]:
+    """Return the bytes that the user has, as ``of_user`` does."""
+    rows = yield _USED, (user,)
+    return rows[0][1] if rows else 0
+
+
 def recount() -> Transaction[list[str]]:
     """Measure everything anew, and return the users for whom something else was recorded. This reads all messages.
+
+    They include users whose sessions had grown by less than a step since they reported it.
 
     ADK programs that write to the database themselves do not report what their sessions grow by.
     """
     yield "lock_usage()", ()
+    known = yield _KNOWN, ()
     yield _MEASURE, ()
     yield _CHARGE_ALL, ()
     yield _USE_NOW, ()
-    known = yield _KNOWN, ()
     yield _FORGET, ()
     yield _SUM_UP, ()
     found = yield _KNOWN, ()
