@@ -115,6 +115,7 @@ def test_a_class_gets_its_defaults(namespace: str):
         "turnTimeoutSeconds": 600,
         "gracePeriodSeconds": 5,
         "redelivery": "replace",
+        "appState": "read",
         "warm": 0,
     }
 

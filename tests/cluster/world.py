@@ -68,7 +68,7 @@ class FrontDoorProcess:
         self.url = ""
 
     async def start(self, **env: str) -> None:
-        """Start it, and return when it serves."""
+        """Start it, and return when it is ready: it knows the Sessions and classes of the cluster."""
         with self._log.open("ab") as log:
             command = [str(Path(sys.executable).parent / "session-manager"), "serve"]
             folder, environment = self._log.parent, {**self._env, **env}
@@ -78,6 +78,10 @@ class FrontDoorProcess:
         await until(lambda: self.log().count("front.serving") > already, 30)
         lines = [json.loads(line) for line in self.log().splitlines() if "front.serving" in line]
         self.url = f"http://127.0.0.1:{lines[-1]['port']}"
+        await until(self._ready, 30)
+
+    async def _ready(self) -> bool:
+        return (await self.ask("GET", "/readyz"))[0] == 200
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self._process is not None
