@@ -109,6 +109,8 @@ class Front:
 
     async def _open(self, method: str, rule: Rule, params: dict[str, str], scope: Scope, receive: Receive) -> None:
         """Let the request pass to its handler, which finds the call in the scope. Raises what rejects it."""
+        if current.get() is not None:
+            current.set(None)  # the task of a request that was sent ahead begins in the context of the one before
         if rule.admitted:
             await self.admit(method)
         headers = header_map(scope["headers"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.api.conftest import CLASSES
@@ -26,6 +28,23 @@ async def test_the_pod_gets_the_context_of_the_request(front, asleep):
     assert body["pod_response"] == SENT
     _, body = await front.chat(session, "trace")
     assert body["pod_response"] == {}
+
+
+async def test_a_request_sent_ahead_does_not_get_the_context_of_the_one_before(front):
+    session, other = await front.create(), await front.create()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
+    traced = f"traceparent: {PARENT}\r\ntracestate: {STATE}\r\n"
+    writer.write(_chat(session, traced) + _chat(other, "Connection: close\r\n"))
+    replies = (await reader.read()).decode()
+    writer.close()
+    assert replies.count("HTTP/1.1 200 ") == 2
+    assert replies.count(PARENT) == 1
+
+
+def _chat(session: str, headers: str) -> bytes:
+    body = '{"message": "trace"}'
+    kind = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nPrefer: wait=30\r\n"
+    return f"POST /session/{session}/chat HTTP/1.1\r\n{kind}{headers}\r\n{body}".encode()
 
 
 async def test_another_front_door_and_another_attempt_have_the_same_context(start):
