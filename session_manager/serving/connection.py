@@ -79,7 +79,7 @@ class ClientConnection(HttpToolsProtocol):
         try:
             self._lobby.enter(self)
         except (RateLimited, Overloaded) as error:
-            self._reject(errors.problem(error))
+            self.refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
@@ -94,6 +94,9 @@ class ClientConnection(HttpToolsProtocol):
 
     def cut_off(self) -> None:
         self.transport.abort()
+
+    def refuse(self, error: Exception) -> None:
+        self._reject(errors.problem(error))
 
     # -- what arrives --------------------------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class ClientConnection(HttpToolsProtocol):
         try:
             self._lobby.hold_head(self, self._unread)
         except (RateLimited, Overloaded) as error:
-            self._reject(errors.problem(error))
+            self.refuse(error)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -184,8 +187,9 @@ class ClientConnection(HttpToolsProtocol):
             return
         unfinished = self.cycle.more_body
         super().on_response_complete()
-        if not self.pipeline:
-            self._lobby.idle(self)
+        if self._unanswered is not None:
+            return  # the answer to a request that was sent ahead is still to come
+        self._lobby.idle(self)
         if unfinished and self.expect_100_continue:
             self.hang_up()  # the client may send its body now, or its next request
 

@@ -1,7 +1,8 @@
 """All open connections of a front door, and which of them has to go when there is no more room.
 
-A connection is refused if its address has as many as one may have. If the front door is full, an address with more than
-its share is refused too. For any other one a connection that has been idle for the longest time is closed, so a full
+If an address has as many connections as one may have, its longest idle connection is closed for a new one, which may be
+that of a neighbour behind the same NAT. Unfinished heads give way in the same manner. If the front door is full, an
+address with more than its share is refused. For any other one the longest idle connection of all is closed, so a full
 front door still answers everybody else, its supervisor too. Answers that wait for their readers hold bytes: without
 room for one, the client that has not read for the longest time is cut off.
 """
@@ -24,6 +25,7 @@ SPARE = 64  # connections beyond the limit, for addresses with few, when none is
 OTHER_FILES = 256  # of the process: Redis, the database, pods
 MOST_HEADS = 128  # unfinished heads of one address
 MOST_LINGERING = 256  # connections that only wait until their client has read a refusal
+MOST_LINGERING_HERE = 16  # of one address
 LOG_EVERY = 10.0  # seconds between two lines about the same limit
 
 
@@ -36,21 +38,53 @@ class Guest(Protocol):
     def cut_off(self) -> None:
         """Close the connection at once and drop what it holds."""
 
+    def refuse(self, error: Exception) -> None:
+        """Answer the unfinished request with this error and close the connection."""
+
+
+class _ByAddress:
+    """Connections by address, the first one that came first. Those of trusted proxies are left out."""
+
+    def __init__(self) -> None:
+        self._guests: dict[str, dict[Guest, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def add(self, guest: Guest) -> None:
+        if guest.origin is not None:
+            self._guests.setdefault(guest.origin, {})[guest] = None
+
+    def discard(self, guest: Guest) -> None:
+        here = self._guests.get(guest.origin) if guest.origin is not None else None
+        if here is not None:
+            here.pop(guest, None)
+            if not here:
+                del self._guests[guest.origin]  # type: ignore[arg-type]
+
+    def count(self, origin: str | None) -> int:
+        return len(self._guests.get(origin, ())) if origin is not None else 0
+
+    def first(self, origin: str | None) -> Guest | None:
+        here = self._guests.get(origin) if origin is not None else None
+        return next(iter(here)) if here else None
+
 
 class Lobby:
     def __init__(self, room: Room, settings: CapacitySettings, proxies: Proxies) -> None:
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES - SPARE
-        self._most = max(1, min(settings.max_connections, files)) if files > 0 else settings.max_connections
+        self._most = _most_connections(settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._most_here = settings.max_connections_per_address
         self._room = room
         self._proxies = proxies
         self._guests: set[Guest] = set()
-        self._here: dict[str, int] = {}  # connections by address
+        self._here = _ByAddress()
         self._idle: dict[Guest, None] = {}  # the one that has been idle for the longest time comes first
+        self._idle_here = _ByAddress()
         self._heads: dict[Guest, int] = {}  # bytes of unfinished heads
-        self._heads_here: dict[str, int] = {}
+        self._heads_here = _ByAddress()
         self._unread: dict[Guest, tuple[str | None, int]] = {}  # holder and bytes, the slowest reader first
         self._lingering: set[Guest] = set()
+        self._lingering_here = _ByAddress()
         self._logged: dict[str, float] = {}
 
     def origin(self, address: str) -> str | None:
@@ -61,65 +95,74 @@ class Lobby:
 
     def enter(self, guest: Guest) -> None:
         """Raises RateLimited or Overloaded for a connection that must go again."""
-        here = self._here.get(guest.origin, 0) if guest.origin is not None else 0
+        here = self._here.count(guest.origin)
         if here >= self._most_here:
             self._note("MAX_CONNECTIONS_PER_ADDRESS", guest)
-            raise RateLimited(f"at most {here} connections of one address", RETRY_AFTER)
+            if not self._close(self._idle_here.first(guest.origin)):
+                raise RateLimited(f"at most {here} connections of one address", RETRY_AFTER)
         if len(self._guests) >= self._most and not self._make_room(here):
             self._note("MAX_CONNECTIONS", guest)
             raise Overloaded(retry_after=RETRY_AFTER)
         self._guests.add(guest)
-        self._idle[guest] = None
-        if guest.origin is not None:
-            self._here[guest.origin] = here + 1
+        self._here.add(guest)
+        self.idle(guest)
 
     def _make_room(self, here: int) -> bool:
         if here * len(self._here) > len(self._guests):
             return False
-        longest = next(iter(self._idle), None)
-        if longest is not None:
-            longest.cut_off()
-            self.leave(longest)
+        self._close(next(iter(self._idle), None))
         return len(self._guests) < self._most + SPARE
+
+    def _close(self, idle: Guest | None) -> bool:
+        """Return True if there was a connection to close."""
+        if idle is not None:
+            idle.cut_off()
+            self.leave(idle)
+        return idle is not None
 
     def leave(self, guest: Guest) -> None:
         """Forget a connection and what it holds. This may be repeated."""
         self._lingering.discard(guest)
+        self._lingering_here.discard(guest)
         self.busy(guest)
         self.head_done(guest)
         self.has_read(guest)
         if guest in self._guests:
             self._guests.remove(guest)
-            if guest.origin is not None:
-                _one_less(self._here, guest.origin)
+            self._here.discard(guest)
 
     def busy(self, guest: Guest) -> None:
         self._idle.pop(guest, None)
+        self._idle_here.discard(guest)
 
     def idle(self, guest: Guest) -> None:
         """No request of this connection is being answered."""
         if guest in self._guests:
             self._idle[guest] = None
+            self._idle_here.add(guest)
 
     def may_linger(self, guest: Guest) -> bool:
         """Return True if the connection may stay open for a moment after its answer."""
-        if len(self._lingering) >= MOST_LINGERING:
+        if len(self._lingering) >= MOST_LINGERING or self._lingering_here.count(guest.origin) >= MOST_LINGERING_HERE:
             return False
         self._lingering.add(guest)
+        self._lingering_here.add(guest)
         return True
 
     # -- unfinished heads ----------------------------------------------------------------------------------------------
 
     def hold_head(self, guest: Guest, size: int) -> None:
-        """Hold ``size`` bytes for the unfinished head of this connection. Raises RateLimited or Overloaded."""
-        before = self._heads.get(guest)
-        if before is None and guest.origin is not None:
-            here = self._heads_here.get(guest.origin, 0)
-            if here >= MOST_HEADS:
-                raise RateLimited(f"at most {here} unfinished requests of one address", RETRY_AFTER)
-            self._heads_here[guest.origin] = here + 1
-        self._heads[guest] = before or 0
-        self._room.take(guest.origin, size - (before or 0))
+        """Hold ``size`` bytes for the unfinished head of this connection. Raises RateLimited or Overloaded.
+
+        If its address has too many of them, the oldest one is refused.
+        """
+        before = self._heads.setdefault(guest, 0)
+        self._heads_here.add(guest)
+        oldest = self._heads_here.first(guest.origin)
+        if oldest is not None and self._heads_here.count(guest.origin) > MOST_HEADS:
+            oldest.refuse(RateLimited(f"at most {MOST_HEADS} unfinished requests of one address", RETRY_AFTER))
+            self.head_done(oldest)
+        self._room.take(guest.origin, size - before)
         self._heads[guest] = size
 
     def head_done(self, guest: Guest) -> None:
@@ -128,8 +171,7 @@ class Lobby:
             return
         if size:
             self._room.free(guest.origin, size)
-        if guest.origin is not None:
-            _one_less(self._heads_here, guest.origin)
+        self._heads_here.discard(guest)
 
     # -- slow readers --------------------------------------------------------------------------------------------------
 
@@ -166,7 +208,8 @@ class Lobby:
             log.warning("%s is reached", limit, extra=extra)
 
 
-def _one_less(counts: dict[str, int], origin: str) -> None:
-    counts[origin] -= 1
-    if not counts[origin]:
-        del counts[origin]
+def _most_connections(wanted: int, files: int) -> int:
+    """Return how many connections ``files``, the limit of the process, leaves room for."""
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, files - OTHER_FILES - SPARE - MOST_LINGERING))

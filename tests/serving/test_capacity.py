@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from session_manager.client import Client
+from session_manager.serving.lobby import MOST_HEADS
 from tests.cli.program import PATIENCE, FrontDoor, until
 
 KEY = "key-of-ada-for-tests"
@@ -74,11 +75,45 @@ def test_one_address_does_not_take_every_connection(front):
         for each in held:
             each.sendall(GET)
             assert status_of(each) == 200
-        one_more = stack.enter_context(connect(front, THERE))
-        assert status_of(one_more) == 429
+        neighbour = stack.enter_context(connect(front, THERE))
+        neighbour.sendall(GET)
+        assert status_of(neighbour) == 200
+        until_closed(held[0])
+        held[1].sendall(GET)
+        assert status_of(held[1]) == 200
         other = stack.enter_context(connect(front))
         other.sendall(GET)
         assert status_of(other) == 200
+
+
+def test_a_connection_is_busy_while_a_request_sent_ahead_is_answered(front):
+    session = service(front).create("ada", "talker")["uuid"]
+    service(front).chat(session, "are you awake?", wait=PATIENCE)
+    chat = request(f"POST /session/{session}/chat", b'{"message": "wait"}', Prefer="wait=60")
+    with ExitStack() as stack:
+        busy = stack.enter_context(connect(front, THERE))
+        busy.sendall(GET + chat)
+        assert status_of(busy) == 200
+        for _ in range(31):
+            each = stack.enter_context(connect(front, THERE))
+            each.sendall(GET)
+            assert status_of(each) == 200
+        front.go_on(session)
+        assert status_of(busy) == 200
+
+
+def test_an_unfinished_request_gives_way_to_a_neighbour(tmp_path):
+    front = FrontDoor("dev", tmp_path, HEAD_TIMEOUT="600")
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(front)) for _ in range(MOST_HEADS)]
+        for each in held:
+            each.sendall(GET[:10])
+        neighbour = stack.enter_context(connect(front))
+        neighbour.sendall(GET[:10])
+        assert status_of(held[0]) == 429
+        neighbour.sendall(GET[10:])
+        assert status_of(neighbour) == 200
+    assert front.stop() == 0
 
 
 def test_a_full_front_door_answers_others(front):
