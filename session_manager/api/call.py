@@ -46,12 +46,16 @@ class Held(Protocol):
 
     holder: str | None
 
+    def make_room(self) -> None:
+        """Cut off the connection that has not read for the longest time, if one waits for its reader."""
+
 
 @dataclass(slots=True)
 class Call:
     """``params`` are those of the path. ``limit`` is that of the route.
 
     ``holder``: under which the front door counts what it holds for the request: ``held`` bytes of it now.
+    ``answer``: the bytes of a long answer that is held as a whole.
     ``connection`` has the same one, for its unread answers.
     """
 
@@ -63,6 +67,7 @@ class Call:
     holder: str
     body: bytes = field(default=b"", repr=False)
     held: int = 0
+    answer: int = 0
     streams: bool = False
     connection: Held | None = None
 
@@ -84,6 +89,15 @@ class Call:
         """Hold ``size`` bytes in all until the request ends. Raises RateLimited or Overloaded without room for them."""
         self.services.room.take(self.holder, size - self.held)
         self.held = size
+
+    def hold_answer(self, size: int) -> None:
+        """Hold ``size`` more bytes, of the answer. Raises RateLimited or Overloaded without room for them."""
+        self.held += self.services.room.take_answer(self.holder, size)
+
+    def free_to(self, held: int) -> None:
+        """Free what is held beyond these bytes."""
+        self.services.room.free(self.holder, self.held - held)
+        self.held = held
 
     def _held_by(self, holder: str) -> None:
         """Count what is held for the request under another holder. Raises RateLimited without room for it there."""

@@ -23,10 +23,10 @@ from session_manager.api.media import check_media
 from session_manager.api.metrics import Metrics
 from session_manager.api.origins import PREFLIGHT_ANSWER, Origins, completed
 from session_manager.api.rules import ADMINS, OPEN, Rule
-from session_manager.api.sse import Shared
+from session_manager.api.sse import SLICE, Shared
 from session_manager.api.table import Found, Table, routed, table
 from session_manager.domain.access import Anonymous, Caller
-from session_manager.domain.errors import Forbidden, NotFound, QuotaExceeded, Unauthenticated
+from session_manager.domain.errors import Forbidden, NotFound, Overloaded, QuotaExceeded, Unauthenticated
 from session_manager.domain.session_class import SessionClasses, class_name_of_app
 from session_manager.domain.values import LONGEST_ID
 from session_manager.leadership.leadership import admission
@@ -63,14 +63,15 @@ class Front:
         async def noting(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
-                status = message["status"]
                 headers = completed(message.get("headers", ()), cors)
+                _hold_long(scope, headers)
+                status = message["status"]
                 if self.parts.services.stopping:
                     headers.append(CLOSE)
                 message = {**message, "headers": headers}
             else:
                 complete = not message.get("more_body", False)
-            await send(message)
+            await (send(message) if len(message.get("body", b"")) <= SLICE else _send_long(send, message, scope))
 
         method = scope.get("method", "WEBSOCKET")
         rule, serve, params = self._find(method, scope)
@@ -216,6 +217,39 @@ def _place(caller: Caller, params: dict[str, str]) -> tuple[Caller, str]:
         return caller.acting_for(user[:LONGEST_ID]), ""
     # The path was not checked yet: a session is one in any spelling, and a bad id makes no long key.
     return caller, params.get("session_id", "")[:36].lower()
+
+
+def _hold_long(scope: Scope, headers: list[tuple[bytes, bytes]]) -> None:
+    """Hold a long answer before its head is sent: afterwards it can only be cut off. Raises RateLimited or Overloaded.
+
+    One without a length is a stream, whose pieces are held one by one.
+    """
+    size = next((int(value) for name, value in headers if name == b"content-length"), 0)
+    call: Call | None = scope.get("call")
+    if size > SLICE and call is not None:
+        try:
+            call.hold_answer(size)
+        except Overloaded:
+            if call.connection is not None:
+                call.connection.make_room()  # for the next try
+            raise
+        call.answer = size
+
+
+async def _send_long(send: Send, message: Message, scope: Scope) -> None:
+    """Send a body in slices, each once the client has read of those before it."""
+    call: Call | None = scope.get("call")
+    held = call.held if call is not None else 0
+    body, more = memoryview(message["body"]), message.get("more_body", False)
+    if call is not None and not call.answer:
+        call.hold_answer(len(body))
+    try:
+        for start in range(0, len(body), SLICE):
+            piece = bytes(body[start : start + SLICE])
+            await send({**message, "body": piece, "more_body": more or start + SLICE < len(body)})
+    finally:
+        if call is not None:
+            call.free_to(held)
 
 
 def _forget(error: BaseException | None) -> None:

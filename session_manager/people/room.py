@@ -15,6 +15,7 @@ from session_manager.domain.errors import Overloaded, RateLimited
 from session_manager.settings.capacity import CapacitySettings
 
 READS_AT_ONCE = 2  # of one caller: one is read from the database while the other is sent
+SPARE = 1024 * 1024  # bytes that long answers leave to a caller: slices on their way to the socket
 RETRY_AFTER = 2  # seconds; requests and answers that hold bytes are usually over by then
 
 
@@ -39,6 +40,16 @@ class Room:
         if holder is not None:
             self._bytes[holder] = mine
         self.held += size
+
+    def take_answer(self, holder: str, size: int) -> int:
+        """Hold an answer until it is sent in slices, which need room too. Return the bytes that are held for it.
+
+        One that is longer than a caller's room takes all of it. Raises RateLimited or Overloaded.
+        """
+        size = min(size, self._settings.buffer_bytes_per_caller - SPARE, self._settings.buffer_bytes - SPARE)
+        self.take(holder, size + SPARE)
+        self.free(holder, SPARE)
+        return size
 
     def free(self, holder: str | None, size: int) -> None:
         self.held -= size

@@ -92,6 +92,9 @@ class ClientConnection(HttpToolsProtocol):
         self.scope = self.headers = self.cycle = self._answers = None  # type: ignore[assignment]
         self.pipeline.clear()
 
+    def make_room(self) -> None:
+        self._lobby.cut_off_slowest()
+
     def cut_off(self) -> None:
         self.transport.abort()
 

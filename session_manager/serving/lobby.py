@@ -194,6 +194,14 @@ class Lobby:
             if slowest is guest:
                 return
 
+    def cut_off_slowest(self) -> None:
+        """Cut off the slowest reader, which may hold a long answer that it hardly reads."""
+        slowest = next(iter(self._unread), None)
+        if slowest is not None:
+            self._note("BUFFER_BYTES", slowest)
+            slowest.cut_off()
+            self.leave(slowest)
+
     def has_read(self, guest: Guest) -> None:
         held = self._unread.pop(guest, None)
         if held is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from session_manager.client import Client
 from session_manager.serving.lobby import MOST_HEADS
+from session_manager.settings.capacity import MiB
 from tests.cli.program import PATIENCE, FrontDoor, until
 
 KEY = "key-of-ada-for-tests"
@@ -229,3 +230,55 @@ def test_users_whom_only_the_body_names_do_not_share_the_room_of_their_service(f
     for _ in range(held):
         front.go_on(session)
     until(lambda: answer(run("ada", "nothing")) == 404, "ada's room is free again")
+
+
+def test_an_answer_longer_than_the_room_of_its_caller_arrives_in_full(tmp_path):
+    front = FrontDoor("dev", tmp_path, SESSION_API_KEYS=f"service:{SERVICE}")
+    sessions = "/adk/apps/default/users/eve/sessions"
+    text = "x" * 7 * MiB
+
+    def send(line: str, body: object = None) -> tuple[int, bytes]:
+        with connect(front) as connection:
+            connection.sendall(request(line, json.dumps(body).encode() if body else b"", SERVICE, Connection="close"))
+            reply = b"".join(iter(lambda: connection.recv(2**20), b""))
+            head, _, rest = reply.partition(b"\r\n\r\n")
+            return int(head.split(b" ", 2)[1]), rest
+
+    assert send(f"POST {sessions}", {"sessionId": "long"})[0] == 200
+    for number in range(6):
+        event = {"id": str(number), "author": "user", "content": {"parts": [{"text": text}], "role": "user"}}
+        assert send(f"POST {sessions}/long/events", {"event": event})[0] == 200
+    for _ in range(2):  # what the first one held is free again
+        status, body = send(f"GET {sessions}/long")
+        assert (status, len(json.loads(body)["events"])) == (200, 6)
+    with connect(front) as slow:
+        slow.sendall(request(f"GET {sessions}/long", b"", SERVICE))
+        assert status_of(slow) == 200
+        assert send(f"GET {sessions}/long")[0] == 429
+    assert front.stop() == 0
+
+
+def test_slow_readers_of_long_answers_make_room_for_others(tmp_path):
+    small = {"BUFFER_BYTES": str(10 * MiB), "BUFFER_BYTES_PER_CALLER": str(10 * MiB)}
+    door = FrontDoor("dev", tmp_path, SESSION_API_KEYS=f"service:{SERVICE}", **small)
+    text = "x" * 6 * MiB
+    event = {"id": "e", "author": "user", "content": {"parts": [{"text": text}], "role": "user"}}
+    for user in ("eve", "ada"):
+        sessions = f"/adk/apps/default/users/{user}/sessions"
+        for path, body in ((sessions, {"sessionId": "long"}), (f"{sessions}/long/events", {"event": event})):
+            with connect(door) as each:
+                each.sendall(request(f"POST {path}", json.dumps(body).encode(), SERVICE))
+                assert status_of(each) == 200
+    with connect(door) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(request("GET /adk/apps/default/users/eve/sessions/long", b"", SERVICE))
+        assert status_of(slow) == 200
+
+        def asked() -> int:
+            with connect(door) as other:
+                other.sendall(request("GET /adk/apps/default/users/ada/sessions/long", b"", SERVICE))
+                return status_of(other)
+
+        assert asked() == 503
+        until(lambda: asked() == 200, "the slow reader gives way")
+    assert door.stop() == 0
