@@ -192,7 +192,8 @@ class SimLink:
         await self._call("redis.subscribe", run)
 
     async def unsubscribe(self, channel: str, listener: Listener) -> None:
-        self._listeners[channel.encode()].remove(listener)
+        with suppress(KeyError, ValueError):  # like the real one, it never fails
+            self._listeners[channel.encode()].remove(listener)
 
     def hear(self, channel: bytes, data: bytes) -> None:
         if self.gate.dead or not self._connected.is_set() or self._loop.time() < self.deaf_until:
