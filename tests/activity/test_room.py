@@ -1,4 +1,4 @@
-"""What Redis keeps for shares of pods: the user of a session, the slot of a start, and who makes room."""
+"""Redis keeps the user of a session and the slot of a start, and knows which idle pod makes room."""
 
 from __future__ import annotations
 
@@ -14,14 +14,6 @@ from session_manager.domain.session_class import SessionClass
 from session_manager.runtime.protocol import PodAddress
 
 CLASS = SessionClass(name="default", idle_timeout=60, ttl=3600)
-
-
-@pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[Link]:
-    link = Link.from_url(redis_url)
-    await link.start()
-    yield link
-    await link.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What browsers may do: the headers of every answer, pages of other origins, and kinds of bodies."""
+"""The headers of every answer for browsers, pages of other origins, and types of bodies."""
 
 from __future__ import annotations
 

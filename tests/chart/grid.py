@@ -76,7 +76,7 @@ def leaves(schema: Json = SCHEMA, path: Path = ()) -> Iterator[tuple[Path, Json]
 
 
 def values(schema: Json, name: str = "") -> st.SearchStrategy[Any]:
-    """What a schema takes. ``name`` is the key, for objects that the schema leaves open."""
+    """Return a strategy for values that the schema allows. ``name`` is the key, for objects that it leaves open."""
     schema = resolved(schema)
     if "enum" in schema:
         return st.sampled_from(schema["enum"])

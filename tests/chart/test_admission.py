@@ -1,4 +1,4 @@
-"""Where admission policies are rendered, and for whom. The cluster tests have an API server enforce them."""
+"""The admission policies are rendered where they should be. The cluster tests have an API server enforce them."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once
 
 @cache
 def problems(document: str) -> tuple[str, ...]:
-    """What is wrong with an object, in JSON. Cached, because most are the same in every rendering."""
+    """Return the faults of an object, given as JSON. Cached, because most objects are the same in every rendering."""
     item = json.loads(document)
     metadata = item["metadata"]
     found = schemas.problems(item)

@@ -1,4 +1,4 @@
-"""What platforms ask of pods: the same keys for all four workloads, for one or for all of them."""
+"""All four workloads take the same keys for their pods, each for itself or all together."""
 
 from __future__ import annotations
 

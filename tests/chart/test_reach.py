@@ -1,4 +1,4 @@
-"""Whom session pods reach and who reaches them, as the policies of the chart evaluate.
+"""The addresses that session pods reach, and those that reach them, as the policies of the chart evaluate.
 
 The expectations come from the registries of IANA for special-purpose addresses, not from the policy: from the table
 below, and from Python's ``ipaddress``, which follows the same registries.

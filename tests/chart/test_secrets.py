@@ -22,7 +22,7 @@ SECRETS = {"redis-credentials", "session-manager-redis-keda", "postgres-credenti
 
 
 def rendered(values: Json) -> str:
-    """What helm prints, rendered anew."""
+    """Return the output of helm for a new rendering."""
     words = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     where = ["--kube-version", "1.34.0", "--api-versions", KEDA]
     done = run("template", "sm", str(CHART), *where, *(f"--set-json={word}" for word in words))

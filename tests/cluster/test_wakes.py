@@ -1,4 +1,4 @@
-"""What kubectl and REST show while a session wakes, sleeps and fails: status, columns, Events, labels."""
+"""kubectl and REST show a session that wakes, sleeps and fails: in its status, columns, Events and labels."""
 
 from __future__ import annotations
 

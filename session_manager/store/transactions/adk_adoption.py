@@ -81,7 +81,7 @@ def find(key: AdkKey, access: Access) -> Transaction[Session | None]:
 
 
 def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey, access: Access) -> Transaction[Located | None]:
-    """Return the session of a key, reconciled if necessary, or None if there is none that ``access`` sees.
+    """Return the session of a key, reconciled if necessary, or None if ``access`` sees no such session.
 
     Some of ADK's services trim ids and some do not, so an unknown id is also looked up without its outer spaces.
     """
@@ -99,7 +99,7 @@ def locate(now: Micros, adopt_as: AdoptAs, key: AdkKey, access: Access) -> Trans
 
 
 def record(now: Micros, adopt_as: AdoptAs, key: AdkKey, access: Access) -> Transaction[Session | None]:
-    """Return our session, reconciled if necessary, or None if there is none that ``access`` sees."""
+    """Return our session, reconciled if necessary, or None if ``access`` sees no such session."""
     located = yield from locate(now, adopt_as, key, access)
     return located and located.record
 
